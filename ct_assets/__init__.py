@@ -1,0 +1,1 @@
+"""The Dagster side of ct, and the steps of the reference pipeline."""

@@ -1,0 +1,91 @@
+"""③ Asset checks: are the bytes there, do they keep the contract, is the asset complete. One look for all partitions."""
+
+from collections.abc import Sequence
+
+import dagster as dg
+from sqlalchemy import select
+
+from ctcore.catalog.tables import artifact, materialization
+from ctcore.explain import matrix
+from ctcore.project import Project
+from ctcore.step import Step
+from ctcore.verify import verify_asset
+from resources import CtProject
+
+SHOWN = 50
+
+
+def step_checks(step: Step) -> list[dg.AssetChecksDefinition]:
+    """The three checks of a step asset."""
+    return [_bytes_check(step.name), _contract_check(step.name), _completeness_check(step.name)]
+
+
+def _result(problems: Sequence[str], looked: int, **more: object) -> dg.AssetCheckResult:
+    return dg.AssetCheckResult(
+        passed=not problems,
+        metadata={
+            "looked at": looked,
+            "found": len(problems),
+            **(
+                {"problems": dg.MetadataValue.md("\n".join(f"- {said}" for said in problems[:SHOWN]))}
+                if problems
+                else {}
+            ),
+            **more,
+        },
+    )
+
+
+def _bytes_check(name: str) -> dg.AssetChecksDefinition:
+    @dg.asset_check(
+        asset=name, name="bytes", description="Every file is there with the digest it was published with."
+    )
+    def check(ct: CtProject) -> dg.AssetCheckResult:
+        found = verify_asset(ct.open(), name)
+        said = [f"{one.node[1]}: {one.file} {one.problem}" for one in found.findings]
+        return _result(said, found.artifacts, bytes=found.bytes)
+
+    return check
+
+
+def _contract_check(name: str) -> dg.AssetChecksDefinition:
+    @dg.asset_check(
+        asset=name, name="contract", description="Every output still keeps the step's contract of today."
+    )
+    def check(ct: CtProject) -> dg.AssetCheckResult:
+        project = ct.open()
+        folders = _folders(project, name)
+        said = [
+            f"{partition}: {output.file}: {problem}"
+            for partition, folder in folders
+            for output in project.steps[name].outputs.values()
+            if output.contract is not None and (project.store.root / folder / output.file).is_file()
+            for problem in output.contract.problems(project.store.root / folder / output.file)
+        ]
+        return _result(said, len(folders))
+
+    return check
+
+
+def _completeness_check(name: str) -> dg.AssetChecksDefinition:
+    @dg.asset_check(asset=name, name="completeness", description="Every usable entity has a fresh artifact.")
+    def check(ct: CtProject) -> dg.AssetCheckResult:
+        for table in matrix(ct.open(), limit=0):
+            if name in table.steps:
+                counts = table.counts[name]
+                open_ = {state: n for state, n in counts.items() if state not in ("fresh", "excluded") and n}
+                said = [f"{n} {state}" for state, n in open_.items()]
+                return _result(said, sum(counts.values()), fresh=counts["fresh"])
+        return _result([f"no step {name}"], 0)
+
+    return check
+
+
+def _folders(project: Project, name: str) -> list[tuple[str, str]]:
+    with project.catalog.read() as connection:
+        rows = connection.execute(
+            select(artifact.c.partition, materialization.c.folder)
+            .join(materialization, materialization.c.id == artifact.c.materialization)
+            .where(artifact.c.asset == name)
+        )
+        return [(row[0], row[1]) for row in rows]

@@ -1,0 +1,173 @@
+"""③ The one factory: a declared step becomes a Dagster asset.
+
+A run of one partition yields a result, so that steps chain inside a run. A run of many logs one materialization a
+partition, each with its own data version, as they end; Dagster gives every partition of a run the same one
+otherwise, and what depends on an asset that yielded no result is skipped in that run. So steps of different depth
+have different backfill policies, by which a backfill gives each its own runs.
+"""
+
+import sys
+import warnings
+from collections.abc import Iterator, Sequence
+from dataclasses import fields
+from typing import Any
+
+import dagster as dg
+from pydantic import create_model
+
+from ct_assets.metadata import describe
+from ct_assets.partitions import definition
+from ctcore import ledger, progress
+from ctcore.errors import CtError
+from ctcore.making import Making, Outcome
+from ctcore.project import Project
+from ctcore.step import Level, Step
+from resources import CtProject, LocalJobs
+
+ONLY_STALE = "ct/only"
+DATA_VERSION = "dagster/data_version"
+CODE_VERSION = "dagster/code_version"
+BATCH = 50
+
+warnings.filterwarnings(
+    "ignore", category=dg.BetaWarning
+)  # backfill policies are what makes few runs of many nodes
+
+
+def step_asset(project: Project, step: Step) -> dg.AssetsDefinition:
+    """The asset of a step: partitioned by its level, configured by its parameters."""
+    config_class = _config(project, step)
+
+    @dg.asset(
+        name=step.name,
+        description=step.description,
+        partitions_def=definition(project.id, step.level),
+        deps=list(_deps(project, step)),
+        group_name=step.group,
+        kinds=set(step.kinds) or None,
+        code_version=project.recipes[step.name].code[:16],
+        backfill_policy=_policy(project, step),
+        output_required=False,
+        metadata={"level": step.level, "source": step.source.name, "cpus": step.resources.cpus},
+        op_tags={"ct/step": step.name},
+    )
+    def body(
+        context: dg.AssetExecutionContext,
+        config: config_class,  # type: ignore[valid-type]
+        ct: CtProject,
+        jobs: LocalJobs,
+    ) -> Iterator[Any]:
+        opened = ct.open()
+        making = Making(
+            opened,
+            opened.steps[step.name],
+            keys=context.partition_keys,
+            run_id=context.run_id,
+            params=_given(config),
+            stale_only=context.run.tags.get(ONLY_STALE) == "stale",
+            runner=jobs.runner(opened),
+        )
+        yield from _events(context, making)
+
+    return body
+
+
+def _events(context: dg.AssetExecutionContext, making: Making) -> Iterator[Any]:
+    """Materializations as nodes are settled; at the end a failure that names all that could not be made."""
+    single = len(making.keys) == 1
+    chained = not single and _is_followed(context, making)
+    bad: list[Outcome] = []
+    waiting: list[Outcome] = []
+    try:
+        for outcome in making.outcomes():
+            progress.tell(outcome)
+            if outcome.state in ("failed", "blocked"):
+                context.log.error(f"{outcome.node[1]}: {outcome.state}: {outcome.why}")
+                bad.append(outcome)
+                continue
+            waiting.append(outcome)
+            if len(waiting) >= BATCH and not chained:
+                yield from _reported(making, waiting, single)
+                waiting = []
+    except CtError as error:
+        raise dg.Failure(str(error), allow_retries=False) from error
+    if chained and not bad:
+        yield dg.MaterializeResult()  # lets the next step of this run begin; the true events follow and count
+    yield from _reported(making, waiting, single)
+    if bad:
+        raise _failure(making.step, bad)
+
+
+def _is_followed(context: dg.AssetExecutionContext, making: Making) -> bool:
+    """A step that depends on this one is in the same run (a partition range from the shell)."""
+    chosen = context.job_def.asset_layer.executable_asset_keys
+    return any(dg.AssetKey(name) in chosen for name in making.project.steps.downstream(making.step.name))
+
+
+def _reported(making: Making, outcomes: Sequence[Outcome], single: bool) -> Iterator[Any]:
+    if not outcomes:
+        return
+    described = describe(making.project, making.step, outcomes)
+    code = making.project.recipes[making.step.name].code[:16]
+    for one in outcomes:
+        metadata = described[one.materialization or 0]
+        if single:
+            version = dg.DataVersion(one.data_version or "")
+            yield dg.MaterializeResult(metadata=metadata, data_version=version)
+        else:
+            yield dg.AssetMaterialization(
+                dg.AssetKey(making.step.name),
+                partition=one.node[1],
+                metadata=metadata,
+                tags={DATA_VERSION: one.data_version or "", CODE_VERSION: code},
+            )
+    ledger.mark_reported(making.project, [one.materialization or 0 for one in outcomes])
+
+
+def _failure(step: Step, bad: Sequence[Outcome]) -> dg.Failure:
+    first = bad[0]
+    more = f", and {len(bad) - 1} more" if len(bad) > 1 else ""
+    return dg.Failure(
+        f"{step.name}: {first.node[1]} {first.state}: {first.why}{more}",
+        metadata={
+            "not made": dg.MetadataValue.json({one.node[1]: f"{one.state}: {one.why}" for one in bad[:100]}),
+            **({"log": dg.MetadataValue.path(first.log)} if first.log else {}),
+        },
+        allow_retries=False,
+    )
+
+
+def _deps(project: Project, step: Step) -> Iterator[dg.AssetDep]:
+    """The picture in the UI; which upstream partitions a node really has, the catalog knows."""
+    seen: dict[str, Level | str] = {up: project.steps[up].level for up in step.inputs.values()}
+    if step.files:
+        seen[step.level] = step.level
+    for column in step.columns:
+        seen[column.partition(".")[0]] = column.partition(".")[0]
+    if step.references:
+        seen["reference"] = "reference"
+    for name, level in seen.items():
+        mapping = dg.IdentityPartitionMapping() if level == step.level else dg.AllPartitionMapping()
+        yield dg.AssetDep(name, partition_mapping=mapping)
+
+
+def _policy(project: Project, step: Step) -> dg.BackfillPolicy:
+    if "--partition-range" in sys.argv:  # Dagster's shell makes a range only where this is the policy
+        return dg.BackfillPolicy.single_run()
+    most = project.settings.run.partitions_per_run or 500
+    return dg.BackfillPolicy.multi_run(max_partitions_per_run=most + project.steps.depth(step.name))
+
+
+def _config(project: Project, step: Step) -> type[dg.Config]:
+    """The parameters as a Dagster config, with the project's values as defaults."""
+    today = project.params(step)
+    known: dict[str, Any] = {}
+    for field in fields(step.params) if step.params else ():
+        value = getattr(today, field.name)
+        kind = list[str] if isinstance(value, tuple) else type(value)
+        known[field.name] = (kind, list(value) if isinstance(value, tuple) else value)
+    return create_model(f"{step.name}_parameters", __base__=dg.Config, **known)
+
+
+def _given(config: dg.Config) -> dict[str, Any]:
+    return {name: getattr(config, name) for name in type(config).model_fields}

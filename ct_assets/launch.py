@@ -1,0 +1,223 @@
+"""What the shell starts for work that needs Dagster: `python -m ct_assets.launch run|sync`.
+
+Runs in a process of its own, because `ct` itself must answer in a moment and imports no Dagster.
+"""
+
+import logging
+import os
+import sys
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import click
+import dagster as dg
+
+from ct_assets.factory import ONLY_STALE
+from ct_assets.partitions import add_missing
+from ctcore import progress
+from ctcore.asking import registry_batches
+from ctcore.batches import Batch, batches
+from ctcore.cli.bars import Bars
+from ctcore.errors import CtError
+from ctcore.files import check_references, look
+from ctcore.ledger import record_run
+from ctcore.memo import node_of
+from ctcore.making import Outcome
+from ctcore.project import Project
+from ctcore.reasons import Verdict, name_of
+from ctcore.staleness import evaluate
+from ctcore.steps import REGISTRY
+from ctcore.verify import verify
+
+START_TAG = "dagster/asset_partition_range_start"
+END_TAG = "dagster/asset_partition_range_end"
+PID_TAG = "ct/pid"
+_QUIET = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
+
+
+@click.group()
+def main() -> None:
+    """Internal: use `ct`."""
+    logging.getLogger("dagster").setLevel(logging.CRITICAL)
+
+
+@main.command()
+def sync() -> None:
+    """Tell Dagster of the partitions that it does not know yet."""
+    with _edge():
+        with dg.DagsterInstance.get() as instance:
+            added = add_missing(Project.find(), instance)
+        if added:
+            click.echo(f"{added} new partitions in Dagster", err=True)
+
+
+@main.command()
+@click.argument("what", nargs=-1)
+def run(what: tuple[str, ...]) -> None:
+    """Make everything that is stale, or these steps and nodes and what they need."""
+    with _edge(), dg.DagsterInstance.get() as instance:
+        project = Project.find()
+        check_references(project)
+        add_missing(project, instance)
+        _end_orphans(instance)
+        _look(project)
+        launch = Launch(project, instance, what)
+        launch.run()
+        launch.report()
+    sys.exit(1 if launch.bad else 0)
+
+
+@contextmanager
+def _edge() -> Iterator[None]:
+    try:
+        yield
+    except CtError as error:
+        click.echo(f"ct: {error}", err=True)
+        sys.exit(error.exit_code)
+
+
+class Launch:
+    """One `ct run`: step after step in dependency order, asking before each what is stale now."""
+
+    def __init__(self, project: Project, instance: dg.DagsterInstance, what: Sequence[str]) -> None:
+        self.project = project
+        self.instance = instance
+        self.only = _only(project, what)
+        self.counts: Counter[str] = Counter()
+        self.bad: list[Outcome] = []
+        self.job = _definitions(project).resolve_implicit_global_asset_job_def()
+
+    def run(self) -> None:
+        with Bars() as bars:
+            self._registry(bars)
+            for step in self.project.steps:
+                todo = self._todo(step.name)
+                if todo:
+                    self._step(step.name, todo, bars)
+
+    def _registry(self, bars: Bars) -> None:
+        """Dagster learns what is registered. No step waits for it, and it is no work on data."""
+        if self.only is not None:
+            return
+        waiting = registry_batches(self.project)
+        bars.start("registry", sum(len(batch.verdicts) for batch in waiting))
+        for batch in waiting:
+            self._execute(batch)
+            bars.advance("registry", len(batch.verdicts))
+
+    def _todo(self, name: str) -> list[Verdict]:
+        if self.only is not None and name not in self.only:
+            return []
+        keys = None if self.only is None else self.only[name]
+        found = evaluate(self.project, None if keys is None else {name: keys}).by_step.get(name, {})
+        return [
+            verdict
+            for verdict in found.values()
+            if verdict.state not in ("excluded", "running") and (keys is None or verdict.partition in keys)
+        ]
+
+    def _step(self, name: str, todo: Sequence[Verdict], bars: Bars) -> None:
+        able = [verdict for verdict in todo if not verdict.waits]
+        for verdict in todo:
+            if verdict.waits:
+                self.bad.append(Outcome(verdict.node, "blocked", verdict.why))
+        bars.start(name, len(able))
+
+        def settled(outcome: Outcome) -> None:
+            self.counts[outcome.state] += 1
+            bars.advance(name, 1)
+            if outcome.state in ("failed", "blocked"):
+                self.bad.append(outcome)
+                bars.say(f"{name_of(outcome.node)} {outcome.state}: {outcome.why}")
+
+        with progress.listening(settled):
+            for batch in batches(self.project, name, able):
+                self._execute(batch)
+
+    def _execute(self, batch: Batch) -> None:
+        tags = {PID_TAG: str(os.getpid())}
+        if batch.asset not in REGISTRY:
+            tags[ONLY_STALE] = "stale"
+        partition: dict[str, Any] = {}
+        if batch.start == batch.end:
+            partition["partition_key"] = batch.start
+        else:
+            tags |= {START_TAG: batch.start, END_TAG: batch.end}
+        result = self.job.execute_in_process(
+            run_config=_QUIET,
+            instance=self.instance,
+            asset_selection=[dg.AssetKey(batch.asset)],
+            raise_on_error=False,
+            tags=tags,
+            **partition,
+        )
+        record_run(self.project, result.run_id, {"asset": batch.asset, "partitions": len(batch.verdicts)})
+        if not result.success and not self.bad:
+            said = [event.message for event in result.all_events if event.is_failure]
+            self.bad.append(
+                Outcome((batch.asset, batch.start), "failed", said[0] if said else "the run failed")
+            )
+
+    def report(self) -> None:
+        """What was done, in one line; then what could not be, in one line each."""
+        made, reused = self.counts["made"], self.counts["hit"]
+        if not made and not reused and not self.bad:
+            click.echo("everything is fresh: nothing to do", err=True)
+            return
+        click.echo(f"{made} made, {reused} reused, {len(self.bad)} not made", err=True)
+        for one in self.bad[:20]:
+            click.echo(f"  {name_of(one.node)} {one.state}: {one.why}", err=True)
+            if one.log:
+                click.echo(f"    log: {one.log}", err=True)
+
+
+def _definitions(project: Project) -> dg.Definitions:
+    os.environ["CT_PROJECT"] = str(project.root)
+    from definitions import defs
+
+    return defs
+
+
+def _only(project: Project, what: Sequence[str]) -> dict[str, set[str]] | None:
+    """The nodes that were named (a step: all of its), with everything that they are made from."""
+    if not what:
+        return None
+    from ctcore.batches import partitions
+    from ctcore.staleness import with_ancestors
+
+    wanted: dict[str, set[str]] = {}
+    for text in what:
+        if text in project.steps:
+            wanted.setdefault(text, set()).update(partitions(project, project.steps[text].level))
+        else:
+            asset, partition = node_of(text)
+            wanted.setdefault(project.steps[asset].name, set()).add(partition)
+    with project.catalog.read() as connection:
+        return with_ancestors(project, connection, wanted)
+
+
+def _look(project: Project) -> None:
+    """See what changed on disk before asking what is stale."""
+    looked = look(project)
+    for said in looked.changes:
+        click.echo(f"changed: {said}", err=True)
+    for said in looked.problems:
+        click.echo(f"problem: {said}", err=True)
+    for one in verify(project, deep=False).findings:
+        click.echo(f"damaged: {name_of(one.node)}: {one.file} {one.problem}", err=True)
+
+
+def _end_orphans(instance: dg.DagsterInstance) -> None:
+    """Runs of shells that were killed: Dagster would show them as running for ever."""
+    going = dg.RunsFilter(statuses=[dg.DagsterRunStatus.STARTED, dg.DagsterRunStatus.STARTING])
+    for found in instance.get_runs(filters=going):
+        pid = found.tags.get(PID_TAG)
+        if pid is not None and not Path(f"/proc/{pid}").exists():
+            instance.report_run_failed(found, "the process that ran it is gone")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,121 @@
+"""③ What the Dagster UI shows of a materialization: taken from the ledger, for many nodes in a few statements."""
+
+import base64
+import csv
+import json
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import dagster as dg
+from sqlalchemy import select
+
+from ctcore.catalog.tables import edge, materialization, member, output, recipe
+from ctcore.making import Outcome
+from ctcore.project import Project
+from ctcore.reasons import short
+from ctcore.step import Step
+
+SHOWN_ROWS = 20
+PICTURE_BYTES = 150_000
+PICTURES_UP_TO = 200  # partitions of a level; beyond, a picture each would swell the event log
+
+
+def describe(project: Project, step: Step, outcomes: Sequence[Outcome]) -> dict[int, dict[str, Any]]:
+    """Metadata by materialization id."""
+    ids = [one.materialization for one in outcomes if one.materialization is not None]
+    whys = {one.materialization: one for one in outcomes}
+    with project.catalog.read() as connection:
+        made = connection.execute(
+            select(materialization, recipe.c.code, recipe.c.parameters, recipe.c.environment)
+            .join(recipe, recipe.c.id == materialization.c.recipe)
+            .where(materialization.c.id.in_(ids))
+        ).all()
+        edges = _grouped(connection.execute(select(edge).where(edge.c.materialization.in_(ids))))
+        members = _grouped(connection.execute(select(member).where(member.c.materialization.in_(ids))))
+        files = _grouped(connection.execute(select(output).where(output.c.materialization.in_(ids))))
+    return {
+        row.id: {
+            **_facts(row),
+            **_memo(whys[row.id], row),
+            "inputs": _inputs(edges[row.id]),
+            **({"members": _members(members[row.id])} if members[row.id] else {}),
+            "outputs": _outputs(files[row.id]),
+            **_preview(project, step, row.folder),
+        }
+        for row in made
+    }
+
+
+def _grouped(rows: Any) -> dict[int, list[Any]]:
+    found: dict[int, list[Any]] = defaultdict(list)
+    for row in rows:
+        found[row.materialization].append(row)
+    return found
+
+
+def _memo(outcome: Outcome, row: Any) -> dict[str, Any]:
+    said = "hit" if outcome.state == "hit" else "miss"
+    return {
+        "memo": f"{said}: {outcome.why}",
+        "digest": row.data_version,
+        "size": row.size,
+        "path": dg.MetadataValue.path(f"store/{row.folder}"),
+        "code": short(row.code),
+        "parameters": dg.MetadataValue.json(json.loads(row.parameters)),
+        "environment": dg.MetadataValue.json(json.loads(row.environment)),
+        "seconds": row.seconds,
+        "made at": row.started_at,
+        "memo key": row.key,
+    }
+
+
+def _facts(row: Any) -> dict[str, Any]:
+    return {name.replace("_", " "): value for name, value in json.loads(row.facts).items()}
+
+
+def _inputs(edges: Sequence[Any]) -> dg.MetadataValue:
+    rows = [{"input": e.input, "from": f"{e.asset}/{e.partition}", "data version": e.version} for e in edges]
+    return _table(rows, ("input", "from", "data version"))
+
+
+def _members(members: Sequence[Any]) -> dg.MetadataValue:
+    rows = [{"level": m.level, "member": m.entity, "role": m.role} for m in members]
+    return _table(rows, ("level", "member", "role"))
+
+
+def _outputs(files: Sequence[Any]) -> dg.MetadataValue:
+    rows = [{"file": f.file, "bytes": str(f.size), "digest": f.digest} for f in files]
+    return _table(rows, ("file", "bytes", "digest"))
+
+
+def _table(rows: Sequence[Mapping[str, str]], columns: Sequence[str]) -> dg.MetadataValue:
+    shown = [dg.TableRecord(dict(row)) for row in rows[:SHOWN_ROWS]]
+    if len(rows) > SHOWN_ROWS:
+        rest = {column: "" for column in columns[1:]}
+        shown.append(dg.TableRecord({columns[0]: f"… and {len(rows) - SHOWN_ROWS} more", **rest}))
+    schema = dg.TableSchema(columns=[dg.TableColumn(column, "string") for column in columns])
+    return dg.MetadataValue.table(shown, schema)
+
+
+def _preview(project: Project, step: Step, folder: str) -> dict[str, Any]:
+    """Small tables and pictures that the step declared as previews."""
+    found: dict[str, Any] = {}
+    for name, declared in step.outputs.items():
+        path = project.store.root / folder / declared.file
+        if not declared.preview or not path.is_file():
+            continue
+        if path.suffix == ".tsv":
+            found[f"preview of {name}"] = _tsv(path)
+        elif path.suffix == ".png" and path.stat().st_size <= PICTURE_BYTES:
+            picture = base64.b64encode(path.read_bytes()).decode()
+            found[f"preview of {name}"] = dg.MetadataValue.md(f"![{name}](data:image/png;base64,{picture})")
+    return found
+
+
+def _tsv(path: Path) -> dg.MetadataValue:
+    with path.open(newline="", encoding="utf-8") as stream:
+        rows = list(csv.DictReader(stream, delimiter="\t"))
+    columns = list(rows[0])[:12] if rows else ["nothing"]
+    return _table([{column: row[column] for column in columns} for row in rows], columns)

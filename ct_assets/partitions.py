@@ -1,0 +1,40 @@
+"""③ The cohort's IDs as Dagster partitions: one dynamic definition a level, kept as the catalog has them."""
+
+import dagster as dg
+
+from ctcore.batches import partitions
+from ctcore.project import Project
+from ctcore.step import ENTITY_LEVELS, Level
+
+PLURAL = {"patient": "patients", "specimen": "specimens", "assay": "assays", "cohort": "cohorts"}
+
+
+def definition(project_id: str, level: Level | str) -> dg.DynamicPartitionsDefinition:
+    """`<project>.assays` and its siblings; references have one too."""
+    return dg.DynamicPartitionsDefinition(name=f"{project_id}.{PLURAL.get(level, 'references')}")
+
+
+def wanted(project: Project) -> dict[str, list[str]]:
+    """The keys that each definition should have, in the order of the cohort."""
+    levels: tuple[Level, ...] = (*ENTITY_LEVELS, "cohort")
+    keys = {definition(project.id, level).name or "": partitions(project, level) for level in levels}
+    return {**keys, definition(project.id, "reference").name or "": list(project.settings.references)}
+
+
+def missing(project: Project, instance: dg.DagsterInstance) -> dict[str, list[str]]:
+    """The keys that Dagster does not know yet."""
+    found = {}
+    for name, keys in wanted(project).items():
+        known = set(instance.get_dynamic_partitions(name))
+        new = [key for key in keys if key not in known]
+        if new:
+            found[name] = new
+    return found
+
+
+def add_missing(project: Project, instance: dg.DagsterInstance) -> int:
+    """Tell Dagster of all new keys, in bulk. Returns how many."""
+    new = missing(project, instance)
+    for name, keys in new.items():
+        instance.add_dynamic_partitions(name, keys)
+    return sum(len(keys) for keys in new.values())

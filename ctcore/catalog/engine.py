@@ -1,0 +1,197 @@
+"""② Opening the catalog: one engine for SQLite or PostgreSQL, one way to read and one way to write.
+
+SQLite is for one host: WAL, foreign keys, a busy timeout and `synchronous=FULL`. On PostgreSQL each project has a
+schema of its own, so that several projects and Dagster itself share one database.
+"""
+
+import json
+import os
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import (
+    URL,
+    ColumnElement,
+    Connection,
+    Engine,
+    cast,
+    create_engine,
+    event,
+    func,
+    literal,
+    make_url,
+    select,
+    text,
+)
+from sqlalchemy.dialects.postgresql import JSONB
+from sqlalchemy.exc import DBAPIError, OperationalError
+
+from ctcore.catalog.chain import Journal, append_events
+from ctcore.errors import CatalogError
+
+HEAD = "0001"
+BUSY_MS = 30_000
+_LOCK = 7_203_391  # the advisory lock under which the event chain of a schema grows
+
+
+class Writer:
+    """One transaction. What it changes, it says: events are chained and committed with the rows."""
+
+    def __init__(self, connection: Connection, actor: str) -> None:
+        self.connection = connection
+        self.actor = actor
+        self._events: list[tuple[str, str, Any]] = []
+
+    def execute(self, *args: Any, **kwargs: Any) -> Any:
+        return self.connection.execute(*args, **kwargs)
+
+    def insert(self, table: Any, rows: list[dict[str, Any]]) -> None:
+        """Insert many rows with one statement; nothing where there are none."""
+        if rows:
+            self.connection.execute(table.insert(), rows)
+
+    def event(self, kind: str, subject: str, body: Any) -> None:
+        """Record a change of truth: what happened, to what, with which values."""
+        self._events.append((kind, subject, body))
+
+    def flush(self) -> None:
+        if self._events:
+            append_events(self.connection, self.actor, self._events)
+            self._events = []
+
+
+class Catalog:
+    """The catalog of one project, at a SQLAlchemy URL."""
+
+    def __init__(self, url: str, project_id: str, journal: Path, actor: str | None = None) -> None:
+        self.url = make_url(url)
+        self.schema = "ct_" + project_id.replace("-", "_")
+        self.actor = actor or os.environ.get("CT_ACTOR") or os.environ.get("USER") or f"uid:{os.getuid()}"
+        self.journal = Journal(journal)
+        self.engine = _engine(self.url, self.schema)
+
+    @property
+    def is_sqlite(self) -> bool:
+        return self.url.get_backend_name() == "sqlite"
+
+    @property
+    def place(self) -> str:
+        """Where it is, without a password."""
+        if self.is_sqlite:
+            return str(self.url.database)
+        return f"{self.url.render_as_string(hide_password=True)} schema {self.schema}"
+
+    def open(self) -> "Catalog":
+        """Make it or bring it up to date, and write to the journal what a crash kept from it."""
+        version = self.version()
+        if version is None or version < HEAD:
+            with self._said():
+                from ctcore.catalog.migrations import upgrade
+
+                upgrade(self)
+        elif version > HEAD:
+            raise CatalogError(
+                f"{self.place} is of version {version}; this ct knows up to {HEAD}. "
+                "It was written by a newer ct: use that one (nothing was changed)"
+            )
+        return self
+
+    def version(self) -> str | None:
+        """The version of its tables; None where there are none yet."""
+        with self._said(), self.engine.connect() as connection:
+            if self.is_sqlite:
+                known = text("SELECT 1 FROM sqlite_master WHERE name = 'alembic_version'")
+            else:
+                known = text(
+                    "SELECT 1 FROM pg_tables WHERE schemaname = :s AND tablename = 'alembic_version'"
+                ).bindparams(s=self.schema)
+            if connection.execute(known).first() is None:
+                return None
+            return connection.execute(text("SELECT version_num FROM alembic_version")).scalar()
+
+    @contextmanager
+    def read(self) -> Iterator[Connection]:
+        """A connection that sees one state of the catalog."""
+        with self._said(), self.engine.connect() as connection:
+            yield connection
+
+    @contextmanager
+    def write(self) -> Iterator[Writer]:
+        """One transaction, alone: either all of it is in the catalog and the journal, or nothing."""
+        with self._said():
+            with self.engine.connect().execution_options(ct_write=True) as connection, connection.begin():
+                if not self.is_sqlite:
+                    lock = text("SELECT pg_advisory_xact_lock(:n, hashtext(:s))")
+                    connection.execute(lock.bindparams(n=_LOCK, s=self.schema))
+                writer = Writer(connection, self.actor)
+                yield writer
+                writer.flush()
+            self.mirror()
+
+    def mirror(self) -> None:
+        """Append to provenance.jsonl the events that it does not have yet."""
+        with self.engine.connect() as connection:
+            self.journal.follow(connection)
+
+    @contextmanager
+    def _said(self) -> Iterator[None]:
+        try:
+            yield
+        except (OperationalError, DBAPIError) as error:
+            raise CatalogError(f"catalog {self.place}: {_explain(error)}") from error
+
+
+def _explain(error: DBAPIError) -> str:
+    said = str(error.orig).strip().splitlines()[0] if error.orig else str(error)
+    ways = {
+        "disk is full": "make room on that disk; what was committed before is safe",
+        "readonly": "the file or its folder is read-only: allow writing there",
+        "unable to open": "the folder is missing or not writable: make it with `ct init`",
+        "locked": "another process has been writing for a long time: wait, or look for it with `ct jobs`",
+        "not a database": "the file is damaged or is something else: restore it from a backup",
+        "malformed": "the file is damaged: restore it from a backup",
+        "onnection": "is the database server running, and the URL right?",
+    }
+    way = next((way for sign, way in ways.items() if sign in said), "nothing was written")
+    return f"{said}; {way}"
+
+
+def _engine(url: URL, schema: str) -> Engine:
+    if url.get_backend_name() == "sqlite":
+        engine = create_engine(url, connect_args={"timeout": BUSY_MS / 1000})
+        event.listen(engine, "connect", _prepare_sqlite)
+        event.listen(engine, "begin", _begin_sqlite)
+        return engine
+    if url.drivername == "postgresql":
+        url = url.set(drivername="postgresql+psycopg2")
+    return create_engine(
+        url, connect_args={"options": f"-csearch_path={schema}", "connect_timeout": 10}, pool_pre_ping=True
+    )
+
+
+def _prepare_sqlite(connection: Any, _record: Any) -> None:
+    connection.isolation_level = None  # transactions are begun below, not by the driver
+    for pragma in (
+        f"busy_timeout={BUSY_MS}",
+        "journal_mode=WAL",
+        "foreign_keys=ON",
+        "synchronous=FULL",
+        "temp_store=MEMORY",
+        "cache_size=-65536",
+    ):
+        connection.execute(f"PRAGMA {pragma}")
+
+
+def _begin_sqlite(connection: Connection) -> None:
+    writes = connection.get_execution_options().get("ct_write")
+    connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
+
+
+def in_keys(column: Any, keys: Iterable[str], dialect: str) -> ColumnElement[bool]:
+    """`column IN keys` for any number of keys, as one bound value."""
+    listed = literal(json.dumps(sorted(keys)))
+    if dialect == "sqlite":
+        return column.in_(select(func.json_each(listed).table_valued("value").c.value))
+    return column.in_(select(func.jsonb_array_elements_text(cast(listed, JSONB)).column_valued("value")))

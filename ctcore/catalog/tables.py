@@ -1,0 +1,232 @@
+"""② The tables, as SQLAlchemy Core: the same on SQLite and PostgreSQL, small enough to read in SQL.
+
+Facts are append-only (`event`, `materialization`, `edge`, `member`, `attempt`); the rest are projections of them.
+A node is (asset, partition); registry entities and references are nodes too, so every edge has one shape.
+"""
+
+from sqlalchemy import (
+    BigInteger,
+    Boolean,
+    CheckConstraint,
+    Column,
+    Float,
+    ForeignKey,
+    Index,
+    Integer,
+    MetaData,
+    Table,
+    Text,
+    UniqueConstraint,
+)
+
+metadata = MetaData()
+
+entity = Table(
+    "entity",
+    metadata,
+    Column("seq", Integer, primary_key=True, autoincrement=False, comment="order of registration"),
+    Column("level", Text, CheckConstraint("level IN ('patient', 'specimen', 'assay')"), nullable=False),
+    Column("id", Text, nullable=False),
+    Column("parent", Integer, ForeignKey("entity.seq", ondelete="RESTRICT")),
+    Column("attributes", Text, nullable=False, comment="canonical JSON of the declared columns"),
+    UniqueConstraint("level", "id"),
+    CheckConstraint("(level = 'patient') = (parent IS NULL)", name="only_patients_have_no_parent"),
+    Index("entity_parent", "parent"),
+)
+
+file = Table(
+    "file",
+    metadata,
+    Column("entity", Integer, ForeignKey("entity.seq", ondelete="RESTRICT"), primary_key=True),
+    Column("role", Text, primary_key=True),
+    Column("path", Text, nullable=False, comment="relative to the project where it lies inside"),
+    Column("digest", Text, nullable=False),
+    Column("size", BigInteger, nullable=False),
+    Column("mtime_ns", BigInteger, nullable=False),
+    Column("inode", BigInteger, nullable=False),
+    Column("problem", Text, comment="why it cannot be read now; NULL where it can"),
+)
+
+reference = Table(
+    "reference",
+    metadata,
+    Column("key", Text, primary_key=True),
+    Column("version", Text, nullable=False),
+    Column("kind", Text, nullable=False),
+    Column("path", Text, nullable=False),
+    Column("digest", Text, nullable=False),
+    Column("size", BigInteger, nullable=False),
+)
+
+digest_memory = Table(
+    "digest_memory",
+    metadata,
+    Column("path", Text, primary_key=True),
+    Column("size", BigInteger, nullable=False),
+    Column("mtime_ns", BigInteger, nullable=False),
+    Column("inode", BigInteger, nullable=False),
+    Column("digest", Text, nullable=False),
+)
+
+recipe = Table(
+    "recipe",
+    metadata,
+    Column("id", Integer, primary_key=True, autoincrement=False),
+    Column("step", Text, nullable=False),
+    Column("code", Text, nullable=False, comment="digest of the step's code"),
+    Column("parameters", Text, nullable=False, comment="canonical JSON"),
+    Column("environment", Text, nullable=False, comment="canonical JSON"),
+    Column("digest", Text, nullable=False, unique=True),
+)
+
+materialization = Table(
+    "materialization",
+    metadata,
+    Column("id", Integer, primary_key=True, autoincrement=False),
+    Column("asset", Text, nullable=False),
+    Column("partition", Text, nullable=False),
+    Column("key", Text, nullable=False, comment="memo key of the call"),
+    Column("recipe", Integer, ForeignKey("recipe.id"), nullable=False),
+    Column("data_version", Text, nullable=False),
+    Column("folder", Text, nullable=False, comment="relative to the store"),
+    Column("size", BigInteger, nullable=False),
+    Column("facts", Text, nullable=False, comment="canonical JSON of what the step measured"),
+    Column("reason", Text, nullable=False, comment="why it was made"),
+    Column("run_id", Text),
+    Column("started_at", Text, nullable=False),
+    Column("seconds", Float, nullable=False),
+    Column("reported", Boolean, nullable=False, comment="its Dagster event was logged"),
+    Index("materialization_key", "key"),
+    Index("materialization_node", "asset", "partition"),
+)
+
+output = Table(
+    "output",
+    metadata,
+    Column("materialization", Integer, ForeignKey("materialization.id"), primary_key=True),
+    Column("file", Text, primary_key=True),
+    Column("digest", Text, nullable=False),
+    Column("size", BigInteger, nullable=False),
+    Column("mtime_ns", BigInteger, nullable=False),
+    Column("inode", BigInteger, nullable=False),
+    sqlite_with_rowid=False,
+)
+
+edge = Table(
+    "edge",
+    metadata,
+    Column("materialization", Integer, ForeignKey("materialization.id"), primary_key=True),
+    Column("input", Text, primary_key=True, comment="the input's name in the step"),
+    Column("asset", Text, primary_key=True),
+    Column("partition", Text, primary_key=True),
+    Column("version", Text, nullable=False, comment="the input's data version as it was used"),
+    Index("edge_source", "asset", "partition"),
+    sqlite_with_rowid=False,
+)
+
+member = Table(
+    "member",
+    metadata,
+    Column("materialization", Integer, ForeignKey("materialization.id"), primary_key=True),
+    Column("level", Text, primary_key=True),
+    Column("entity", Text, primary_key=True),
+    Column("role", Text, nullable=False),
+    sqlite_with_rowid=False,
+)
+
+artifact = Table(
+    "artifact",
+    metadata,
+    Column("asset", Text, primary_key=True),
+    Column("partition", Text, primary_key=True),
+    Column("materialization", Integer, ForeignKey("materialization.id"), nullable=False),
+    Column("recipe", Integer, nullable=False),
+    Column("data_version", Text, nullable=False),
+    Column("key", Text, nullable=False),
+    Column("checked_at", Text, comment="when all its bytes were last read"),
+    sqlite_with_rowid=False,
+)
+
+damage = Table(
+    "damage",
+    metadata,
+    Column("asset", Text, primary_key=True),
+    Column("partition", Text, primary_key=True),
+    Column("file", Text, primary_key=True),
+    Column("problem", Text, nullable=False),
+    Column("found_at", Text, nullable=False),
+)
+
+lease = Table(
+    "lease",
+    metadata,
+    Column("key", Text, primary_key=True),
+    Column("asset", Text, nullable=False),
+    Column("partition", Text, nullable=False),
+    Column("owner", Text, nullable=False, comment="process that waits for the call: host:pid:start"),
+    Column("job", Text, comment="process that works on it"),
+    Column("run_id", Text),
+    Column("since", Text, nullable=False),
+)
+
+attempt = Table(
+    "attempt",
+    metadata,
+    Column("id", Integer, primary_key=True, autoincrement=False),
+    Column("asset", Text, nullable=False),
+    Column("partition", Text, nullable=False),
+    Column("key", Text, nullable=False),
+    Column("run_id", Text),
+    Column("ended_at", Text, nullable=False),
+    Column("error", Text, nullable=False),
+    Column("log", Text),
+    Index("attempt_node", "asset", "partition"),
+)
+
+request = Table(
+    "request",
+    metadata,
+    Column("asset", Text, primary_key=True),
+    Column("partition", Text, primary_key=True),
+    Column("key", Text, nullable=False, comment="what was asked for: the verdict's digest"),
+    Column("run_key", Text, nullable=False),
+    Column("tries", Integer, nullable=False),
+    Column("asked_at", Text, nullable=False),
+)
+
+reported = Table(
+    "reported",
+    metadata,
+    Column("asset", Text, primary_key=True),
+    Column("partition", Text, primary_key=True),
+    Column("data_version", Text, nullable=False, comment="what Dagster was last told of a registry node"),
+)
+
+run = Table(
+    "run",
+    metadata,
+    Column("id", Text, primary_key=True),
+    Column("started_at", Text, nullable=False),
+    Column("actor", Text, nullable=False),
+    Column("asked", Text, nullable=False, comment="what was asked for, canonical JSON"),
+)
+
+event = Table(
+    "event",
+    metadata,
+    Column("seq", Integer, primary_key=True, autoincrement=False),
+    Column("at", Text, nullable=False),
+    Column("actor", Text, nullable=False),
+    Column("kind", Text, nullable=False),
+    Column("subject", Text, nullable=False),
+    Column("body", Text, nullable=False, comment="canonical JSON"),
+    Column("previous", Text, nullable=False),
+    Column("digest", Text, nullable=False, unique=True),
+)
+
+setting = Table(
+    "setting",
+    metadata,
+    Column("name", Text, primary_key=True),
+    Column("value", Text, nullable=False),
+)

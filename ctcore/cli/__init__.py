@@ -1,0 +1,70 @@
+"""The command line: one noun a file, one renderer. Imports no Dagster, and heavy things only where they are used."""
+
+import importlib
+import sys
+from typing import Any
+
+import click
+
+from ctcore.errors import CtError
+
+_COMMANDS = {
+    "init": "init",
+    "register": "cohort",
+    "status": "cohort",
+    "show": "nodes",
+    "why": "nodes",
+    "verify": "verify",
+    "run": "run",
+    "dev": "run",
+    "reference": "reference",
+}
+
+
+class _Lazy(click.Group):
+    """Loads a command's module when it is used."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(_COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        module = _COMMANDS.get(cmd_name)
+        return getattr(importlib.import_module(f"ctcore.cli.{module}"), cmd_name) if module else None
+
+    def resolve_command(self, ctx: click.Context, args: list[str]) -> Any:
+        import difflib
+
+        if args and args[0] not in _COMMANDS:
+            near = difflib.get_close_matches(args[0], _COMMANDS, 1)
+            hint = f"did you mean {near[0]!r}?" if near else f"commands: {', '.join(_COMMANDS)}"
+            ctx.fail(f"no command {args[0]!r}; {hint}")
+        return super().resolve_command(ctx, args)
+
+
+@click.group(cls=_Lazy, context_settings={"help_option_names": ["-h", "--help"]})
+@click.option("-C", "--project", metavar="DIR", help="The project directory (default: here or above).")
+@click.version_option(package_name="ct-cohort", prog_name="ct")
+@click.pass_context
+def cli(ctx: click.Context, project: str | None) -> None:
+    """ct: what is complete, what is usable, what is still true in a cohort, and making it so."""
+    ctx.obj = project
+
+
+def main() -> None:
+    """The shell's edge: errors become one message and an exit code."""
+    try:
+        cli(standalone_mode=False)
+    except CtError as error:
+        click.echo(f"ct: {error}", err=True)
+        sys.exit(error.exit_code)
+    except click.exceptions.Exit as error:
+        sys.exit(error.exit_code)
+    except click.ClickException as error:
+        error.show()
+        sys.exit(error.exit_code)
+    except (click.Abort, KeyboardInterrupt):
+        click.echo("ct: interrupted", err=True)
+        sys.exit(130)
+    except BrokenPipeError:
+        sys.stderr.close()
+        sys.exit(141)

@@ -1,0 +1,5 @@
+"""`python -m ctcore.cli`."""
+
+from ctcore.cli import main
+
+main()

@@ -1,0 +1,83 @@
+"""`ct why` and `ct show`: one node."""
+
+import click
+
+from ctcore.cli.render import FOUND, echo_json, json_option, opened, table
+from ctcore.explain import entry, find_node
+from ctcore.explain import why as explain
+from ctcore.memo import current_edges
+from ctcore.reasons import name_of, short
+from ctcore.steps import REGISTRY
+
+
+@click.command()
+@click.argument("node")
+@json_option
+@click.pass_context
+def why(ctx: click.Context, node: str, as_json: bool) -> None:
+    """Why a node (step/partition) is what it is, in one sentence. Exit code 3 where it is not fresh."""
+    project = opened(ctx)
+    found = explain(project, find_node(project, node))
+    if as_json:
+        verdict = found.verdict
+        echo_json(
+            {
+                "node": name_of(verdict.node),
+                "state": verdict.state,
+                "sentence": found.sentence,
+                "reasons": [
+                    {
+                        "kind": r.kind,
+                        "words": r.words,
+                        "node": r.node and name_of(r.node),
+                        "path": [name_of(step) for step in r.path],
+                    }
+                    for r in verdict.reasons
+                ],
+                "made": found.made,
+                "failure": found.failure,
+            }
+        )
+    else:
+        click.echo(found.sentence)
+    ctx.exit(0 if found.verdict.state == "fresh" else FOUND)
+
+
+@click.command()
+@click.argument("node")
+@json_option
+@click.pass_context
+def show(ctx: click.Context, node: str, as_json: bool) -> None:
+    """Everything known of a node: its files, inputs and facts; or of a patient, specimen, assay or reference."""
+    project = opened(ctx)
+    which = find_node(project, node)
+    if which[0] in REGISTRY:
+        echo_json(entry(project, which))
+        return
+    found = explain(project, which)
+    edges = current_edges(project, which)
+    if as_json:
+        echo_json({"verdict": found.sentence, "made": found.made, "inputs": [e._asdict() for e in edges]})
+        return
+    click.echo(found.sentence)
+    if found.made is None:
+        return
+    click.echo(f"\npath        {found.made['path']}")
+    for name, value in found.made["facts"].items():
+        click.echo(f"{name:<11} {value}")
+    click.echo()
+    table(
+        ("file", "bytes", "digest"),
+        [(one["file"], one["size"], short(one["digest"])) for one in found.made["files"]],
+        title="files",
+    )
+    click.echo()
+    rows = [
+        (
+            e.input,
+            f"{e.asset}/{e.partition}",
+            e.version if e.asset in REGISTRY[:3] else short(e.version.split(" ")[-1]),
+        )
+        for e in edges
+    ]
+    table(("input", "from", "data version"), rows, title="made from")

@@ -1,0 +1,77 @@
+"""The one renderer: a table on a terminal, TSV when piped, JSON on request."""
+
+import json
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import click
+
+from ctcore.project import Project
+
+FOUND = 3  # exit code of a command that looked and found something
+
+json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+
+_COLOURS = {
+    "fresh": "green",
+    "missing": "bright_black",
+    "stale": "yellow",
+    "failed": "red",
+    "lost": "red",
+    "running": "blue",
+    "excluded": "bright_black",
+}
+
+
+def opened(ctx: click.Context) -> Project:
+    """The project that the command is about."""
+    return Project.find(Path(ctx.obj) if ctx.obj else None)
+
+
+def echo_json(value: Any) -> None:
+    click.echo(json.dumps(value, indent=2, ensure_ascii=False, default=str))
+
+
+def table(columns: Sequence[str], rows: Sequence[Sequence[Any]], title: str | None = None) -> None:
+    """Print rows: aligned with colours for people, tab-separated for programs."""
+    texts = [["" if cell is None else str(cell) for cell in row] for row in rows]
+    if not sys.stdout.isatty():
+        click.echo("\t".join(columns))
+        for row in texts:
+            click.echo("\t".join(cell.replace("\t", " ").replace("\n", " ") for cell in row))
+        return
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    drawn = Table(*columns, title=title, title_justify="left", box=None, pad_edge=False)
+    for row in texts:
+        drawn.add_row(*(Text(cell, style=_COLOURS.get(cell, "")) for cell in row))
+    Console().print(drawn)
+
+
+class Reading:
+    """Counts bytes; used as the `on_bytes` of digests."""
+
+    def __init__(self, label: str) -> None:
+        self.label = label
+        self._progress: Any = None
+        self._task: Any = None
+
+    def __enter__(self) -> Callable[[int], None] | None:
+        if not sys.stderr.isatty():
+            return None
+        from rich.console import Console
+        from rich.progress import DownloadColumn, Progress, SpinnerColumn, TextColumn, TransferSpeedColumn
+
+        columns = (SpinnerColumn(), TextColumn(self.label), DownloadColumn(), TransferSpeedColumn())
+        self._progress = Progress(*columns, console=Console(stderr=True), transient=True)
+        self._progress.__enter__()
+        self._task = self._progress.add_task(self.label, total=None)
+        return lambda n: self._progress.advance(self._task, n)
+
+    def __exit__(self, *_: object) -> None:
+        if self._progress is not None:
+            self._progress.__exit__(None, None, None)

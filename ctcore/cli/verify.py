@@ -1,0 +1,48 @@
+"""`ct verify`: are the bytes, the chain of events and the raw files what they were?"""
+
+import click
+from sqlalchemy import select
+
+from ctcore.catalog.chain import check_chain
+from ctcore.catalog.tables import event
+from ctcore.cli.render import FOUND, Reading, echo_json, json_option, opened, table
+from ctcore.files import look
+from ctcore.project import Project
+from ctcore.reasons import name_of
+from ctcore.verify import verify as verify_store
+
+
+@click.command()
+@click.option("--quick", is_flag=True, help="Read only files whose size, time or inode differ.")
+@json_option
+@click.pass_context
+def verify(ctx: click.Context, quick: bool, as_json: bool) -> None:
+    """Read every published file, look at the raw files, and check the chain of events. Exit code 3 on a finding."""
+    project = opened(ctx)
+    with Reading("reading the store") as on_bytes:
+        found = verify_store(project, deep=not quick, on_bytes=on_bytes)
+        looked = look(project, on_bytes)
+    chain = _chain(project)
+    rows = [(name_of(one.node), one.file, one.problem) for one in found.findings]
+    rows += [("raw files", "", said) for said in (*looked.problems, *looked.changes)]
+    rows += [("events", "", said) for said in chain]
+    if as_json:
+        echo_json([dict(zip(("where", "file", "problem"), row, strict=True)) for row in rows])
+    elif rows:
+        table(("where", "file", "problem"), rows)
+    click.echo(f"{found.artifacts} artifacts, {found.bytes} bytes read, {len(rows)} findings", err=True)
+    if found.findings:
+        click.echo("`ct run` makes them again", err=True)
+    ctx.exit(FOUND if rows else 0)
+
+
+def _chain(project: Project) -> list[str]:
+    """Breaks in the chain, in the catalog and in provenance.jsonl."""
+    project.catalog.mirror()
+    with project.catalog.read() as connection:
+        rows = connection.execute(select(event).order_by(event.c.seq)).mappings()
+        problems = [f"catalog: {said}" for said in check_chain(dict(row) for row in rows)]
+    journal = project.catalog.journal
+    if journal.path.exists():
+        problems += [f"{journal.path.name}: {said}" for said in check_chain(journal.read())]
+    return problems

@@ -1,0 +1,52 @@
+"""Every error that a person may see: what is wrong, where, and the way out.
+
+One root with an exit code. `except CtError` stands only at the edges: command line, worker, Dagster asset.
+"""
+
+from collections.abc import Sequence
+
+
+class CtError(Exception):
+    """Root of all errors of ct. The text says what, where, and what to do next."""
+
+    exit_code = 1
+
+
+class Usage(CtError):
+    """A wrong call: an unknown node, step, option or place."""
+
+    exit_code = 2
+
+
+class ProjectError(CtError):
+    """The project directory or its ct.toml is missing, unreadable or inconsistent."""
+
+
+class SheetError(CtError):
+    """A sheet has problems; all of them, and nothing was written."""
+
+    def __init__(self, sheet: str, problems: Sequence[str]) -> None:
+        self.problems = tuple(problems)
+        many = f"{len(self.problems)} problem" + ("s" if len(self.problems) != 1 else "")
+        lines = "\n".join(f"  {problem}" for problem in self.problems)
+        super().__init__(f"{sheet}: {many}; nothing was written\n{lines}")
+
+
+class CatalogError(CtError):
+    """The catalog cannot be opened, is of another version, or refuses a change."""
+
+
+class StoreError(CtError):
+    """The store cannot be read or written: full, read-only, or damaged."""
+
+
+class StepError(CtError):
+    """A step is declared wrongly, or its function failed."""
+
+
+class InputError(CtError):
+    """An input of a step is missing, truncated, empty or not what it claims to be."""
+
+
+class ContractError(CtError):
+    """An output breaks its contract; nothing was published."""

@@ -1,0 +1,215 @@
+"""④ One call of a step, on whatever machine it lands: read the StepCall, run, check, publish, write the StepResult.
+
+Runs on compute nodes: no catalog, no Dagster, only this package and the step's own libraries.
+"""
+
+import json
+import os
+import shutil
+import socket
+import sys
+import time
+import traceback
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from ctcore.clock import utc
+from ctcore.code import code_of
+from ctcore.digest import Signature
+from ctcore.errors import ContractError, CtError, InputError, StepError
+from ctcore.step import Call, Source, Step
+from ctcore.steps import load_file, params_of
+from ctcore.store import Store
+
+
+@dataclass(frozen=True)
+class StepCall:
+    """Everything that a call needs, as a file. Paths are absolute; `watch` are signatures of what it reads."""
+
+    attempt: str
+    node: tuple[str, str]
+    level: str
+    key: str
+    source: str
+    recipe: Mapping[str, Any]
+    files: Mapping[str, str]
+    references: Mapping[str, str]
+    inputs: Mapping[str, Sequence[tuple[str, str]]]
+    edges: Sequence[Sequence[str]]
+    members: Sequence[Sequence[str]]
+    watch: Sequence[tuple[str, int, int, int]]
+    reason: str
+    run_id: str | None
+
+    def write(self, work: Path) -> Path:
+        return write_json(work / "calls" / f"{self.attempt}.json", asdict(self))
+
+
+@dataclass(frozen=True)
+class StepResult:
+    """How a call ended. `error` is None where it published an artifact."""
+
+    attempt: str
+    node: tuple[str, str]
+    key: str
+    error: str | None = None
+    log: str | None = None
+    facts: Mapping[str, Any] = field(default_factory=dict)
+
+
+def write_json(path: Path, value: Any) -> Path:
+    """Write a file that is seen whole or not at all."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_name(f".{path.name}.{os.getpid()}")
+    part.write_text(json.dumps(value))
+    part.rename(path)
+    return path
+
+
+def run_calls(work: str, store: str, calls: Sequence[str]) -> None:
+    """Run calls one after another; each leaves its result as soon as it has ended."""
+    sys.dont_write_bytecode = True  # step files are read as they are, see ctcore.steps
+    for path in calls:
+        call = StepCall(**json.loads(Path(path).read_bytes()))
+        log = Path(work) / "logs" / call.node[0] / call.node[1] / f"{call.key[:16]}.{call.attempt[:6]}.log"
+        with _output_into(log):
+            error, facts = _run(call, Store(Path(store)))
+        result = StepResult(call.attempt, call.node, call.key, error, str(log), facts)
+        write_json(Path(work) / "results" / f"{call.attempt}.json", asdict(result))
+
+
+def _run(call: StepCall, store: Store) -> tuple[str | None, dict[str, Any]]:
+    try:
+        return None, execute(call, store)
+    except CtError as error:
+        print(error, file=sys.stderr, flush=True)
+        return str(error), {}
+    except (Exception, SystemExit) as error:  # the worker's edge: whatever a step raises is a failed call
+        traceback.print_exc()
+        return f"{type(error).__name__}: {error}", {}
+
+
+def execute(call: StepCall, store: Store) -> dict[str, Any]:
+    """Run the step's function in a private folder and publish what it made. Returns the facts it measured."""
+    step = _step(call)
+    started, clock = time.time(), time.monotonic()
+    _unchanged(call)
+    staged = store.stage(*call.node, call.key)
+    try:
+        facts = dict(step.function(_call(call, step, staged)) or {})
+        shutil.rmtree(staged / ".scratch", ignore_errors=True)
+        _keep_contracts(step, staged)
+        _unchanged(call)
+        sidecar = {
+            "format": "ct.artifact.v1",
+            "node": list(call.node),
+            "level": call.level,
+            "key": call.key,
+            "recipe": dict(call.recipe),
+            "inputs": [list(edge) for edge in call.edges],
+            "members": [list(member) for member in call.members],
+            "outputs": {name: output.file for name, output in step.outputs.items()},
+            "facts": facts,
+            "reason": call.reason,
+            "run_id": call.run_id,
+            "host": socket.gethostname(),
+            "started_at": utc(started),
+            "seconds": round(time.monotonic() - clock, 3),
+        }
+        names = [output.file for output in step.outputs.values()]
+        store.publish(staged, *call.node, call.key, sidecar, names)
+    finally:
+        shutil.rmtree(staged, ignore_errors=True)
+    return facts
+
+
+def _step(call: StepCall) -> Step:
+    """The step's declaration, if its code is still the code that the call was made for."""
+    name = call.node[0]
+    step = next((one for one in load_file(Path(call.source)) if one.name == name), None)
+    if step is None:
+        raise StepError(f"{call.source} declares no step {name!r} any more")
+    code = code_of(step)
+    if code.digest != call.recipe["code"]:
+        raise StepError(f"the code of {name} changed after this call was made; run it again")
+    here = {**call.recipe["environment"], **code.environment}
+    if here != dict(call.recipe["environment"]):
+        raise StepError(
+            f"the environment of {name} is another one here: {code.environment} where the call was made "
+            f"for {call.recipe['environment']}; install the same versions on this machine"
+        )
+    return step
+
+
+def _call(call: StepCall, step: Step, folder: Path) -> Call:
+    return Call(
+        entity=call.node[1],
+        level=step.level,
+        folder=folder,
+        outputs={name: output.file for name, output in step.outputs.items()},
+        files={role: Path(path) for role, path in call.files.items()},
+        references={key: Path(path) for key, path in call.references.items()},
+        inputs={
+            name: [_source(entity, Path(place)) for entity, place in sources]
+            for name, sources in call.inputs.items()
+        },
+        columns={
+            (name, who): json.loads(value) for name, _, who, value in call.edges if name in step.columns
+        },
+        params=params_of(step, call.recipe["parameters"]),
+        cpus=step.resources.cpus,
+    )
+
+
+def _source(entity: str, folder: Path) -> Source:
+    """An upstream artifact: its outputs by the names that its own step gives them."""
+    sidecar = json.loads((folder / "ct.json").read_bytes())
+    return Source(entity, {output: folder / file for output, file in sidecar["outputs"].items()})
+
+
+def _keep_contracts(step: Step, folder: Path) -> None:
+    problems: list[str] = []
+    for name, output in step.outputs.items():
+        path = folder / output.file
+        if not path.is_file():
+            problems.append(f"output {name} ({output.file}) was not written")
+        elif output.contract is not None:
+            problems.extend(f"{output.file}: {said}" for said in output.contract.problems(path))
+    if problems:
+        listed = "\n  ".join(problems)
+        raise ContractError(f"{step.name} breaks its contract; nothing was published\n  {listed}")
+
+
+def _unchanged(call: StepCall) -> None:
+    """What the call reads is what its key was made from; a file that was touched since is another input."""
+    for path, *known in call.watch:
+        try:
+            seen = Signature.of(Path(path))
+        except OSError as error:
+            raise InputError(f"{path}: {error.strerror}; put it back, then run again") from error
+        if [seen.size, seen.mtime_ns, seen.inode] != known:
+            raise InputError(f"{path} changed since it was last looked at; `ct verify`, then run again")
+
+
+@contextmanager
+def _output_into(log: Path) -> Iterator[None]:
+    """Send what the step and its tools print into a file of its own."""
+    log.parent.mkdir(parents=True, exist_ok=True)
+    sys.stdout.flush()
+    sys.stderr.flush()
+    saved = os.dup(1), os.dup(2)
+    target = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o644)
+    try:
+        os.dup2(target, 1)
+        os.dup2(target, 2)
+        yield
+    finally:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os.dup2(saved[0], 1)
+        os.dup2(saved[1], 2)
+        for handle in (*saved, target):
+            os.close(handle)

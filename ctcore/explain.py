@@ -1,0 +1,196 @@
+"""⑦ Sentences about one node, and the matrix of all: what `ct why`, `ct show` and `ct status` say."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import select
+
+from ctcore.catalog.tables import artifact, attempt, entity, file, materialization, output, reference
+from ctcore.errors import Usage
+from ctcore.memo import current_edges, node_of
+from ctcore.project import Project
+from ctcore.reasons import Node, Verdict, name_of, short
+from ctcore.staleness import Verdicts, evaluate
+from ctcore.step import LEVELS, Level
+from ctcore.steps import REGISTRY
+
+
+@dataclass(frozen=True)
+class Explained:
+    """A node's verdict as one sentence, with the evidence as data."""
+
+    verdict: Verdict
+    sentence: str
+    made: dict[str, Any] | None
+    failure: dict[str, Any] | None
+
+
+def find_node(project: Project, text: str) -> Node:
+    """A node by its full name, or by a step whose only partition it is, or by an ID that only one asset has."""
+    if "/" in text:
+        node = node_of(text)
+        if node[0] not in REGISTRY:
+            project.steps[node[0]]
+        return node
+    if text in project.steps and project.steps[text].level == "cohort":
+        names = list(project.settings.cohorts)
+        if len(names) == 1:
+            return (text, names[0])
+    raise Usage(f"{text!r} is not a node; write step/partition. Steps: {', '.join(project.steps.order)}")
+
+
+def why(project: Project, node: Node) -> Explained:
+    """Why a node is what it is: one sentence, and the evidence."""
+    if node[0] in REGISTRY:
+        return _registry(project, node)
+    step = project.steps[node[0]]
+    verdicts = evaluate(project, {step.name: {node[1]}})
+    if verdicts.totals.get(step.name, 0) == 0 and node[1] not in verdicts.by_step.get(step.name, {}):
+        raise Usage(
+            f"{step.name} has no partition {node[1]!r}: no such {step.level} is registered; see `ct status --all`"
+        )
+    verdict = verdicts.of(*node)
+    made, failure = _made(project, node), _failure(project, node)
+    return Explained(verdict, _sentence(project, verdict, made, failure), made, failure)
+
+
+def _sentence(
+    project: Project, verdict: Verdict, made: dict[str, Any] | None, failure: dict[str, Any] | None
+) -> str:
+    name = name_of(verdict.node)
+    if verdict.state == "fresh" and made is not None:
+        inputs = len(current_edges(project, verdict.node))
+        return (
+            f"{name} is fresh: made {made['started_at']} because of {made['reason']}, and its code, parameters, "
+            f"environment and {inputs} input{'s' * (inputs != 1)} are still the ones it was made from "
+            f"(content {short(made['data_version'])})"
+        )
+    if verdict.state == "failed" and failure is not None:
+        said = failure["error"].splitlines()[0]
+        return f"{name} is failed: {said} (log: {failure['log']}); {verdict.why}"
+    if verdict.state == "excluded":
+        return f"{name} is excluded: {verdict.reasons[0].words}"
+    first, *others = verdict.reasons
+    words = first.words if first.kind == verdict.state else str(first)
+    return f"{name} is {verdict.state}: {'; '.join([words, *map(str, others)])}"
+
+
+def _made(project: Project, node: Node) -> dict[str, Any] | None:
+    with project.catalog.read() as connection:
+        row = (
+            connection.execute(
+                select(materialization)
+                .join(artifact, artifact.c.materialization == materialization.c.id)
+                .where(artifact.c.asset == node[0], artifact.c.partition == node[1])
+            )
+            .mappings()
+            .first()
+        )
+        if row is None:
+            return None
+        files = connection.execute(
+            select(output.c.file, output.c.size, output.c.digest)
+            .where(output.c.materialization == row["id"])
+            .order_by(output.c.file)
+        ).mappings()
+        return {
+            **row,
+            "facts": json.loads(row["facts"]),
+            "path": str(project.store.root / row["folder"]),
+            "files": [dict(one) for one in files],
+        }
+
+
+def _failure(project: Project, node: Node) -> dict[str, Any] | None:
+    with project.catalog.read() as connection:
+        row = (
+            connection.execute(
+                select(attempt)
+                .where(attempt.c.asset == node[0], attempt.c.partition == node[1])
+                .order_by(attempt.c.id.desc())
+            )
+            .mappings()
+            .first()
+        )
+    return dict(row) if row is not None else None
+
+
+def _registry(project: Project, node: Node) -> Explained:
+    """A patient, specimen, assay or reference: what is declared of it."""
+    made = entry(project, node)
+    problems = [one["problem"] for one in made.get("files", ()) if one.get("problem")]
+    verdict = Verdict(*node, "lost" if problems else "fresh")
+    said = f"is lost: {'; '.join(problems)}" if problems else "is as the sheet and the disk say"
+    return Explained(verdict, f"{name_of(node)} {said}", made, None)
+
+
+def entry(project: Project, node: Node) -> dict[str, Any]:
+    """A registry node's declared attributes and files."""
+    with project.catalog.read() as connection:
+        if node[0] == "reference":
+            found = connection.execute(select(reference).where(reference.c.key == node[1])).mappings().first()
+            if found is None:
+                raise Usage(
+                    f"no reference {node[1]!r}; declared: {', '.join(project.settings.references) or 'none'}"
+                )
+            return dict(found)
+        row = connection.execute(
+            select(entity).where(entity.c.level == node[0], entity.c.id == node[1])
+        ).first()
+        if row is None:
+            raise Usage(f"no {node[0]} {node[1]!r} is registered; see `ct status --all`")
+        parent = connection.execute(select(entity.c.id).where(entity.c.seq == row.parent)).scalar()
+        files = connection.execute(select(file).where(file.c.entity == row.seq)).mappings()
+        return {
+            "level": row.level,
+            "id": row.id,
+            "parent": parent,
+            "attributes": json.loads(row.attributes),
+            "files": [{k: v for k, v in one.items() if k != "entity"} for one in files],
+        }
+
+
+@dataclass(frozen=True)
+class Matrix:
+    """One level: its steps as columns, its entities as rows, a state a cell (None: no such node)."""
+
+    level: Level
+    steps: tuple[str, ...]
+    rows: list[tuple[str, str, list[str | None]]]
+    counts: dict[str, dict[str, int]]
+    hidden: int
+
+
+def matrix(project: Project, limit: int | None = 40) -> list[Matrix]:
+    """The completeness matrix: entities by steps, a table a level that has steps. `limit` rows each."""
+    verdicts = evaluate(project)
+    found = []
+    for level in reversed(LEVELS[:3]):
+        found.append(_matrix(project, verdicts, level, limit))
+    found.append(_matrix(project, verdicts, "cohort", limit))
+    return [one for one in found if one.steps]
+
+
+def _matrix(project: Project, verdicts: Verdicts, level: Level, limit: int | None) -> Matrix:
+    steps = tuple(step.name for step in project.steps if step.level == level)
+    entities = _entities(project, level) if steps else []
+    shown = entities if limit is None else entities[:limit]
+    rows = [(parent, who, [verdicts.of(name, who).state for name in steps]) for parent, who in shown]
+    counts = {name: {str(k): v for k, v in verdicts.count(name).items()} for name in steps}
+    return Matrix(level, steps, rows, counts, len(entities) - len(shown))
+
+
+def _entities(project: Project, level: Level) -> Sequence[tuple[str, str]]:
+    if level == "cohort":
+        return [("", name) for name in project.settings.cohorts]
+    parent = entity.alias()
+    with project.catalog.read() as connection:
+        rows = connection.execute(
+            select(parent.c.id, entity.c.id)
+            .select_from(entity.outerjoin(parent, parent.c.seq == entity.c.parent))
+            .where(entity.c.level == level)
+            .order_by(entity.c.seq)
+        )
+        return [(row[0] or "", row[1]) for row in rows]

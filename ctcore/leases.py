@@ -1,0 +1,83 @@
+"""④ Who works on a key: one process at a time, here or in another run. A dead one's lease is free."""
+
+import os
+import socket
+from collections.abc import Iterable, Sequence
+from functools import cache
+from pathlib import Path
+
+from sqlalchemy import delete, select, update
+
+from ctcore.catalog.engine import Writer, in_keys
+from ctcore.catalog.tables import lease
+from ctcore.clock import now
+from ctcore.project import Project
+from ctcore.reasons import Node
+
+
+def process_name(pid: int | None = None) -> str:
+    """`host:pid:start`: a process, told apart from a later one of the same number."""
+    number = os.getpid() if pid is None else pid
+    return f"{_host()}:{number}:{_started(number) or 0}"
+
+
+def is_alive(name: str | None) -> bool:
+    """Whether a process still runs. One on another host counts as running: it cannot be seen from here."""
+    if not name:
+        return False
+    host, pid, start = name.rsplit(":", 2)
+    if host != _host():
+        return True
+    return _started(int(pid)) == int(start)
+
+
+def take(project: Project, calls: Sequence[tuple[str, Node]], run_id: str | None) -> set[str]:
+    """Take the leases of these keys; those of living processes stay theirs. Returns the keys now ours."""
+    keys = [key for key, _ in calls]
+    with project.catalog.write() as writer:
+        held = writer.execute(select(lease).where(in_keys(lease.c.key, keys, project.dialect))).all()
+        busy = {row.key for row in held if is_alive(row.owner) or is_alive(row.job)}
+        writer.execute(
+            delete(lease).where(in_keys(lease.c.key, {row.key for row in held} - busy, project.dialect))
+        )
+        mine = [(key, node) for key, node in dict(calls).items() if key not in busy]
+        writer.insert(
+            lease,
+            [
+                {
+                    "key": key,
+                    "asset": node[0],
+                    "partition": node[1],
+                    "owner": process_name(),
+                    "job": None,
+                    "run_id": run_id,
+                    "since": now(),
+                }
+                for key, node in mine
+            ],
+        )
+    return {key for key, _ in mine}
+
+
+def hand_to(project: Project, keys: Iterable[str], job: str) -> None:
+    """Say which process works on these keys: they stay busy while it lives, also if its run dies."""
+    with project.catalog.write() as writer:
+        writer.execute(update(lease).where(in_keys(lease.c.key, keys, project.dialect)).values(job=job))
+
+
+def give_back(writer: Writer, keys: Iterable[str], dialect: str) -> None:
+    writer.execute(delete(lease).where(in_keys(lease.c.key, keys, dialect)))
+
+
+@cache
+def _host() -> str:
+    return socket.gethostname().replace(":", "_")
+
+
+def _started(pid: int) -> int | None:
+    """When the process started, in clock ticks since boot; None where there is none, or only its corpse."""
+    try:
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    except OSError:
+        return None
+    return None if fields[0] == "Z" else int(fields[19])

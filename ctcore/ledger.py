@@ -1,0 +1,289 @@
+"""⑥ The ledger: what was made from what. Written after the files are published, in one transaction for many nodes."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import Connection, Table, delete, func, select, update
+from sqlalchemy.dialects import postgresql, sqlite
+
+from ctcore.catalog.engine import Writer, in_keys
+from ctcore.catalog.tables import (
+    artifact,
+    attempt,
+    damage,
+    edge,
+    materialization,
+    member,
+    output,
+    recipe,
+    request,
+    run,
+)
+from ctcore.clock import now
+from ctcore.digest import Signature, canonical
+from ctcore.leases import give_back
+from ctcore.memo import Hit
+from ctcore.project import Project
+from ctcore.reasons import Node, name_of
+from ctcore.steps import Recipe
+from ctcore.store import Published
+
+
+@dataclass(frozen=True)
+class Failed:
+    """A call that ended without a result: what it said, and where its whole log is."""
+
+    node: Node
+    key: str
+    error: str
+    log: str | None
+
+
+def record(project: Project, published: Sequence[Published]) -> dict[Node, int]:
+    """Write published artifacts into the ledger and make them current. Recording one twice changes nothing."""
+    sidecars = [project.store.sidecar(one.folder) for one in published]
+    with project.catalog.write() as writer:
+        connection = writer.connection
+        recipes = _recipe_ids(writer, [_recipe(side) for side in sidecars])
+        known = _already(connection, [side["key"] for side in sidecars], project.dialect)
+        next_id = (connection.execute(select(func.max(materialization.c.id))).scalar() or 0) + 1
+        ids: dict[Node, int] = {}
+        fresh: list[tuple[int, Published, dict[str, Any]]] = []
+        for one, side in zip(published, sidecars, strict=True):
+            node: Node = (side["node"][0], side["node"][1])
+            found = known.get((side["key"], side["started_at"]))
+            if found is None:
+                found, next_id = next_id, next_id + 1
+                fresh.append((found, one, side))
+            ids[node] = found
+        _insert(project, writer, fresh, recipes)
+        current = [
+            {
+                "asset": side["node"][0],
+                "partition": side["node"][1],
+                "materialization": ids[(side["node"][0], side["node"][1])],
+                "recipe": recipes[_recipe(side).digest],
+                "data_version": one.data_version,
+                "key": side["key"],
+                "checked_at": now(),
+            }
+            for one, side in zip(published, sidecars, strict=True)
+        ]
+        _make_current(writer, current, project.dialect)
+        give_back(writer, [side["key"] for side in sidecars], project.dialect)
+        for _, one, side in fresh:
+            writer.event("materialize", name_of(tuple(side["node"])), _said(project, one, side))
+    return ids
+
+
+def reuse(project: Project, found: Mapping[Node, Hit]) -> list[Node]:
+    """Make earlier makings current again. Returns the nodes for which that changes something."""
+    with project.catalog.write() as writer:
+        rows = writer.execute(
+            select(materialization).where(
+                materialization.c.id.in_([h.materialization for h in found.values()])
+            )
+        ).all()
+        pointers = {
+            (row.asset, row.partition): row.materialization
+            for row in writer.execute(
+                select(artifact).where(
+                    artifact.c.asset.in_({row.asset for row in rows}),
+                    in_keys(artifact.c.partition, {row.partition for row in rows}, project.dialect),
+                )
+            )
+        }
+        moved = [row for row in rows if pointers.get((row.asset, row.partition)) != row.id]
+        names = ("asset", "partition", "recipe", "data_version", "key")
+        _make_current(
+            writer,
+            [
+                {
+                    **{name: getattr(row, name) for name in names},
+                    "materialization": row.id,
+                    "checked_at": None,
+                }
+                for row in moved
+            ],
+            project.dialect,
+        )
+        for row in moved:
+            body = {"key": row.key, "data_version": row.data_version, "materialization": row.id}
+            writer.event("reuse", name_of((row.asset, row.partition)), body)
+    return [(row.asset, row.partition) for row in moved]
+
+
+def record_failures(project: Project, failed: Iterable[Failed], run_id: str | None) -> None:
+    """Write down calls that ended without a result, and give their leases back."""
+    listed = list(failed)
+    with project.catalog.write() as writer:
+        next_id = (writer.execute(select(func.max(attempt.c.id))).scalar() or 0) + 1
+        writer.insert(
+            attempt,
+            [
+                {
+                    "id": next_id + offset,
+                    "asset": one.node[0],
+                    "partition": one.node[1],
+                    "key": one.key,
+                    "run_id": run_id,
+                    "ended_at": now(),
+                    "error": one.error,
+                    "log": one.log,
+                }
+                for offset, one in enumerate(listed)
+            ],
+        )
+        give_back(writer, [one.key for one in listed], project.dialect)
+        for one in listed:
+            writer.event("fail", name_of(one.node), {"key": one.key, "error": one.error, "run_id": run_id})
+
+
+def record_run(project: Project, run_id: str, asked: Mapping[str, Any]) -> None:
+    """Note that a run began: who asked for what."""
+    with project.catalog.write() as writer:
+        body = {"id": run_id, "started_at": now(), "actor": writer.actor, "asked": canonical(asked).decode()}
+        upsert(writer, run, [body], project.dialect)
+
+
+def mark_reported(project: Project, ids: Iterable[int]) -> None:
+    """Dagster has logged the events of these materializations."""
+    with project.catalog.write() as writer:
+        writer.execute(
+            update(materialization).where(materialization.c.id.in_(list(ids))).values(reported=True)
+        )
+
+
+def _recipe(side: Mapping[str, Any]) -> Recipe:
+    return Recipe(**side["recipe"])
+
+
+def _recipe_ids(writer: Writer, used: Iterable[Recipe]) -> dict[str, int]:
+    wanted = {one.digest: one for one in used}
+    known = {
+        row.digest: row.id
+        for row in writer.execute(select(recipe.c.id, recipe.c.digest).where(recipe.c.digest.in_(wanted)))
+    }
+    next_id = (writer.execute(select(func.max(recipe.c.id))).scalar() or 0) + 1
+    for digest, one in wanted.items():
+        if digest not in known:
+            row = {
+                "id": next_id,
+                "step": one.step,
+                "code": one.code,
+                "parameters": canonical(dict(one.parameters)).decode(),
+                "environment": canonical(dict(one.environment)).decode(),
+                "digest": digest,
+            }
+            writer.insert(recipe, [row])
+            known[digest], next_id = next_id, next_id + 1
+    return known
+
+
+def _already(connection: Connection, keys: Iterable[str], dialect: str) -> dict[tuple[str, str], int]:
+    rows = connection.execute(
+        select(materialization.c.key, materialization.c.started_at, materialization.c.id).where(
+            in_keys(materialization.c.key, keys, dialect)
+        )
+    )
+    return {(row.key, row.started_at): row.id for row in rows}
+
+
+def _insert(
+    project: Project,
+    writer: Writer,
+    fresh: Sequence[tuple[int, Published, dict[str, Any]]],
+    recipes: Mapping[str, int],
+) -> None:
+    writer.insert(
+        materialization,
+        [
+            {
+                "id": number,
+                "asset": side["node"][0],
+                "partition": side["node"][1],
+                "key": side["key"],
+                "recipe": recipes[_recipe(side).digest],
+                "data_version": one.data_version,
+                "folder": str(one.folder.relative_to(project.store.root)),
+                "size": sum(entry.size for entry in one.manifest.files.values()),
+                "facts": canonical(side["facts"]).decode(),
+                "reason": side["reason"],
+                "run_id": side.get("run_id"),
+                "started_at": side["started_at"],
+                "seconds": side["seconds"],
+                "reported": False,
+            }
+            for number, one, side in fresh
+        ],
+    )
+    writer.insert(output, [row for number, one, _ in fresh for row in _outputs(number, one)])
+    writer.insert(
+        edge,
+        [
+            dict(
+                zip(
+                    ("materialization", "input", "asset", "partition", "version"),
+                    (number, *used),
+                    strict=True,
+                )
+            )
+            for number, _, side in fresh
+            for used in side["inputs"]
+        ],
+    )
+    writer.insert(
+        member,
+        [
+            {"materialization": number, "level": level, "entity": who, "role": role}
+            for number, _, side in fresh
+            for level, who, role in side["members"]
+        ],
+    )
+
+
+def _outputs(number: int, one: Published) -> Iterable[dict[str, Any]]:
+    for name, entry in one.manifest.files.items():
+        seen = Signature.of(one.folder / name)
+        yield {
+            "materialization": number,
+            "file": name,
+            "digest": entry.digest,
+            "size": entry.size,
+            "mtime_ns": seen.mtime_ns,
+            "inode": seen.inode,
+        }
+
+
+def _make_current(writer: Writer, rows: list[dict[str, Any]], dialect: str) -> None:
+    """Point the nodes to these materializations; what was asked for or damaged is settled by that."""
+    if not rows:
+        return
+    upsert(writer, artifact, rows, dialect)
+    for asset in {row["asset"] for row in rows}:
+        partitions = [row["partition"] for row in rows if row["asset"] == asset]
+        for table in (damage, request):
+            writer.execute(
+                delete(table).where(table.c.asset == asset, in_keys(table.c.partition, partitions, dialect))
+            )
+
+
+def upsert(writer: Writer, table: Table, rows: list[dict[str, Any]], dialect: str) -> None:
+    """Insert rows, or replace those with the same primary key."""
+    if not rows:
+        return
+    keys = [column.name for column in table.primary_key]
+    statement: Any = (sqlite if dialect == "sqlite" else postgresql).insert(table)
+    others = {name: statement.excluded[name] for name in rows[0] if name not in keys}
+    writer.execute(statement.on_conflict_do_update(index_elements=keys, set_=others), rows)
+
+
+def _said(project: Project, one: Published, side: Mapping[str, Any]) -> dict[str, Any]:
+    return {
+        "key": side["key"],
+        "data_version": one.data_version,
+        "folder": str(one.folder.relative_to(project.store.root)),
+        "reason": side["reason"],
+        "run_id": side.get("run_id"),
+    }

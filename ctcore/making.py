@@ -1,0 +1,238 @@
+"""④ Making nodes of one step: reuse what is there, run the rest, record each as it ends. One key runs once at a time."""
+
+import secrets
+import time
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal, Protocol
+
+from sqlalchemy import select
+
+from ctcore import leases, ledger
+from ctcore.catalog.engine import in_keys
+from ctcore.catalog.tables import digest_memory, entity, file, materialization, output
+from ctcore.execute import StepCall, StepResult
+from ctcore.local import LocalRunner
+from ctcore.memo import Hit, Prepared, hits, prepare
+from ctcore.project import Project
+from ctcore.reasons import Node
+from ctcore.staleness import evaluate
+from ctcore.step import Step
+from ctcore.store import Published
+
+WAIT_S = 0.5
+
+
+class Runner(Protocol):
+    """Where calls run: this machine, or a cluster."""
+
+    def run(self, calls: Sequence[StepCall]) -> Iterator[list[StepResult]]: ...
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of one node: made now, found made already (`hit`), failed, or blocked by a missing input.
+
+    `why` is the reason for making it, for reusing it, or for not being able to.
+    """
+
+    node: Node
+    state: Literal["made", "hit", "failed", "blocked"]
+    why: str
+    materialization: int | None = None
+    data_version: str | None = None
+    log: str | None = None
+
+
+@dataclass
+class Making:
+    """One step, some of its partitions, one run."""
+
+    project: Project
+    step: Step
+    keys: Sequence[str]
+    run_id: str | None = None
+    params: Mapping[str, Any] | None = None
+    stale_only: bool = False
+    runner: Runner | None = None
+    _why: dict[str, str] = field(default_factory=dict)
+
+    def outcomes(self) -> Iterator[Outcome]:
+        """Make them, yielding each as it is settled. With `stale_only`, what is fresh is passed over."""
+        todo = self._asked()
+        preparation = prepare(self.project, self.step, todo, self.params)
+        for partition, problem in preparation.blocked.items():
+            yield Outcome((self.step.name, partition), "blocked", problem)
+        calls = list(preparation.ready.values())
+        while calls:
+            found = hits(self.project, calls)
+            yield from self._reused(calls, found)
+            calls = [call for call in calls if call.key not in found]
+            recovered = self._recovered(calls)
+            yield from recovered
+            done = {one.node for one in recovered}
+            calls = [call for call in calls if call.node not in done]
+            mine = leases.take(self.project, [(call.key, call.node) for call in calls], self.run_id)
+            yield from self._run([call for call in calls if call.key in mine])
+            calls = [call for call in calls if call.key not in mine]
+            if calls:  # another process works on these: look again when it may be done
+                time.sleep(WAIT_S)
+
+    def _asked(self) -> list[str]:
+        verdicts = evaluate(self.project, {self.step.name: set(self.keys)})
+        stale = verdicts.by_step.get(self.step.name, {})
+        self._why = {partition: verdict.why for partition, verdict in stale.items()}
+        if not self.stale_only:
+            return list(self.keys)
+        return [key for key in self.keys if key in stale and stale[key].state != "excluded"]
+
+    def _reused(self, calls: Iterable[Prepared], found: Mapping[str, Hit]) -> list[Outcome]:
+        same = {call.node: found[call.key] for call in calls if call.key in found}
+        if not same:
+            return []
+        ledger.reuse(self.project, same)
+        return [
+            Outcome(node, "hit", f"same call as in {hit.made_at}", hit.materialization, hit.data_version)
+            for node, hit in same.items()
+        ]
+
+    def _recovered(self, calls: Iterable[Prepared]) -> list[Outcome]:
+        """Published by a process that died before it was recorded: record it now."""
+        found = [self.project.store.find(*call.node, call.key) for call in calls]
+        whole = [one for one in found if one is not None and self._is_whole(one)]
+        return self._record(whole, "published by a run that ended before recording it") if whole else []
+
+    def _is_whole(self, one: Published) -> bool:
+        return not self.project.store.check(one.folder, one.manifest, None, deep=True)
+
+    def _record(self, published: Sequence[Published], why: str | None = None) -> list[Outcome]:
+        ids = ledger.record(self.project, published)
+        versions = {one.folder: one.data_version for one in published}
+        outcomes = []
+        for one, (node, number) in zip(published, ids.items(), strict=True):
+            said = why or self._why.get(node[1], "asked for")
+            state = "hit" if why else "made"
+            outcomes.append(Outcome(node, state, said, number, versions[one.folder]))
+        return outcomes
+
+    def _run(self, calls: Sequence[Prepared]) -> Iterator[Outcome]:
+        if not calls:
+            return
+        runner = self.runner or LocalRunner(self.project)
+        left = {call.node for call in calls}
+        try:
+            for results in runner.run(_step_calls(self.project, self.step, calls, self._why, self.run_id)):
+                left -= {(result.node[0], result.node[1]) for result in results}
+                yield from self._settle(results)
+        finally:
+            if left:  # the run is being ended: what did not start is free again
+                with self.project.catalog.write() as writer:
+                    keys = [call.key for call in calls if call.node in left]
+                    leases.give_back(writer, keys, self.project.dialect)
+
+    def _settle(self, results: Sequence[StepResult]) -> Iterator[Outcome]:
+        published, failed = [], []
+        for result in results:
+            node = (result.node[0], result.node[1])
+            one = self.project.store.find(*node, result.key) if result.error is None else None
+            if one is not None:
+                published.append(one)
+            else:
+                error = result.error or "the step ended well, but its artifact is not in the store"
+                failed.append(ledger.Failed(node, result.key, error, result.log))
+        if published:
+            yield from self._record(published)
+        if failed:
+            ledger.record_failures(self.project, failed, self.run_id)
+            yield from (Outcome(one.node, "failed", one.error, log=one.log) for one in failed)
+
+
+def _step_calls(
+    project: Project, step: Step, calls: Sequence[Prepared], why: Mapping[str, str], run_id: str | None
+) -> list[StepCall]:
+    """StepCalls with real paths: a few statements for all of them."""
+    files = _files(project, step, [call.node[1] for call in calls])
+    shared = [path for key, path in project.references() if key in step.references]
+    references = {key: str(path) for key, path in project.references() if key in step.references}
+    watched = _signatures(project, [str(project.recorded(path)) for path in shared])
+    outputs = _upstream_outputs(project, calls)
+    found = []
+    for call in calls:
+        mine = files.get(call.node[1], {})
+        inputs: dict[str, list[tuple[str, str]]] = {name: [] for name in step.inputs}
+        watch = [*mine.values(), *watched]
+        for edge in call.edges:
+            if edge.input in inputs:
+                folder = call.folders[(edge.asset, edge.partition)]
+                inputs[edge.input].append((edge.partition, str(project.store.root / folder)))
+                watch += outputs.get(folder, [])
+        found.append(
+            StepCall(
+                attempt=secrets.token_hex(8),
+                node=call.node,
+                level=step.level,
+                key=call.key,
+                source=str(step.source),
+                recipe={
+                    "step": call.recipe.step,
+                    "code": call.recipe.code,
+                    "parameters": dict(call.recipe.parameters),
+                    "environment": dict(call.recipe.environment),
+                },
+                files={role: seen[0] for role, seen in mine.items()},
+                references=references,
+                inputs=inputs,
+                edges=[list(edge) for edge in call.edges],
+                members=[[level, who, "member"] for level, who in call.members],
+                watch=watch,
+                reason=why.get(call.node[1], "asked for"),
+                run_id=run_id,
+            )
+        )
+    return found
+
+
+Watched = tuple[str, int, int, int]
+
+
+def _files(project: Project, step: Step, keys: Sequence[str]) -> dict[str, dict[str, Watched]]:
+    """The raw files of these entities by role, with their signatures."""
+    if not step.files:
+        return {}
+    found: dict[str, dict[str, Watched]] = {}
+    with project.catalog.read() as connection:
+        rows = connection.execute(
+            select(entity.c.id, file)
+            .join(file, file.c.entity == entity.c.seq)
+            .where(
+                entity.c.level == step.level,
+                in_keys(entity.c.id, keys, project.dialect),
+                file.c.role.in_(step.files),
+            )
+        )
+        for row in rows:
+            place = str(project.absolute(row.path))
+            found.setdefault(row.id, {})[row.role] = (place, row.size, row.mtime_ns, row.inode)
+    return found
+
+
+def _signatures(project: Project, recorded: Sequence[str]) -> list[Watched]:
+    with project.catalog.read() as connection:
+        rows = connection.execute(select(digest_memory).where(digest_memory.c.path.in_(recorded)))
+        return [(str(project.absolute(row.path)), row.size, row.mtime_ns, row.inode) for row in rows]
+
+
+def _upstream_outputs(project: Project, calls: Sequence[Prepared]) -> dict[str, list[Watched]]:
+    folders = {folder for call in calls for folder in call.folders.values()}
+    found: dict[str, list[Watched]] = {}
+    with project.catalog.read() as connection:
+        rows = connection.execute(
+            select(materialization.c.folder, output)
+            .join(output, output.c.materialization == materialization.c.id)
+            .where(in_keys(materialization.c.folder, folders, project.dialect))
+        )
+        for row in rows:
+            place = str(Path(project.store.root, row.folder, row.file))
+            found.setdefault(row.folder, []).append((place, row.size, row.mtime_ns, row.inode))
+    return found

@@ -1,0 +1,190 @@
+"""④ The memo: what identifies a call of a step, and whether its result is there already.
+
+The key covers the step, its recipe (code, parameters, environment), the node, and the data version of every input
+under its input's name: two inputs swapped are another call.
+"""
+
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from sqlalchemy import and_, func, select
+
+from ctcore.catalog.engine import in_keys
+from ctcore.catalog.tables import artifact, damage, edge, materialization, output
+from ctcore.digest import Signature, digest_files, digest_value
+from ctcore.errors import Usage
+from ctcore.project import Project
+from ctcore.reasons import Node, name_of
+from ctcore.step import Step
+from ctcore.steps import Recipe
+
+
+class Edge(NamedTuple):
+    """One input as it is used: the input's name, the node it comes from, and that node's data version."""
+
+    input: str
+    asset: str
+    partition: str
+    version: str
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A call that can be made: the node, how, and from what. `folders` are upstream artifacts by node."""
+
+    node: Node
+    recipe: Recipe
+    params: Any
+    edges: tuple[Edge, ...]
+    members: tuple[Node, ...]
+    folders: Mapping[Node, str]
+    key: str
+
+
+@dataclass
+class Preparation:
+    """Calls that can be made, and why the others cannot."""
+
+    ready: dict[str, Prepared] = field(default_factory=dict)
+    blocked: dict[str, str] = field(default_factory=dict)
+
+
+def key_of(recipe: Recipe, node: Node, edges: Iterable[Edge]) -> str:
+    """The identity of a call."""
+    return digest_value(
+        "ct.call.v1", {"recipe": recipe.digest, "node": list(node), "inputs": sorted(map(list, edges))}
+    )
+
+
+def prepare(
+    project: Project, step: Step, keys: Iterable[str], params: Mapping[str, Any] | None = None
+) -> Preparation:
+    """The calls for these partitions: one statement an input, however many partitions."""
+    asked = list(dict.fromkeys(keys))
+    given, recipe = project.params(step, params), project.recipe(step, params) if params else None
+    recipe = recipe or project.recipes[step.name]
+    found = Preparation()
+    edges: dict[str, list[Edge]] = defaultdict(list)
+    members: dict[str, list[Node]] = defaultdict(list)
+    sources: dict[str, set[str]] = defaultdict(set)
+    with project.catalog.read() as connection:
+        nodes = project.inputs.nodes(step, asked)
+        known = set(connection.execute(select(nodes.c.partition)).scalars())
+        for wanted in project.inputs.wanted(step, asked):
+            rows = wanted.rows
+            for row in connection.execute(select(rows).order_by(rows.c.position)):
+                if row.version is None:
+                    found.blocked.setdefault(
+                        row.partition,
+                        f"input {wanted.input}: {name_of((row.asset, row.source))} was never made",
+                    )
+                    continue
+                edges[row.partition].append(Edge(wanted.input, row.asset, row.source, row.version))
+                if wanted.fan_in:
+                    members[row.partition].append((project.steps[row.asset].level, row.source))
+                if wanted.input in step.inputs:
+                    sources[row.asset].add(row.source)
+        folders = {
+            (row.asset, row.partition): row.folder
+            for asset, partitions in sources.items()
+            for row in connection.execute(
+                select(artifact.c.asset, artifact.c.partition, materialization.c.folder)
+                .join(materialization, materialization.c.id == artifact.c.materialization)
+                .where(artifact.c.asset == asset, in_keys(artifact.c.partition, partitions, project.dialect))
+            )
+        }
+    for partition in asked:
+        if partition not in known:
+            found.blocked[partition] = (
+                f"{step.level} {partition} is not in the cohort, or lacks what it needs"
+            )
+        elif partition not in found.blocked:
+            mine = tuple(edges[partition])
+            node = (step.name, partition)
+            found.ready[partition] = Prepared(
+                node=node,
+                recipe=recipe,
+                params=given,
+                edges=mine,
+                members=tuple(dict.fromkeys(members[partition])),
+                folders={e[1:3]: folders[e[1:3]] for e in mine if e.input in step.inputs},
+                key=key_of(recipe, node, mine),
+            )
+    return found
+
+
+@dataclass(frozen=True)
+class Hit:
+    """An earlier making of the same call, whose outputs are still there."""
+
+    materialization: int
+    data_version: str
+    folder: str
+    made_at: str
+    run_id: str | None
+
+
+def hits(project: Project, prepared: Iterable[Prepared]) -> dict[str, Hit]:
+    """Which of these calls were made before, by key. A making whose bytes are damaged or gone is none."""
+    keys = {call.key for call in prepared}
+    with project.catalog.read() as connection:
+        last = (
+            select(func.max(materialization.c.id))
+            .where(in_keys(materialization.c.key, keys, project.dialect))
+            .group_by(materialization.c.key)
+        )
+        harmed = select(damage.c.asset).where(
+            damage.c.asset == materialization.c.asset, damage.c.partition == materialization.c.partition
+        )
+        rows = connection.execute(
+            select(materialization).where(materialization.c.id.in_(last), ~harmed.exists())
+        ).all()
+        files = connection.execute(
+            select(output).where(output.c.materialization.in_([row.id for row in rows]))
+        ).all()
+    lost = _lost(project, {row.id: row.folder for row in rows}, files)
+    return {
+        row.key: Hit(row.id, row.data_version, row.folder, row.started_at, row.run_id)
+        for row in rows
+        if row.id not in lost
+    }
+
+
+def _lost(project: Project, folders: Mapping[int, str], files: Iterable[Any]) -> set[int]:
+    """The makings of which a file is gone or other than it was published. Only touched files are read."""
+    lost: set[int] = set()
+    touched: dict[Path, Any] = {}
+    for file in files:
+        path = project.store.root / folders[file.materialization] / file.file
+        try:
+            seen = Signature.of(path)
+        except OSError:
+            lost.add(file.materialization)
+            continue
+        if (seen.size, seen.mtime_ns, seen.inode) != (file.size, file.mtime_ns, file.inode):
+            touched[path] = file
+    digests = digest_files(list(touched)) if touched else {}
+    return lost | {file.materialization for path, file in touched.items() if digests[path] != file.digest}
+
+
+def current_edges(project: Project, node: Node) -> list[Edge]:
+    """What the current artifact of a node was made from."""
+    with project.catalog.read() as connection:
+        rows = connection.execute(
+            select(edge.c.input, edge.c.asset, edge.c.partition, edge.c.version)
+            .join(artifact, artifact.c.materialization == edge.c.materialization)
+            .where(and_(artifact.c.asset == node[0], artifact.c.partition == node[1]))
+            .order_by(edge.c.input, edge.c.asset, edge.c.partition)
+        )
+        return [Edge(*row) for row in rows]
+
+
+def node_of(text: str) -> Node:
+    """`step/partition` as a node. Usage error where it is not of that form."""
+    asset, cut, partition = text.partition("/")
+    if not (cut and asset and partition):
+        raise Usage(f"{text!r} is not a node; write step/partition, as in aligned_reads/HG00100-3815246")
+    return (asset, partition)

@@ -1,0 +1,119 @@
+"""A project directory, opened: its settings, its catalog, its store, its steps. Where every command begins."""
+
+import os
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from ctcore.catalog.engine import Catalog
+from ctcore.digest import digest_files
+from ctcore.errors import ProjectError
+from ctcore.inputs import Inputs
+from ctcore.settings import FILE_NAME, Settings, read_settings
+from ctcore.step import Step
+from ctcore.steps import Recipe, StepGraph, load_steps, params_of, recipe_of
+from ctcore.store import Store
+
+
+@dataclass(frozen=True)
+class Project:
+    """All recorded paths are relative to `root`; the directory can be moved."""
+
+    root: Path
+
+    @classmethod
+    def find(cls, start: Path | None = None) -> "Project":
+        """The project of a directory or the nearest one above it; `CT_PROJECT` names one from outside."""
+        given = os.environ.get("CT_PROJECT") if start is None else None
+        place = Path(given) if given else (start or Path.cwd())
+        for folder in (place.resolve(), *place.resolve().parents):
+            if (folder / FILE_NAME).is_file():
+                return cls(folder)
+        raise ProjectError(f"no {FILE_NAME} in {place} or above it; `ct init DIR` makes a project")
+
+    @cached_property
+    def settings(self) -> Settings:
+        return read_settings(self.root / FILE_NAME)
+
+    @property
+    def id(self) -> str:
+        return self.settings.project_id
+
+    @cached_property
+    def catalog(self) -> Catalog:
+        """Opened, and brought up to date where it is older than this ct."""
+        return Catalog(self.catalog_url, self.id, self.root / "provenance.jsonl").open()
+
+    @property
+    def catalog_url(self) -> str:
+        """CT_POSTGRES_URL serves the catalog and Dagster; without it, catalog.db in the project."""
+        return os.environ.get("CT_POSTGRES_URL") or f"sqlite:///{self.root / 'catalog.db'}"
+
+    @cached_property
+    def store(self) -> Store:
+        return Store(self.root / "store")
+
+    @property
+    def work(self) -> Path:
+        """Where calls, results and logs of running steps lie; disposable when nothing runs."""
+        return self.root / "work"
+
+    @cached_property
+    def steps(self) -> StepGraph:
+        graph = load_steps([self.root / folder for folder in self.settings.step_folders])
+        for name in self.settings.params:
+            if name not in graph:
+                raise ProjectError(
+                    f"{self.root / FILE_NAME}: [params.{name}]: no such step; known: {', '.join(graph.order)}"
+                )
+        for step in graph:
+            for key in step.references:
+                if key not in self.settings.references:
+                    raise ProjectError(
+                        f"step {step.name} uses reference {key!r}, which {self.root / FILE_NAME} does not declare: "
+                        f'add [references.{key}] with path = "…" and version = "…"'
+                    )
+        return graph
+
+    @cached_property
+    def inputs(self) -> Inputs:
+        return Inputs(self.steps, self.settings, self.dialect)
+
+    @property
+    def dialect(self) -> str:
+        return "sqlite" if self.catalog.is_sqlite else "postgresql"
+
+    @cached_property
+    def recipes(self) -> Mapping[str, Recipe]:
+        """How each step is done today."""
+        return {step.name: self.recipe(step) for step in self.steps}
+
+    def recipe(self, step: Step, params: Mapping[str, Any] | None = None) -> Recipe:
+        """A step's recipe with the project's parameters, some of them replaced for one run."""
+        return recipe_of(step, self.params(step, params), self._lock)
+
+    def params(self, step: Step, params: Mapping[str, Any] | None = None) -> Any:
+        return params_of(step, {**self.settings.params.get(step.name, {}), **(params or {})})
+
+    @cached_property
+    def _lock(self) -> str | None:
+        if self.settings.environment_lock is None:
+            return None
+        path = self.root / self.settings.environment_lock
+        return digest_files([path])[path]
+
+    def absolute(self, recorded: str) -> Path:
+        """A recorded path, where it is now."""
+        return self.root / recorded
+
+    def recorded(self, path: Path) -> str:
+        """How a path is recorded: relative where it lies inside the project."""
+        inside = Path(os.path.abspath(path))
+        return str(inside.relative_to(self.root)) if inside.is_relative_to(self.root) else str(inside)
+
+    def references(self) -> Iterator[tuple[str, Path]]:
+        """The declared references and where they are."""
+        for key, declared in self.settings.references.items():
+            yield key, self.root / declared.path

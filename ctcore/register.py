@@ -1,0 +1,259 @@
+"""② Registering a sheet: compare with the catalog, refuse what contradicts it, write the rest in one transaction."""
+
+import json
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import Connection, bindparam, func, select, update
+
+from ctcore.catalog.engine import Writer
+from ctcore.catalog.tables import entity, file, setting
+from ctcore.digest import Signature, canonical, checksum_file, digest_files, digest_remembered
+from ctcore.errors import SheetError
+from ctcore.files import Memory
+from ctcore.ledger import upsert
+from ctcore.project import Project
+from ctcore.sheet import EntityRow, Sheet, read_sheet
+from ctcore.step import ENTITY_LEVELS, Level
+
+EVENT_ROWS = 1000
+Key = tuple[str, str]
+Digests = Mapping[Path, tuple[str, Signature]]
+
+
+@dataclass
+class Changes:
+    """What a sheet would do, by level: IDs that are new, changed (with what), and how many stay as they are."""
+
+    new: dict[Level, list[str]] = field(default_factory=lambda: {level: [] for level in ENTITY_LEVELS})
+    changed: dict[Level, dict[str, list[str]]] = field(
+        default_factory=lambda: {level: {} for level in ENTITY_LEVELS}
+    )
+    unchanged: dict[Level, int] = field(default_factory=lambda: dict.fromkeys(ENTITY_LEVELS, 0))
+
+    def __bool__(self) -> bool:
+        return any(self.new.values()) or any(self.changed.values())
+
+
+@dataclass(frozen=True)
+class Allowed:
+    """Contradictions that were asked for by name: IDs to move, and level.column values to replace."""
+
+    reparent: frozenset[str] = frozenset()
+    update: frozenset[str] = frozenset()
+
+
+def register(
+    project: Project,
+    path: Path,
+    allowed: Allowed | None = None,
+    *,
+    dry_run: bool = False,
+    on_bytes: Callable[[int], None] | None = None,
+) -> Changes:
+    """Bring the catalog to what the sheet says. Either all of it is written or nothing.
+
+    Raises SheetError with every problem: of the sheet itself, of its checksums, and with the catalog.
+    """
+    sheet = read_sheet(path, project.settings.levels)
+    digests = _digests(project, sheet, on_bytes)
+    if dry_run:
+        with project.catalog.read() as connection:
+            return _Comparison(project, sheet, digests, allowed or Allowed(), connection).changes
+    with project.catalog.write() as writer:
+        comparison = _Comparison(project, sheet, digests, allowed or Allowed(), writer.connection)
+        comparison.write(writer)
+        remembered = {"name": "sheet", "value": project.recorded(path)}
+        upsert(writer, setting, [remembered], project.dialect)
+    return comparison.changes
+
+
+def known_sheet(project: Project) -> Path | None:
+    """The sheet of ct.toml, or else the one that was registered last."""
+    if project.settings.sheet is not None:
+        return project.absolute(project.settings.sheet)
+    with project.catalog.read() as connection:
+        found = connection.execute(select(setting.c.value).where(setting.c.name == "sheet")).scalar()
+    return project.absolute(found) if found else None
+
+
+def _digests(project: Project, sheet: Sheet, on_bytes: Callable[[int], None] | None) -> Digests:
+    """The digests of all raw files, and their declared checksums checked."""
+    claims = [
+        (row, role, claim)
+        for level in ENTITY_LEVELS
+        for row in sheet.entities[level].values()
+        for role, claim in row.files.items()
+    ]
+    digests = digest_remembered([claim.path for _, _, claim in claims], Memory(project), on_bytes=on_bytes)
+    problems = []
+    for row, role, claim in claims:
+        for algorithm, said in claim.checksums.items():
+            real = digests[claim.path][0] if algorithm == "blake3" else checksum_file(claim.path, algorithm)
+            if real != said:
+                problems.append(
+                    f"row {row.row}, column {role}_{algorithm}: {said[:12]}… is not the checksum of "
+                    f"{project.recorded(claim.path)} ({real[:12]}…); the file or the sheet is wrong"
+                )
+    if problems:
+        raise SheetError(str(sheet.path), problems)
+    return digests
+
+
+class _Comparison:
+    """The sheet against the catalog, within one view of it."""
+
+    def __init__(
+        self, project: Project, sheet: Sheet, digests: Digests, allowed: Allowed, connection: Connection
+    ) -> None:
+        self.project, self.sheet, self.digests, self.allowed = project, sheet, digests, allowed
+        self.changes = Changes()
+        self.problems: list[str] = []
+        self._load(connection)
+        self._compare()
+        if self.problems:
+            raise SheetError(str(sheet.path), self.problems)
+
+    def _load(self, connection: Connection) -> None:
+        rows = connection.execute(select(entity)).all()
+        self.known: dict[Key, Any] = {(row.level, row.id): row for row in rows}
+        self.names = {row.seq: row.id for row in rows}
+        self.next_seq = max(self.names, default=0) + 1
+        self.folded = {(row.level, row.id.casefold()): row.id for row in rows}
+        self.files = {(row.entity, row.role): row for row in connection.execute(select(file))}
+        self.users = {row.path: self.names[row.entity] for row in self.files.values()}
+        self.seqs: dict[Key, int] = {key: row.seq for key, row in self.known.items()}
+        self.new_rows: list[dict[str, Any]] = []
+        self.changed_rows: list[dict[str, Any]] = []
+        self.new_files: list[dict[str, Any]] = []
+
+    def _compare(self) -> None:
+        for level in ENTITY_LEVELS:
+            for row in self.sheet.entities[level].values():
+                self._one(level, row)
+
+    def _one(self, level: Level, row: EntityRow) -> None:
+        known = self.known.get((level, row.id))
+        parent = self._parent(level, row)
+        if known is None:
+            other = self.folded.get((level, row.id.casefold()))
+            if other is not None:
+                self._problem(
+                    row, f"{level} {row.id} differs from {other} of the catalog only in case; use {other}"
+                )
+            self.seqs[(level, row.id)] = self.next_seq
+            self.new_rows.append(
+                {
+                    "seq": self.next_seq,
+                    "level": level,
+                    "id": row.id,
+                    "parent": parent,
+                    "attributes": canonical(dict(row.attributes)).decode(),
+                }
+            )
+            self.next_seq += 1
+            self._files_of(row, self.seqs[(level, row.id)], None)
+            self.changes.new[level].append(row.id)
+            return
+        said = [*self._moved(level, row, known, parent), *self._attributes(level, row, known, parent)]
+        said += self._files_of(row, known.seq, known)
+        if said:
+            self.changes.changed[level][row.id] = said
+        else:
+            self.changes.unchanged[level] += 1
+
+    def _parent(self, level: Level, row: EntityRow) -> int | None:
+        if row.parent is None:
+            return None
+        above = ENTITY_LEVELS[ENTITY_LEVELS.index(level) - 1]
+        return self.seqs[(above, row.parent)]
+
+    def _moved(self, level: Level, row: EntityRow, known: Any, parent: int | None) -> Iterator[str]:
+        if parent == known.parent:
+            return
+        before = self.names.get(known.parent)
+        if row.id in self.allowed.reparent:
+            yield f"parent {before} → {row.parent}"
+        else:
+            self._problem(
+                row,
+                f"{level} {row.id} belongs to {before} in the catalog and to {row.parent} here; "
+                f"correct the sheet, or move it with --reparent {row.id}",
+            )
+
+    def _attributes(self, level: Level, row: EntityRow, known: Any, parent: int | None) -> list[str]:
+        """Blank cells keep what is known, known blanks are filled, a contradiction must be asked for."""
+        text = canonical(dict(row.attributes)).decode()
+        if text == known.attributes and parent == known.parent:
+            return []
+        merged, said = json.loads(known.attributes), []
+        for column, value in row.attributes.items():
+            old = merged.get(column)
+            if old == value and type(old) is type(value):
+                continue
+            name = f"{level}.{column}"
+            if old is not None and name not in self.allowed.update:
+                self._problem(
+                    row,
+                    f"column {column}: {level} {row.id} has {old!r} in the catalog and {value!r} here; "
+                    f"correct the sheet, or replace it with --update {name}",
+                )
+                continue
+            said.append(f"{column} {old!r} → {value!r}" if old is not None else f"{column} = {value!r}")
+            merged[column] = value
+        if said or parent != known.parent:
+            attributes = canonical(merged).decode()
+            self.changed_rows.append({"b_seq": known.seq, "parent": parent, "attributes": attributes})
+        return said
+
+    def _files_of(self, row: EntityRow, seq: int, known: Any) -> list[str]:
+        said = []
+        for role, claim in row.files.items():
+            digest, seen = self.digests[claim.path]
+            path = self.project.recorded(claim.path)
+            user = self.users.get(path)
+            if user is not None and user != row.id:
+                self._problem(row, f"column {role}: {path} is already a file of {user}; one file, one owner")
+            old = self.files.get((seq, role))
+            fields = (path, digest, seen.size, seen.mtime_ns, seen.inode)
+            if old is not None and (old.path, old.digest, old.size, old.mtime_ns, old.inode) == fields:
+                continue
+            names = ("path", "digest", "size", "mtime_ns", "inode")
+            values = dict(zip(names, fields, strict=True))
+            self.new_files.append({"entity": seq, "role": role, **values, "problem": None})
+            if known is not None and (old is None or old.digest != digest or old.path != path):
+                said.append(
+                    f"{role} {old.path if old else 'none'} → {path}"
+                    + ", other content" * (old is not None and old.digest != digest)
+                )
+        return said
+
+    def _problem(self, row: EntityRow, said: str) -> None:
+        self.problems.append(f"row {row.row}: {said}")
+
+    def write(self, writer: Writer) -> None:
+        """Insert and update everything, and say so in events of bounded size."""
+        writer.insert(entity, self.new_rows)
+        if self.changed_rows:
+            writer.execute(update(entity).where(entity.c.seq == bindparam("b_seq")), self.changed_rows)
+        upsert(writer, file, self.new_files, self.project.dialect)
+        subject = self.project.recorded(self.sheet.path)
+        for kind, rows in (("new", self.new_rows), ("changed", self.changed_rows), ("files", self.new_files)):
+            for some in _chunks(rows, EVENT_ROWS):
+                writer.event("register", subject, {kind: some})
+
+
+def _chunks(rows: Sequence[dict[str, Any]], size: int) -> Iterable[Sequence[dict[str, Any]]]:
+    return (rows[at : at + size] for at in range(0, len(rows), size))
+
+
+def sheet_digest(path: Path) -> str:
+    """What the sheet sensor compares: the digest of the sheet's bytes."""
+    return digest_files([path])[path]
+
+
+def count_entities(connection: Connection) -> dict[str, int]:
+    rows = connection.execute(select(entity.c.level, func.count()).group_by(entity.c.level))
+    return {row[0]: row[1] for row in rows}

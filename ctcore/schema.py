@@ -1,0 +1,42 @@
+"""What ct.toml declares of each level: its columns, their types, the pattern of its IDs, its raw files."""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Literal, get_args
+
+from ctcore.step import Level
+
+ColumnType = Literal["text", "integer", "real", "boolean", "date"]
+COLUMN_TYPES: tuple[ColumnType, ...] = get_args(ColumnType)
+CHECKSUMS = ("md5", "sha256", "blake3")
+ID_PATTERN = r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}"
+
+Value = str | int | float | bool | None
+
+
+@dataclass(frozen=True)
+class Column:
+    """A metadata column. Text stays text; a date is ISO 8601 text; `enum` lists the only values allowed."""
+
+    name: str
+    type: ColumnType = "text"
+    required: bool = False
+    enum: tuple[str, ...] = ()
+    description: str = ""
+
+
+@dataclass(frozen=True)
+class LevelSchema:
+    """One level: its metadata columns, the pattern that its IDs match in full, and the roles of its raw files."""
+
+    level: Level
+    columns: Mapping[str, Column] = field(default_factory=dict)
+    id_pattern: str = ID_PATTERN
+    files: tuple[str, ...] = ()
+
+    def id_is_valid(self, entity_id: str) -> bool:
+        return re.fullmatch(self.id_pattern, entity_id) is not None
+
+
+Levels = Mapping[Level, LevelSchema]

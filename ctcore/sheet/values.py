@@ -1,0 +1,50 @@
+"""① A cell's text as a value of the declared type. Text stays text: 0012 is not a number."""
+
+import datetime
+import math
+import re
+
+from ctcore.schema import Column, Value
+
+_TRUE = {"true", "t", "yes", "y", "1"}
+_FALSE = {"false", "f", "no", "n", "0"}
+_SAID = {
+    "integer": "a whole number",
+    "real": "a number",
+    "boolean": "true or false",
+    "date": "a date as YYYY-MM-DD",
+}
+
+
+def convert(text: str, column: Column) -> tuple[Value, str | None]:
+    """The value, and what is wrong with it."""
+    if column.enum and text not in column.enum:
+        return None, f"is not one of {', '.join(column.enum)}; correct the cell or extend the enum in ct.toml"
+    try:
+        return _typed(text, column.type), None
+    except ValueError:
+        return None, f"is not {_SAID[column.type]}; correct the cell"
+
+
+def _typed(text: str, kind: str) -> Value:
+    if kind == "text":
+        return text
+    if kind == "integer":
+        if not re.fullmatch(r"[+-]?[0-9]{1,18}", text):
+            raise ValueError
+        return int(text)
+    if kind == "real":
+        if not re.fullmatch(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?", text):
+            raise ValueError
+        value = float(text)
+        if not math.isfinite(value):
+            raise ValueError
+        return value
+    if kind == "boolean":
+        word = text.lower()
+        if word not in _TRUE | _FALSE:
+            raise ValueError
+        return word in _TRUE
+    if not re.fullmatch(r"[0-9]{4}-[0-9]{2}-[0-9]{2}", text):
+        raise ValueError
+    return datetime.date.fromisoformat(text).isoformat()

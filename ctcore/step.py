@@ -1,0 +1,194 @@
+"""③ A step: a plain function plus a declaration of everything it uses and makes.
+
+A file of steps imports this module and the standard library at its top, and its heavy libraries inside the
+functions, so that reading the declarations stays cheap for the command line and on compute nodes.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal, Protocol, get_args
+
+from ctcore.errors import StepError
+
+Level = Literal["patient", "specimen", "assay", "cohort"]
+LEVELS: tuple[Level, ...] = get_args(Level)
+ENTITY_LEVELS: tuple[Level, ...] = ("patient", "specimen", "assay")
+
+Facts = Mapping[str, int | float | str]
+
+
+class Contract(Protocol):
+    """What an output must satisfy. Checked before publishing: a broken contract publishes nothing."""
+
+    def problems(self, path: Path) -> Sequence[str]:
+        """Everything that is wrong with the file, one sentence each; empty where it keeps the contract."""
+        ...
+
+
+@dataclass(frozen=True)
+class Output:
+    """One file that a step must write.
+
+    `file` is its name inside the artifact's folder; `preview` marks a small table (.tsv) or picture (.png)
+    that is worth showing to a person.
+    """
+
+    file: str
+    contract: Contract | None = None
+    preview: bool = False
+
+
+@dataclass(frozen=True)
+class Resources:
+    """What one call needs: CPU cores, memory in GiB, minutes of wall time."""
+
+    cpus: int = 1
+    memory_gb: float = 1.0
+    minutes: int = 60
+
+
+@dataclass(frozen=True)
+class Step:
+    """A declared step. `inputs` maps an input's name to the step that makes it."""
+
+    name: str
+    level: Level
+    function: Callable[["Call"], Facts | None]
+    source: Path
+    inputs: Mapping[str, str]
+    files: tuple[str, ...]
+    references: tuple[str, ...]
+    columns: tuple[str, ...]
+    params: type | None
+    outputs: Mapping[str, Output]
+    resources: Resources
+    kinds: tuple[str, ...]
+    group: str
+    description: str
+
+
+@dataclass(frozen=True)
+class Source:
+    """An upstream artifact as the step sees it: whose it is and where its outputs are."""
+
+    entity: str
+    outputs: Mapping[str, Path]
+
+    def __getitem__(self, output: str) -> Path:
+        try:
+            return self.outputs[output]
+        except KeyError:
+            raise StepError(f"no output {output!r}; this input has: {', '.join(self.outputs)}") from None
+
+
+@dataclass(frozen=True)
+class Call:
+    """What a step's function is given: one node, with everything that it declared and nothing else.
+
+    `files` and `references` are paths by role and by key; `inputs` are upstream artifacts by input name, in
+    the order of the cohort; `folder` is private to this call, and every declared output must be written there.
+    """
+
+    entity: str
+    level: Level
+    folder: Path
+    outputs: Mapping[str, str]
+    files: Mapping[str, Path] = field(default_factory=dict)
+    references: Mapping[str, Path] = field(default_factory=dict)
+    inputs: Mapping[str, Sequence[Source]] = field(default_factory=dict)
+    columns: Mapping[tuple[str, str], Any] = field(default_factory=dict)
+    params: Any = None
+    cpus: int = 1
+
+    def out(self, name: str) -> Path:
+        """Where the output of this name must be written."""
+        try:
+            return self.folder / self.outputs[name]
+        except KeyError:
+            raise StepError(f"no output {name!r} is declared; declared: {', '.join(self.outputs)}") from None
+
+    def scratch(self, name: str) -> Path:
+        """A place for a temporary file; it is removed before the outputs are looked at."""
+        place = self.folder / ".scratch"
+        place.mkdir(exist_ok=True)
+        return place / name
+
+    def file(self, role: str) -> Path:
+        """The raw file that the sheet gives for this role (`fastq_1`, say)."""
+        return _named(self.files, role, "file")
+
+    def reference(self, key: str) -> Path:
+        """The reference of this key in ct.toml."""
+        return _named(self.references, key, "reference")
+
+    def many(self, name: str) -> Sequence[Source]:
+        """All upstream artifacts of an input, in the order of the cohort."""
+        return _named(self.inputs, name, "input")
+
+    def one(self, name: str) -> Source:
+        """The single upstream artifact of an input of the same or a higher level."""
+        sources = self.many(name)
+        if len(sources) != 1:
+            raise StepError(f"input {name!r} has {len(sources)} artifacts here; use call.many({name!r})")
+        return sources[0]
+
+    def column(self, name: str, of: str | None = None) -> Any:
+        """The value of a declared metadata column (`patient.sex`), of this entity or of a member; None if blank.
+
+        `level.id` is the ID itself: a step that writes a specimen's ID into its output declares it.
+        """
+        try:
+            return self.columns[(name, of or self.entity)]
+        except KeyError:
+            raise StepError(f"column {name!r} of {of or self.entity} is not declared by this step") from None
+
+
+def _named(things: Mapping[str, Any], name: str, what: str) -> Any:
+    try:
+        return things[name]
+    except KeyError:
+        declared = ", ".join(things) or "none"
+        raise StepError(f"no {what} {name!r} is declared by this step; declared: {declared}") from None
+
+
+def step(
+    *,
+    level: Level,
+    outputs: Mapping[str, str | Output],
+    inputs: Mapping[str, str] | None = None,
+    files: Sequence[str] = (),
+    references: Sequence[str] = (),
+    columns: Sequence[str] = (),
+    params: type | None = None,
+    resources: Resources | None = None,
+    kinds: Sequence[str] = (),
+    group: str = "steps",
+) -> Callable[[Callable[[Call], Facts | None]], Callable[[Call], Facts | None]]:
+    """Declare a function as a step of its own name; the function stays a plain function.
+
+    `params` is a frozen dataclass with defaults; `columns` are `level.column` names. The first paragraph of the
+    docstring is what people read in the Dagster UI.
+    """
+
+    def declare(function: Callable[[Call], Facts | None]) -> Callable[[Call], Facts | None]:
+        declaration = Step(
+            name=function.__name__,
+            level=level,
+            function=function,
+            source=Path(function.__code__.co_filename).resolve(),
+            inputs=dict(inputs or {}),
+            files=tuple(files),
+            references=tuple(references),
+            columns=tuple(columns),
+            params=params,
+            outputs={name: o if isinstance(o, Output) else Output(o) for name, o in outputs.items()},
+            resources=resources or Resources(),
+            kinds=tuple(kinds),
+            group=group,
+            description=(function.__doc__ or "").strip(),
+        )
+        function.ct_step = declaration  # type: ignore[attr-defined]
+        return function
+
+    return declare

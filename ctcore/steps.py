@@ -1,0 +1,230 @@
+"""③ The steps of a project: found in folders, loaded by path, checked as one graph.
+
+A folder is loaded as a package of its own, so that its files can share code (`from .shared import …`) and two
+folders never clash; neither has to be installed.
+"""
+
+import difflib
+import sys
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, fields, is_dataclass
+from functools import cached_property
+from graphlib import CycleError, TopologicalSorter
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from ctcore.code import Code, code_of
+from ctcore.digest import digest_value, tagged
+from ctcore.errors import CtError, StepError
+from ctcore.step import ENTITY_LEVELS, LEVELS, Level, Step
+
+REGISTRY: tuple[str, ...] = (*ENTITY_LEVELS, "reference")
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How a step is done today: its code, its parameters, its environment. `digest` identifies all three."""
+
+    step: str
+    code: str
+    parameters: Mapping[str, Any]
+    environment: Mapping[str, str]
+
+    @cached_property
+    def digest(self) -> str:
+        return digest_value(
+            "ct.recipe.v1",
+            {
+                "step": self.step,
+                "code": self.code,
+                "parameters": dict(self.parameters),
+                "environment": dict(self.environment),
+            },
+        )
+
+
+class StepGraph:
+    """All steps, in an order in which each comes after its inputs."""
+
+    def __init__(self, steps: Iterable[Step]) -> None:
+        self.by_name: dict[str, Step] = {}
+        for step in steps:
+            if step.name in self.by_name:
+                other = self.by_name[step.name].source
+                raise StepError(
+                    f"step {step.name!r} is declared twice: {other} and {step.source}; rename one"
+                )
+            self.by_name[step.name] = step
+        problems = [problem for step in self.by_name.values() for problem in self._problems(step)]
+        if problems:
+            raise StepError("steps are declared wrongly:\n  " + "\n  ".join(problems))
+        self.order: tuple[str, ...] = self._order()
+
+    def __iter__(self) -> Iterator[Step]:
+        return (self.by_name[name] for name in self.order)
+
+    def __len__(self) -> int:
+        return len(self.order)
+
+    def __getitem__(self, name: str) -> Step:
+        try:
+            return self.by_name[name]
+        except KeyError:
+            near = difflib.get_close_matches(name, self.by_name, 1)
+            hint = f"did you mean {near[0]!r}?" if near else f"known: {', '.join(self.order) or 'none'}"
+            raise StepError(f"no step {name!r}; {hint}") from None
+
+    def __contains__(self, name: object) -> bool:
+        return name in self.by_name
+
+    def downstream(self, name: str) -> list[str]:
+        """The steps that take this one directly."""
+        return [step.name for step in self if name in step.inputs.values()]
+
+    def upstream(self, names: Iterable[str]) -> set[str]:
+        """These steps and everything that they are made from."""
+        found: set[str] = set()
+        waiting = list(names)
+        while waiting:
+            name = waiting.pop()
+            if name not in found:
+                found.add(name)
+                waiting.extend(self[name].inputs.values())
+        return found
+
+    def depth(self, name: str) -> int:
+        """How many steps lie on the longest way from the raw files to this one."""
+        return self._depths[name]
+
+    @cached_property
+    def _depths(self) -> dict[str, int]:
+        depths: dict[str, int] = {}
+        for step in self:
+            depths[step.name] = 1 + max((depths[up] for up in step.inputs.values()), default=0)
+        return depths
+
+    def _order(self) -> tuple[str, ...]:
+        sorter = TopologicalSorter({s.name: sorted(s.inputs.values()) for s in self.by_name.values()})
+        try:
+            return tuple(sorter.static_order())
+        except CycleError as error:
+            raise StepError("steps go round in a circle: " + " → ".join(reversed(error.args[1]))) from None
+
+    def _problems(self, step: Step) -> Iterator[str]:
+        where = f"{step.source.name}: step {step.name}"
+        if step.level not in LEVELS:
+            yield f"{where}: level {step.level!r} is not one of {', '.join(LEVELS)}"
+        if step.name in REGISTRY:
+            yield f"{where}: {step.name!r} is the name of a registry asset; rename the step"
+        for name, up in step.inputs.items():
+            if up not in self.by_name:
+                near = difflib.get_close_matches(up, self.by_name, 1)
+                yield f"{where}: input {name!r} takes unknown step {up!r}" + (
+                    f"; did you mean {near[0]!r}?" if near else ""
+                )
+            elif self.by_name[up].level == "cohort" and step.level != "cohort":
+                yield f"{where}: input {name!r} takes a cohort artifact into a {step.level}; make it a cohort step"
+        if step.files and step.level == "cohort":
+            yield f"{where}: a cohort has no raw files"
+        if not step.outputs:
+            yield f"{where}: declares no outputs"
+        names = [output.file for output in step.outputs.values()]
+        if len(set(names)) != len(names):
+            yield f"{where}: two outputs have the same file name"
+        for column in step.columns:
+            if column.partition(".")[0] not in ENTITY_LEVELS or not column.partition(".")[2]:
+                yield f"{where}: column {column!r}: write level.column (patient.sex)"
+        if step.params is not None and not is_dataclass(step.params):
+            yield f"{where}: params must be a dataclass with defaults"
+
+
+def load_steps(folders: Sequence[Path]) -> StepGraph:
+    """The steps of all folders that exist; files whose names begin with _ are shared code, not steps."""
+    steps: list[Step] = []
+    for folder in folders:
+        for path in sorted(folder.glob("*.py")) if folder.is_dir() else ():
+            if not path.name.startswith("_"):
+                steps.extend(load_file(path))
+    return StepGraph(steps)
+
+
+def load_file(path: Path) -> list[Step]:
+    """The steps that one file declares, in its order."""
+    module = _load(path.resolve())
+    found = [getattr(value, "ct_step", None) for value in vars(module).values()]
+    return [step for step in found if isinstance(step, Step) and step.source == path.resolve()]
+
+
+def _load(path: Path) -> ModuleType:
+    """Run a file as a module. Never from cached bytecode, which an edit within the same second leaves stale."""
+    package = "ct_steps_" + tagged("ct.folder", str(path.parent).encode())[:12]
+    parent = ModuleType(package)
+    parent.__path__ = [str(path.parent)]
+    for name in [name for name in sys.modules if name.startswith(f"{package}.")]:
+        del sys.modules[name]
+    sys.modules[package] = parent
+    module = ModuleType(f"{package}.{path.stem}")
+    module.__file__, module.__package__ = str(path), package
+    sys.modules[module.__name__] = module
+    writes, sys.dont_write_bytecode = sys.dont_write_bytecode, True
+    try:
+        exec(compile(path.read_bytes(), str(path), "exec"), vars(module))
+    except CtError:
+        raise
+    except OSError as error:
+        raise StepError(f"{path} cannot be read: {error.strerror}") from error
+    except SyntaxError as error:
+        raise StepError(f"{path} line {error.lineno}: {error.msg}") from error
+    except (ImportError, NameError, TypeError, AttributeError, ValueError) as error:
+        raise StepError(f"{path} cannot be loaded: {type(error).__name__}: {error}") from error
+    finally:
+        sys.dont_write_bytecode = writes
+    return module
+
+
+def params_of(step: Step, given: Mapping[str, Any]) -> Any:
+    """The step's parameters: the declared defaults, replaced by what is given. StepError names what is wrong."""
+    if step.params is None:
+        if given:
+            raise StepError(f"step {step.name} has no parameters, but {', '.join(given)} is given")
+        return None
+    known = {field.name: field for field in fields(step.params)}
+    for name, value in given.items():
+        if name not in known:
+            raise StepError(f"step {step.name} has no parameter {name!r}; it has: {', '.join(known)}")
+        default = getattr(step.params(), name)
+        if type(value) is int and isinstance(default, float):
+            value = float(value)
+        if default is not None and type(value) is not type(default) and not isinstance(default, tuple):
+            raise StepError(
+                f"step {step.name}: parameter {name} = {value!r} must be of type {type(default).__name__}"
+            )
+    exact = {name: _like(getattr(step.params(), name), value) for name, value in given.items()}
+    return step.params(**exact)
+
+
+def _like(default: Any, value: Any) -> Any:
+    if isinstance(default, tuple):
+        return tuple(value)
+    return float(value) if isinstance(default, float) else value
+
+
+def parameters_of(params: Any) -> dict[str, Any]:
+    """Parameters as plain values for a digest: {} where a step has none."""
+    if params is None:
+        return {}
+    values = {field.name: getattr(params, field.name) for field in fields(params)}
+    return {name: list(value) if isinstance(value, tuple) else value for name, value in values.items()}
+
+
+def recipe_of(step: Step, params: Any, lock: str | None) -> Recipe:
+    """How the step would be done now; `lock` is the digest of the project's declared lock file, if any."""
+    code: Code = code_of(step)
+    environment = {**code.environment, **({"lock": lock} if lock else {})}
+    return Recipe(step.name, code.digest, parameters_of(params), environment)
+
+
+def level_rank(level: Level) -> int:
+    """patient 0, specimen 1, assay 2, cohort 3."""
+    return LEVELS.index(level)

@@ -1,0 +1,429 @@
+"""⑤ The store: stage → digest → make read-only → publish by one rename. Nothing half-made is seen.
+
+`<asset>/<partition>/<first 16 digits of the call's key>/` holds the outputs, MANIFEST.b3 and ct.json;
+`.staging/` holds private folders. Runs on compute nodes: needs the standard library and blake3 only.
+"""
+
+import errno
+import fcntl
+import json
+import os
+import re
+import secrets
+import shutil
+import socket
+import time
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, replace
+from functools import cache
+from pathlib import Path
+from stat import S_ISREG
+from typing import Any
+
+from ctcore.digest import OnBytes, Signature, canonical, try_digests
+from ctcore.errors import StoreError
+from ctcore.manifest import (
+    MANIFEST,
+    OWN,
+    SEGMENT,
+    SIDECAR,
+    Damage,
+    Expected,
+    Manifest,
+    check_many,
+    check_names,
+    manifest_of,
+    scan,
+)
+
+SCRATCH = ".scratch"
+STAGING = ".staging"
+_KEY_DIGITS = 16
+_WAYS_OUT = {
+    errno.ENOSPC: "the disk is full: free space there, or move the project to a larger disk",
+    errno.EDQUOT: "the quota is used up: remove files there, or ask for a larger quota",
+    errno.EROFS: "the file system is read-only: have it mounted for writing, or move the project",
+    errno.EACCES: "permission denied: ask the owner of the folder for the right to write there",
+    errno.EPERM: "permission denied: this is for the owner of the files to do",
+}
+
+
+@dataclass(frozen=True)
+class Published:
+    """An artifact in the store.
+
+    `discarded` is the data version of this call's own making where an earlier making of the same key was
+    there and was kept; if it differs from `data_version`, the step is not deterministic.
+    """
+
+    folder: Path
+    manifest: Manifest
+    data_version: str
+    discarded: str | None = None
+
+
+@dataclass(frozen=True)
+class Store:
+    """The published artifacts below one folder."""
+
+    root: Path
+
+    @property
+    def staging(self) -> Path:
+        return self.root / STAGING
+
+    def ensure(self) -> None:
+        """Create the store's folders where they are not there."""
+        with _telling("create", self.root):
+            self.staging.mkdir(parents=True, exist_ok=True)
+
+    def folder(self, asset: str, partition: str, key: str) -> Path:
+        """Where the artifact of this call is, once it is published."""
+        _check_node(asset, partition, key)
+        return self.root / asset / partition / key[:_KEY_DIGITS]
+
+    def stage(self, asset: str, partition: str, key: str) -> Path:
+        """A new private folder for the outputs of a call.
+
+        It belongs to this process: when that ends, `sweep` removes it. So ask for it where the step runs.
+        """
+        _check_node(asset, partition, key)
+        self.ensure()
+        with _telling("stage in", self.staging):
+            return self._own_folder(asset, partition, key[:_KEY_DIGITS])
+
+    def publish(
+        self,
+        staged: Path,
+        asset: str,
+        partition: str,
+        key: str,
+        sidecar: Mapping[str, Any],
+        names: Sequence[str],
+        same_as: Path | None = None,
+    ) -> Published:
+        """Make a staged folder the artifact of this call, or keep the intact one that is there already.
+
+        The first making of a key wins, also over one with other bytes: what was made from it stays true. A
+        damaged one is replaced. Files equal to those of `same_as`, an earlier artifact, become hard links to
+        them. Doing it again after a crash is safe. StoreError where the files are not exactly the declared
+        ones (staged stays, to be looked at), or where the disk does not allow it (staged is removed).
+        """
+        target = self.folder(asset, partition, key)
+        if not staged.exists() and (earlier := self.find(asset, partition, key)):
+            return self._finish(earlier)
+        if staged.parent != self.staging:
+            raise StoreError(f"{staged} is not a folder of {self.staging}; ask for one with Store.stage")
+        with _telling("publish", target), _discarding(staged):
+            _prepare(staged)
+            _check_contents(staged, names)
+            manifest = manifest_of(staged, names)
+            if same_as is not None:
+                _share(staged, manifest, same_as)
+            own = {"asset": asset, "partition": partition, "key": key}
+            _seal(staged, manifest, {**sidecar, "store": own | _described(manifest)})
+            return self._put(staged, Published(target, manifest, manifest.data_version), key)
+
+    def find(self, asset: str, partition: str, key: str) -> Published | None:
+        """The artifact of a call; None where there is none that its manifest and sidecar agree on."""
+        return _open(self.folder(asset, partition, key), key)
+
+    def sidecar(self, folder: Path) -> dict[str, Any]:
+        """What was handed in with an artifact, and what the store added under `store`."""
+        place = folder / SIDECAR
+        with _telling("read", place):
+            try:
+                return json.loads(place.read_bytes())
+            except ValueError as error:
+                raise StoreError(f"{place} is damaged: {error}; make the artifact again") from error
+
+    def check(
+        self,
+        folder: Path,
+        expected: Mapping[str, tuple[int, str]] | Manifest,
+        signatures: Mapping[str, Signature] | None = None,
+        deep: bool = False,
+    ) -> list[Damage]:
+        """What is wrong with one artifact; see `check_many`."""
+        return check_many([Expected(folder, expected, signatures)], deep=deep)[0]
+
+    def check_many(
+        self, items: Iterable[Expected], deep: bool = False, on_bytes: OnBytes | None = None
+    ) -> list[list[Damage]]:
+        """What is wrong with each of many artifacts: all doubtful files are digested in one go."""
+        return check_many(items, deep=deep, on_bytes=on_bytes)
+
+    def remove(self, folder: Path) -> None:
+        """Remove a published artifact: at once out of sight, and then file by file."""
+        if len(folder.parts) != len(self.root.parts) + 3 or self.root not in folder.parents:
+            raise StoreError(f"{folder} is not an artifact's folder in {self.root}; nothing was removed")
+        self.ensure()
+        with _telling("remove", folder):
+            _delete(self._aside(folder))
+
+    def sweep(self, older_than_s: float) -> list[Path]:
+        """Remove staged folders whose process on this host has ended, and those from other hosts, where that
+        cannot be seen, which nothing has touched for so many seconds.
+        """
+        removed: list[Path] = []
+        with _telling("sweep", self.staging):
+            for folder in sorted(self.staging.glob("[!.]*")):
+                with suppress(FileNotFoundError, PermissionError):  # published meanwhile; another user's
+                    if _abandoned(folder, older_than_s):
+                        _delete(folder)
+                        removed.append(folder)
+        return removed
+
+    def _own_folder(self, *what: str) -> Path:
+        folder = self.staging / "~".join((*what, _here(), str(os.getpid()), secrets.token_hex(4)))
+        folder.mkdir(mode=0o700)
+        return folder
+
+    def _put(self, staged: Path, mine: Published, key: str) -> Published:
+        """One rename decides between two that publish the same key: the second finds the place taken."""
+        target = mine.folder
+        kept = None
+        if not _renamed(staged, target):
+            kept = _intact(target, key) or self._replace(staged, target, key)
+        if kept is None:
+            return self._finish(mine)
+        _delete(staged)
+        return self._finish(replace(kept, discarded=mine.data_version))
+
+    def _finish(self, published: Published) -> Published:
+        """Read-only at the top only now: to move a folder elsewhere, one must be allowed to write in it."""
+        target = published.folder
+        with _telling("publish", target):
+            if os.stat(target).st_mode & 0o222:
+                os.chmod(target, 0o555)
+            for folder in (target, target.parent, target.parent.parent, self.root):
+                _fsync(folder)
+        return published
+
+    def _replace(self, staged: Path, target: Path, key: str) -> Published | None:
+        """Put staged in the place of a damaged artifact; or return the intact one that another put there.
+
+        The lock is between those who replace: none may take away what another has just put in.
+        """
+        with self._locked():
+            while (kept := _intact(target, key)) is None:
+                aside = self._aside(target)
+                done = _renamed(staged, target)
+                _delete(aside)
+                if done:
+                    return None
+        return kept
+
+    def _aside(self, folder: Path) -> Path:
+        """Take a published folder out of sight, if it is there."""
+        away = self._own_folder("aside")
+        with suppress(FileNotFoundError):
+            os.chmod(folder, 0o755)
+            os.rename(folder, away)
+        return away
+
+    @contextmanager
+    def _locked(self) -> Iterator[None]:
+        with open(self.staging / ".lock", "a") as file:
+            fcntl.flock(file, fcntl.LOCK_EX)
+            yield
+
+
+def _check_node(asset: str, partition: str, key: str) -> None:
+    for what, text in (("asset", asset), ("partition", partition)):
+        if not re.fullmatch(SEGMENT, text):
+            raise StoreError(
+                f"{what} {text!r} is no name for a folder; use letters, digits, `_`, `.` and `-`"
+            )
+    if not re.fullmatch(r"[0-9a-f]{16,}", key):
+        raise StoreError(f"key {key!r} is not a digest in hexadecimal")
+
+
+@contextmanager
+def _telling(doing: str, place: Path) -> Iterator[None]:
+    """Turn what the system says into what a person can do about it."""
+    try:
+        yield
+    except OSError as error:
+        way_out = _WAYS_OUT.get(error.errno or 0, error.strerror or str(error))
+        raise StoreError(f"cannot {doing} {place}: {way_out}") from error
+
+
+@contextmanager
+def _discarding(staged: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError:
+        with suppress(OSError):
+            _delete(staged)
+        raise
+
+
+def _prepare(staged: Path) -> None:
+    """Writable again if an earlier try made it read-only, and without what is no output."""
+    for folder, _, _ in os.walk(staged):
+        os.chmod(folder, 0o700)
+    _delete(staged / SCRATCH)
+    for name in OWN:
+        (staged / name).unlink(missing_ok=True)
+
+
+def _check_contents(staged: Path, names: Sequence[str]) -> None:
+    """StoreError unless exactly the declared regular files are there; makes each read-only and its own."""
+    check_names(names)
+    seen = scan(os.fspath(staged))
+    problems = {
+        "declared but not written": [name for name in names if name not in seen],
+        "written but not declared": [name for name in seen if name not in names],
+        "not a regular file": [name for name, stat in seen.items() if not S_ISREG(stat.st_mode)],
+    }
+    said = [f"{problem}: {', '.join(sorted(which))}" for problem, which in problems.items() if which]
+    if said or not names:
+        raise StoreError(
+            f"{'; '.join(said) or 'no outputs are declared'}; nothing was published. Declare what is an"
+            " output, and write what is not with call.scratch"
+        )
+    for name, stat in seen.items():
+        if stat.st_nlink > 1:  # a link to a file elsewhere, which may change and must not become read-only
+            _unlinked(staged / name)
+        os.chmod(staged / name, 0o444)
+
+
+def _unlinked(path: Path) -> None:
+    copy = path.with_name(".copy")
+    shutil.copyfile(path, copy)
+    os.replace(copy, path)
+
+
+def _share(staged: Path, manifest: Manifest, earlier: Path) -> None:
+    """Hard links to equal files of an earlier artifact, if they still have the bytes of its manifest."""
+    published = _open(earlier)
+    same = published.manifest.files.items() & manifest.files.items() if published else ()
+    reads, _ = try_digests({f"{earlier}/{name}": None for name, _ in same})
+    link = staged / ".link"
+    for name, entry in same:
+        if reads.get(f"{earlier}/{name}", ("",))[0] == entry.digest:
+            with suppress(OSError):  # another file system, too many links, not allowed: then it is a copy
+                os.link(earlier / name, link, follow_symlinks=False)
+                os.replace(link, staged / name)
+            link.unlink(missing_ok=True)
+
+
+def _described(manifest: Manifest) -> dict[str, Any]:
+    files = {name: {"digest": e.digest, "size": e.size} for name, e in sorted(manifest.files.items())}
+    return {"format": 1, "data_version": manifest.data_version, "files": files}
+
+
+def _seal(staged: Path, manifest: Manifest, sidecar: Mapping[str, Any]) -> None:
+    """Write manifest and sidecar, make all read-only, and wait until all of it is on the disk."""
+    canonical(sidecar)  # refuses what is not JSON
+    text = json.dumps(sidecar, indent=1, sort_keys=True, ensure_ascii=False)
+    for name, content in ((MANIFEST, manifest.text()), (SIDECAR, text + "\n")):
+        (staged / name).write_text(content, encoding="utf-8")
+        os.chmod(staged / name, 0o444)
+    for folder, _, files in os.walk(staged, topdown=False):
+        for name in files:
+            _fsync(os.path.join(folder, name))
+        if folder != os.fspath(staged):
+            os.chmod(folder, 0o555)
+        _fsync(folder)
+
+
+def _fsync(path: Path | str) -> None:
+    fd = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)
+
+
+def _renamed(staged: Path, target: Path) -> bool:
+    """Move staged to its place; False where something is there."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        os.rename(staged, target)
+    except OSError as error:
+        if error.errno in (errno.ENOTEMPTY, errno.EEXIST):
+            return False
+        raise
+    return True
+
+
+def _open(folder: Path, key: str | None = None) -> Published | None:
+    """A published folder by its own manifest and sidecar; None where they are missing or disagree."""
+    with _telling("read", folder):
+        try:
+            own = json.loads((folder / SIDECAR).read_bytes())["store"]
+            text = (folder / MANIFEST).read_text(encoding="utf-8")
+            sizes = {name: entry["size"] for name, entry in own["files"].items()}
+            manifest = Manifest.parse(text, sizes)
+            found, version = own["key"], own["data_version"]
+        except (
+            FileNotFoundError,
+            NotADirectoryError,
+            ValueError,
+            TypeError,
+            LookupError,
+            AttributeError,
+            StoreError,
+        ):
+            return None
+    if manifest.data_version != version:
+        return None
+    if key not in (None, found):
+        raise StoreError(f"{folder} holds call {found}, not {key}; remove it if it does not belong there")
+    return Published(folder, manifest, version)
+
+
+def _intact(folder: Path, key: str) -> Published | None:
+    found = _open(folder, key)
+    if found is None or check_many([Expected(folder, found.manifest)], deep=True) != [[]]:
+        return None
+    return found
+
+
+def _delete(folder: Path) -> None:
+    """Remove a folder and all that is in it, read-only or not; somebody else may be removing it too."""
+    for inside, _, _ in os.walk(folder):
+        with suppress(FileNotFoundError):
+            os.chmod(inside, 0o700)
+    shutil.rmtree(folder, onerror=_unless_gone)
+
+
+def _unless_gone(function: Any, path: str, info: Any) -> None:
+    if not isinstance(info[1], FileNotFoundError):
+        raise info[1]
+
+
+@cache
+def _here() -> str:
+    """This host and, as containers share hosts' names, the space in which its process ids are valid."""
+    host = re.sub(r"[^A-Za-z0-9.-]", "-", socket.gethostname())[:63]
+    try:
+        return f"{host}-{os.stat('/proc/self/ns/pid').st_ino}"
+    except OSError:
+        return host
+
+
+def _abandoned(folder: Path, older_than_s: float) -> bool:
+    parts = folder.name.split("~")
+    if len(parts) > 3 and parts[-3] == _here() and parts[-2].isdecimal():
+        return not _alive(int(parts[-2]))
+    return _last_touched(folder) < time.time() - older_than_s
+
+
+def _alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True
+
+
+def _last_touched(folder: Path) -> float:
+    """A step that writes on in one file does not touch the folder."""
+    times = [stat.st_mtime for stat in scan(os.fspath(folder)).values()]
+    return max(times, default=folder.stat().st_mtime)

@@ -1,0 +1,74 @@
+"""① What `ct init` writes: ct.toml for a new project, and where the project's parts are copied from."""
+
+import shutil
+from pathlib import Path
+
+from ctcore.errors import Usage
+
+BLANK = """\
+# What this project is. Everything here is checked when it is read; `ct status` says what follows from it.
+[project]
+id = "{id}"
+# sheet = "samplesheet.csv"       # watched by the sheet sensor; otherwise the sheet registered last
+
+# Columns of each level: type = text | integer | real | boolean | date, required = true, enum = ["a", "b"]
+[levels.patient.columns]
+sex = { enum = ["F", "M", "unknown"] }
+
+[levels.specimen.columns]
+tissue_site = {}
+
+[levels.assay]
+files = ["fastq_1", "fastq_2"]
+
+[levels.assay.columns]
+assay_type = {}
+
+# Files from outside that steps use; a new version or another content makes stale what used the old one.
+# [references.genome]
+# path = "reference/genome.fa"
+# version = "GRCh38"
+# kind = "genome"
+
+[cohorts.all]
+
+[steps]
+folders = ["steps"]               # add "ct_assets/steps" for the reference pipeline
+
+# [params.my_step]
+# threshold = 20.0
+
+[run]
+workers = 0                       # local worker processes; 0 = one a core
+"""
+
+GITIGNORE = """\
+catalog.db*
+store/
+work/
+dagster_home/*
+!dagster_home/dagster.yaml
+__pycache__/
+"""
+
+
+def project_data() -> Path:
+    """Where definitions.py, ct_assets and their siblings are: in the wheel, or the checkout."""
+    packaged = Path(__file__).parent / "_project"
+    return packaged if packaged.is_dir() else Path(__file__).parent.parent
+
+
+def example(name: str, directory: Path) -> str:
+    """Copy an example's data into a new project. Returns its ct.toml."""
+    folder = project_data() / "examples" / name
+    if not (folder / "ct.toml").is_file():
+        known = sorted(path.parent.name for path in folder.parent.glob("*/ct.toml"))
+        raise Usage(f"no example {name!r}; there is: {', '.join(known)}")
+    for path in folder.iterdir():
+        if path.name == "ct.toml" or path.name.startswith("__"):
+            continue
+        if path.is_dir():
+            shutil.copytree(path, directory / path.name, dirs_exist_ok=True)
+        else:
+            shutil.copy(path, directory / path.name)
+    return (folder / "ct.toml").read_text(encoding="utf-8")

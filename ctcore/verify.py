@@ -1,0 +1,199 @@
+"""⑤ Are the bytes still there? Compares the store with the ledger and writes down what is gone or changed."""
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import bindparam, delete, select, update
+
+from ctcore.catalog.engine import in_keys
+from ctcore.catalog.tables import artifact, damage, materialization, output
+from ctcore.clock import now
+from ctcore.digest import Signature
+from ctcore.manifest import Expected
+from ctcore.project import Project
+from ctcore.reasons import Node, name_of
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One file of an artifact that is not what was published."""
+
+    node: Node
+    file: str
+    problem: str
+
+
+@dataclass(frozen=True)
+class Verified:
+    """What was looked at, and what was found."""
+
+    artifacts: int
+    bytes: int
+    findings: tuple[Finding, ...]
+
+
+def verify(
+    project: Project,
+    *,
+    deep: bool = True,
+    budget: int | None = None,
+    on_bytes: Callable[[int], None] | None = None,
+) -> Verified:
+    """Check every current artifact. `deep` reads all bytes; otherwise only files whose size, time or inode differ.
+
+    `budget` (bytes) reads only the artifacts that were read longest ago, up to that many bytes, and looks at the
+    others by signature: a little of it in each tick reads the whole store in the end.
+    """
+    return _verify(project, _current(project), deep, budget, on_bytes)
+
+
+def verify_asset(project: Project, asset: str) -> Verified:
+    """Read all bytes of one asset."""
+    rows = {node: made for node, made in _current(project).items() if node[0] == asset}
+    return _verify(project, rows, True, None, None)
+
+
+def _verify(
+    project: Project,
+    rows: "Mapping[Node, _Made]",
+    deep: bool,
+    budget: int | None,
+    on_bytes: Callable[[int], None] | None,
+) -> Verified:
+    read_whole = _longest_unread(rows, budget) if budget is not None else (set(rows) if deep else set())
+    findings: list[Finding] = []
+    for whole in (True, False):
+        some = {node: rows[node] for node in rows if (node in read_whole) is whole}
+        findings += _check(project, some, whole, on_bytes)
+    _write(project, rows, read_whole, findings)
+    total = sum(file.size for node in read_whole for file in rows[node].files)
+    return Verified(len(rows), total, tuple(findings))
+
+
+@dataclass
+class _Made:
+    materialization: int
+    folder: str
+    checked_at: str | None
+    files: list[Any]
+
+
+def _current(project: Project) -> dict[Node, _Made]:
+    with project.catalog.read() as connection:
+        found = {
+            row.materialization: (
+                (row.asset, row.partition),
+                _Made(row.materialization, row.folder, row.checked_at, []),
+            )
+            for row in connection.execute(
+                select(artifact, materialization.c.folder).join(
+                    materialization, materialization.c.id == artifact.c.materialization
+                )
+            )
+        }
+        for row in connection.execute(
+            select(output).join(artifact, artifact.c.materialization == output.c.materialization)
+        ):
+            found[row.materialization][1].files.append(row)
+    return dict(found.values())
+
+
+def _longest_unread(rows: Mapping[Node, _Made], budget: int) -> set[Node]:
+    chosen: set[Node] = set()
+    for node, made in sorted(rows.items(), key=lambda item: (item[1].checked_at or "", item[0])):
+        if budget <= 0:
+            break
+        budget -= sum(file.size for file in made.files)
+        chosen.add(node)
+    return chosen
+
+
+def _check(
+    project: Project, rows: Mapping[Node, _Made], deep: bool, on_bytes: Callable[[int], None] | None
+) -> list[Finding]:
+    nodes = list(rows)
+    checks = [
+        Expected(
+            folder=project.store.root / rows[node].folder,
+            files={file.file: (file.size, file.digest) for file in rows[node].files},
+            signatures={
+                file.file: Signature(file.size, file.mtime_ns, file.inode) for file in rows[node].files
+            },
+        )
+        for node in nodes
+    ]
+    found = project.store.check_many(checks, deep=deep, on_bytes=on_bytes)
+    return [
+        Finding(node, one.file, one.problem)
+        for node, damages in zip(nodes, found, strict=True)
+        for one in damages
+    ]
+
+
+def _write(
+    project: Project, rows: Mapping[Node, _Made], whole: Iterable[Node], findings: list[Finding]
+) -> None:
+    found = {(one.node, one.file): one for one in findings}
+    with project.catalog.read() as connection:
+        everything = {((row.asset, row.partition), row.file) for row in connection.execute(select(damage))}
+    known = {key for key in everything if key[0] in rows}
+    news = [one for key, one in found.items() if key not in known]
+    healed = known - set(found)
+    harmed = {one.node for one in findings}
+    good = [node for node in whole if node not in harmed]
+    moved = _moved(project, rows, harmed)
+    if not (news or healed or good or moved):
+        return
+    with project.catalog.write() as writer:
+        for node, name in healed:
+            writer.execute(
+                delete(damage).where(
+                    damage.c.asset == node[0], damage.c.partition == node[1], damage.c.file == name
+                )
+            )
+        writer.insert(
+            damage,
+            [
+                {
+                    "asset": one.node[0],
+                    "partition": one.node[1],
+                    "file": one.file,
+                    "problem": one.problem,
+                    "found_at": now(),
+                }
+                for one in news
+            ],
+        )
+        for one in news:
+            writer.event("damage", name_of(one.node), {"file": one.file, "problem": one.problem})
+        for asset in {node[0] for node in good}:
+            keys = [node[1] for node in good if node[0] == asset]
+            writer.execute(
+                update(artifact)
+                .where(artifact.c.asset == asset, in_keys(artifact.c.partition, keys, project.dialect))
+                .values(checked_at=now())
+            )
+        if moved:
+            mine = (output.c.materialization == bindparam("b_made")) & (output.c.file == bindparam("b_file"))
+            writer.execute(update(output).where(mine), moved)
+
+
+def _moved(project: Project, rows: Mapping[Node, _Made], harmed: set[Node]) -> list[dict[str, Any]]:
+    """Intact files with another signature (the project was copied, say): what to remember of them from now on."""
+    changed = []
+    for node, made in rows.items():
+        if node in harmed:
+            continue
+        for file in made.files:
+            seen = Signature.of(project.store.root / made.folder / file.file)
+            if (seen.size, seen.mtime_ns, seen.inode) != (file.size, file.mtime_ns, file.inode):
+                changed.append(
+                    {
+                        "b_made": file.materialization,
+                        "b_file": file.file,
+                        "mtime_ns": seen.mtime_ns,
+                        "inode": seen.inode,
+                    }
+                )
+    return changed

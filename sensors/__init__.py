@@ -1,0 +1,1 @@
+"""Thin sensors: they ask ctcore what is true, and ask Dagster for runs."""

@@ -1,0 +1,55 @@
+"""Registers a changed sheet and tells Dagster of new partitions."""
+
+import dagster as dg
+
+from ct_assets.partitions import missing
+from ctcore.errors import CtError
+from ctcore.project import Project
+from ctcore.register import known_sheet, register, sheet_digest
+from resources import CtProject
+
+
+def sheet_sensor(project: Project) -> dg.SensorDefinition:
+    """The cursor is the digest of the sheet as it was last read, good or bad: a bad sheet is told of once."""
+
+    @dg.sensor(
+        name="sheet",
+        description="Registers the sheet when it has changed, and adds the partitions of what is new.",
+        minimum_interval_seconds=project.settings.run.look_every_s,
+        default_status=dg.DefaultSensorStatus.RUNNING,
+    )
+    def tick(context: dg.SensorEvaluationContext, ct: CtProject) -> dg.SensorResult:
+        opened = ct.open()
+        cursor, said = _read(opened, context.cursor, context)
+        requests = [
+            dg.AddDynamicPartitionsRequest(name, keys)
+            for name, keys in missing(opened, context.instance).items()
+        ]
+        added = sum(len(request.partition_keys) for request in requests)
+        if not added and said is None:
+            said = "the sheet is as it was"
+        return dg.SensorResult(
+            dynamic_partitions_requests=requests,
+            skip_reason=dg.SkipReason(said or f"registered; {added} new partitions"),
+            cursor=cursor,
+        )
+
+    return tick
+
+
+def _read(
+    project: Project, cursor: str | None, context: dg.SensorEvaluationContext
+) -> tuple[str | None, str | None]:
+    """Register the sheet if its bytes changed. Returns the new cursor, and what to say if nothing was done."""
+    sheet = known_sheet(project)
+    if sheet is None:
+        return cursor, "no sheet yet: `ct register SHEET`"
+    try:
+        digest = sheet_digest(sheet)
+        if digest == cursor:
+            return cursor, None
+        register(project, sheet)
+    except CtError as error:
+        context.log.error(str(error))
+        return (cursor if not sheet.is_file() else sheet_digest(sheet)), f"not registered: {error}"
+    return digest, None

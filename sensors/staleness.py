@@ -1,0 +1,87 @@
+"""Sees what is stale, and asks for just that: in dependency order, in bounded batches, each stale node once."""
+
+import dagster as dg
+
+from ct_assets.factory import ONLY_STALE
+from ctcore.asking import Asked, ask, state_of_the_world, wanted_batches
+from ctcore.errors import CtError
+from ctcore.files import look
+from ctcore.project import Project
+from ctcore.steps import REGISTRY
+from resources import CtProject
+
+REQUEST_TAG = "ct/request"
+WHY_TAG = "ct/why"
+START_TAG = "dagster/asset_partition_range_start"
+END_TAG = "dagster/asset_partition_range_end"
+_ENDED = (dg.DagsterRunStatus.SUCCESS, dg.DagsterRunStatus.FAILURE, dg.DagsterRunStatus.CANCELED)
+
+
+def staleness_sensor(project: Project) -> dg.SensorDefinition:
+    """The cursor is the state of the world in which nothing was left to ask for."""
+
+    @dg.sensor(
+        name="staleness",
+        description="Asks for runs of what is stale, and of nothing else.",
+        minimum_interval_seconds=project.settings.run.look_every_s,
+        default_status=dg.DefaultSensorStatus.RUNNING,
+        asset_selection=dg.AssetSelection.all(),
+    )
+    def tick(context: dg.SensorEvaluationContext, ct: CtProject) -> dg.SensorResult:
+        try:
+            return _tick(context, ct.open())
+        except CtError as error:
+            context.log.error(str(error))
+            return dg.SensorResult(skip_reason=dg.SkipReason(str(error)), cursor=context.cursor)
+
+    return tick
+
+
+def _tick(context: dg.SensorEvaluationContext, project: Project) -> dg.SensorResult:
+    for said in look(project).problems:
+        context.log.error(said)
+    world = state_of_the_world(project)
+    if world == context.cursor:
+        return dg.SensorResult(skip_reason=dg.SkipReason("nothing has changed"), cursor=world)
+    wanted = wanted_batches(project)
+    if not wanted:
+        return dg.SensorResult(
+            skip_reason=dg.SkipReason("everything that can be made is fresh"), cursor=world
+        )
+    most = project.settings.run.requests_per_tick
+    asked = ask(project, wanted, lambda keys: _states(context.instance, keys), most)
+    if not asked:
+        said = f"{sum(len(b.verdicts) for b in wanted)} stale nodes are asked for already"
+        return dg.SensorResult(skip_reason=dg.SkipReason(said), cursor="")
+    return dg.SensorResult(run_requests=[_run_request(one) for one in asked], cursor="")
+
+
+def _run_request(asked: Asked) -> dg.RunRequest:
+    batch = asked.batch
+    said = batch.verdicts[0].why + (
+        f" (and {len(batch.verdicts) - 1} more)" if len(batch.verdicts) > 1 else ""
+    )
+    tags = {REQUEST_TAG: asked.run_key, WHY_TAG: said[:200], ONLY_STALE: "stale"}
+    if batch.asset in REGISTRY:
+        tags.pop(ONLY_STALE)
+    if batch.start == batch.end:
+        return dg.RunRequest(
+            run_key=asked.run_key,
+            partition_key=batch.start,
+            asset_selection=[dg.AssetKey(batch.asset)],
+            asset_check_keys=[],
+            tags=tags,
+        )
+    return dg.RunRequest(
+        run_key=asked.run_key,
+        asset_selection=[dg.AssetKey(batch.asset)],
+        asset_check_keys=[],
+        tags={**tags, START_TAG: batch.start, END_TAG: batch.end},
+    )
+
+
+def _states(instance: dg.DagsterInstance, keys: set[str]) -> tuple[set[str], set[str]]:
+    """Of these run keys, those whose run is under way and those whose run has ended."""
+    runs = instance.get_runs(filters=dg.RunsFilter(tags={REQUEST_TAG: sorted(keys)}))
+    ended = {run.tags[REQUEST_TAG] for run in runs if run.status in _ENDED}
+    return {run.tags[REQUEST_TAG] for run in runs} - ended, ended

@@ -1,0 +1,200 @@
+"""Each reason, one at a time: what it takes to make a node stale, what it says, and what stays fresh."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+from ctcore.explain import find_node, why
+from ctcore.files import look
+from ctcore.project import Project
+from ctcore.register import Allowed, register
+from ctcore.verify import verify
+from tests.kit import ROWS, TOML, add, again, assay, make_all, make_project, reasons, write_sheet
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Project:
+    """Two patients, three assays, everything made."""
+    made = make_project(tmp_path / "toy")
+    make_all(made)
+    return made
+
+
+def said(project: Project, node: str) -> str:
+    return why(project, find_node(project, node)).sentence
+
+
+def test_what_was_never_made_is_missing_and_the_rest_waits(tmp_path: Path) -> None:
+    found = reasons(make_project(tmp_path / "toy"))
+    assert found["counted/A1"] == ["missing"]
+    assert found["merged/S1"] == ["missing", "upstream"]
+    assert found["joined/all"] == ["missing", "upstream"]
+
+
+def test_after_making_everything_is_fresh_and_a_second_time_does_nothing(project: Project) -> None:
+    assert reasons(project) == {}
+    assert make_all(project) == {}
+    assert reasons(again(project)) == {}
+
+
+def test_replaced_reads_make_stale_one_chain(project: Project) -> None:
+    (project.root / "reads/A1.txt").write_text("other reads of A1\n")
+    look(project)
+    assert reasons(project) == {
+        "counted/A1": ["input"],
+        "merged/S1": ["upstream"],
+        "joined/all": ["upstream"],
+    }
+    assert "input: reads (assay/A1)" in said(project, "counted/A1")
+    assert "waits for counted/A1" in said(project, "joined/all")
+    assert make_all(project) == {"counted/A1": "made", "merged/S1": "made", "joined/all": "made"}
+
+
+def test_equal_content_stops_the_wave(project: Project) -> None:
+    """Other bytes, the same letters: counted is made again, its content is the same, nothing downstream runs."""
+    (project.root / "reads/A1.txt").write_text("reads of A1\n\n")
+    look(project)
+    assert set(reasons(project)) == {"counted/A1", "merged/S1", "joined/all"}
+    assert make_all(project) == {"counted/A1": "made"}
+    assert reasons(project) == {}
+
+
+def test_touching_a_file_is_nothing(project: Project) -> None:
+    os.utime(project.root / "reads/A1.txt")
+    assert look(project).changes == []
+    assert reasons(project) == {}
+
+
+@pytest.mark.parametrize("change", ["version", "content"])
+def test_a_reference_is_its_version_and_its_content(project: Project, change: str) -> None:
+    if change == "version":
+        (project.root / "ct.toml").write_text(TOML.replace('version = "1"', 'version = "2"'))
+    else:
+        (project.root / "genome.txt").write_text("TTTT\n")
+    now = again(project)
+    look(now)
+    found = reasons(now)
+    assert {node for node, kinds in found.items() if kinds == ["reference"]} == {
+        "counted/A1",
+        "counted/A2",
+        "counted/A3",
+    }
+    assert change in said(now, "counted/A1")
+    states = make_all(now)
+    assert states["counted/A1"] == "made"
+    assert ("merged/S1" in states) == (change == "content")  # a new name for the same bytes changes no output
+
+
+def test_a_reverted_reference_is_true_again_without_a_run(project: Project) -> None:
+    (project.root / "ct.toml").write_text(TOML.replace('version = "1"', 'version = "2"'))
+    look(again(project))
+    assert reasons(again(project))
+    (project.root / "ct.toml").write_text(TOML)
+    look(again(project))
+    assert reasons(again(project)) == {}
+
+
+def test_going_back_to_old_reads_reuses_the_old_making(project: Project) -> None:
+    reads = project.root / "reads/A1.txt"
+    old = reads.read_text()
+    reads.write_text("quite other reads\n")
+    look(project)
+    make_all(project)
+    reads.write_text(old)
+    look(project)
+    assert reasons(project)["counted/A1"] == ["input"]
+    assert make_all(project) == {"counted/A1": "hit", "merged/S1": "hit", "joined/all": "hit"}
+    assert reasons(project) == {}
+
+
+def test_a_new_patient_is_a_new_member(project: Project) -> None:
+    add(project, [*ROWS, assay("P3", "S3", "A4", sex="F")])
+    found = reasons(project)
+    assert found == {
+        "counted/A4": ["missing"],
+        "merged/S3": ["missing", "upstream"],
+        "joined/all": ["member-added", "upstream"],
+    }
+    assert "member-added: merged/S3 as specimens" in said(project, "joined/all")
+
+
+def test_a_moved_assay_leaves_one_specimen_and_joins_another(project: Project) -> None:
+    moved = [ROWS[0], {**ROWS[1], "patient_id": "P2", "specimen_id": "S2", "sex": "M", "age": "50"}, ROWS[2]]
+    register(project, write_sheet(project.root, moved), Allowed(reparent=frozenset({"A2"})))
+    found = reasons(project)
+    assert found["merged/S1"] == ["member-removed"]
+    assert found["merged/S2"] == ["member-added"]
+    assert "counted/A2" not in found
+
+
+def test_only_what_reads_a_column_is_stale_by_it(project: Project) -> None:
+    rows = [{**row, "age": "41"} if row["patient_id"] == "P1" else row for row in ROWS]
+    register(project, write_sheet(project.root, rows), Allowed(update=frozenset({"patient.age"})))
+    assert reasons(project) == {}
+    rows = [{**row, "sex": "M"} if row["patient_id"] == "P1" else row for row in rows]
+    register(project, write_sheet(project.root, rows), Allowed(update=frozenset({"patient.sex"})))
+    assert reasons(project) == {"merged/S1": ["metadata"], "joined/all": ["upstream"]}
+    assert 'patient.sex of S1 "F" → "M"' in said(project, "merged/S1")
+
+
+def test_changed_parameters_are_named(project: Project) -> None:
+    (project.root / "ct.toml").write_text(TOML + "\n[params.counted]\nfactor = 3\n")
+    assert reasons(again(project))["counted/A1"] == ["parameters"]
+    assert "factor 1 → 3" in said(again(project), "counted/A1")
+
+
+def test_changed_code_is_only_that_step(project: Project) -> None:
+    path = project.root / "steps/toy.py"
+    path.write_text(path.read_text().replace("' '.join(lines)", "'+'.join(lines)"))
+    found = reasons(again(project))
+    assert found == {"merged/S1": ["code"], "merged/S2": ["code"], "joined/all": ["upstream"]}
+    # S2 has one count only, so that joining it otherwise gives the same content
+    assert make_all(again(project)) == {"merged/S1": "made", "merged/S2": "made", "joined/all": "made"}
+
+
+def test_a_comment_is_not_a_change_of_code(project: Project) -> None:
+    path = project.root / "steps/toy.py"
+    path.write_text(
+        path.read_text().replace('"""One line a specimen."""', '"""Said otherwise."""  # and noted')
+    )
+    assert reasons(again(project)) == {}
+
+
+def test_deleted_and_changed_bytes_are_found_named_and_made_again(project: Project) -> None:
+    folder = project.store.root / "counted"
+    gone = next((folder / "A1").glob("*/n.txt"))
+    os.chmod(gone.parent, 0o755)
+    gone.unlink()
+    other = next((folder / "A2").glob("*/n.txt"))
+    os.chmod(other, 0o644)
+    other.write_bytes(b"X" + other.read_bytes()[1:])
+    found = {("/".join(one.node), one.file): one.problem for one in verify(project, deep=False).findings}
+    assert set(found) == {("counted/A1", "n.txt"), ("counted/A2", "n.txt")}
+    assert reasons(project)["counted/A1"] == ["bytes"]
+    assert "is lost: bytes: n.txt" in said(project, "counted/A2")
+    assert make_all(project) == {"counted/A1": "made", "counted/A2": "made"}
+    assert reasons(project) == {}
+    assert verify(project).findings == ()
+
+
+def test_several_reasons_are_all_said(project: Project) -> None:
+    (project.root / "reads/A1.txt").write_text("x\n")
+    (project.root / "genome.txt").write_text("TTTT\n")
+    (project.root / "ct.toml").write_text(TOML + "\n[params.counted]\nfactor = 3\n")
+    now = again(project)
+    look(now)
+    assert sorted(reasons(now)["counted/A1"]) == ["input", "parameters", "reference"]
+
+
+def test_an_assay_without_reads_is_excluded_and_holds_up_nobody(project: Project) -> None:
+    add(project, [*ROWS, assay("P1", "S1", "A9", reads="", sex="F")])
+    assert reasons(project) == {}
+    assert "A9 is excluded" in said(project, "counted/A9")
+
+
+def test_a_cohort_rule_that_is_changed_changes_its_members(project: Project) -> None:
+    (project.root / "ct.toml").write_text(
+        TOML.replace("[cohorts.all]", '[cohorts.all]\nwhere = { "patient.sex" = "F" }')
+    )
+    assert reasons(again(project)) == {"joined/all": ["member-removed"]}
