@@ -1,6 +1,7 @@
-"""③ Asset checks: are the bytes there, do they keep the contract, is the asset complete. One look for all partitions."""
+"""③ Asset checks: are the bytes there, do they keep the contract, is the asset complete. One look an asset."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import dagster as dg
 from sqlalchemy import select
@@ -20,26 +21,15 @@ def step_checks(step: Step) -> list[dg.AssetChecksDefinition]:
     return [_bytes_check(step.name), _contract_check(step.name), _completeness_check(step.name)]
 
 
-def _result(problems: Sequence[str], looked: int, **more: object) -> dg.AssetCheckResult:
-    return dg.AssetCheckResult(
-        passed=not problems,
-        metadata={
-            "looked at": looked,
-            "found": len(problems),
-            **(
-                {"problems": dg.MetadataValue.md("\n".join(f"- {said}" for said in problems[:SHOWN]))}
-                if problems
-                else {}
-            ),
-            **more,
-        },
-    )
+def _result(problems: Sequence[str], looked: int, **more: int) -> dg.AssetCheckResult:
+    metadata: dict[str, Any] = {"looked at": looked, "found": len(problems), **more}
+    if problems:
+        metadata["problems"] = dg.MetadataValue.md("\n".join(f"- {said}" for said in problems[:SHOWN]))
+    return dg.AssetCheckResult(passed=not problems, metadata=metadata)
 
 
 def _bytes_check(name: str) -> dg.AssetChecksDefinition:
-    @dg.asset_check(
-        asset=name, name="bytes", description="Every file is there with the digest it was published with."
-    )
+    @dg.asset_check(asset=name, name="bytes", description="Every file is there with the digest it was published with.")
     def check(ct: CtProject) -> dg.AssetCheckResult:
         found = verify_asset(ct.open(), name)
         said = [f"{one.node[1]}: {one.file} {one.problem}" for one in found.findings]
@@ -49,9 +39,7 @@ def _bytes_check(name: str) -> dg.AssetChecksDefinition:
 
 
 def _contract_check(name: str) -> dg.AssetChecksDefinition:
-    @dg.asset_check(
-        asset=name, name="contract", description="Every output still keeps the step's contract of today."
-    )
+    @dg.asset_check(asset=name, name="contract", description="Every output still keeps the step's contract of today.")
     def check(ct: CtProject) -> dg.AssetCheckResult:
         project = ct.open()
         folders = _folders(project, name)

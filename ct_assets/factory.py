@@ -29,9 +29,7 @@ DATA_VERSION = "dagster/data_version"
 CODE_VERSION = "dagster/code_version"
 BATCH = 50
 
-warnings.filterwarnings(
-    "ignore", category=dg.BetaWarning
-)  # backfill policies are what makes few runs of many nodes
+warnings.filterwarnings("ignore", category=dg.BetaWarning)  # backfill policies are what makes few runs of many nodes
 
 
 def step_asset(project: Project, step: Step) -> dg.AssetsDefinition:

@@ -24,8 +24,8 @@ from ctcore.cli.bars import Bars
 from ctcore.errors import CtError
 from ctcore.files import check_references, look
 from ctcore.ledger import record_run
-from ctcore.memo import node_of
 from ctcore.making import Outcome
+from ctcore.memo import node_of
 from ctcore.project import Project
 from ctcore.reasons import Verdict, name_of
 from ctcore.staleness import evaluate
@@ -156,10 +156,8 @@ class Launch:
         )
         record_run(self.project, result.run_id, {"asset": batch.asset, "partitions": len(batch.verdicts)})
         if not result.success and not self.bad:
-            said = [event.message for event in result.all_events if event.is_failure]
-            self.bad.append(
-                Outcome((batch.asset, batch.start), "failed", said[0] if said else "the run failed")
-            )
+            said = [event.message or "" for event in result.all_events if event.is_failure]
+            self.bad.append(Outcome((batch.asset, batch.start), "failed", said[0] if said else "the run failed"))
 
     def report(self) -> None:
         """What was done, in one line; then what could not be, in one line each."""

@@ -93,7 +93,7 @@ def _outputs(files: Sequence[Any]) -> dg.MetadataValue:
 def _table(rows: Sequence[Mapping[str, str]], columns: Sequence[str]) -> dg.MetadataValue:
     shown = [dg.TableRecord(dict(row)) for row in rows[:SHOWN_ROWS]]
     if len(rows) > SHOWN_ROWS:
-        rest = {column: "" for column in columns[1:]}
+        rest = dict.fromkeys(columns[1:], "")
         shown.append(dg.TableRecord({columns[0]: f"… and {len(rows) - SHOWN_ROWS} more", **rest}))
     schema = dg.TableSchema(columns=[dg.TableColumn(column, "string") for column in columns])
     return dg.MetadataValue.table(shown, schema)

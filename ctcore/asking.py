@@ -52,9 +52,7 @@ def state_of_the_world(project: Project) -> str:
 def ready(verdicts: Verdicts) -> list[Verdict]:
     """What could run now: not fresh, and waiting for nothing. A call that failed is not made again by itself."""
     return [
-        verdict
-        for verdict in verdicts.stale()
-        if verdict.state in ("missing", "stale", "lost") and not verdict.waits
+        verdict for verdict in verdicts.stale() if verdict.state in ("missing", "stale", "lost") and not verdict.waits
     ]
 
 
@@ -100,9 +98,7 @@ def ask(
                 chosen.append((verdict, key, tries))
         if not chosen or len(asked) >= most:
             continue
-        smaller = Batch(
-            batch.asset, chosen[0][0].partition, chosen[-1][0].partition, tuple(v for v, _, _ in chosen)
-        )
+        smaller = Batch(batch.asset, chosen[0][0].partition, chosen[-1][0].partition, tuple(v for v, _, _ in chosen))
         run_key = f"{smaller.key}:{last}:{max(tries for _, _, tries in chosen)}"
         asked.append(Asked(smaller, run_key))
         rows += [
@@ -136,7 +132,5 @@ def registry_batches(project: Project) -> list[Batch]:
         for stretch in stretches(positions, REGISTRY_A_RUN):
             names = [order[at] for at in stretch]
             why = (Reason("metadata", "Dagster has not seen it as it is now"),)
-            found.append(
-                Batch(asset, names[0], names[-1], tuple(Verdict(asset, n, "stale", why) for n in names))
-            )
+            found.append(Batch(asset, names[0], names[-1], tuple(Verdict(asset, n, "stale", why) for n in names)))
     return found

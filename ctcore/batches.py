@@ -44,9 +44,7 @@ def partitions(project: Project, level: Level) -> list[str]:
         return list(project.settings.cohorts)
     with project.catalog.read() as connection:
         return list(
-            connection.execute(
-                select(entity.c.id).where(entity.c.level == level).order_by(entity.c.seq)
-            ).scalars()
+            connection.execute(select(entity.c.id).where(entity.c.level == level).order_by(entity.c.seq)).scalars()
         )
 
 

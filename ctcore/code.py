@@ -41,7 +41,7 @@ def code_of(step: Step) -> Code:
         "outputs": {name: output.file for name, output in step.outputs.items()},
     }
     digest = digest_value("ct.code.v1", {"declaration": declaration, "source": sorted(reach.sources)})
-    return Code(digest, {"python": "%d.%d" % sys.version_info[:2], **_versions(reach.modules)})
+    return Code(digest, {"python": ".".join(map(str, sys.version_info[:2])), **_versions(reach.modules)})
 
 
 @dataclass
@@ -137,11 +137,7 @@ def _normalized(node: ast.stmt, behaviour_only: bool) -> ast.stmt:
 
 def _has_docstring(node: ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef) -> bool:
     first = node.body[0]
-    return (
-        isinstance(first, ast.Expr)
-        and isinstance(first.value, ast.Constant)
-        and isinstance(first.value.value, str)
-    )
+    return isinstance(first, ast.Expr) and isinstance(first.value, ast.Constant) and isinstance(first.value.value, str)
 
 
 def _is_declaration(decorator: ast.expr) -> bool:

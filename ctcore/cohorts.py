@@ -4,7 +4,6 @@ import json
 from typing import Any
 
 from sqlalchemy import JSON, ColumnElement, Text, and_, cast, func, literal, select
-from sqlalchemy.sql.expression import Alias
 
 from ctcore.catalog.tables import entity
 from ctcore.policy import usable
@@ -12,7 +11,7 @@ from ctcore.settings import Cohort
 from ctcore.step import ENTITY_LEVELS, Level
 
 
-def at_level(level: Level) -> Alias:
+def at_level(level: Level) -> Any:
     """The entity table under a name of its own; the caller adds `member_of(alias, level)`."""
     return entity.alias()
 
@@ -74,9 +73,7 @@ def in_cohort(row: Any, level: Level, cohort: Cohort, dialect: str) -> ColumnEle
         else:
             below = at_level(rule_level)
             found = attribute(below, column.partition(".")[2], dialect).in_(wanted)
-            conditions.append(
-                some(below, member_of(below, rule_level), linked(below, rule_level, row, level), found)
-            )
+            conditions.append(some(below, member_of(below, rule_level), linked(below, rule_level, row, level), found))
     return and_(member_of(row, level), *conditions)
 
 

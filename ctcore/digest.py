@@ -104,9 +104,7 @@ class DigestMemory(Protocol):
         ...
 
 
-def digest_files(
-    paths: Iterable[P], *, on_bytes: OnBytes | None = None, rss_safe: bool = False
-) -> dict[P, str]:
+def digest_files(paths: Iterable[P], *, on_bytes: OnBytes | None = None, rss_safe: bool = False) -> dict[P, str]:
     """The BLAKE3 digest of each file's bytes, as `b3sum` gives it.
 
     `on_bytes` is told how many more bytes are done; it may be called from other threads, one at a time.
@@ -117,9 +115,7 @@ def digest_files(
     return {path: read[0] for path, read in read_files(paths, on_bytes=on_bytes, rss_safe=rss_safe).items()}
 
 
-def read_files(
-    paths: Iterable[P], *, on_bytes: OnBytes | None = None, rss_safe: bool = False
-) -> dict[P, Read]:
+def read_files(paths: Iterable[P], *, on_bytes: OnBytes | None = None, rss_safe: bool = False) -> dict[P, Read]:
     """As `digest_files`, each digest with the size, mtime and inode that the file had when it was read."""
     found, problems = try_digests(paths, on_bytes=on_bytes, rss_safe=rss_safe, go_on=False)
     _refuse(problems)

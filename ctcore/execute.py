@@ -153,12 +153,9 @@ def _call(call: StepCall, step: Step, folder: Path) -> Call:
         files={role: Path(path) for role, path in call.files.items()},
         references={key: Path(path) for key, path in call.references.items()},
         inputs={
-            name: [_source(entity, Path(place)) for entity, place in sources]
-            for name, sources in call.inputs.items()
+            name: [_source(entity, Path(place)) for entity, place in sources] for name, sources in call.inputs.items()
         },
-        columns={
-            (name, who): json.loads(value) for name, _, who, value in call.edges if name in step.columns
-        },
+        columns={(name, who): json.loads(value) for name, _, who, value in call.edges if name in step.columns},
         params=params_of(step, call.recipe["parameters"]),
         cpus=step.resources.cpus,
     )

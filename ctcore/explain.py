@@ -56,9 +56,7 @@ def why(project: Project, node: Node) -> Explained:
     return Explained(verdict, _sentence(project, verdict, made, failure), made, failure)
 
 
-def _sentence(
-    project: Project, verdict: Verdict, made: dict[str, Any] | None, failure: dict[str, Any] | None
-) -> str:
+def _sentence(project: Project, verdict: Verdict, made: dict[str, Any] | None, failure: dict[str, Any] | None) -> str:
     name = name_of(verdict.node)
     if verdict.state == "fresh" and made is not None:
         inputs = len(current_edges(project, verdict.node))
@@ -132,13 +130,9 @@ def entry(project: Project, node: Node) -> dict[str, Any]:
         if node[0] == "reference":
             found = connection.execute(select(reference).where(reference.c.key == node[1])).mappings().first()
             if found is None:
-                raise Usage(
-                    f"no reference {node[1]!r}; declared: {', '.join(project.settings.references) or 'none'}"
-                )
+                raise Usage(f"no reference {node[1]!r}; declared: {', '.join(project.settings.references) or 'none'}")
             return dict(found)
-        row = connection.execute(
-            select(entity).where(entity.c.level == node[0], entity.c.id == node[1])
-        ).first()
+        row = connection.execute(select(entity).where(entity.c.level == node[0], entity.c.id == node[1])).first()
         if row is None:
             raise Usage(f"no {node[0]} {node[1]!r} is registered; see `ct status --all`")
         parent = connection.execute(select(entity.c.id).where(entity.c.seq == row.parent)).scalar()
@@ -154,11 +148,11 @@ def entry(project: Project, node: Node) -> dict[str, Any]:
 
 @dataclass(frozen=True)
 class Matrix:
-    """One level: its steps as columns, its entities as rows, a state a cell (None: no such node)."""
+    """One level: its steps as columns, its entities as rows, a state a cell."""
 
     level: Level
     steps: tuple[str, ...]
-    rows: list[tuple[str, str, list[str | None]]]
+    rows: Sequence[tuple[str, str, Sequence[str]]]
     counts: dict[str, dict[str, int]]
     hidden: int
 

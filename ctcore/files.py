@@ -81,9 +81,7 @@ def _look_at_files(project: Project, found: Looked, on_bytes: OnBytes) -> None:
             seen = Signature.of(path)
         except OSError as error:
             said = f"{row.path}: {error.strerror}"
-            found.problems.append(
-                f"{row.level} {row.id}: {row.role} {said}; put it back or correct the sheet"
-            )
+            found.problems.append(f"{row.level} {row.id}: {row.role} {said}; put it back or correct the sheet")
             if row.problem != said:
                 problems.append((row, said))
             continue
@@ -125,9 +123,7 @@ def _write_files(
                 body = {"role": row.role, "path": row.path, "old": row.digest, "new": digest}
                 writer.event("file", node, body)
         for row, said in problems:
-            writer.execute(
-                update(file).where(mine), {"b_entity": row.entity, "b_role": row.role, "problem": said}
-            )
+            writer.execute(update(file).where(mine), {"b_entity": row.entity, "b_role": row.role, "problem": said})
             body = {"role": row.role, "path": row.path, "problem": said}
             writer.event("file", name_of((row.level, row.id)), body)
 
@@ -165,9 +161,7 @@ def _look_at_references(project: Project, found: Looked, on_bytes: OnBytes) -> N
             upsert(writer, reference, [row], project.dialect)
             before = f"{old.version} {old.digest}" if old else None
             if old is not None:
-                found.changes.append(
-                    f"reference/{reference_change(said.key, before, f'{said.version} {digest}')}"
-                )
+                found.changes.append(f"reference/{reference_change(said.key, before, f'{said.version} {digest}')}")
             writer.event("reference", f"reference/{said.key}", {**row, "old": before})
 
 

@@ -50,12 +50,10 @@ class Inputs:
             found = select(chosen)
             return self._only(found, chosen.c.partition, keys).subquery()
         row = at_level(step.level)
-        found = select(row.c.id.label("partition"), row.c.seq.label("position")).where(
-            self._can_have(row, step)
-        )
+        found = select(row.c.id.label("partition"), row.c.seq.label("position")).where(self._can_have(row, step))
         return self._only(found, row.c.id, keys).subquery()
 
-    def excluded(self, step: Step) -> Select[Any]:
+    def excluded(self, step: Step) -> Select:
         """Usable entities of the step's level that lack what the step needs: (partition)."""
         row = at_level(step.level)
         return select(row.c.id.label("partition")).where(
@@ -74,7 +72,7 @@ class Inputs:
         for column in step.columns:
             yield Wanted(column, False, self._columns(step, column, listed))
 
-    def _only(self, found: Select[Any], column: Any, keys: Iterable[str] | None) -> Select[Any]:
+    def _only(self, found: Select, column: Any, keys: Iterable[str] | None) -> Select:
         return found if keys is None else found.where(in_keys(column, keys, self.dialect))
 
     def _files(self, step: Step, role: str, keys: list[str] | None) -> Subquery:
@@ -124,7 +122,7 @@ class Inputs:
         return Wanted(name, fan_in, self._only(found, row.c.id, keys).subquery())
 
     def _into_cohort(self, up: Step, keys: list[str] | None) -> Subquery:
-        parts: list[Select[Any]] = []
+        parts: list[Select] = []
         for name, cohort in self._cohorts(keys):
             if up.level == "cohort":
                 one = select(literal(name).label("partition")).subquery()
@@ -167,18 +165,14 @@ class Inputs:
             return _all([_nothing()])
         return union(*found).subquery()
 
-    def _member_columns(
-        self, step: Step, up: Step, column: str, keys: list[str] | None
-    ) -> Iterator[Select[Any]]:
+    def _member_columns(self, step: Step, up: Step, column: str, keys: list[str] | None) -> Iterator[Select]:
         if up.level == "cohort" or _rank(column.partition(".")[0]) > _rank(up.level):  # type: ignore[arg-type]
             return
         source = at_level(up.level)
         if step.level == "cohort":
             for name, cohort in self._cohorts(keys):
                 found = self._column_rows(source, up.level, column, literal(name))
-                yield found.where(
-                    self._can_have(source, up), in_cohort(source, up.level, cohort, self.dialect)
-                )
+                yield found.where(self._can_have(source, up), in_cohort(source, up.level, cohort, self.dialect))
         elif _rank(up.level) > _rank(step.level):
             row = at_level(step.level)
             found = self._column_rows(source, up.level, column, row.c.id).where(
@@ -188,7 +182,7 @@ class Inputs:
             )
             yield self._only(found, row.c.id, keys)
 
-    def _column_rows(self, row: Any, level: Level, column: str, partition: Any) -> Select[Any]:
+    def _column_rows(self, row: Any, level: Level, column: str, partition: Any) -> Select:
         return select(
             partition.label("partition"),
             literal(level).label("asset"),
@@ -224,9 +218,7 @@ class Inputs:
             other_level, needed = what
             other = at_level(other_level)
             low, high = (other, row) if _rank(other_level) > _rank(level) else (row, other)
-            low_level, high_level = (
-                (other_level, level) if _rank(other_level) > _rank(level) else (level, other_level)
-            )
+            low_level, high_level = (other_level, level) if _rank(other_level) > _rank(level) else (level, other_level)
             conditions.append(
                 some(
                     other,
@@ -242,13 +234,11 @@ def _rank(level: Level) -> int:
     return ENTITY_LEVELS.index(level)
 
 
-def _all(parts: list[Select[Any]]) -> Subquery:
-    found: CompoundSelect[Any] = union_all(*(parts or [_nothing()]))
+def _all(parts: list[Select]) -> Subquery:
+    found: CompoundSelect = union_all(*(parts or [_nothing()]))
     return found.subquery()
 
 
-def _nothing() -> Select[Any]:
+def _nothing() -> Select:
     names = ("partition", "asset", "source", "version")
-    return select(*(literal("").label(name) for name in names), literal(0).label("position")).where(
-        literal(1) == 0
-    )
+    return select(*(literal("").label(name) for name in names), literal(0).label("position")).where(literal(1) == 0)

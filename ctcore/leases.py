@@ -37,9 +37,7 @@ def take(project: Project, calls: Sequence[tuple[str, Node]], run_id: str | None
     with project.catalog.write() as writer:
         held = writer.execute(select(lease).where(in_keys(lease.c.key, keys, project.dialect))).all()
         busy = {row.key for row in held if is_alive(row.owner) or is_alive(row.job)}
-        writer.execute(
-            delete(lease).where(in_keys(lease.c.key, {row.key for row in held} - busy, project.dialect))
-        )
+        writer.execute(delete(lease).where(in_keys(lease.c.key, {row.key for row in held} - busy, project.dialect)))
         mine = [(key, node) for key, node in dict(calls).items() if key not in busy]
         writer.insert(
             lease,

@@ -81,9 +81,7 @@ def reuse(project: Project, found: Mapping[Node, Hit]) -> list[Node]:
     """Make earlier makings current again. Returns the nodes for which that changes something."""
     with project.catalog.write() as writer:
         rows = writer.execute(
-            select(materialization).where(
-                materialization.c.id.in_([h.materialization for h in found.values()])
-            )
+            select(materialization).where(materialization.c.id.in_([h.materialization for h in found.values()]))
         ).all()
         pointers = {
             (row.asset, row.partition): row.materialization
@@ -150,9 +148,7 @@ def record_run(project: Project, run_id: str, asked: Mapping[str, Any]) -> None:
 def mark_reported(project: Project, ids: Iterable[int]) -> None:
     """Dagster has logged the events of these materializations."""
     with project.catalog.write() as writer:
-        writer.execute(
-            update(materialization).where(materialization.c.id.in_(list(ids))).values(reported=True)
-        )
+        writer.execute(update(materialization).where(materialization.c.id.in_(list(ids))).values(reported=True))
 
 
 def _recipe(side: Mapping[str, Any]) -> Recipe:
@@ -264,9 +260,7 @@ def _make_current(writer: Writer, rows: list[dict[str, Any]], dialect: str) -> N
     for asset in {row["asset"] for row in rows}:
         partitions = [row["partition"] for row in rows if row["asset"] == asset]
         for table in (damage, request):
-            writer.execute(
-                delete(table).where(table.c.asset == asset, in_keys(table.c.partition, partitions, dialect))
-            )
+            writer.execute(delete(table).where(table.c.asset == asset, in_keys(table.c.partition, partitions, dialect)))
 
 
 def upsert(writer: Writer, table: Table, rows: list[dict[str, Any]], dialect: str) -> None:

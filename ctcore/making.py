@@ -1,4 +1,4 @@
-"""④ Making nodes of one step: reuse what is there, run the rest, record each as it ends. One key runs once at a time."""
+"""④ Making nodes of one step: reuse what is there, run the rest, record each as it ends. A key runs once at a time."""
 
 import secrets
 import time

@@ -78,9 +78,7 @@ def check_names(names: Iterable[str]) -> None:
             " and `-` with a letter or digit first, and `/` between folders"
         )
     if taken := sorted(OWN.intersection(listed)):
-        raise StoreError(
-            f"{', '.join(taken)}: the store writes a file of this name itself; rename the output"
-        )
+        raise StoreError(f"{', '.join(taken)}: the store writes a file of this name itself; rename the output")
 
 
 def scan(folder: str, prefix: str = "") -> dict[str, os.stat_result]:
@@ -126,9 +124,7 @@ class Expected:
     signatures: Mapping[str, Signature] | None = None
 
 
-def check_many(
-    items: Iterable[Expected], *, deep: bool = False, on_bytes: OnBytes | None = None
-) -> list[list[Damage]]:
+def check_many(items: Iterable[Expected], *, deep: bool = False, on_bytes: OnBytes | None = None) -> list[list[Damage]]:
     """What is wrong with each of these artifacts, in their order; an empty list where nothing is.
 
     Reads only files whose size is right and whose signature is other than expected or not known; `deep`

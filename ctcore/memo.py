@@ -54,14 +54,10 @@ class Preparation:
 
 def key_of(recipe: Recipe, node: Node, edges: Iterable[Edge]) -> str:
     """The identity of a call."""
-    return digest_value(
-        "ct.call.v1", {"recipe": recipe.digest, "node": list(node), "inputs": sorted(map(list, edges))}
-    )
+    return digest_value("ct.call.v1", {"recipe": recipe.digest, "node": list(node), "inputs": sorted(map(list, edges))})
 
 
-def prepare(
-    project: Project, step: Step, keys: Iterable[str], params: Mapping[str, Any] | None = None
-) -> Preparation:
+def prepare(project: Project, step: Step, keys: Iterable[str], params: Mapping[str, Any] | None = None) -> Preparation:
     """The calls for these partitions: one statement an input, however many partitions."""
     asked = list(dict.fromkeys(keys))
     given, recipe = project.params(step, params), project.recipe(step, params) if params else None
@@ -98,9 +94,7 @@ def prepare(
         }
     for partition in asked:
         if partition not in known:
-            found.blocked[partition] = (
-                f"{step.level} {partition} is not in the cohort, or lacks what it needs"
-            )
+            found.blocked[partition] = f"{step.level} {partition} is not in the cohort, or lacks what it needs"
         elif partition not in found.blocked:
             mine = tuple(edges[partition])
             node = (step.name, partition)
@@ -139,12 +133,8 @@ def hits(project: Project, prepared: Iterable[Prepared]) -> dict[str, Hit]:
         harmed = select(damage.c.asset).where(
             damage.c.asset == materialization.c.asset, damage.c.partition == materialization.c.partition
         )
-        rows = connection.execute(
-            select(materialization).where(materialization.c.id.in_(last), ~harmed.exists())
-        ).all()
-        files = connection.execute(
-            select(output).where(output.c.materialization.in_([row.id for row in rows]))
-        ).all()
+        rows = connection.execute(select(materialization).where(materialization.c.id.in_(last), ~harmed.exists())).all()
+        files = connection.execute(select(output).where(output.c.materialization.in_([row.id for row in rows]))).all()
     lost = _lost(project, {row.id: row.folder for row in rows}, files)
     return {
         row.key: Hit(row.id, row.data_version, row.folder, row.started_at, row.run_id)

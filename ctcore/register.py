@@ -28,9 +28,7 @@ class Changes:
     """What a sheet would do, by level: IDs that are new, changed (with what), and how many stay as they are."""
 
     new: dict[Level, list[str]] = field(default_factory=lambda: {level: [] for level in ENTITY_LEVELS})
-    changed: dict[Level, dict[str, list[str]]] = field(
-        default_factory=lambda: {level: {} for level in ENTITY_LEVELS}
-    )
+    changed: dict[Level, dict[str, list[str]]] = field(default_factory=lambda: {level: {} for level in ENTITY_LEVELS})
     unchanged: dict[Level, int] = field(default_factory=lambda: dict.fromkeys(ENTITY_LEVELS, 0))
 
     def __bool__(self) -> bool:
@@ -140,9 +138,7 @@ class _Comparison:
         if known is None:
             other = self.folded.get((level, row.id.casefold()))
             if other is not None:
-                self._problem(
-                    row, f"{level} {row.id} differs from {other} of the catalog only in case; use {other}"
-                )
+                self._problem(row, f"{level} {row.id} differs from {other} of the catalog only in case; use {other}")
             self.seqs[(level, row.id)] = self.next_seq
             self.new_rows.append(
                 {

@@ -48,15 +48,10 @@ def entries(project: Project, asset: str, keys: Iterable[str] | None = None) -> 
                 "digest": row.digest,
                 "size": row.size,
             }
-    return [
-        _entry(asset, row.id, row.parent_id, json.loads(row.attributes), files.get(row.seq, {}))
-        for row in rows
-    ]
+    return [_entry(asset, row.id, row.parent_id, json.loads(row.attributes), files.get(row.seq, {})) for row in rows]
 
 
-def _entry(
-    asset: str, partition: str, parent: str | None, attributes: dict[str, Any], files: dict[str, Any]
-) -> Entry:
+def _entry(asset: str, partition: str, parent: str | None, attributes: dict[str, Any], files: dict[str, Any]) -> Entry:
     identity = {
         "level": asset,
         "id": partition,
@@ -90,9 +85,7 @@ def unreported(project: Project) -> dict[str, list[str]]:
         told = {(row.asset, row.partition): row.data_version for row in connection.execute(select(reported))}
     found: dict[str, list[str]] = {}
     for asset in REGISTRY:
-        new = [
-            e.partition for e in entries(project, asset) if told.get((asset, e.partition)) != e.data_version
-        ]
+        new = [e.partition for e in entries(project, asset) if told.get((asset, e.partition)) != e.data_version]
         if new:
             found[asset] = new
     return found
@@ -101,14 +94,10 @@ def unreported(project: Project) -> dict[str, list[str]]:
 def mark_reported(project: Project, told: Iterable[Entry]) -> None:
     """Dagster has the events of these entries."""
     with project.catalog.write() as writer:
-        rows = [
-            {"asset": one.asset, "partition": one.partition, "data_version": one.data_version} for one in told
-        ]
+        rows = [{"asset": one.asset, "partition": one.partition, "data_version": one.data_version} for one in told]
         upsert(writer, reported, rows, project.dialect)
         for asset in {row["asset"] for row in rows}:
             keys = [row["partition"] for row in rows if row["asset"] == asset]
             writer.execute(
-                delete(request).where(
-                    request.c.asset == asset, in_keys(request.c.partition, keys, project.dialect)
-                )
+                delete(request).where(request.c.asset == asset, in_keys(request.c.partition, keys, project.dialect))
             )

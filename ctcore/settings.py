@@ -67,9 +67,7 @@ def read_settings(path: Path) -> Settings:
     try:
         text = path.read_text(encoding="utf-8")
     except FileNotFoundError:
-        raise ProjectError(
-            f"no {FILE_NAME} in {path.parent}; `ct init {path.parent}` makes a project"
-        ) from None
+        raise ProjectError(f"no {FILE_NAME} in {path.parent}; `ct init {path.parent}` makes a project") from None
     except (OSError, UnicodeDecodeError) as error:
         raise ProjectError(f"{path} cannot be read: {error}") from error
     try:
@@ -174,7 +172,7 @@ class _Reader:
             name=name,
             type=kind,
             required=bool(table.get("required", False)),
-            enum=tuple(str(value) for value in table.get("enum", ())),
+            enum=tuple(str(value) for value in cast(list[Any], table.get("enum", []))),
             description=str(table.get("description", "")),
         )
 
@@ -203,9 +201,7 @@ class _Reader:
             where = self._table(entry, "where")
             for column in where:
                 if column.partition(".")[0] not in ENTITY_LEVELS:
-                    self.problems.append(
-                        f"[cohorts.{name}] where {column!r}: write level.column (patient.sex)"
-                    )
+                    self.problems.append(f"[cohorts.{name}] where {column!r}: write level.column (patient.sex)")
             found[name] = Cohort(name, {column: str(value) for column, value in where.items()})
         return found or {"all": Cohort("all")}
 
@@ -218,6 +214,4 @@ class _Reader:
         for key, value in table.items():
             if not isinstance(value, int) or isinstance(value, bool) or value < 0:
                 self.problems.append(f"[run] {key} = {value!r}: a whole number, 0 or more")
-        return RunSettings(
-            **{key: table[key] for key in table if key in known and isinstance(table[key], int)}
-        )
+        return RunSettings(**{key: table[key] for key in table if key in known and isinstance(table[key], int)})

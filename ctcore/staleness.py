@@ -215,9 +215,7 @@ class _Evaluation:
         for wanted in self.project.inputs.wanted(self.step, self.keys):
             up = self.step.inputs.get(wanted.input)
             stale = {
-                key: verdict
-                for key, verdict in found.by_step.get(up or "", {}).items()
-                if verdict.state != "excluded"
+                key: verdict for key, verdict in found.by_step.get(up or "", {}).items() if verdict.state != "excluded"
             }
             if not stale:
                 continue
@@ -297,15 +295,11 @@ def _recipe_reasons(used: Any, today: Any) -> Iterable[Reason]:
 
 
 def _running(connection: Connection, asset: str) -> set[str]:
-    rows = connection.execute(
-        select(lease.c.partition, lease.c.owner, lease.c.job).where(lease.c.asset == asset)
-    )
+    rows = connection.execute(select(lease.c.partition, lease.c.owner, lease.c.job).where(lease.c.asset == asset))
     return {row.partition for row in rows if is_alive(row.owner) or is_alive(row.job)}
 
 
-def _still_failing(
-    project: Project, connection: Connection, step: Step, candidates: Iterable[str]
-) -> set[str]:
+def _still_failing(project: Project, connection: Connection, step: Step, candidates: Iterable[str]) -> set[str]:
     """Nodes whose last call failed and would be the same call today."""
     last = select(func.max(attempt.c.id)).where(attempt.c.asset == step.name).group_by(attempt.c.partition)
     rows = connection.execute(select(attempt.c.partition, attempt.c.key).where(attempt.c.id.in_(last)))

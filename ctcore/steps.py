@@ -52,9 +52,7 @@ class StepGraph:
         for step in steps:
             if step.name in self.by_name:
                 other = self.by_name[step.name].source
-                raise StepError(
-                    f"step {step.name!r} is declared twice: {other} and {step.source}; rename one"
-                )
+                raise StepError(f"step {step.name!r} is declared twice: {other} and {step.source}; rename one")
             self.by_name[step.name] = step
         problems = [problem for step in self.by_name.values() for problem in self._problems(step)]
         if problems:
@@ -194,12 +192,9 @@ def params_of(step: Step, given: Mapping[str, Any]) -> Any:
         if name not in known:
             raise StepError(f"step {step.name} has no parameter {name!r}; it has: {', '.join(known)}")
         default = getattr(step.params(), name)
-        if type(value) is int and isinstance(default, float):
-            value = float(value)
-        if default is not None and type(value) is not type(default) and not isinstance(default, tuple):
-            raise StepError(
-                f"step {step.name}: parameter {name} = {value!r} must be of type {type(default).__name__}"
-            )
+        fits = type(value) is type(default) or (type(value) is int and isinstance(default, float))
+        if default is not None and not fits and not isinstance(default, tuple):
+            raise StepError(f"step {step.name}: parameter {name} = {value!r} must be of type {type(default).__name__}")
     exact = {name: _like(getattr(step.params(), name), value) for name, value in given.items()}
     return step.params(**exact)
 

@@ -233,9 +233,7 @@ class Store:
 def _check_node(asset: str, partition: str, key: str) -> None:
     for what, text in (("asset", asset), ("partition", partition)):
         if not re.fullmatch(SEGMENT, text):
-            raise StoreError(
-                f"{what} {text!r} is no name for a folder; use letters, digits, `_`, `.` and `-`"
-            )
+            raise StoreError(f"{what} {text!r} is no name for a folder; use letters, digits, `_`, `.` and `-`")
     if not re.fullmatch(r"[0-9a-f]{16,}", key):
         raise StoreError(f"key {key!r} is not a digest in hexadecimal")
 

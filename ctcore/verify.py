@@ -117,23 +117,15 @@ def _check(
         Expected(
             folder=project.store.root / rows[node].folder,
             files={file.file: (file.size, file.digest) for file in rows[node].files},
-            signatures={
-                file.file: Signature(file.size, file.mtime_ns, file.inode) for file in rows[node].files
-            },
+            signatures={file.file: Signature(file.size, file.mtime_ns, file.inode) for file in rows[node].files},
         )
         for node in nodes
     ]
     found = project.store.check_many(checks, deep=deep, on_bytes=on_bytes)
-    return [
-        Finding(node, one.file, one.problem)
-        for node, damages in zip(nodes, found, strict=True)
-        for one in damages
-    ]
+    return [Finding(node, one.file, one.problem) for node, damages in zip(nodes, found, strict=True) for one in damages]
 
 
-def _write(
-    project: Project, rows: Mapping[Node, _Made], whole: Iterable[Node], findings: list[Finding]
-) -> None:
+def _write(project: Project, rows: Mapping[Node, _Made], whole: Iterable[Node], findings: list[Finding]) -> None:
     found = {(one.node, one.file): one for one in findings}
     with project.catalog.read() as connection:
         everything = {((row.asset, row.partition), row.file) for row in connection.execute(select(damage))}
@@ -148,9 +140,7 @@ def _write(
     with project.catalog.write() as writer:
         for node, name in healed:
             writer.execute(
-                delete(damage).where(
-                    damage.c.asset == node[0], damage.c.partition == node[1], damage.c.file == name
-                )
+                delete(damage).where(damage.c.asset == node[0], damage.c.partition == node[1], damage.c.file == name)
             )
         writer.insert(
             damage,

@@ -23,9 +23,7 @@ class CtProject(dg.ConfigurableResource):
 class LocalJobs(dg.ConfigurableResource):
     """Runs steps on this machine through submitit's local executor."""
 
-    workers: int = Field(
-        default=0, description="Worker processes at once; 0 = as ct.toml says, or one a core."
-    )
+    workers: int = Field(default=0, description="Worker processes at once; 0 = as ct.toml says, or one a core.")
 
     def runner(self, project: Project) -> Runner:
         return LocalRunner(project, self.workers)

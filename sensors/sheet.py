@@ -22,8 +22,7 @@ def sheet_sensor(project: Project) -> dg.SensorDefinition:
         opened = ct.open()
         cursor, said = _read(opened, context.cursor, context)
         requests = [
-            dg.AddDynamicPartitionsRequest(name, keys)
-            for name, keys in missing(opened, context.instance).items()
+            dg.AddDynamicPartitionsRequest(name, keys) for name, keys in missing(opened, context.instance).items()
         ]
         added = sum(len(request.partition_keys) for request in requests)
         if not added and said is None:
@@ -37,9 +36,7 @@ def sheet_sensor(project: Project) -> dg.SensorDefinition:
     return tick
 
 
-def _read(
-    project: Project, cursor: str | None, context: dg.SensorEvaluationContext
-) -> tuple[str | None, str | None]:
+def _read(project: Project, cursor: str | None, context: dg.SensorEvaluationContext) -> tuple[str | None, str | None]:
     """Register the sheet if its bytes changed. Returns the new cursor, and what to say if nothing was done."""
     sheet = known_sheet(project)
     if sheet is None:

@@ -45,9 +45,7 @@ def _tick(context: dg.SensorEvaluationContext, project: Project) -> dg.SensorRes
         return dg.SensorResult(skip_reason=dg.SkipReason("nothing has changed"), cursor=world)
     wanted = wanted_batches(project)
     if not wanted:
-        return dg.SensorResult(
-            skip_reason=dg.SkipReason("everything that can be made is fresh"), cursor=world
-        )
+        return dg.SensorResult(skip_reason=dg.SkipReason("everything that can be made is fresh"), cursor=world)
     most = project.settings.run.requests_per_tick
     asked = ask(project, wanted, lambda keys: _states(context.instance, keys), most)
     if not asked:
@@ -58,9 +56,7 @@ def _tick(context: dg.SensorEvaluationContext, project: Project) -> dg.SensorRes
 
 def _run_request(asked: Asked) -> dg.RunRequest:
     batch = asked.batch
-    said = batch.verdicts[0].why + (
-        f" (and {len(batch.verdicts) - 1} more)" if len(batch.verdicts) > 1 else ""
-    )
+    said = batch.verdicts[0].why + (f" (and {len(batch.verdicts) - 1} more)" if len(batch.verdicts) > 1 else "")
     tags = {REQUEST_TAG: asked.run_key, WHY_TAG: said[:200], ONLY_STALE: "stale"}
     if batch.asset in REGISTRY:
         tags.pop(ONLY_STALE)

@@ -96,9 +96,7 @@ ROWS = (
 )
 
 
-def make_project(
-    root: Path, rows: Iterable[Mapping[str, str]] = ROWS, steps: str = STEPS, toml: str = TOML
-) -> Project:
+def make_project(root: Path, rows: Iterable[Mapping[str, str]] = ROWS, steps: str = STEPS, toml: str = TOML) -> Project:
     """A project with these assays registered; each has a file of reads with its own ID as content."""
     root.mkdir(parents=True, exist_ok=True)
     (root / "ct.toml").write_text(toml)

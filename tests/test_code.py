@@ -140,7 +140,7 @@ def test_a_circle_of_steps_is_refused_with_the_circle(tmp_path: Path) -> None:
         'level="assay", inputs={"x": "s1"}, outputs={"o": "o"}',
         'level="assay", inputs={"x": "s0"}, outputs={"o": "o"}',
     )
-    with pytest.raises(StepError, match="s0 → s1 → s0|s1 → s0 → s1"):
+    with pytest.raises(StepError, match=r"s0 → s1 → s0|s1 → s0 → s1"):
         load_steps([tmp_path])
 
 

@@ -74,9 +74,7 @@ def test_a_wrong_column_does_not_flood_the_log(write: Write) -> None:
 def test_further_columns_are_checked_by_their_type_where_they_are_allowed(write: Write) -> None:
     matrix = Table(columns={"bin": "text"}, others="real")
     assert matrix.problems(write("bin\tA\tB\n1\t0.5\t2\n")) == []
-    assert matrix.problems(write("bin\tA\tB\n1\t0.5\tx\n")) == [
-        "row 1, column 'B': 'x' is not a finite number"
-    ]
+    assert matrix.problems(write("bin\tA\tB\n1\t0.5\tx\n")) == ["row 1, column 'B': 'x' is not a finite number"]
 
 
 def test_a_file_that_is_not_text_is_a_problem_not_a_crash(tmp_path: Path) -> None:
@@ -86,9 +84,7 @@ def test_a_file_that_is_not_text_is_a_problem_not_a_crash(tmp_path: Path) -> Non
 
 
 @given(st.binary(max_size=400))
-def test_no_bytes_whatever_make_a_contract_crash(
-    tmp_path_factory: pytest.TempPathFactory, raw: bytes
-) -> None:
+def test_no_bytes_whatever_make_a_contract_crash(tmp_path_factory: pytest.TempPathFactory, raw: bytes) -> None:
     path = tmp_path_factory.mktemp("any") / "file"
     path.write_bytes(HEAD.encode() + raw)
     for contract in (GENES, NotEmpty(), Json({"a": "integer"})):

@@ -33,9 +33,7 @@ MIB = 1 << 20
 SIZES = (0, 1, 4096, 128 << 10, (128 << 10) - 1, 256 << 10, 3 * MIB + 17, 64 * MIB, 64 * MIB + 5)
 LONG_AGO = (1_600_000_000, 1_600_000_000)
 
-scalars = (
-    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text()
-)
+scalars = st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text()
 values = st.recursive(
     scalars,
     lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(), inner, max_size=4),

@@ -40,9 +40,7 @@ def write(folder: Path, content: dict[str, bytes]) -> Path:
 
 
 @given(contents, contents)
-def test_the_data_version_is_names_and_bytes_and_nothing_else(
-    one: dict[str, bytes], other: dict[str, bytes]
-) -> None:
+def test_the_data_version_is_names_and_bytes_and_nothing_else(one: dict[str, bytes], other: dict[str, bytes]) -> None:
     assert (manifest(one).data_version == manifest(other).data_version) == (one == other)
     assert manifest(dict(reversed(one.items()))).data_version == manifest(one).data_version
 
@@ -69,9 +67,7 @@ def test_any_byte_or_name_that_changes_changes_it(content: dict[str, bytes], dat
         ({"a.b": b"x"}, {"a-b": b"x"}),
     ],
 )
-def test_moving_what_belongs_to_the_name_or_the_bytes_is_seen(
-    one: dict[str, bytes], other: dict[str, bytes]
-) -> None:
+def test_moving_what_belongs_to_the_name_or_the_bytes_is_seen(one: dict[str, bytes], other: dict[str, bytes]) -> None:
     assert manifest(one).data_version != manifest(other).data_version
 
 
@@ -212,9 +208,7 @@ def other_manifest(folder: Path) -> None:
     (folder / MANIFEST).write_text(manifest(CONTENT).text().replace("a.txt", "c.txt"))
 
 
-CHANGED = (
-    f"changed (digest {blake3(CONTENT['a.txt']).hexdigest()[:8]}… → {blake3(b'9876543210').hexdigest()[:8]}…)"
-)
+CHANGED = f"changed (digest {blake3(CONTENT['a.txt']).hexdigest()[:8]}… → {blake3(b'9876543210').hexdigest()[:8]}…)"
 
 
 @pytest.mark.parametrize("deep", [False, True])
@@ -252,9 +246,7 @@ def test_only_deep_sees_a_change_behind_an_unchanged_signature(artifact: Expecte
 @pytest.mark.parametrize(
     ("harm", "file"), [(other_manifest, MANIFEST), (lambda f: (f / SIDECAR).write_text("{"), SIDECAR)]
 )
-def test_deep_reads_what_the_store_wrote(
-    artifact: Expected, harm: Callable[[Path], object], file: str
-) -> None:
+def test_deep_reads_what_the_store_wrote(artifact: Expected, harm: Callable[[Path], object], file: str) -> None:
     harm(Path(artifact.folder))
     assert [damage.file for damage in check_many([artifact], deep=True)[0]] == [file]
 

@@ -35,9 +35,7 @@ def lines(path: Path) -> list[bytes]:
 
 
 def fastq(*reads: tuple[str, str, str]) -> bytes:
-    return gzip.compress(
-        "".join(f"@{name}\n{bases}\n+\n{quality}\n" for name, bases, quality in reads).encode()
-    )
+    return gzip.compress("".join(f"@{name}\n{bases}\n+\n{quality}\n" for name, bases, quality in reads).encode())
 
 
 def refused(first: Path, second: Path, said: str) -> None:

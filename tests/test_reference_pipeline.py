@@ -154,9 +154,7 @@ def test_counts_of_reads_are_those_of_the_published_data(chain: Chain) -> None:
     assert chain.facts["merged_reads"]["HG00100-LCL"] == {"assays": 3, "reads": 2 * (115 + 110 + 34)}
 
 
-def test_the_same_bytes_in_another_folder_with_more_threads_and_another_order(
-    chain: Chain, tmp_path: Path
-) -> None:
+def test_the_same_bytes_in_another_folder_with_more_threads_and_another_order(chain: Chain, tmp_path: Path) -> None:
     moved = tmp_path / "some where else" / "raw"
     shutil.copytree(EXAMPLE, moved)
     rows = [r | {f: str(moved / "reads" / Path(r[f]).name) for f in ("fastq_1", "fastq_2")} for r in sheet()]
@@ -207,9 +205,7 @@ def test_nothing_is_written_beside_a_reference_without_an_index(chain: Chain, tm
     bare.mkdir()
     shutil.copyfile(GENOME, bare / "genome.fa")
     merged = list(chain.made["merged_reads"].values())
-    again = Chain(tmp_path / "d", genome=bare / "genome.fa").run(
-        joint_variants, "all", inputs={"merged": merged}
-    )
+    again = Chain(tmp_path / "d", genome=bare / "genome.fa").run(joint_variants, "all", inputs={"merged": merged})
     assert [path.name for path in bare.iterdir()] == ["genome.fa"]
     assert again["vcf"].read_bytes() == chain.made["joint_variants"]["all"]["vcf"].read_bytes()
 
@@ -266,9 +262,7 @@ def test_minimap2_arguments_that_cannot_be_are_refused(
     columns = {(c, row["assay_id"]): row[c.replace(".", "_")] for c in ("assay.id", "specimen.id")}
     inputs = {"qc": [chain.made["reads_qc"][row["assay_id"]]]}
     with pytest.raises(StepError, match=said):
-        Chain(tmp_path).run(
-            aligned_reads, row["assay_id"], files=files, inputs=inputs, columns=columns, params=params
-        )
+        Chain(tmp_path).run(aligned_reads, row["assay_id"], files=files, inputs=inputs, columns=columns, params=params)
 
 
 def test_filter_parameters_decide_which_sites_are_kept(chain: Chain, tmp_path: Path) -> None:
@@ -327,9 +321,7 @@ def report_of(chain: Chain, home: Path, rows: Sequence[Mapping[str, str]], **oth
     sources = {
         "variants": [other.get("variants", chain.made["filtered_variants"]["all"])],
         "coverage": [other.get("coverage", chain.made["coverage_matrix"]["all"])],
-        "alignment": [
-            replace(chain.made["alignment_qc"][row["made"]], entity=row["assay_id"]) for row in rows
-        ],
+        "alignment": [replace(chain.made["alignment_qc"][row["made"]], entity=row["assay_id"]) for row in rows],
         "reads": [replace(chain.made["reads_qc"][row["made"]], entity=row["assay_id"]) for row in rows],
     }
     columns = {
@@ -370,13 +362,9 @@ def test_the_report_of_many_assays_says_which_it_shows(chain: Chain, tmp_path: P
     rows = [made[n % 5] | {"made": made[n % 5]["assay_id"], "assay_id": f"A{n:03}"} for n in range(100)]
     sources = [replace(chain.made["alignment_qc"][row["made"]], entity=row["assay_id"]) for row in rows]
     columns = {
-        (c, r["assay_id"]): r[c.replace(".", "_")]
-        for r in rows
-        for c in ("patient.id", "specimen.id", "assay.id")
+        (c, r["assay_id"]): r[c.replace(".", "_")] for r in rows for c in ("patient.id", "specimen.id", "assay.id")
     }
-    coverage = Chain(tmp_path / "m").run(
-        coverage_matrix, "all", inputs={"alignment": sources}, columns=columns
-    )
+    coverage = Chain(tmp_path / "m").run(coverage_matrix, "all", inputs={"alignment": sources}, columns=columns)
     text = report_of(chain, tmp_path, rows, coverage=coverage)
     assert text.count("Shown are the 60 of 100 assays with the least depth.") == 2
     thin = [row["assay_id"] for row in rows if row["made"] == "HG00100-g1k-sc-HG00100-A"]
@@ -385,9 +373,7 @@ def test_the_report_of_many_assays_says_which_it_shows(chain: Chain, tmp_path: P
 
 def test_the_report_of_no_variants_is_still_a_report(chain: Chain, tmp_path: Path) -> None:
     joint = [chain.made["joint_variants"]["all"]]
-    none = Chain(tmp_path).run(
-        filtered_variants, "all", inputs={"joint": joint}, params=FilterParams(min_qual=1e9)
-    )
+    none = Chain(tmp_path).run(filtered_variants, "all", inputs={"joint": joint}, params=FilterParams(min_qual=1e9))
     rows = [row | {"made": row["assay_id"]} for row in sheet()]
     assert "No site is kept." in report_of(chain, tmp_path, rows, variants=none)
 
@@ -412,7 +398,5 @@ def test_assays_cut_into_different_bins_are_refused(chain: Chain, tmp_path: Path
 def test_a_reference_that_is_not_fasta_is_refused(chain: Chain, tmp_path: Path, raw: bytes) -> None:
     (tmp_path / "genome.fa").write_bytes(raw)
     merged = list(chain.made["merged_reads"].values())
-    with pytest.raises(InputError, match="reference genome: genome.fa is not FASTA"):
-        Chain(tmp_path / "j", genome=tmp_path / "genome.fa").run(
-            joint_variants, "all", inputs={"merged": merged}
-        )
+    with pytest.raises(InputError, match=r"reference genome: genome\.fa is not FASTA"):
+        Chain(tmp_path / "j", genome=tmp_path / "genome.fa").run(joint_variants, "all", inputs={"merged": merged})

@@ -155,9 +155,7 @@ def test_changed_code_is_only_that_step(project: Project) -> None:
 
 def test_a_comment_is_not_a_change_of_code(project: Project) -> None:
     path = project.root / "steps/toy.py"
-    path.write_text(
-        path.read_text().replace('"""One line a specimen."""', '"""Said otherwise."""  # and noted')
-    )
+    path.write_text(path.read_text().replace('"""One line a specimen."""', '"""Said otherwise."""  # and noted'))
     assert reasons(again(project)) == {}
 
 

@@ -142,8 +142,7 @@ def apply(world: World, root: Path, action: tuple[str, Any, Any]) -> None:
     elif kind == "cohort":
         world.rule = what
     toml = (
-        TOML.replace('version = "1"', f'version = "{world.version}"')
-        + f"\n[params.counted]\nfactor = {world.factor}\n"
+        TOML.replace('version = "1"', f'version = "{world.version}"') + f"\n[params.counted]\nfactor = {world.factor}\n"
     )
     if world.rule != "all":
         toml = toml.replace("[cohorts.all]", f'[cohorts.all]\nwhere = {{ "patient.sex" = "{world.rule}" }}')

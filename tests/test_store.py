@@ -114,9 +114,7 @@ def test_scratch_is_not_published(store: Store) -> None:
         ),
     ],
 )
-def test_exactly_the_declared_files_must_be_there(
-    store: Store, spoil: Callable[[Path], object], said: str
-) -> None:
+def test_exactly_the_declared_files_must_be_there(store: Store, spoil: Callable[[Path], object], said: str) -> None:
     folder = staged(store)
     spoil(folder)
     with pytest.raises(StoreError, match=said):
@@ -131,9 +129,7 @@ def test_outputs_have_inert_names_of_their_own(store: Store, names: list[str]) -
         store.publish(staged(store), *NODE, KEY, {}, names)
 
 
-@pytest.mark.parametrize(
-    "node", [("..", "a"), ("a", "../b"), ("a", ".b"), ("a/b", "c"), ("", "a"), ("a", "b\n")]
-)
+@pytest.mark.parametrize("node", [("..", "a"), ("a", "../b"), ("a", ".b"), ("a/b", "c"), ("", "a"), ("a", "b\n")])
 def test_a_node_cannot_lead_out_of_the_store(store: Store, node: tuple[str, str]) -> None:
     with pytest.raises(StoreError, match="no name"):
         store.stage(*node, KEY)
@@ -206,9 +202,7 @@ def test_damage_is_not_inherited_from_an_earlier_making(store: Store, tmp_path: 
     assert publish(store, CONTENT, "1" * 64, same_as=tmp_path / "nowhere").data_version == first.data_version
 
 
-def test_publishing_again_after_a_crash_at_any_step_is_safe(
-    store: Store, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_publishing_again_after_a_crash_at_any_step_is_safe(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     """Stop at each fsync and rename in turn, as a crash would, and do the same call again."""
     calls = 0
     for stop_at in range(100):
@@ -438,7 +432,7 @@ def as_ordinary_user(action: Callable[[Path], str]) -> str:
                 os.setgid(65534)
                 os.setuid(65534)
             said = action(folder)
-        except BaseException as error:  # noqa: BLE001  a forked child must never return into pytest
+        except BaseException as error:
             said = f"{type(error).__name__}: {error}"
         os.write(writing, said.encode())
         os._exit(0)
@@ -479,9 +473,7 @@ def test_a_refused_permission_is_said_and_nothing_half_made_stays() -> None:
         return "published"
 
     said = as_ordinary_user(action)
-    assert re.fullmatch(
-        r"cannot publish .*/reads_qc/A01/\w{16}: permission denied: ask .* \| \[\] None", said
-    )
+    assert re.fullmatch(r"cannot publish .*/reads_qc/A01/\w{16}: permission denied: ask .* \| \[\] None", said)
 
 
 @pytest.fixture
@@ -508,7 +500,7 @@ def test_a_full_disk_is_said_and_nothing_half_made_stays(tmpfs: Path) -> None:
     with pytest.raises(StoreError, match=r"cannot publish .*: the disk is full: free space"):
         store.publish(folder, *NODE, KEY, {}, ["a"])
     assert leftovers(store) == [] and store.find(*NODE, KEY) is None
-    assert not [path for path in tmpfs.rglob("*.b3")]
+    assert not list(tmpfs.rglob("*.b3"))
     (tmpfs / "filler").unlink()
     assert publish(store).discarded is None
 

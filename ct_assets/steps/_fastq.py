@@ -163,9 +163,7 @@ def _check_mates(first: Path, second: Path, number: int, one: Record, two: Recor
 
 def _unequal(first: Path, second: Path, pairs: int, first_ended: bool) -> str:
     short, long = (first, second) if first_ended else (second, first)
-    return (
-        f"{short} ends after {pairs} reads, {long} goes on: a mate is missing for each further read; {AGAIN}"
-    )
+    return f"{short} ends after {pairs} reads, {long} goes on: a mate is missing for each further read; {AGAIN}"
 
 
 def _text(raw: bytes) -> str:

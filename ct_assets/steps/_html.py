@@ -73,8 +73,7 @@ def joined(parts: Iterable[Content]) -> Markup:
 def element(name: str, content: Content = "", **attributes: str | float) -> Markup:
     """An element; `class_` and `stroke_width` become `class` and `stroke-width`."""
     given = "".join(
-        f' {key.rstrip("_").replace("_", "-")}="{escape(str(value), quote=True)}"'
-        for key, value in attributes.items()
+        f' {key.rstrip("_").replace("_", "-")}="{escape(str(value), quote=True)}"' for key, value in attributes.items()
     )
     return Markup(f"<{name}{given}>{html_of(content)}</{name}>")
 
@@ -93,8 +92,7 @@ def page(title: str, subtitle: str, body: Content, foot: str) -> str:
 
 def cards(values: Sequence[tuple[Content, str]]) -> Markup:
     found = [
-        element("div", joined([element("b", value), element("span", label)]), class_="card")
-        for value, label in values
+        element("div", joined([element("b", value), element("span", label)]), class_="card") for value, label in values
     ]
     return element("div", joined(found), class_="cards")
 

@@ -9,9 +9,7 @@ SCALE = ((0xF1, 0xF5, 0xFB), (0x9E, 0xC1, 0xF2), (0x3B, 0x78, 0xDE), (0x15, 0x3F
 RULE, INK, BLUE = "#e5e7eb", "#4b5563", "#2563eb"
 
 
-def heatmap(
-    names: Sequence[str], bins: Sequence[tuple[str, int, int]], depths: Sequence[Sequence[float]]
-) -> Markup:
+def heatmap(names: Sequence[str], bins: Sequence[tuple[str, int, int]], depths: Sequence[Sequence[float]]) -> Markup:
     """One row a name, one column a stretch of the genome, coloured by depth; `depths` are rows of columns."""
     left, row, top = _margin(names), max(7, min(22, 640 // max(1, len(names)))), 4
     wide = (WIDTH - left - 4) / max(1, len(bins))
@@ -48,9 +46,7 @@ def lollipops(contigs: Mapping[str, int], points: Sequence[tuple[str, int, float
         x, y = left + (starts[chrom] + position) * per_base, top + height * (1 - share)
         tip = element("title", what)
         drawn.append(_line(x, top + height, x, y, "#9ec1f2", 2))
-        drawn.append(
-            element("circle", tip, cx=_n(x), cy=_n(y), r=5, fill=BLUE, stroke="#fff", stroke_width=1.5)
-        )
+        drawn.append(element("circle", tip, cx=_n(x), cy=_n(y), r=5, fill=BLUE, stroke="#fff", stroke_width=1.5))
     return _svg(top + height + 40, drawn, "Frequency of the alternative allele along the genome")
 
 
@@ -72,9 +68,7 @@ def _bin_labels(bins: Sequence[tuple[str, int, int]], left: float, wide: float, 
         begins = column == 0 or bins[column - 1][0] != chrom
         wanted = begins if len(contigs) > 1 else column % every == 0
         if wanted and x >= free:
-            label = (
-                chrom if len(contigs) > 1 else f"{chrom}:{start + 1:,}" if column == 0 else f"{start + 1:,}"
-            )
+            label = chrom if len(contigs) > 1 else f"{chrom}:{start + 1:,}" if column == 0 else f"{start + 1:,}"
             yield _text(x, y, _cut(label), "start")
             free = x + 7 * len(_cut(label)) + 8
 

@@ -40,9 +40,7 @@ def genome(call: Call, key: str = "genome") -> Path:
         with original.open("rb") as stream:
             first = stream.read(2)
     except OSError as error:
-        raise InputError(
-            f"reference {key}: {original}: {error.strerror}; put it back, then run again"
-        ) from error
+        raise InputError(f"reference {key}: {original}: {error.strerror}; put it back, then run again") from error
     if first[:1] != b">" and first != b"\x1f\x8b":
         raise InputError(f"reference {key}: {original.name} is not FASTA: it does not begin with '>'")
     linked = call.scratch("genome.fa")

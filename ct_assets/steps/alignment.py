@@ -74,9 +74,7 @@ def aligned_reads(call: Call) -> Facts:
     pairs = int(read_tsv(call.one("qc")["table"])[0]["read_pairs"])
     sam = call.scratch("clean.sam")
     _without_programs(_minimap2(call), sam)
-    samtools(
-        "sort", "--no-PG", "-@", str(call.cpus - 1), "-T", call.scratch("sort"), "-o", call.out("bam"), sam
-    )
+    samtools("sort", "--no-PG", "-@", str(call.cpus - 1), "-T", call.scratch("sort"), "-o", call.out("bam"), sam)
     index_bam(call.out("bam"), call.out("index"))
     reads = primary_records(call.out("bam"))
     if reads != 2 * pairs:
@@ -94,9 +92,7 @@ def _minimap2(call: Call) -> Path:
     params: AlignmentParams = call.params or AlignmentParams()
     for argument in params.extra:
         if argument.startswith(OURS):
-            raise StepError(
-                f"aligned_reads: parameter extra = {argument!r}: {', '.join(OURS)} are set by the step"
-            )
+            raise StepError(f"aligned_reads: parameter extra = {argument!r}: {', '.join(OURS)} are set by the step")
     assay, specimen = call.column("assay.id"), call.column("specimen.id")
     sam = call.scratch("minimap2.sam")
     group = rf"@RG\tID:{assay}\tSM:{specimen}\tLB:{assay}"

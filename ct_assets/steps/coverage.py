@@ -88,9 +88,7 @@ def _depths(path: Path) -> "pd.Series":
 def _draw(path: Path, matrix: "pd.DataFrame") -> None:
     height = min(9.0, 1.1 + 0.26 * matrix.shape[1])
     with picture(path, (6.4, height)) as axes:
-        image = axes.imshow(
-            matrix.to_numpy().T, aspect="auto", cmap="viridis", interpolation="nearest", vmin=0
-        )
+        image = axes.imshow(matrix.to_numpy().T, aspect="auto", cmap="viridis", interpolation="nearest", vmin=0)
         if matrix.shape[1] <= 30:
             axes.set_yticks(range(matrix.shape[1]), list(matrix.columns), fontsize=7)
         axes.set_xlabel("stretch of the genome")

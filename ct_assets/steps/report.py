@@ -116,9 +116,7 @@ def _quality(assays: Sequence[_Assay]) -> Markup:
         ]
         for assay in shown
     ]
-    said = (
-        "Each assay as sequenced and as aligned. Covered: bases of the genome with at least one read." + lead
-    )
+    said = "Each assay as sequenced and as aligned. Covered: bases of the genome with at least one read." + lead
     return section("Quality of the assays", said, table(heads, rows, ["", *["n"] * 8]))
 
 

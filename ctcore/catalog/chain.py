@@ -25,9 +25,7 @@ _FIELDS = ("seq", "at", "actor", "kind", "subject", "body", "previous")
 
 def append_events(connection: Connection, actor: str, events: Sequence[tuple[str, str, Any]]) -> None:
     """Chain and insert events inside the caller's transaction, which holds the write lock."""
-    last = connection.execute(
-        select(event.c.seq, event.c.digest).order_by(event.c.seq.desc()).limit(1)
-    ).first()
+    last = connection.execute(select(event.c.seq, event.c.digest).order_by(event.c.seq.desc()).limit(1)).first()
     seq, previous = (last.seq, last.digest) if last else (0, GENESIS)
     rows = []
     for kind, subject, body in events:
@@ -63,9 +61,7 @@ class Journal:
             with self.path.open("a+b") as stream:
                 fcntl.flock(stream, fcntl.LOCK_EX)
                 last = _last_seq(stream)
-                rows = connection.execute(
-                    select(event).where(event.c.seq > last).order_by(event.c.seq)
-                ).mappings()
+                rows = connection.execute(select(event).where(event.c.seq > last).order_by(event.c.seq)).mappings()
                 lines = [_line(dict(row)) for row in rows]
                 if lines:
                     stream.write(b"".join(lines))

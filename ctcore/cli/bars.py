@@ -48,9 +48,7 @@ class Bars:
         if self._rich is not None:
             self._rich.advance(self._tasks[name], by)
         elif done + by == total:
-            print(
-                f"{name:<20} {total}/{total}  {time.monotonic() - since:.1f} s", file=sys.stderr, flush=True
-            )
+            print(f"{name:<20} {total}/{total}  {time.monotonic() - since:.1f} s", file=sys.stderr, flush=True)
 
     def say(self, text: str) -> None:
         if self._rich is not None:

@@ -18,9 +18,7 @@ SHOWN = 20
 @click.command()
 @click.argument("sheet", required=False, type=click.Path(path_type=Path))
 @click.option("--dry-run", is_flag=True, help="Say what would change, and write nothing.")
-@click.option(
-    "--reparent", metavar="ID", multiple=True, help="Move this specimen or assay as the sheet says."
-)
+@click.option("--reparent", metavar="ID", multiple=True, help="Move this specimen or assay as the sheet says.")
 @click.option("--update", metavar="LEVEL.COLUMN", multiple=True, help="Replace known values of this column.")
 @json_option
 @click.pass_context
@@ -75,9 +73,7 @@ def _say(changes: Changes, dry_run: bool) -> None:
 
 
 @click.command()
-@click.option(
-    "--all", "everything", is_flag=True, help="Show every entity, not only the first 40 of a level."
-)
+@click.option("--all", "everything", is_flag=True, help="Show every entity, not only the first 40 of a level.")
 @json_option
 @click.pass_context
 def status(ctx: click.Context, everything: bool, as_json: bool) -> None:
@@ -90,9 +86,7 @@ def status(ctx: click.Context, everything: bool, as_json: bool) -> None:
                 one.level: {
                     "steps": one.steps,
                     "counts": one.counts,
-                    "entities": {
-                        who: dict(zip(one.steps, states, strict=True)) for _, who, states in one.rows
-                    },
+                    "entities": {who: dict(zip(one.steps, states, strict=True)) for _, who, states in one.rows},
                 }
                 for one in tables
             }

@@ -87,9 +87,7 @@ def _unknown(name: str, meanings: dict[str, Meaning]) -> str:
     if ambiguous:
         return f"row 1: column {name!r} is declared at several levels; write one of {', '.join(ambiguous)}"
     hint = f"did you mean {near[0]!r}? Otherwise declare it" if near else "declare it"
-    return (
-        f'row 1: unknown column {name!r}; {hint} in ct.toml: [levels.assay.columns.{name}] with type = "text"'
-    )
+    return f'row 1: unknown column {name!r}; {hint} in ct.toml: [levels.assay.columns.{name}] with type = "text"'
 
 
 def _required(found: Columns, levels: Levels) -> Iterator[str]:

@@ -133,9 +133,7 @@ class _Reader:
         shown = repr(entity_id if len(entity_id) <= 80 else entity_id[:77] + "…")
         pattern = self.levels[level].id_pattern
         if pattern != ID_PATTERN:
-            return (
-                f"{where}: {shown} does not match the pattern {pattern} of [levels.{level}]; correct the ID"
-            )
+            return f"{where}: {shown} does not match the pattern {pattern} of [levels.{level}]; correct the ID"
         safe = re.sub(r"[^A-Za-z0-9_.-]+", "_", entity_id).strip("_.-")[:64]
         hint = f", as in {safe}" if safe else ""
         return (
@@ -165,18 +163,14 @@ class _Reader:
                     where = f"row {line}, column {column.name}"
                     self.problems.append(f"{where}: blank, but {level}.{column.name} is required; fill it in")
                 continue
-            value, problem = (
-                (text, None) if column.type == "text" and not column.enum else convert(text, column)
-            )
+            value, problem = (text, None) if column.type == "text" and not column.enum else convert(text, column)
             if problem is not None:
                 self.problems.append(f"row {line}, column {column.name}: {text!r:.80} {problem}")
             elif value is not None:
                 found[level][column.name] = value
         return found
 
-    def _files(
-        self, line: int, cells: list[str], ids: tuple[str, str, str]
-    ) -> dict[Level, dict[str, FileClaim]]:
+    def _files(self, line: int, cells: list[str], ids: tuple[str, str, str]) -> dict[Level, dict[str, FileClaim]]:
         found: dict[Level, dict[str, FileClaim]] = {level: {} for level in ENTITY_LEVELS}
         owners = dict(zip(ENTITY_LEVELS, ids, strict=True))
         for position, level, role in self.columns.files:
@@ -188,16 +182,14 @@ class _Reader:
             if not (text := cells[position]):
                 continue
             where = f"row {line}, column {role}_{algorithm}"
-            if not re.fullmatch(r"[0-9A-Fa-f]{%d}" % _LENGTHS[algorithm], text):
+            if not re.fullmatch(rf"[0-9A-Fa-f]{{{_LENGTHS[algorithm]}}}", text):
                 self.problems.append(
                     f"{where}: {text!r:.80} is not a {algorithm} ({_LENGTHS[algorithm]} hexadecimal digits)"
                 )
             elif role in found[level]:
                 found[level][role].checksums[algorithm] = text.lower()
             elif not cells[next(p for p, _, r in self.columns.files if r == role)]:
-                self.problems.append(
-                    f"{where}: a checksum without a file; name the file or remove the checksum"
-                )
+                self.problems.append(f"{where}: a checksum without a file; name the file or remove the checksum")
         return found
 
     def _file(self, line: int, role: str, text: str, owner: str) -> FileClaim | None:

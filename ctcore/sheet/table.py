@@ -57,16 +57,12 @@ def _text(path: Path) -> str:
     except OSError as error:
         raise SheetError(str(path), [f"cannot be read: {error.strerror}"]) from error
     if path.suffix.lower() not in _KINDS:
-        raise SheetError(
-            str(path), [f"a sheet is a .csv or .tsv file, not {path.suffix or 'without an ending'}"]
-        )
+        raise SheetError(str(path), [f"a sheet is a .csv or .tsv file, not {path.suffix or 'without an ending'}"])
     try:
         return data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         line = data[: error.start].count(b"\n") + 1
-        raise SheetError(
-            str(path), [f"row {line}: byte {error.start} is not UTF-8; save the sheet as UTF-8"]
-        ) from None
+        raise SheetError(str(path), [f"row {line}: byte {error.start} is not UTF-8; save the sheet as UTF-8"]) from None
 
 
 def _delimiter(path: Path, header: str) -> str:

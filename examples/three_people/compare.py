@@ -26,9 +26,7 @@ def called(vcf: str, sheet: str) -> Genotypes:
     with pysam.VariantFile(vcf) as source:
         for record in source:
             site = (record.chrom, str(record.pos), record.ref or ".", ",".join(record.alts or ()))
-            found[site] = {
-                patients.get(name, name): _text(sample["GT"]) for name, sample in record.samples.items()
-            }
+            found[site] = {patients.get(name, name): _text(sample["GT"]) for name, sample in record.samples.items()}
     return found
 
 
@@ -46,11 +44,7 @@ def report(ours: Genotypes, theirs: Genotypes) -> bool:
         same = all(one == other for one, other in pairs)
         equal += same
         name = f"{site[0]}:{site[1]} {site[2]}>{site[3]}"
-        print(
-            f"{name:<20}"
-            + "".join(f"{f'{a}  {b}':>16}" for a, b in pairs)
-            + ("   =" if same else "   DIFFERENT")
-        )
+        print(f"{name:<20}" + "".join(f"{f'{a}  {b}':>16}" for a, b in pairs) + ("   =" if same else "   DIFFERENT"))
     further = len(set(ours) - set(theirs))
     print("(called, expected; - where there is none)")
     if further:

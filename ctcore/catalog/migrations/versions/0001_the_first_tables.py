@@ -77,9 +77,7 @@ def upgrade() -> None:
         sa.Column("key", sa.Text(), nullable=False),
         sa.Column("asset", sa.Text(), nullable=False),
         sa.Column("partition", sa.Text(), nullable=False),
-        sa.Column(
-            "owner", sa.Text(), nullable=False, comment="process that waits for the call: host:pid:start"
-        ),
+        sa.Column("owner", sa.Text(), nullable=False, comment="process that waits for the call: host:pid:start"),
         sa.Column("job", sa.Text(), nullable=True, comment="process that works on it"),
         sa.Column("run_id", sa.Text(), nullable=True),
         sa.Column("since", sa.Text(), nullable=False),
@@ -110,9 +108,7 @@ def upgrade() -> None:
         "reported",
         sa.Column("asset", sa.Text(), nullable=False),
         sa.Column("partition", sa.Text(), nullable=False),
-        sa.Column(
-            "data_version", sa.Text(), nullable=False, comment="what Dagster was last told of a registry node"
-        ),
+        sa.Column("data_version", sa.Text(), nullable=False, comment="what Dagster was last told of a registry node"),
         sa.PrimaryKeyConstraint("asset", "partition"),
     )
     op.create_table(
@@ -148,9 +144,7 @@ def upgrade() -> None:
         sa.Column("size", sa.BigInteger(), nullable=False),
         sa.Column("mtime_ns", sa.BigInteger(), nullable=False),
         sa.Column("inode", sa.BigInteger(), nullable=False),
-        sa.Column(
-            "problem", sa.Text(), nullable=True, comment="why it cannot be read now; NULL where it can"
-        ),
+        sa.Column("problem", sa.Text(), nullable=True, comment="why it cannot be read now; NULL where it can"),
         sa.ForeignKeyConstraint(["entity"], ["entity.seq"], ondelete="RESTRICT"),
         sa.PrimaryKeyConstraint("entity", "role"),
     )

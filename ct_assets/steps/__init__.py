@@ -1,0 +1,1 @@
+"""The steps of the reference pipeline: from reads to joint genotypes and a report."""
