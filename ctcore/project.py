@@ -28,6 +28,8 @@ class Project:
         """The project of a directory or the nearest one above it; `CT_PROJECT` names one from outside."""
         given = os.environ.get("CT_PROJECT") if start is None else None
         place = Path(given) if given else (start or Path.cwd())
+        if not place.is_dir():
+            raise ProjectError(f"{place} is not a directory; `ct init {place}` makes a project there")
         for folder in (place.resolve(), *place.resolve().parents):
             if (folder / FILE_NAME).is_file():
                 return cls(folder)

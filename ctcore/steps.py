@@ -16,7 +16,7 @@ from typing import Any
 
 from ctcore.code import Code, code_of
 from ctcore.digest import digest_value, tagged
-from ctcore.errors import CtError, StepError
+from ctcore.errors import CtError, StepError, Usage
 from ctcore.step import ENTITY_LEVELS, LEVELS, Level, Step
 
 REGISTRY: tuple[str, ...] = (*ENTITY_LEVELS, "reference")
@@ -71,7 +71,7 @@ class StepGraph:
         except KeyError:
             near = difflib.get_close_matches(name, self.by_name, 1)
             hint = f"did you mean {near[0]!r}?" if near else f"known: {', '.join(self.order) or 'none'}"
-            raise StepError(f"no step {name!r}; {hint}") from None
+            raise Usage(f"no step {name!r}; {hint}") from None
 
     def __contains__(self, name: object) -> bool:
         return name in self.by_name
