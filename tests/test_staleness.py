@@ -5,8 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from ctcore.explain import find_node, why
+from ctcore.explain import why
 from ctcore.files import look
+from ctcore.nodes import find_node
 from ctcore.project import Project
 from ctcore.register import Allowed, register
 from ctcore.verify import verify
