@@ -1,14 +1,18 @@
-"""What docs/steps.md shows is run as it stands there."""
+"""What the pages say is what the code says: their examples run, their tables are whole."""
 
 import re
 import subprocess
 import sys
+from dataclasses import fields
 from pathlib import Path
+from typing import get_args
 
 import pytest
 
 from ctcore.project import Project
+from ctcore.reasons import Kind, State
 from ctcore.register import register
+from ctcore.settings import RunSettings
 from ctcore.templates import example
 from tests.kit import make_all, reasons
 
@@ -50,3 +54,22 @@ def test_the_example_test_passes(project: Project) -> None:
     said = subprocess.run(command, cwd=project.root, capture_output=True, text=True, check=False)
     assert said.returncode == 0, said.stdout
     assert "1 passed" in said.stdout
+
+
+def test_the_map_names_every_module() -> None:
+    page = (ROOT / "CONTRIBUTING.md").read_text()
+    folders = ("ctcore", "ctcore/catalog", "ctcore/sheet", "ct_assets", "sensors")
+    modules = [path for folder in folders for path in (ROOT / folder).glob("*.py") if not path.stem.startswith("_")]
+    named = set(re.findall(r"\w+", " ".join(re.findall(r"`([^`]+)`", page))))
+    assert [str(path.relative_to(ROOT)) for path in modules if path.stem not in named] == []
+
+
+def test_every_reason_and_state_is_explained() -> None:
+    page = (ROOT / "docs" / "idea.md").read_text()
+    assert [word for word in (*get_args(Kind), *get_args(State)) if f"\n| `{word}` |" not in page] == []
+
+
+def test_every_run_setting_is_listed_with_its_default() -> None:
+    page = (ROOT / "docs" / "operations.md").read_text()
+    listed = [f"| `[run] {field.name}` | `{field.default}` |" for field in fields(RunSettings)]
+    assert [line for line in listed if line not in page] == []
