@@ -57,7 +57,7 @@ def test_the_example_test_passes(project: Project) -> None:
 
 
 def test_the_map_names_every_module() -> None:
-    page = (ROOT / "CONTRIBUTING.md").read_text()
+    page = re.sub(r"```.*?```", "", (ROOT / "CONTRIBUTING.md").read_text(), flags=re.DOTALL)
     folders = ("ctcore", "ctcore/catalog", "ctcore/sheet", "ct_assets", "sensors")
     modules = [path for folder in folders for path in (ROOT / folder).glob("*.py") if not path.stem.startswith("_")]
     named = set(re.findall(r"\w+", " ".join(re.findall(r"`([^`]+)`", page))))
