@@ -23,7 +23,11 @@ class ProjectError(CtError):
 
 
 class SheetError(CtError):
-    """A sheet has problems; `problems` are all of them, the text shows the first ones, and nothing was written."""
+    """A sheet has problems: nothing was written.
+
+    `problems` are all of them, the text shows the first ones; `places` is for logs: rows and columns without
+    what stands there, which may be a patient's.
+    """
 
     shown = 200
 
@@ -34,6 +38,9 @@ class SheetError(CtError):
         if len(self.problems) > self.shown:
             lines += f"\n  … and {len(self.problems) - self.shown} more"
         super().__init__(f"{sheet}: {many}; nothing was written\n{lines}")
+        places = list(dict.fromkeys(problem.partition(": ")[0] for problem in self.problems))
+        listed = "; ".join(places[:20]) + "; …" * (len(places) > 20)
+        self.places = f"{sheet}: {many} ({listed}); nothing was written; `ct register {sheet}` says what and why"
 
 
 class CatalogError(CtError):
