@@ -25,7 +25,7 @@ from ctcore.errors import CtError
 from ctcore.files import check_references, look
 from ctcore.ledger import record_run
 from ctcore.making import Outcome
-from ctcore.memo import node_of
+from ctcore.nodes import find_nodes
 from ctcore.project import Project
 from ctcore.reasons import Verdict, name_of
 from ctcore.staleness import evaluate
@@ -190,12 +190,11 @@ def _only(project: Project, what: Sequence[str]) -> dict[str, set[str]] | None:
     from ctcore.staleness import with_ancestors
 
     wanted: dict[str, set[str]] = {}
-    for text in what:
-        if text in project.steps:
-            wanted.setdefault(text, set()).update(partitions(project, project.steps[text].level))
-        else:
-            asset, partition = node_of(text)
-            wanted.setdefault(project.steps[asset].name, set()).add(partition)
+    for name in project.steps.order:
+        if name in what:
+            wanted[name] = set(partitions(project, project.steps[name].level))
+    for asset, partition in find_nodes(project, [text for text in what if text not in project.steps]):
+        wanted.setdefault(project.steps[asset].name, set()).add(partition)
     with project.catalog.read() as connection:
         return with_ancestors(project, connection, wanted)
 

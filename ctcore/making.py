@@ -55,6 +55,7 @@ class Making:
     run_id: str | None = None
     params: Mapping[str, Any] | None = None
     stale_only: bool = False
+    tells: bool = False  # whoever takes the outcomes tells Dagster of them
     runner: Runner | None = None
     _why: dict[str, str] = field(default_factory=dict)
 
@@ -86,7 +87,8 @@ class Making:
         self._why = {partition: verdict.why for partition, verdict in stale.items()}
         if not self.stale_only:
             return list(self.keys)
-        untold = {node[1] for node, _ in ledger.unreported(self.project) if node[0] == self.step.name}
+        unreported = ledger.unreported(self.project) if self.tells else []
+        untold = {node[1] for node, _ in unreported if node[0] == self.step.name}
         wanted = {key for key, verdict in stale.items() if verdict.state != "excluded"} | untold
         return [key for key in self.keys if key in wanted]
 

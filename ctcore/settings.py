@@ -81,8 +81,9 @@ def read_settings(path: Path) -> Settings:
     reader = _Reader(path)
     settings = reader.settings(document)
     if reader.problems:
-        many = "\n".join(f"  {problem}" for problem in reader.problems)
-        raise ProjectError(f"{path}: {len(reader.problems)} problem(s)\n{many}")
+        lines = "\n".join(f"  {problem}" for problem in reader.problems)
+        many = f"{len(reader.problems)} problem" + "s" * (len(reader.problems) != 1)
+        raise ProjectError(f"{path}: {many}\n{lines}")
     return settings
 
 
@@ -131,7 +132,7 @@ class _Reader:
         value = table.get(key)
         if value is None or (isinstance(value, str) and value and "\0" not in value):
             return value
-        self.problems.append(f'{where} {key} = {value!r:.80}: a text is expected, {key} = "…"')
+        self.problems.append(f'{where} {key} = {value!r:.80}: a text is expected, as in {key} = "…"')
         return None
 
     def _texts(self, table: dict[str, Any], key: str, where: str, default: tuple[str, ...] = ()) -> tuple[str, ...]:
@@ -140,7 +141,7 @@ class _Reader:
             if len(set(value)) < len(value):
                 self.problems.append(f"{where} {key} = {value!r:.80}: one of them stands there twice")
             return tuple(value)
-        self.problems.append(f'{where} {key} = {value!r:.80}: a list of texts is expected, {key} = ["…", "…"]')
+        self.problems.append(f'{where} {key} = {value!r:.80}: a list of texts is expected, as in {key} = ["…"]')
         return default
 
     def _only(self, table: Mapping[str, Any], known: Iterable[str], where: str) -> None:

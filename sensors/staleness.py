@@ -67,13 +67,11 @@ def _run_request(asked: Asked) -> dg.RunRequest:
             run_key=asked.run_key,
             partition_key=batch.start,
             asset_selection=[dg.AssetKey(batch.asset)],
-            asset_check_keys=[],
             tags=tags,
         )
     return dg.RunRequest(
         run_key=asked.run_key,
         asset_selection=[dg.AssetKey(batch.asset)],
-        asset_check_keys=[],
         tags={**tags, START_TAG: batch.start, END_TAG: batch.end},
     )
 
