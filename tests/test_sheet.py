@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 
 from ctcore.errors import SheetError
 from ctcore.schema import Column, Levels, LevelSchema
+from ctcore.settings import read_settings
 from ctcore.sheet import Sheet, read_sheet
 
 LEVELS: Levels = {
@@ -605,3 +606,13 @@ def test_whatever_the_bytes_are_there_are_rows_or_named_problems(data: bytes, na
             assert sheet.entities["assay"]
             for row in sheet.entities["assay"].values():
                 assert row.parent in sheet.entities["specimen"]
+
+
+def test_the_examples_of_the_documentation_read_as_it_says(tmp_path: Path) -> None:
+    document = (Path(__file__).parent.parent / "docs" / "sheet.md").read_text(encoding="utf-8")
+    blocks = [block.partition("\n")[::2] for block in document.split("```")[1::2]]
+    write(tmp_path, next(body for kind, body in blocks if kind == "toml"), "ct.toml")
+    reads(tmp_path, *(f"reads/{name}_{mate}.fastq.gz" for name in ("T_L1", "T_L2", "N_L1") for mate in ("R1", "R2")))
+    levels = read_settings(tmp_path / "ct.toml").levels
+    found = [list(read(tmp_path, body, levels=levels).entities["assay"]) for kind, body in blocks if kind == "csv"]
+    assert found == [["0012-T-L1", "0012-T-L2", "0013-N-L1"], ["C1", "C2"], ["P1-T-L1", "P1-T-L2"]]
