@@ -159,15 +159,19 @@ def _explain(error: DBAPIError) -> str:
 
 
 def _engine(url: URL, schema: str) -> Engine:
+    # hide_parameters: patients' data stand in no error text and no log
     if url.get_backend_name() == "sqlite":
-        engine = create_engine(url, connect_args={"timeout": BUSY_MS / 1000})
+        engine = create_engine(url, connect_args={"timeout": BUSY_MS / 1000}, hide_parameters=True)
         event.listen(engine, "connect", _prepare_sqlite)
         event.listen(engine, "begin", _begin_sqlite)
         return engine
     if url.drivername == "postgresql":
         url = url.set(drivername="postgresql+psycopg2")
     return create_engine(
-        url, connect_args={"options": f"-csearch_path={schema}", "connect_timeout": 10}, pool_pre_ping=True
+        url,
+        connect_args={"options": f"-csearch_path={schema}", "connect_timeout": 10},
+        pool_pre_ping=True,
+        hide_parameters=True,
     )
 
 
