@@ -55,6 +55,7 @@ def test_a_machine_without_postgres_skips_and_ci_fails(tmp_path: Path) -> None:
         """)
     )
     command = [sys.executable, "-m", "pytest", "-q", "-rA", "-p", "no:cacheprovider", "--rootdir", tmp_path, test]
+    here = str(Path(__file__).parents[1])
     clean = {name: value for name, value in os.environ.items() if name not in ("CI", "PYTEST_XDIST_WORKER")}
     found = {
         ci: subprocess.run(
@@ -62,7 +63,7 @@ def test_a_machine_without_postgres_skips_and_ci_fails(tmp_path: Path) -> None:
             env={
                 **clean,
                 "PATH": str(tmp_path),
-                "PYTHONPATH": str(Path(__file__).parents[1]),
+                "PYTHONPATH": here,
                 **({"CI": "1"} if ci else {}),
             },
             capture_output=True,

@@ -214,7 +214,7 @@ def test_the_evaluation_agrees_with_the_naive_definition(history: list[tuple[str
         _compare(root, history)
 
 
-@settings(max_examples=10, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=5, deadline=None, suppress_health_check=list(HealthCheck))
 @given(history=histories)
 def test_the_evaluation_agrees_on_postgresql_too(postgres: Server, history: list[tuple[str, Any, Any]]) -> None:
     with postgres.fresh() as url, pytest.MonkeyPatch.context() as patch, _folder() as root:
