@@ -17,8 +17,9 @@ from ctcore.catalog.migrations import upgrade
 from ctcore.catalog.tables import entity, file, metadata, setting
 from ctcore.catalog.tables import event as event_table
 from ctcore.errors import CatalogError
-from ctcore.files import look
+from ctcore.files import Looked, look
 from ctcore.project import Project
+from ctcore.verify import verify
 from tests.kit import make_all, make_project, reasons
 from tests.processes import together
 
@@ -289,7 +290,7 @@ def test_two_projects_in_one_database_see_nothing_of_one_another(
 
 def test_a_schema_that_somebody_else_made_is_enough(postgres_url: str, tmp_path: Path) -> None:
     """Who may not make schemas can be given one."""
-    admin = create_engine(postgres_url, poolclass=NullPool)
+    admin = Catalog(postgres_url, "admin", tmp_path / "admin.jsonl").engine
     with admin.begin() as connection:
         connection.execute(text("CREATE ROLE analyst LOGIN"))
     try:
@@ -305,17 +306,25 @@ def test_a_schema_that_somebody_else_made_is_enough(postgres_url: str, tmp_path:
             connection.execute(text("DROP ROLE analyst"))
 
 
-def test_a_project_that_was_moved_goes_on(catalog_url: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize("how", ["renamed", "copied"])
+def test_a_project_that_was_moved_goes_on(catalog_url: str, tmp_path: Path, how: str) -> None:
+    """A copy has other inodes: `ct verify` reads it and knows it again."""
     project = make_project(tmp_path / "here")
     make_all(project)
     before = content(project.catalog)
     project.catalog.engine.dispose()
-    shutil.move(project.root, tmp_path / "elsewhere" / "there")
+    (tmp_path / "elsewhere").mkdir()
+    if how == "renamed":
+        project.root.rename(tmp_path / "elsewhere" / "there")
+    else:
+        shutil.copytree(project.root, tmp_path / "elsewhere" / "there")
     moved = Project.find(tmp_path / "elsewhere" / "there")
     assert reasons(moved) == {}
-    assert look(moved).problems == []
+    assert look(moved) == Looked()
+    if how == "copied":
+        assert verify(moved, deep=False).findings == ()
     assert make_all(moved) == {}
-    unmoved = {name: rows for name, rows in before.items() if name not in ("digest_memory", "event", "file")}
+    unmoved = {name: rows for name, rows in before.items() if name not in ("digest_memory", "file", "output")}
     assert {name: content(moved.catalog)[name] for name in unmoved} == unmoved
     (moved.root / "reads/A1.txt").write_text("others\n")
     look(moved)
