@@ -102,6 +102,10 @@ class Catalog:
                 f"{self.place} is of version {version}; this ct knows up to {HEAD}. "
                 "It was written by a newer ct: use that one (nothing was changed)"
             )
+        with self.read() as connection:
+            behind = self.journal.is_behind(connection)
+        if behind:
+            self.mirror()
         return self
 
     def version(self) -> str | None:
@@ -126,12 +130,11 @@ class Catalog:
     @contextmanager
     def write(self) -> Iterator[Writer]:
         """One transaction, alone: either all of it is in the catalog and the journal, or nothing."""
-        with self._said():
-            with self.alone() as connection:
-                writer = Writer(connection, self.actor)
-                yield writer
-                writer.flush()
-            self.mirror()
+        with self._said(), self.alone() as connection:
+            writer = Writer(connection, self.actor)
+            yield writer
+            writer.flush()
+        self.mirror()
 
     @contextmanager
     def alone(self) -> Iterator[Connection]:
@@ -144,7 +147,7 @@ class Catalog:
 
     def mirror(self) -> None:
         """Append to provenance.jsonl the events that it does not have yet."""
-        with self.engine.connect() as connection:
+        with self._said(), self.engine.connect() as connection:
             self.journal.follow(connection)
 
     @contextmanager
