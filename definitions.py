@@ -5,7 +5,7 @@ from pathlib import Path
 
 import dagster as dg
 
-from ct_assets.build import build_assets, build_checks, build_resources
+from ct_assets.build import build_assets, build_resources
 from ctcore.project import Project
 from sensors.integrity import integrity_sensor
 from sensors.sheet import sheet_sensor
@@ -15,7 +15,6 @@ project = Project.find(Path(os.environ.get("CT_PROJECT") or Path(__file__).paren
 
 defs = dg.Definitions(
     assets=build_assets(project),
-    asset_checks=build_checks(project),
     sensors=[sheet_sensor(project), staleness_sensor(project), integrity_sensor(project)],
     resources=build_resources(project),
     executor=dg.in_process_executor,

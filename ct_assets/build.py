@@ -2,7 +2,6 @@
 
 import dagster as dg
 
-from ct_assets.checks import step_checks
 from ct_assets.factory import step_asset
 from ct_assets.registry import registry_assets
 from ctcore.project import Project
@@ -12,10 +11,6 @@ from resources import CtProject, LocalJobs
 def build_assets(project: Project) -> list[dg.AssetsDefinition]:
     """Registry assets and one asset a step."""
     return [*registry_assets(project), *(step_asset(project, step) for step in project.steps)]
-
-
-def build_checks(project: Project) -> list[dg.AssetChecksDefinition]:
-    return [check for step in project.steps for check in step_checks(step)]
 
 
 def build_resources(project: Project) -> dict[str, dg.ConfigurableResource]:

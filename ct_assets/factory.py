@@ -15,6 +15,7 @@ from typing import Any
 import dagster as dg
 from pydantic import create_model
 
+from ct_assets.checks import check_results, check_specs
 from ct_assets.metadata import describe
 from ct_assets.partitions import definition
 from ctcore import ledger, progress
@@ -33,20 +34,15 @@ warnings.filterwarnings("ignore", category=dg.BetaWarning)  # backfill policies 
 
 
 def step_asset(project: Project, step: Step) -> dg.AssetsDefinition:
-    """The asset of a step: partitioned by its level, configured by its parameters."""
+    """The asset of a step with its checks: partitioned by its level, configured by its parameters."""
     config_class = _config(project, step)
 
-    @dg.asset(
+    @dg.multi_asset(
         name=step.name,
-        description=step.description,
-        partitions_def=definition(project.id, step.level),
-        deps=list(_deps(project, step)),
-        group_name=step.group,
-        kinds=set(step.kinds) or None,
-        code_version=project.recipes[step.name].code[:16],
+        specs=[_spec(project, step)],
+        check_specs=check_specs(step.name),
+        can_subset=True,
         backfill_policy=_policy(project, step),
-        output_required=False,
-        metadata={"level": step.level, "source": step.source.name, "cpus": step.resources.cpus},
         op_tags={"ct/step": step.name},
     )
     def body(
@@ -56,18 +52,42 @@ def step_asset(project: Project, step: Step) -> dg.AssetsDefinition:
         jobs: LocalJobs,
     ) -> Iterator[Any]:
         opened = ct.open()
-        making = Making(
-            opened,
-            opened.steps[step.name],
-            keys=context.partition_keys,
-            run_id=context.run_id,
-            params=_given(config),
-            stale_only=context.run.tags.get(ONLY_STALE) == "stale",
-            runner=jobs.runner(opened),
-        )
-        yield from _events(context, making)
+        made = bool(context.selected_asset_keys)
+        if made:
+            yield from _events(context, _making(context, opened, opened.steps[step.name], config, jobs))
+        checks = sorted(key.name for key in context.selected_asset_check_keys)
+        yield from check_results(opened, opened.steps[step.name], checks, context.run_id if made else None)
 
     return body
+
+
+def _spec(project: Project, step: Step) -> dg.AssetSpec:
+    return dg.AssetSpec(
+        step.name,
+        description=step.description,
+        partitions_def=definition(project.id, step.level),
+        deps=list(_deps(project, step)),
+        group_name=step.group,
+        kinds=set(step.kinds),
+        code_version=project.recipes[step.name].code[:16],
+        skippable=True,
+        metadata={"level": step.level, "source": step.source.name, "cpus": step.resources.cpus},
+    )
+
+
+def _making(
+    context: dg.AssetExecutionContext, project: Project, step: Step, config: dg.Config, jobs: LocalJobs
+) -> Making:
+    return Making(
+        project,
+        step,
+        keys=context.partition_keys,
+        run_id=context.run_id,
+        params=_given(config),
+        stale_only=context.run.tags.get(ONLY_STALE) == "stale",
+        tells=True,
+        runner=jobs.runner(project),
+    )
 
 
 def _events(context: dg.AssetExecutionContext, making: Making) -> Iterator[Any]:

@@ -9,7 +9,6 @@ import sys
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
 import click
@@ -17,15 +16,16 @@ import dagster as dg
 
 from ct_assets.factory import ONLY_STALE
 from ct_assets.partitions import add_missing
+from ct_assets.runs import PID_TAG, end_orphans, going
 from ctcore import progress
-from ctcore.asking import registry_batches
+from ctcore.asking import registry_batches, untold
 from ctcore.batches import Batch, batches
 from ctcore.cli.bars import Bars
 from ctcore.errors import CtError
 from ctcore.files import check_references, look
 from ctcore.ledger import record_run
 from ctcore.making import Outcome
-from ctcore.memo import node_of
+from ctcore.nodes import find_nodes
 from ctcore.project import Project
 from ctcore.reasons import Verdict, name_of
 from ctcore.staleness import evaluate
@@ -34,7 +34,6 @@ from ctcore.verify import verify
 
 START_TAG = "dagster/asset_partition_range_start"
 END_TAG = "dagster/asset_partition_range_end"
-PID_TAG = "ct/pid"
 _QUIET = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
 
 
@@ -62,7 +61,7 @@ def run(what: tuple[str, ...]) -> None:
         project = Project.find()
         check_references(project)
         add_missing(project, instance)
-        _end_orphans(instance)
+        end_orphans(instance)
         _look(project)
         launch = Launch(project, instance, what)
         launch.run()
@@ -88,6 +87,7 @@ class Launch:
         self.only = _only(project, what)
         self.counts: Counter[str] = Counter()
         self.bad: list[Outcome] = []
+        self.untold = untold(project, lambda runs: going(instance, runs))
         self.job = _definitions(project).resolve_implicit_global_asset_job_def()
 
     def run(self) -> None:
@@ -112,7 +112,10 @@ class Launch:
         if self.only is not None and name not in self.only:
             return []
         keys = None if self.only is None else self.only[name]
-        found = evaluate(self.project, None if keys is None else {name: keys}).by_step.get(name, {})
+        found = dict(evaluate(self.project, None if keys is None else {name: keys}).by_step.get(name, {}))
+        for verdict in self.untold:
+            if verdict.asset == name:
+                found.setdefault(verdict.partition, verdict)
         return [
             verdict
             for verdict in found.values()
@@ -187,12 +190,11 @@ def _only(project: Project, what: Sequence[str]) -> dict[str, set[str]] | None:
     from ctcore.staleness import with_ancestors
 
     wanted: dict[str, set[str]] = {}
-    for text in what:
-        if text in project.steps:
-            wanted.setdefault(text, set()).update(partitions(project, project.steps[text].level))
-        else:
-            asset, partition = node_of(text)
-            wanted.setdefault(project.steps[asset].name, set()).add(partition)
+    for name in project.steps.order:
+        if name in what:
+            wanted[name] = set(partitions(project, project.steps[name].level))
+    for asset, partition in find_nodes(project, [text for text in what if text not in project.steps]):
+        wanted.setdefault(project.steps[asset].name, set()).add(partition)
     with project.catalog.read() as connection:
         return with_ancestors(project, connection, wanted)
 
@@ -206,15 +208,6 @@ def _look(project: Project) -> None:
         click.echo(f"problem: {said}", err=True)
     for one in verify(project, deep=False).findings:
         click.echo(f"damaged: {name_of(one.node)}: {one.file} {one.problem}", err=True)
-
-
-def _end_orphans(instance: dg.DagsterInstance) -> None:
-    """Runs of shells that were killed: Dagster would show them as running for ever."""
-    going = dg.RunsFilter(statuses=[dg.DagsterRunStatus.STARTED, dg.DagsterRunStatus.STARTING])
-    for found in instance.get_runs(filters=going):
-        pid = found.tags.get(PID_TAG)
-        if pid is not None and not Path(f"/proc/{pid}").exists():
-            instance.report_run_failed(found, "the process that ran it is gone")
 
 
 if __name__ == "__main__":

@@ -12,6 +12,7 @@ import dagster as dg
 from sqlalchemy import select
 
 from ctcore.catalog.tables import edge, materialization, member, output, recipe
+from ctcore.digest import digest_value
 from ctcore.making import Outcome
 from ctcore.project import Project
 from ctcore.reasons import short
@@ -38,11 +39,11 @@ def describe(project: Project, step: Step, outcomes: Sequence[Outcome]) -> dict[
     return {
         row.id: {
             **_facts(row),
-            **_memo(whys[row.id], row),
-            "inputs": _inputs(edges[row.id]),
-            **({"members": _members(members[row.id])} if members[row.id] else {}),
-            "outputs": _outputs(files[row.id]),
             **_preview(project, step, row.folder),
+            **_memo(whys[row.id], row),
+            "outputs": _outputs(files[row.id]),
+            "inputs": _inputs(step, edges[row.id]),
+            **({"members": _members(members[row.id])} if members[row.id] else {}),
         }
         for row in made
     }
@@ -75,9 +76,25 @@ def _facts(row: Any) -> dict[str, Any]:
     return {name.replace("_", " "): value for name, value in json.loads(row.facts).items()}
 
 
-def _inputs(edges: Sequence[Any]) -> dg.MetadataValue:
-    rows = [{"input": e.input, "from": f"{e.asset}/{e.partition}", "data version": e.version} for e in edges]
+def _inputs(step: Step, edges: Sequence[Any]) -> dg.MetadataValue:
+    """The values of metadata columns are personal data: of them, only a digest is shown."""
+    rows = [
+        {
+            "input": e.input,
+            "from": f"{e.asset}/{e.partition}",
+            "data version": short(digest_value("ct.shown.v1", e.version))
+            if e.input in step.columns
+            else _short(e.version),
+        }
+        for e in edges
+    ]
     return _table(rows, ("input", "from", "data version"))
+
+
+def _short(version: str) -> str:
+    """`GRCh38 cbc8127e…` for a reference, the first digits for the rest."""
+    said, _, digest = version.rpartition(" ")
+    return f"{said} {short(digest)}".strip()
 
 
 def _members(members: Sequence[Any]) -> dg.MetadataValue:
@@ -86,7 +103,7 @@ def _members(members: Sequence[Any]) -> dg.MetadataValue:
 
 
 def _outputs(files: Sequence[Any]) -> dg.MetadataValue:
-    rows = [{"file": f.file, "bytes": str(f.size), "digest": f.digest} for f in files]
+    rows = [{"file": f.file, "bytes": str(f.size), "digest": short(f.digest)} for f in files]
     return _table(rows, ("file", "bytes", "digest"))
 
 

@@ -12,6 +12,7 @@ from sqlalchemy import func, select
 from ctcore.batches import Batch, batches, partitions, stretches, verdict_key
 from ctcore.catalog.tables import event, request
 from ctcore.clock import now, utc
+from ctcore.ledger import unreported as unreported_artifacts
 from ctcore.ledger import upsert
 from ctcore.project import Project
 from ctcore.reasons import Node, Reason, Verdict
@@ -22,6 +23,10 @@ from ctcore.staleness import Verdicts, evaluate
 TRIES = 3
 LOST_AFTER_S = 120
 REGISTRY_A_RUN = 1000
+_UNTOLD = Reason("metadata", "Dagster has not seen it as it is now")
+
+Going = Callable[[set[str]], set[str]]
+"""Which of these runs are under way."""
 
 
 @dataclass(frozen=True)
@@ -56,14 +61,21 @@ def ready(verdicts: Verdicts) -> list[Verdict]:
     ]
 
 
-def wanted_batches(project: Project) -> list[Batch]:
-    """Batches of what is ready, in dependency order; then registry nodes that Dagster was not told of."""
-    verdicts = evaluate(project)
-    free = ready(verdicts)
+def wanted_batches(project: Project, going: Going) -> list[Batch]:
+    """Batches of what is ready, in dependency order; then what Dagster was not told of."""
+    free = ready(evaluate(project))
+    free += [verdict for verdict in untold(project, going) if verdict.node not in {one.node for one in free}]
     found: list[Batch] = []
     for name in project.steps.order:
         found += batches(project, name, [verdict for verdict in free if verdict.asset == name])
     return found + registry_batches(project)
+
+
+def untold(project: Project, going: Going) -> list[Verdict]:
+    """Made nodes that Dagster was not told of because their run was ended between the record and the event."""
+    waiting = [(node, run) for node, run in unreported_artifacts(project) if node[0] in project.steps]
+    busy = going({run for _, run in waiting if run is not None}) if waiting else set()
+    return [Verdict(*node, "stale", (_UNTOLD,)) for node, run in waiting if run not in busy]
 
 
 def ask(
@@ -131,6 +143,6 @@ def registry_batches(project: Project) -> list[Batch]:
         positions = [position for position, key in enumerate(order) if key in told]
         for stretch in stretches(positions, REGISTRY_A_RUN):
             names = [order[at] for at in stretch]
-            why = (Reason("metadata", "Dagster has not seen it as it is now"),)
+            why = (_UNTOLD,)
             found.append(Batch(asset, names[0], names[-1], tuple(Verdict(asset, n, "stale", why) for n in names)))
     return found

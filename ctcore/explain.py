@@ -3,13 +3,15 @@
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from sqlalchemy import select
 
 from ctcore.catalog.tables import artifact, attempt, entity, file, materialization, output, reference
-from ctcore.errors import Usage
-from ctcore.memo import current_edges, node_of
+from ctcore.errors import StoreError, Usage
+from ctcore.memo import current_edges
+from ctcore.nodes import no_such
 from ctcore.project import Project
 from ctcore.reasons import Node, Verdict, name_of, short
 from ctcore.staleness import Verdicts, evaluate
@@ -27,20 +29,6 @@ class Explained:
     failure: dict[str, Any] | None
 
 
-def find_node(project: Project, text: str) -> Node:
-    """A node by its full name, or by a step whose only partition it is, or by an ID that only one asset has."""
-    if "/" in text:
-        node = node_of(text)
-        if node[0] not in REGISTRY:
-            project.steps[node[0]]
-        return node
-    if text in project.steps and project.steps[text].level == "cohort":
-        names = list(project.settings.cohorts)
-        if len(names) == 1:
-            return (text, names[0])
-    raise Usage(f"{text!r} is not a node; write step/partition. Steps: {', '.join(project.steps.order)}")
-
-
 def why(project: Project, node: Node) -> Explained:
     """Why a node is what it is: one sentence, and the evidence."""
     if node[0] in REGISTRY:
@@ -48,9 +36,7 @@ def why(project: Project, node: Node) -> Explained:
     step = project.steps[node[0]]
     verdicts = evaluate(project, {step.name: {node[1]}})
     if verdicts.totals.get(step.name, 0) == 0 and node[1] not in verdicts.by_step.get(step.name, {}):
-        raise Usage(
-            f"{step.name} has no partition {node[1]!r}: no such {step.level} is registered; see `ct status --all`"
-        )
+        raise no_such(project, step.level, node[1])
     verdict = verdicts.of(*node)
     made, failure = _made(project, node), _failure(project, node)
     return Explained(verdict, _sentence(project, verdict, made, failure), made, failure)
@@ -101,6 +87,26 @@ def _made(project: Project, node: Node) -> dict[str, Any] | None:
         }
 
 
+def artifact_path(project: Project, node: Node, output: str | None = None) -> Path:
+    """The folder of a node's current artifact, or one of its files by the output's or the file's name."""
+    name = name_of(node)
+    if node[0] in REGISTRY:
+        raise Usage(f"{name} has no artifact; `ct show {name}` names its files")
+    made = _made(project, node)
+    if made is None:
+        raise StoreError(f"{name} was never made; `ct run {name}` makes it")
+    folder = Path(made["path"])
+    named: dict[str, str] = project.store.sidecar(folder)["outputs"] if folder.is_dir() and output else {}
+    file = named.get(output or "", output)
+    if named and file not in named.values():
+        listed = ", ".join(f"{key} ({path})" for key, path in named.items())
+        raise Usage(f"{name} has no output {output!r}; it has: {listed}")
+    found = folder / file if file else folder
+    if not found.exists():
+        raise StoreError(f"{found} is gone; `ct run {name}` makes it again")
+    return found
+
+
 def _failure(project: Project, node: Node) -> dict[str, Any] | None:
     with project.catalog.read() as connection:
         row = (
@@ -130,11 +136,11 @@ def entry(project: Project, node: Node) -> dict[str, Any]:
         if node[0] == "reference":
             found = connection.execute(select(reference).where(reference.c.key == node[1])).mappings().first()
             if found is None:
-                raise Usage(f"no reference {node[1]!r}; declared: {', '.join(project.settings.references) or 'none'}")
+                raise no_such(project, "reference", node[1])
             return dict(found)
         row = connection.execute(select(entity).where(entity.c.level == node[0], entity.c.id == node[1])).first()
         if row is None:
-            raise Usage(f"no {node[0]} {node[1]!r} is registered; see `ct status --all`")
+            raise no_such(project, node[0], node[1])
         parent = connection.execute(select(entity.c.id).where(entity.c.seq == row.parent)).scalar()
         files = connection.execute(select(file).where(file.c.entity == row.seq)).mappings()
         return {

@@ -73,7 +73,7 @@ def _look_at_files(project: Project, found: Looked, on_bytes: OnBytes) -> None:
         rows = connection.execute(
             select(file, entity.c.level, entity.c.id).join(entity, entity.c.seq == file.c.entity)
         ).all()
-    touched: dict[Path, Any] = {}
+    touched: dict[Path, list[Any]] = {}
     problems: list[tuple[Any, str | None]] = []
     for row in rows:
         path = project.absolute(row.path)
@@ -88,7 +88,7 @@ def _look_at_files(project: Project, found: Looked, on_bytes: OnBytes) -> None:
         if row.problem is not None:
             problems.append((row, None))
         if (seen.size, seen.mtime_ns, seen.inode) != (row.size, row.mtime_ns, row.inode):
-            touched[path] = row
+            touched.setdefault(path, []).append(row)
     digests = digest_remembered(list(touched), Memory(project), on_bytes=on_bytes) if touched else {}
     if digests or problems:
         _write_files(project, found, touched, digests, problems)
@@ -97,33 +97,37 @@ def _look_at_files(project: Project, found: Looked, on_bytes: OnBytes) -> None:
 def _write_files(
     project: Project,
     found: Looked,
-    touched: Mapping[Path, Any],
+    touched: Mapping[Path, list[Any]],
     digests: Mapping[Path, tuple[str, Signature]],
     problems: list[tuple[Any, str | None]],
 ) -> None:
     mine = (file.c.entity == bindparam("b_entity")) & (file.c.role == bindparam("b_role"))
     with project.catalog.write() as writer:
-        for path, (digest, seen) in digests.items():
-            row = touched[path]
-            writer.execute(
-                update(file).where(mine),
-                {
-                    "b_entity": row.entity,
-                    "b_role": row.role,
-                    "digest": digest,
-                    "size": seen.size,
-                    "mtime_ns": seen.mtime_ns,
-                    "inode": seen.inode,
-                    "problem": None,
-                },
-            )
+        looked = [(row, *digests[path]) for path, rows in touched.items() for row in rows]
+        seen_now = [
+            {
+                "b_entity": row.entity,
+                "b_role": row.role,
+                "digest": digest,
+                "size": seen.size,
+                "mtime_ns": seen.mtime_ns,
+                "inode": seen.inode,
+                "problem": None,
+            }
+            for row, digest, seen in looked
+        ]
+        if seen_now:
+            writer.execute(update(file).where(mine), seen_now)
+        for row, digest, _ in looked:
             if digest != row.digest:
                 node = name_of((row.level, row.id))
                 found.changes.append(f"{node} {row.role} {short(row.digest)} → {short(digest)}")
                 body = {"role": row.role, "path": row.path, "old": row.digest, "new": digest}
                 writer.event("file", node, body)
+        if problems:
+            said_now = [{"b_entity": row.entity, "b_role": row.role, "problem": said} for row, said in problems]
+            writer.execute(update(file).where(mine), said_now)
         for row, said in problems:
-            writer.execute(update(file).where(mine), {"b_entity": row.entity, "b_role": row.role, "problem": said})
             body = {"role": row.role, "path": row.path, "problem": said}
             writer.event("file", name_of((row.level, row.id)), body)
 

@@ -145,6 +145,17 @@ def record_run(project: Project, run_id: str, asked: Mapping[str, Any]) -> None:
         upsert(writer, run, [body], project.dialect)
 
 
+def unreported(project: Project) -> list[tuple[Node, str | None]]:
+    """Nodes whose current making Dagster was not told of, with the run that made it: it may be about to tell."""
+    with project.catalog.read() as connection:
+        rows = connection.execute(
+            select(artifact.c.asset, artifact.c.partition, materialization.c.run_id)
+            .join(materialization, materialization.c.id == artifact.c.materialization)
+            .where(~materialization.c.reported)
+        )
+        return [((row.asset, row.partition), row.run_id) for row in rows]
+
+
 def mark_reported(project: Project, ids: Iterable[int]) -> None:
     """Dagster has logged the events of these materializations."""
     with project.catalog.write() as writer:

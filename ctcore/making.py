@@ -55,11 +55,13 @@ class Making:
     run_id: str | None = None
     params: Mapping[str, Any] | None = None
     stale_only: bool = False
+    tells: bool = False  # whoever takes the outcomes tells Dagster of them
     runner: Runner | None = None
     _why: dict[str, str] = field(default_factory=dict)
 
     def outcomes(self) -> Iterator[Outcome]:
-        """Make them, yielding each as it is settled. With `stale_only`, what is fresh is passed over."""
+        """Make them, yielding each as it is settled. With `stale_only`, what is fresh is passed over, unless Dagster
+        was not told of it."""
         todo = self._asked()
         preparation = prepare(self.project, self.step, todo, self.params)
         for partition, problem in preparation.blocked.items():
@@ -85,7 +87,10 @@ class Making:
         self._why = {partition: verdict.why for partition, verdict in stale.items()}
         if not self.stale_only:
             return list(self.keys)
-        return [key for key in self.keys if key in stale and stale[key].state != "excluded"]
+        unreported = ledger.unreported(self.project) if self.tells else []
+        untold = {node[1] for node, _ in unreported if node[0] == self.step.name}
+        wanted = {key for key, verdict in stale.items() if verdict.state != "excluded"} | untold
+        return [key for key in self.keys if key in wanted]
 
     def _reused(self, calls: Iterable[Prepared], found: Mapping[str, Hit]) -> list[Outcome]:
         same = {call.node: found[call.key] for call in calls if call.key in found}

@@ -15,7 +15,6 @@ from sqlalchemy import and_, func, select
 from ctcore.catalog.engine import in_keys
 from ctcore.catalog.tables import artifact, damage, edge, materialization, output
 from ctcore.digest import Signature, digest_files, digest_value
-from ctcore.errors import Usage
 from ctcore.project import Project
 from ctcore.reasons import Node, name_of
 from ctcore.step import Step
@@ -170,11 +169,3 @@ def current_edges(project: Project, node: Node) -> list[Edge]:
             .order_by(edge.c.input, edge.c.asset, edge.c.partition)
         )
         return [Edge(*row) for row in rows]
-
-
-def node_of(text: str) -> Node:
-    """`step/partition` as a node. Usage error where it is not of that form."""
-    asset, cut, partition = text.partition("/")
-    if not (cut and asset and partition):
-        raise Usage(f"{text!r} is not a node; write step/partition, as in aligned_reads/HG00100-3815246")
-    return (asset, partition)

@@ -12,7 +12,7 @@ from ctcore.digest import digest_files
 from ctcore.errors import ProjectError
 from ctcore.inputs import Inputs
 from ctcore.settings import FILE_NAME, Settings, read_settings
-from ctcore.step import Step
+from ctcore.step import ENTITY_LEVELS, Step
 from ctcore.steps import Recipe, StepGraph, load_steps, params_of, recipe_of
 from ctcore.store import Store
 
@@ -28,6 +28,8 @@ class Project:
         """The project of a directory or the nearest one above it; `CT_PROJECT` names one from outside."""
         given = os.environ.get("CT_PROJECT") if start is None else None
         place = Path(given) if given else (start or Path.cwd())
+        if not place.is_dir():
+            raise ProjectError(f"{place} is not a directory; `ct init {place}` makes a project there")
         for folder in (place.resolve(), *place.resolve().parents):
             if (folder / FILE_NAME).is_file():
                 return cls(folder)
@@ -68,13 +70,10 @@ class Project:
                 raise ProjectError(
                     f"{self.root / FILE_NAME}: [params.{name}]: no such step; known: {', '.join(graph.order)}"
                 )
-        for step in graph:
-            for key in step.references:
-                if key not in self.settings.references:
-                    raise ProjectError(
-                        f"step {step.name} uses reference {key!r}, which {self.root / FILE_NAME} does not declare: "
-                        f'add [references.{key}] with path = "…" and version = "…"'
-                    )
+        problems = [said for step in graph for said in _undeclared(step, self.settings)]
+        if problems:
+            lines = "\n".join(f"  {problem}" for problem in problems)
+            raise ProjectError(f"{self.root / FILE_NAME} does not declare what its steps use\n{lines}")
         return graph
 
     @cached_property
@@ -117,3 +116,17 @@ class Project:
         """The declared references and where they are."""
         for key, declared in self.settings.references.items():
             yield key, self.root / declared.path
+
+
+def _undeclared(step: Step, settings: Settings) -> Iterator[str]:
+    """What a step uses and ct.toml does not know: it would be nothing, for every node, and nobody would be told."""
+    for key in step.references:
+        if key not in settings.references:
+            yield f'reference {key!r} ({step.name}): add [references.{key}] with path = "…" and version = "…"'
+    for role in step.files:
+        if step.level != "cohort" and role not in settings.levels[step.level].files:
+            yield f"file {role!r} ({step.name}): add it to files of [levels.{step.level}]"
+    for column in step.columns:
+        level, _, name = column.partition(".")
+        if level in ENTITY_LEVELS and name != "id" and name not in settings.levels[level].columns:
+            yield f"column {column!r} ({step.name}): add {name} to [levels.{level}.columns]"

@@ -3,7 +3,7 @@
 import difflib
 import re
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, cast
@@ -77,8 +77,9 @@ def read_settings(path: Path) -> Settings:
     reader = _Reader(path)
     settings = reader.settings(document)
     if reader.problems:
-        many = "\n".join(f"  {problem}" for problem in reader.problems)
-        raise ProjectError(f"{path}: {len(reader.problems)} problem(s)\n{many}")
+        lines = "\n".join(f"  {problem}" for problem in reader.problems)
+        many = f"{len(reader.problems)} problem" + "s" * (len(reader.problems) != 1)
+        raise ProjectError(f"{path}: {many}\n{lines}")
     return settings
 
 
@@ -111,16 +112,17 @@ class _Reader:
         self._only(steps, {"folders"}, "[steps]")
         environment = self._table(document, "environment")
         self._only(environment, {"lock"}, "[environment]")
+        levels = self._levels(self._table(document, "levels"))
         return Settings(
             project_id=project_id,
-            name=str(project.get("name", project_id)),
-            sheet=project.get("sheet"),
-            levels=self._levels(self._table(document, "levels")),
+            name=self._text(project, "name", "[project]") or project_id,
+            sheet=self._text(project, "sheet", "[project]"),
+            levels=levels,
             references=self._references(self._table(document, "references")),
-            cohorts=self._cohorts(self._table(document, "cohorts")),
-            step_folders=tuple(steps.get("folders", ("ct_assets/steps", "steps"))),
+            cohorts=self._cohorts(self._table(document, "cohorts"), levels),
+            step_folders=self._texts(steps, "folders", "[steps]", ("ct_assets/steps", "steps")),
             params=self._params(self._table(document, "params")),
-            environment_lock=environment.get("lock"),
+            environment_lock=self._text(environment, "lock", "[environment]"),
             run=self._run(self._table(document, "run")),
         )
 
@@ -130,6 +132,22 @@ class _Reader:
             return cast(dict[str, Any], value)
         self.problems.append(f"{key} = {value!r}: a table [{key}] is expected")
         return {}
+
+    def _text(self, table: dict[str, Any], key: str, where: str) -> str | None:
+        value = table.get(key)
+        if value is None or isinstance(value, str):
+            return value
+        self.problems.append(f'{where} {key} = {value!r}: a text is expected, as in {key} = "…"')
+        return None
+
+    def _texts(self, table: dict[str, Any], key: str, where: str, default: tuple[str, ...] = ()) -> tuple[str, ...]:
+        value = table.get(key)
+        if value is None:
+            return default
+        if isinstance(value, list) and all(isinstance(one, str) for one in value):
+            return tuple(value)
+        self.problems.append(f'{where} {key} = {value!r}: a list of texts is expected, as in {key} = ["…"]')
+        return default
 
     def _only(self, table: Mapping[str, Any], known: set[str], where: str) -> None:
         for key in table:
@@ -145,7 +163,7 @@ class _Reader:
     def _level(self, level: Level, table: dict[str, Any]) -> LevelSchema:
         where = f"[levels.{level}]"
         self._only(table, {"columns", "id_pattern", "files"}, where)
-        pattern = str(table.get("id_pattern", ID_PATTERN))
+        pattern = self._text(table, "id_pattern", where) or ID_PATTERN
         try:
             re.compile(pattern)
         except re.error as error:
@@ -155,7 +173,7 @@ class _Reader:
             level=level,
             columns={name: self._column(where, name, columns[name]) for name in columns},
             id_pattern=pattern,
-            files=tuple(table.get("files", ())),
+            files=self._texts(table, "files", where),
         )
 
     def _column(self, where: str, name: str, declared: object) -> Column:
@@ -168,11 +186,17 @@ class _Reader:
         if kind not in COLUMN_TYPES:
             self.problems.append(f"{place} type {kind!r} is not one of {', '.join(COLUMN_TYPES)}")
             kind = "text"
+        required, enum = table.get("required", False), table.get("enum", [])
+        if not isinstance(required, bool):
+            self.problems.append(f"{place} required = {required!r}: true or false")
+        if not isinstance(enum, list) or any(isinstance(value, list | dict) for value in enum):
+            self.problems.append(f'{place} enum = {enum!r}: a list of values is expected, as in enum = ["…"]')
+            enum = []
         return Column(
             name=name,
             type=kind,
-            required=bool(table.get("required", False)),
-            enum=tuple(str(value) for value in cast(list[Any], table.get("enum", []))),
+            required=bool(required),
+            enum=tuple(str(value) for value in enum),
             description=str(table.get("description", "")),
         )
 
@@ -191,7 +215,7 @@ class _Reader:
             )
         return found
 
-    def _cohorts(self, table: dict[str, Any]) -> dict[str, Cohort]:
+    def _cohorts(self, table: dict[str, Any], levels: Levels) -> dict[str, Cohort]:
         found = {}
         for name in table:
             entry = self._table(table, name)
@@ -199,10 +223,9 @@ class _Reader:
             if not re.fullmatch(ID_PATTERN, name):
                 self.problems.append(f"[cohorts.{name}]: the name must match {ID_PATTERN}")
             where = self._table(entry, "where")
-            for column in where:
-                if column.partition(".")[0] not in ENTITY_LEVELS:
-                    self.problems.append(f"[cohorts.{name}] where {column!r}: write level.column (patient.sex)")
-            found[name] = Cohort(name, {column: str(value) for column, value in where.items()})
+            for column, value in where.items():
+                self.problems += _rule_problems(f"[cohorts.{name}] where", column, value, levels)
+            found[name] = Cohort(name, {column: _as_text(value) for column, value in where.items()})
         return found or {"all": Cohort("all")}
 
     def _params(self, table: dict[str, Any]) -> dict[str, dict[str, Any]]:
@@ -215,3 +238,20 @@ class _Reader:
             if not isinstance(value, int) or isinstance(value, bool) or value < 0:
                 self.problems.append(f"[run] {key} = {value!r}: a whole number, 0 or more")
         return RunSettings(**{key: table[key] for key in table if key in known and isinstance(table[key], int)})
+
+
+def _rule_problems(where: str, column: str, value: object, levels: Levels) -> Iterator[str]:
+    """A rule about a column that nobody declares would be a cohort of nobody, and nobody would be told."""
+    if isinstance(value, list | dict):
+        yield f'{where} {column} = {value!r}: one value is expected, as in "patient.sex" = "F"'
+        return
+    known = [f"{level}.{name}" for level in ENTITY_LEVELS for name in (*levels[level].columns, "id")]
+    if column not in known:
+        near = difflib.get_close_matches(column, known, 1)
+        hint = f"did you mean {near[0]!r}?" if near else f"known: {', '.join(known)}"
+        yield f"{where} {column!r}: no such column; {hint}"
+
+
+def _as_text(value: object) -> str:
+    """As the catalog has it: TOML's true is its `true`, not Python's `True`."""
+    return str(value).lower() if isinstance(value, bool) else str(value)

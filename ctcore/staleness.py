@@ -188,8 +188,7 @@ class _Evaluation:
             self._add(partition, "reference", reference_change(source[1], old, new), source)
         elif name in self.step.columns:
             if old is not None and new is not None:  # who came and went is said of the members
-                words = f"{name} of {source[1]} {old} → {new}"
-                self._add(partition, "metadata", words, source)
+                self._add(partition, "metadata", f"{name} of {source[1]} changed", source)  # values are personal data
         elif wanted.fan_in and old is None:
             self._add(partition, "member-added", f"{name_of(source)} as {name}", source)
         elif wanted.fan_in and new is None:

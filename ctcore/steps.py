@@ -7,16 +7,18 @@ folders never clash; neither has to be installed.
 import difflib
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, fields, is_dataclass
+from dataclasses import MISSING, dataclass, fields, is_dataclass
 from functools import cached_property
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
+from traceback import extract_tb
 from types import ModuleType
 from typing import Any
 
 from ctcore.code import Code, code_of
 from ctcore.digest import digest_value, tagged
-from ctcore.errors import CtError, StepError
+from ctcore.errors import CtError, StepError, StoreError, Usage
+from ctcore.manifest import check_names
 from ctcore.step import ENTITY_LEVELS, LEVELS, Level, Step
 
 REGISTRY: tuple[str, ...] = (*ENTITY_LEVELS, "reference")
@@ -71,7 +73,7 @@ class StepGraph:
         except KeyError:
             near = difflib.get_close_matches(name, self.by_name, 1)
             hint = f"did you mean {near[0]!r}?" if near else f"known: {', '.join(self.order) or 'none'}"
-            raise StepError(f"no step {name!r}; {hint}") from None
+            raise Usage(f"no step {name!r}; {hint}") from None
 
     def __contains__(self, name: object) -> bool:
         return name in self.by_name
@@ -125,16 +127,33 @@ class StepGraph:
                 yield f"{where}: input {name!r} takes a cohort artifact into a {step.level}; make it a cohort step"
         if step.files and step.level == "cohort":
             yield f"{where}: a cohort has no raw files"
-        if not step.outputs:
-            yield f"{where}: declares no outputs"
-        names = [output.file for output in step.outputs.values()]
-        if len(set(names)) != len(names):
-            yield f"{where}: two outputs have the same file name"
         for column in step.columns:
             if column.partition(".")[0] not in ENTITY_LEVELS or not column.partition(".")[2]:
                 yield f"{where}: column {column!r}: write level.column (patient.sex)"
-        if step.params is not None and not is_dataclass(step.params):
-            yield f"{where}: params must be a dataclass with defaults"
+        yield from (f"{where}: {said}" for said in (*_output_problems(step), *_parameter_problems(step)))
+
+
+def _output_problems(step: Step) -> Iterator[str]:
+    names = [output.file for output in step.outputs.values()]
+    if not names:
+        yield "declares no outputs"
+    if len(set(names)) != len(names):
+        yield "two outputs have the same file name"
+    try:
+        check_names(names)
+    except StoreError as error:
+        yield str(error)
+
+
+def _parameter_problems(step: Step) -> Iterator[str]:
+    if step.params is None:
+        return
+    if not is_dataclass(step.params):
+        yield "params must be a dataclass with defaults"
+        return
+    for field in fields(step.params):
+        if field.default is MISSING and field.default_factory is MISSING:
+            yield f"parameter {field.name!r} has no default; give it one"
 
 
 def load_steps(folders: Sequence[Path]) -> StepGraph:
@@ -165,17 +184,21 @@ def _load(path: Path) -> ModuleType:
     module = ModuleType(f"{package}.{path.stem}")
     module.__file__, module.__package__ = str(path), package
     sys.modules[module.__name__] = module
-    writes, sys.dont_write_bytecode = sys.dont_write_bytecode, True
     try:
-        exec(compile(path.read_bytes(), str(path), "exec"), vars(module))
-    except CtError:
-        raise
+        source = path.read_bytes()
     except OSError as error:
         raise StepError(f"{path} cannot be read: {error.strerror}") from error
+    writes, sys.dont_write_bytecode = sys.dont_write_bytecode, True
+    try:
+        exec(compile(source, str(path), "exec"), vars(module))
+    except CtError:
+        raise
     except SyntaxError as error:
-        raise StepError(f"{path} line {error.lineno}: {error.msg}") from error
-    except (ImportError, NameError, TypeError, AttributeError, ValueError) as error:
-        raise StepError(f"{path} cannot be loaded: {type(error).__name__}: {error}") from error
+        raise StepError(f"{error.filename or path} line {error.lineno or 1}: {error.msg}") from error
+    except (Exception, SystemExit) as error:  # an edge: a person's file, which may raise anything
+        lines = [frame.lineno for frame in extract_tb(error.__traceback__) if frame.filename == str(path)]
+        where = f"{path} line {lines[-1]}" if lines else str(path)
+        raise StepError(f"{where} cannot be loaded: {type(error).__name__}: {error}") from error
     finally:
         sys.dont_write_bytecode = writes
     return module
@@ -187,16 +210,28 @@ def params_of(step: Step, given: Mapping[str, Any]) -> Any:
         if given:
             raise StepError(f"step {step.name} has no parameters, but {', '.join(given)} is given")
         return None
-    known = {field.name: field for field in fields(step.params)}
-    for name, value in given.items():
+    known = [field.name for field in fields(step.params)]
+    for name in given:
         if name not in known:
             raise StepError(f"step {step.name} has no parameter {name!r}; it has: {', '.join(known)}")
-        default = getattr(step.params(), name)
+    defaults = _made(step, {})
+    for name, value in given.items():
+        default = getattr(defaults, name)
         fits = type(value) is type(default) or (type(value) is int and isinstance(default, float))
-        if default is not None and not fits and not isinstance(default, tuple):
-            raise StepError(f"step {step.name}: parameter {name} = {value!r} must be of type {type(default).__name__}")
-    exact = {name: _like(getattr(step.params(), name), value) for name, value in given.items()}
-    return step.params(**exact)
+        fits = fits or (isinstance(default, tuple) and isinstance(value, list | tuple))
+        if default is not None and not fits:
+            kind = "list" if isinstance(default, tuple) else type(default).__name__
+            raise StepError(f"step {step.name}: parameter {name} = {value!r} must be of type {kind}")
+    return _made(step, {name: _like(getattr(defaults, name), value) for name, value in given.items()})
+
+
+def _made(step: Step, values: Mapping[str, Any]) -> Any:
+    """The parameters' class may refuse values itself."""
+    try:
+        return step.params(**values) if step.params else None
+    except (TypeError, ValueError, AssertionError) as error:
+        listed = ", ".join(f"{name} = {value!r}" for name, value in values.items()) or "the defaults"
+        raise StepError(f"step {step.name} does not accept {listed}: {error}") from error
 
 
 def _like(default: Any, value: Any) -> Any:

@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import bindparam, delete, select, update
+from sqlalchemy import bindparam, delete, literal, select, update
 
 from ctcore.catalog.engine import in_keys
 from ctcore.catalog.tables import artifact, damage, materialization, output
@@ -45,23 +45,31 @@ def verify(
     `budget` (bytes) reads only the artifacts that were read longest ago, up to that many bytes, and looks at the
     others by signature: a little of it in each tick reads the whole store in the end.
     """
-    return _verify(project, _current(project), deep, budget, on_bytes)
+    rows = _current(project)
+    whole = _longest_unread(rows, budget) if budget is not None else (set(rows) if deep else set())
+    return _verify(project, rows, whole, on_bytes)
 
 
-def verify_asset(project: Project, asset: str) -> Verified:
-    """Read all bytes of one asset."""
-    rows = {node: made for node, made in _current(project).items() if node[0] == asset}
-    return _verify(project, rows, True, None, None)
+def verify_asset(project: Project, asset: str, run_id: str | None = None) -> Verified:
+    """Read all bytes of one asset, or those that one run made; of the others, what is known to be damaged."""
+    rows = _current(project, asset)
+    if run_id is None:
+        return _verify(project, rows, set(rows), None)
+    fresh = {node: made for node, made in rows.items() if made.run_id == run_id}
+    found = _verify(project, fresh, set(fresh), None)
+    with project.catalog.read() as connection:
+        known = connection.execute(select(damage).where(damage.c.asset == asset)).all()
+    return Verified(
+        found.artifacts, found.bytes, tuple(Finding((row.asset, row.partition), row.file, row.problem) for row in known)
+    )
 
 
 def _verify(
     project: Project,
     rows: "Mapping[Node, _Made]",
-    deep: bool,
-    budget: int | None,
+    read_whole: set[Node],
     on_bytes: Callable[[int], None] | None,
 ) -> Verified:
-    read_whole = _longest_unread(rows, budget) if budget is not None else (set(rows) if deep else set())
     findings: list[Finding] = []
     for whole in (True, False):
         some = {node: rows[node] for node in rows if (node in read_whole) is whole}
@@ -75,25 +83,28 @@ def _verify(
 class _Made:
     materialization: int
     folder: str
+    run_id: str | None
     checked_at: str | None
     files: list[Any]
 
 
-def _current(project: Project) -> dict[Node, _Made]:
+def _current(project: Project, asset: str | None = None) -> dict[Node, _Made]:
+    wanted = literal(True) if asset is None else artifact.c.asset == asset
     with project.catalog.read() as connection:
+        rows = connection.execute(
+            select(artifact, materialization.c.folder, materialization.c.run_id)
+            .join(materialization, materialization.c.id == artifact.c.materialization)
+            .where(wanted)
+        )
         found = {
             row.materialization: (
                 (row.asset, row.partition),
-                _Made(row.materialization, row.folder, row.checked_at, []),
+                _Made(row.materialization, row.folder, row.run_id, row.checked_at, []),
             )
-            for row in connection.execute(
-                select(artifact, materialization.c.folder).join(
-                    materialization, materialization.c.id == artifact.c.materialization
-                )
-            )
+            for row in rows
         }
         for row in connection.execute(
-            select(output).join(artifact, artifact.c.materialization == output.c.materialization)
+            select(output).join(artifact, artifact.c.materialization == output.c.materialization).where(wanted)
         ):
             found[row.materialization][1].files.append(row)
     return dict(found.values())
@@ -138,10 +149,14 @@ def _write(project: Project, rows: Mapping[Node, _Made], whole: Iterable[Node], 
     if not (news or healed or good or moved):
         return
     with project.catalog.write() as writer:
-        for node, name in healed:
-            writer.execute(
-                delete(damage).where(damage.c.asset == node[0], damage.c.partition == node[1], damage.c.file == name)
+        if healed:
+            mine = (
+                (damage.c.asset == bindparam("b_asset"))
+                & (damage.c.partition == bindparam("b_partition"))
+                & (damage.c.file == bindparam("b_file"))
             )
+            rows_healed = [{"b_asset": node[0], "b_partition": node[1], "b_file": name} for node, name in healed]
+            writer.execute(delete(damage).where(mine), rows_healed)
         writer.insert(
             damage,
             [

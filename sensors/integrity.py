@@ -1,7 +1,10 @@
 """Looks at the store again and again: quickly at everything, and at some of the bytes in each round."""
 
+from collections.abc import Sequence
+
 import dagster as dg
 
+from ct_assets.checks import damage_found
 from ctcore.project import Project
 from ctcore.reasons import name_of
 from ctcore.verify import verify
@@ -19,13 +22,21 @@ def integrity_sensor(project: Project) -> dg.SensorDefinition:
         minimum_interval_seconds=project.settings.run.verify_every_s,
         default_status=dg.DefaultSensorStatus.RUNNING,
     )
-    def tick(context: dg.SensorEvaluationContext, ct: CtProject) -> dg.SkipReason:
+    def tick(context: dg.SensorEvaluationContext, ct: CtProject) -> dg.SensorResult:
         found = verify(ct.open(), budget=BYTES_A_TICK)
+        said = [f"{name_of(one.node)}: {one.file} {one.problem}" for one in found.findings]
+        for one in said:
+            context.log.error(one)
+        if not said:
+            return _said(f"{found.artifacts} artifacts are as they were published")
+        by_asset = {one.node[0]: [] for one in found.findings}
         for one in found.findings:
-            context.log.error(f"{name_of(one.node)}: {one.file} {one.problem}")
-        if not found.findings:
-            return dg.SkipReason(f"{found.artifacts} artifacts are as they were published")
-        listed = ", ".join(f"{name_of(one.node)} {one.file} {one.problem}" for one in found.findings[:10])
-        return dg.SkipReason(f"{len(found.findings)} files are not as published: {listed}")
+            by_asset[one.node[0]].append(one)
+        failed = [damage_found(asset, findings) for asset, findings in by_asset.items()]
+        return _said(f"{len(said)} files are not as published: {'; '.join(said[:10])}", failed)
 
     return tick
+
+
+def _said(text: str, failed: Sequence[dg.AssetCheckEvaluation] = ()) -> dg.SensorResult:
+    return dg.SensorResult(skip_reason=dg.SkipReason(text), asset_events=list(failed))

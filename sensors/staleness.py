@@ -3,9 +3,11 @@
 import dagster as dg
 
 from ct_assets.factory import ONLY_STALE
+from ct_assets.runs import ENDED, going
 from ctcore.asking import Asked, ask, state_of_the_world, wanted_batches
 from ctcore.errors import CtError
 from ctcore.files import look
+from ctcore.ledger import unreported
 from ctcore.project import Project
 from ctcore.steps import REGISTRY
 from resources import CtProject
@@ -14,7 +16,6 @@ REQUEST_TAG = "ct/request"
 WHY_TAG = "ct/why"
 START_TAG = "dagster/asset_partition_range_start"
 END_TAG = "dagster/asset_partition_range_end"
-_ENDED = (dg.DagsterRunStatus.SUCCESS, dg.DagsterRunStatus.FAILURE, dg.DagsterRunStatus.CANCELED)
 
 
 def staleness_sensor(project: Project) -> dg.SensorDefinition:
@@ -43,9 +44,10 @@ def _tick(context: dg.SensorEvaluationContext, project: Project) -> dg.SensorRes
     world = state_of_the_world(project)
     if world == context.cursor:
         return dg.SensorResult(skip_reason=dg.SkipReason("nothing has changed"), cursor=world)
-    wanted = wanted_batches(project)
+    wanted = wanted_batches(project, lambda runs: going(context.instance, runs))
     if not wanted:
-        return dg.SensorResult(skip_reason=dg.SkipReason("everything that can be made is fresh"), cursor=world)
+        settled = "" if unreported(project) else world
+        return dg.SensorResult(skip_reason=dg.SkipReason("everything that can be made is fresh"), cursor=settled)
     most = project.settings.run.requests_per_tick
     asked = ask(project, wanted, lambda keys: _states(context.instance, keys), most)
     if not asked:
@@ -65,13 +67,11 @@ def _run_request(asked: Asked) -> dg.RunRequest:
             run_key=asked.run_key,
             partition_key=batch.start,
             asset_selection=[dg.AssetKey(batch.asset)],
-            asset_check_keys=[],
             tags=tags,
         )
     return dg.RunRequest(
         run_key=asked.run_key,
         asset_selection=[dg.AssetKey(batch.asset)],
-        asset_check_keys=[],
         tags={**tags, START_TAG: batch.start, END_TAG: batch.end},
     )
 
@@ -79,5 +79,5 @@ def _run_request(asked: Asked) -> dg.RunRequest:
 def _states(instance: dg.DagsterInstance, keys: set[str]) -> tuple[set[str], set[str]]:
     """Of these run keys, those whose run is under way and those whose run has ended."""
     runs = instance.get_runs(filters=dg.RunsFilter(tags={REQUEST_TAG: sorted(keys)}))
-    ended = {run.tags[REQUEST_TAG] for run in runs if run.status in _ENDED}
+    ended = {run.tags[REQUEST_TAG] for run in runs if run.status in ENDED}
     return {run.tags[REQUEST_TAG] for run in runs} - ended, ended

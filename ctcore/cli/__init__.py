@@ -14,6 +14,7 @@ _COMMANDS = {
     "status": "cohort",
     "show": "nodes",
     "why": "nodes",
+    "path": "nodes",
     "verify": "verify",
     "run": "run",
     "dev": "run",
@@ -41,9 +42,22 @@ class _Lazy(click.Group):
         return super().resolve_command(ctx, args)
 
 
+def _version(ctx: click.Context, _option: click.Parameter, wanted: bool) -> None:
+    if not wanted:
+        return
+    from importlib import metadata
+
+    try:
+        said = metadata.version("ct-cohort")
+    except metadata.PackageNotFoundError:
+        said = "of a checkout that is not installed"
+    click.echo(f"ct {said}")
+    ctx.exit()
+
+
 @click.group(cls=_Lazy, context_settings={"help_option_names": ["-h", "--help"]})
 @click.option("-C", "--project", metavar="DIR", help="The project directory (default: here or above).")
-@click.version_option(package_name="ct-cohort", prog_name="ct")
+@click.option("--version", is_flag=True, is_eager=True, expose_value=False, callback=_version, help="Show the version.")
 @click.pass_context
 def cli(ctx: click.Context, project: str | None) -> None:
     """ct: what is complete, what is usable, what is still true in a cohort, and making it so."""
@@ -53,7 +67,7 @@ def cli(ctx: click.Context, project: str | None) -> None:
 def main() -> None:
     """The shell's edge: errors become one message and an exit code."""
     try:
-        cli(standalone_mode=False)
+        sys.exit(cli(prog_name="ct", standalone_mode=False))
     except CtError as error:
         click.echo(f"ct: {error}", err=True)
         sys.exit(error.exit_code)

@@ -1,11 +1,12 @@
-"""`ct why` and `ct show`: one node."""
+"""`ct why`, `ct show` and `ct path`: one node."""
 
 import click
 
 from ctcore.cli.render import FOUND, echo_json, json_option, opened, table
-from ctcore.explain import entry, find_node
+from ctcore.explain import artifact_path, entry
 from ctcore.explain import why as explain
 from ctcore.memo import current_edges
+from ctcore.nodes import find_node
 from ctcore.reasons import name_of, short
 from ctcore.steps import REGISTRY
 
@@ -81,3 +82,19 @@ def show(ctx: click.Context, node: str, as_json: bool) -> None:
         for e in edges
     ]
     table(("input", "from", "data version"), rows, title="made from")
+
+
+@click.command()
+@click.argument("node")
+@click.argument("output", required=False)
+@json_option
+@click.pass_context
+def path(ctx: click.Context, node: str, output: str | None, as_json: bool) -> None:
+    """Where a node's current artifact is: its folder, or one of its files by the output's or the file's name."""
+    project = opened(ctx)
+    which = find_node(project, node)
+    found = artifact_path(project, which, output)
+    if as_json:
+        echo_json({"node": name_of(which), "path": str(found)})
+    else:
+        click.echo(found)

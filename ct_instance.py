@@ -1,0 +1,52 @@
+"""What dagster.yaml names as Dagster's storage: PostgreSQL where CT_POSTGRES_URL says so, else SQLite in DAGSTER_HOME.
+
+Installed beside ctcore, not in the project: the `dagster` command opens its storage before it looks at a project.
+"""
+
+import os
+from pathlib import Path
+from typing import Any
+
+from dagster._core.storage.base_storage import DagsterStorage
+from dagster._serdes import ConfigurableClass, ConfigurableClassData
+
+from ctcore.errors import CatalogError
+from ctcore.project import Project
+
+
+class CtStorage(DagsterStorage, ConfigurableClass):
+    """Chooses between Dagster's own two storages; one URL serves the catalog and Dagster, each in its own schema."""
+
+    @property
+    def inst_data(self) -> ConfigurableClassData | None:
+        return None
+
+    @classmethod
+    def config_type(cls) -> dict[str, Any]:
+        return {}
+
+    @classmethod
+    def from_config_value(cls, inst_data: ConfigurableClassData | None, config_value: dict[str, Any]) -> DagsterStorage:  # pyright: ignore[reportIncompatibleMethodOverride]
+        if os.environ.get("CT_POSTGRES_URL"):
+            return _postgres(os.environ["CT_POSTGRES_URL"], inst_data)
+        from dagster._core.storage.sqlite_storage import DagsterSqliteStorage
+
+        return DagsterSqliteStorage(os.environ["DAGSTER_HOME"], inst_data)
+
+
+def _postgres(given: str, inst_data: ConfigurableClassData | None) -> DagsterStorage:
+    from dagster_postgres import DagsterPostgresStorage
+    from sqlalchemy import create_engine, make_url, text
+    from sqlalchemy.exc import DBAPIError
+
+    project = Project.find(Path(os.environ.get("CT_PROJECT") or Path(os.environ["DAGSTER_HOME"]).parent))
+    schema = f"{project.catalog.schema}_dagster"
+    url = make_url(given).set(drivername="postgresql+psycopg2")
+    try:
+        with create_engine(url).begin() as connection:
+            connection.execute(text(f'CREATE SCHEMA IF NOT EXISTS "{schema}"'))
+    except DBAPIError as error:
+        place = url.render_as_string(hide_password=True)
+        raise CatalogError(f"{place}: {error.orig}; is the database server running, and the URL right?") from error
+    url = url.update_query_dict({"options": f"-csearch_path={schema}"})
+    return DagsterPostgresStorage(url.render_as_string(hide_password=False), inst_data=inst_data)

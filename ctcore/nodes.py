@@ -1,0 +1,82 @@
+"""⑦ From what a person types to nodes; what is not there is named beside what was probably meant."""
+
+import difflib
+from collections import defaultdict
+from collections.abc import Sequence
+
+from sqlalchemy import func, select
+
+from ctcore.batches import partitions
+from ctcore.catalog.engine import in_keys
+from ctcore.catalog.tables import entity
+from ctcore.errors import Usage
+from ctcore.project import Project
+from ctcore.reasons import Node
+from ctcore.step import ENTITY_LEVELS, Level
+from ctcore.steps import REGISTRY
+
+NEAR = 5_000  # so many IDs are compared with a mistyped one
+
+
+def find_node(project: Project, text: str) -> Node:
+    """A node by its full name, or by a step that has only one partition."""
+    return find_nodes(project, [text])[0]
+
+
+def find_nodes(project: Project, texts: Sequence[str]) -> list[Node]:
+    """Nodes by their names: one statement a level. Usage error, with what was probably meant, where one is none."""
+    found = [_parsed(project, text) for text in texts]
+    asked: dict[Level, set[str]] = defaultdict(set)
+    for asset, partition in found:
+        if asset not in REGISTRY:
+            asked[project.steps[asset].level].add(partition)
+    for level, keys in asked.items():
+        unknown = keys - _known(project, level, keys)
+        if unknown:
+            raise no_such(project, level, min(unknown))
+    return found
+
+
+def _parsed(project: Project, text: str) -> Node:
+    name = text.strip()
+    if name in project.steps:
+        keys = partitions(project, project.steps[name].level)
+        if len(keys) == 1:
+            return (name, keys[0])
+        some = f"{name}/{keys[0]}" if keys else f"{name}/PARTITION, once a sheet is registered"
+        raise Usage(f"{name} has {len(keys)} partitions; name one, as in {some}")
+    asset, cut, partition = name.partition("/")
+    if not (asset and partition and name.isprintable()):
+        steps = f"Steps: {', '.join(project.steps.order) or 'none'}"
+        near = difflib.get_close_matches(name.strip("/"), project.steps.order, 1)
+        hint = f"did you mean {near[0]!r}?" if near and not cut else steps
+        raise Usage(f"{text!r} is not a node; write step/partition. {hint}")
+    if asset not in REGISTRY:
+        project.steps[asset]
+    return (asset, partition)
+
+
+def _known(project: Project, level: Level, keys: set[str]) -> set[str]:
+    if level == "cohort":
+        return keys & set(project.settings.cohorts)
+    with project.catalog.read() as connection:
+        mine = (entity.c.level == level) & in_keys(entity.c.id, keys, project.dialect)
+        return set(connection.execute(select(entity.c.id).where(mine)).scalars())
+
+
+def no_such(project: Project, level: str, key: str) -> Usage:
+    """There is no such entity, cohort or reference; the nearest one of about that length is named."""
+    if level in ENTITY_LEVELS:
+        size = func.length(entity.c.id)
+        listed = select(entity.c.id).where(entity.c.level == level, size.between(len(key) - 2, len(key) + 2))
+        with project.catalog.read() as connection:
+            known = connection.execute(listed.order_by(entity.c.seq).limit(NEAR)).scalars().all()
+        otherwise = "see `ct status --all`"
+    else:
+        known = list(project.settings.cohorts if level == "cohort" else project.settings.references)
+        otherwise = f"there is: {', '.join(known) or 'none'}"
+    folded = {name.casefold(): name for name in known}
+    near = difflib.get_close_matches(key.casefold(), folded, 1)
+    hint = f"did you mean {folded[near[0]]!r}?" if near else otherwise
+    verb = "registered" if level in ENTITY_LEVELS else "declared"
+    return Usage(f"no {level} {key!r} is {verb}; {hint}")
