@@ -13,6 +13,7 @@ from typing import Any
 
 import click
 import dagster as dg
+from sqlalchemy.exc import DBAPIError
 
 from ct_assets.factory import ONLY_STALE
 from ct_assets.partitions import add_missing
@@ -34,6 +35,7 @@ from ctcore.verify import verify
 
 START_TAG = "dagster/asset_partition_range_start"
 END_TAG = "dagster/asset_partition_range_end"
+WAY_OUT = "is there room on the disk, and may its folder be written?"
 _QUIET = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
 
 
@@ -76,6 +78,13 @@ def _edge() -> Iterator[None]:
     except CtError as error:
         click.echo(f"ct: {error}", err=True)
         sys.exit(error.exit_code)
+    except KeyboardInterrupt:
+        click.echo("ct: interrupted; what was made is kept, and `ct run` goes on from there", err=True)
+        sys.exit(130)
+    except (DBAPIError, OSError) as error:  # of Dagster's own storage; that of ct says what it is
+        said = str(getattr(error, "orig", None) or error).splitlines()[0]
+        click.echo(f"ct: Dagster's storage ({os.environ.get('DAGSTER_HOME')}): {said}; {WAY_OUT}", err=True)
+        sys.exit(1)
 
 
 class Launch:
@@ -157,6 +166,8 @@ class Launch:
             tags=tags,
             **partition,
         )
+        if any(_is_interrupt(event) for event in result.all_events):
+            raise KeyboardInterrupt  # Dagster takes it for a failed step, and would go on with the next one
         record_run(self.project, result.run_id, {"asset": batch.asset, "partitions": len(batch.verdicts)})
         if not result.success and not self.bad:
             said = [event.message or "" for event in result.all_events if event.is_failure]
@@ -173,6 +184,15 @@ class Launch:
             click.echo(f"  {name_of(one.node)} {one.state}: {one.why}", err=True)
             if one.log:
                 click.echo(f"    log: {one.log}", err=True)
+
+
+def _is_interrupt(event: dg.DagsterEvent) -> bool:
+    error = event.step_failure_data.error if event.is_step_failure else None
+    while error is not None:
+        if error.cls_name in ("DagsterExecutionInterruptedError", "KeyboardInterrupt"):
+            return True
+        error = error.cause
+    return False
 
 
 def _definitions(project: Project) -> dg.Definitions:

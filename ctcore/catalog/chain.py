@@ -60,7 +60,13 @@ class Journal:
         try:
             with self.path.open("a+b") as stream:
                 fcntl.flock(stream, fcntl.LOCK_EX)
-                last = _last_seq(stream)
+                try:
+                    last = _last_seq(stream)
+                except (ValueError, LookupError, TypeError):
+                    raise CatalogError(
+                        f"{self.path}: the last line is no event; the catalog has all events: move the file away, "
+                        "and it is written anew"
+                    ) from None
                 rows = connection.execute(select(event).where(event.c.seq > last).order_by(event.c.seq)).mappings()
                 lines = [_line(dict(row)) for row in rows]
                 if lines:
@@ -77,16 +83,23 @@ class Journal:
         """The events as the file has them, in its order."""
         with self.path.open("rb") as stream:
             for number, line in enumerate(stream, 1):
-                try:
-                    row = json.loads(line)
-                except ValueError:
-                    raise CatalogError(f"{self.path} line {number} is not JSON: {line[:60]!r}") from None
-                row["body"] = canonical(row["body"]).decode()
+                row = _event_of(line)
+                if row is None:
+                    raise CatalogError(f"{self.path} line {number} is no event: {line[:60]!r}")
                 yield row
 
 
 def _line(row: dict[str, Any]) -> bytes:
     return canonical({**row, "body": json.loads(row["body"])}) + b"\n"
+
+
+def _event_of(line: bytes) -> dict[str, Any] | None:
+    try:
+        row = json.loads(line)
+        row["body"] = canonical(row["body"]).decode()
+        return row if {"digest", *_FIELDS} <= row.keys() else None
+    except (ValueError, LookupError, TypeError, AttributeError):
+        return None
 
 
 def _last_seq(stream: Any) -> int:

@@ -26,7 +26,7 @@ from sqlalchemy import (
     text,
 )
 from sqlalchemy.dialects.postgresql import JSONB
-from sqlalchemy.exc import DBAPIError, OperationalError
+from sqlalchemy.exc import ArgumentError, DBAPIError, OperationalError
 
 from ctcore.catalog.chain import Journal, append_events
 from ctcore.errors import CatalogError
@@ -66,7 +66,7 @@ class Catalog:
     """The catalog of one project, at a SQLAlchemy URL."""
 
     def __init__(self, url: str, project_id: str, journal: Path, actor: str | None = None) -> None:
-        self.url = make_url(url)
+        self.url = _parsed(url)
         self.schema = "ct_" + project_id.replace("-", "_")
         self.actor = actor or os.environ.get("CT_ACTOR") or os.environ.get("USER") or f"uid:{os.getuid()}"
         self.journal = Journal(journal)
@@ -148,7 +148,8 @@ def _explain(error: DBAPIError) -> str:
     ways = {
         "disk is full": "make room on that disk; what was committed before is safe",
         "readonly": "the file or its folder is read-only: allow writing there",
-        "unable to open": "the folder is missing or not writable: make it with `ct init`",
+        "unable to open": "its folder is missing (make it with `ct init`), or cannot be written, as also a reader must",
+        "disk I/O": "is the disk full (`df`), or does it fail? What was committed before is safe",
         "locked": "another process has been writing for a long time: wait, or look for it with `ct jobs`",
         "not a database": "the file is damaged or is something else: restore it from a backup",
         "malformed": "the file is damaged: restore it from a backup",
@@ -156,6 +157,17 @@ def _explain(error: DBAPIError) -> str:
     }
     way = next((way for sign, way in ways.items() if sign in said), "nothing was written")
     return f"{said}; {way}"
+
+
+def _parsed(url: str) -> URL:
+    """The text of a wrong URL is not repeated: there may be a password in it."""
+    try:
+        parsed = make_url(url)
+    except ArgumentError:
+        parsed = None
+    if parsed is None or parsed.get_backend_name() not in ("sqlite", "postgresql"):
+        raise CatalogError("CT_POSTGRES_URL is no database URL; write postgresql://USER:PASSWORD@HOST:PORT/DATABASE")
+    return parsed
 
 
 def _engine(url: URL, schema: str) -> Engine:
