@@ -62,6 +62,7 @@ def run(what: tuple[str, ...]) -> None:
     with _edge(), dg.DagsterInstance.get() as instance:
         project = Project.find()
         check_references(project)
+        project.store.ensure()
         add_missing(project, instance)
         end_orphans(instance)
         _look(project)
