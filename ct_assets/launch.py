@@ -35,6 +35,7 @@ from ctcore.verify import verify
 
 START_TAG = "dagster/asset_partition_range_start"
 END_TAG = "dagster/asset_partition_range_end"
+SHOWN = 20
 WAY_OUT = "is there room on the disk, and may its folder be written?"
 _QUIET = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
 
@@ -181,10 +182,12 @@ class Launch:
             click.echo("everything is fresh: nothing to do", err=True)
             return
         click.echo(f"{made} made, {reused} reused, {len(self.bad)} not made", err=True)
-        for one in self.bad[:20]:
+        for one in sorted(self.bad, key=lambda one: one.state == "blocked")[:SHOWN]:
             click.echo(f"  {name_of(one.node)} {one.state}: {one.why}", err=True)
             if one.log:
                 click.echo(f"    log: {one.log}", err=True)
+        if len(self.bad) > SHOWN:
+            click.echo(f"  … and {len(self.bad) - SHOWN} more (`ct status`)", err=True)
 
 
 def _is_interrupt(event: dg.DagsterEvent) -> bool:
