@@ -5,6 +5,7 @@ from typing import Any
 
 from sqlalchemy import JSON, ColumnElement, Text, and_, cast, func, literal, select
 
+from ctcore.catalog.engine import unindexed
 from ctcore.catalog.tables import entity
 from ctcore.policy import usable
 from ctcore.settings import Cohort
@@ -16,9 +17,9 @@ def at_level(level: Level) -> Any:
     return entity.alias()
 
 
-def member_of(row: Any, level: Level) -> ColumnElement[bool]:
-    """The row is a usable entity of this level."""
-    return and_(row.c.level == level, usable(row))
+def member_of(row: Any, level: Level, reached: bool = False) -> ColumnElement[bool]:
+    """The row is a usable entity of this level; `reached`: it is found through another one that it belongs to."""
+    return and_((unindexed(row.c.level) if reached else row.c.level) == level, usable(row))
 
 
 def attribute(row: Any, column: str, dialect: str) -> ColumnElement[str]:

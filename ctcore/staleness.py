@@ -254,14 +254,10 @@ class _Evaluation:
             elif reasons[0].kind == "missing":
                 state = "missing"
             verdicts[partition] = Verdict(name, partition, state, tuple(reasons))
-        for partition in (
-            self.connection.execute(self.project.inputs.excluded(self.step)).scalars()
-            if self.step.level != "cohort"
-            else ()
-        ):
-            if self.keys is None or partition in self.keys:
-                why = Reason("missing", f"has not what {name} needs ({_needs(self.step)})")
-                verdicts[partition] = Verdict(name, partition, "excluded", (why,))
+        excluded = self.project.inputs.excluded(self.step, self.keys) if self.step.level != "cohort" else None
+        for partition in self.connection.execute(excluded).scalars() if excluded is not None else ():
+            why = Reason("missing", f"has not what {name} needs ({_needs(self.step)})")
+            verdicts[partition] = Verdict(name, partition, "excluded", (why,))
         return verdicts
 
 
