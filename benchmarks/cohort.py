@@ -15,7 +15,7 @@ from ctcore.digest import canonical, digest_value
 from ctcore.memo import Prepared, prepare
 from ctcore.project import Project
 from ctcore.step import Step
-from tests.kit import make_project
+from tests.kit import STEPS, make_project
 
 SHEET_TOML = """\
 [project]
@@ -62,27 +62,21 @@ def sheet_project(root: Path, assays: int) -> tuple[Project, Path]:
     return project, path
 
 
-def made_project(root: Path, assays: int) -> tuple[Project, int]:
+def made_project(root: Path, assays: int, steps: str = STEPS) -> tuple[Project, int]:
     """The toy project of the tests with so many assays, two a specimen, and a ledger in which all is made.
 
-    Returns the project and how many nodes its three steps have. Rows go in by sets; no step runs and the files of
+    Returns the project and how many nodes its steps have. Rows go in by sets; no step runs and the files of
     the artifacts are not there, which no verdict looks at.
     """
-    project = make_project(root, [{"patient_id": "P0", "specimen_id": "S0", "assay_id": "A0", "sex": "F"}])
+    project = make_project(root, [{"patient_id": "P0", "specimen_id": "S0", "assay_id": "A0", "sex": "F"}], steps)
     with project.catalog.write() as writer:
         _add_entities(writer, assays)
-    for step in project.steps:
-        _make_all(project, step)
-    return project, assays + _specimens(assays) + 1
-
-
-def _specimens(assays: int) -> int:
-    return -(-assays // 2)
+    return project, sum(_make_all(project, step) for step in project.steps)
 
 
 def _add_entities(writer: Writer, assays: int) -> None:
     """Patients, specimens and assays beside the first ones, which were registered from a sheet."""
-    specimens = _specimens(assays)
+    specimens = -(-assays // 2)
     seq = {row.id: row.seq for row in writer.execute(select(entity.c.id, entity.c.seq))}
     first = max(seq.values())
     rows = []
@@ -110,7 +104,7 @@ def _file(number: int, name: str) -> dict[str, object]:
     return {**place, "digest": digest_value("ct.bench", name), "size": 9, "mtime_ns": 1, "inode": number}
 
 
-def _make_all(project: Project, step: Step) -> None:
+def _make_all(project: Project, step: Step) -> int:
     """The ledger's rows for every node of a step, from the calls that would be made for them."""
     ready = prepare(project, step, partitions(project, step.level)).ready
     with project.catalog.write() as writer:
@@ -133,6 +127,7 @@ def _make_all(project: Project, step: Step) -> None:
                 select(*(made[name] for name in same), made.id, literal(now())).where(made.asset == step.name),
             )
         )
+    return len(ready)
 
 
 def _materialization(number: int, call: Prepared, recipe_id: int) -> dict[str, object]:

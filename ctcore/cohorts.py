@@ -40,7 +40,9 @@ def linked(low: Any, low_level: Level, high: Any, high_level: Level) -> ColumnEl
         return low.c.parent == high.c.seq
     middle = entity.alias()
     above = select(middle.c.parent).where(middle.c.seq == low.c.parent).correlate(low)
-    return high.c.seq == above.scalar_subquery()
+    between = select(middle.c.seq).where(middle.c.parent == high.c.seq).correlate(high)
+    # the same said twice: an index from below and one from above, whichever of the two is known first
+    return and_(high.c.seq == above.scalar_subquery(), low.c.parent.in_(between))
 
 
 def some(table: Any, *conditions: ColumnElement[bool]) -> ColumnElement[bool]:

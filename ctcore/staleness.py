@@ -164,22 +164,30 @@ class _Evaluation:
     def _gone(self, wanted: Wanted) -> None:
         """Inputs that were used and would not be given today.
 
-        EXCEPT, because it sorts: SQLite runs the outer join that says the same as a loop in a loop over a cohort.
+        EXCEPT, because it sorts: SQLite runs the outer join that says the same as a loop in a loop.
         """
-        now, made = wanted.rows, artifact.c.asset == self.step.name
+        now = wanted.rows
         used = and_(edge.c.materialization == artifact.c.materialization, edge.c.input == wanted.input)
+        edges = artifact.join(edge, used)
         gone = (
             select(artifact.c.partition, edge.c.asset, edge.c.partition.label("source"))
-            .select_from(artifact.join(self.nodes, self.nodes.c.partition == artifact.c.partition).join(edge, used))
+            .select_from(edges.join(self.nodes, self.nodes.c.partition == artifact.c.partition))
             .where(self._mine())
             .except_(select(now.c.partition, now.c.asset, now.c.source))
             .subquery()
         )
-        same = and_(used, edge.c.asset == gone.c.asset, edge.c.partition == gone.c.source)
+        version = (
+            select(edge.c.version)
+            .select_from(edges)
+            .where(
+                artifact.c.asset == self.step.name,
+                artifact.c.partition == gone.c.partition,
+                edge.c.asset == gone.c.asset,
+                edge.c.partition == gone.c.source,
+            )
+        )
         rows = self.connection.execute(
-            select(gone, edge.c.version)
-            .select_from(gone.join(artifact, and_(made, artifact.c.partition == gone.c.partition)).join(edge, same))
-            .order_by(gone.c.partition, gone.c.asset, gone.c.source)
+            select(gone, version.scalar_subquery()).order_by(gone.c.partition, gone.c.asset, gone.c.source)
         )
         for partition, asset, source, old in rows:
             self._said(wanted, partition, (asset, source), old, None)
