@@ -4,10 +4,8 @@ import argparse
 import json
 import sys
 from collections.abc import Sequence
-from concurrent.futures import ProcessPoolExecutor
-from multiprocessing import get_context
 
-from benchmarks.measure import Row, machine, table
+from benchmarks.measure import Row, apart, machine, table
 from benchmarks.subjects import SUBJECTS, measure
 
 
@@ -19,19 +17,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     given = parser.parse_args(arguments)
     if unknown := sorted(set(given.names) - set(SUBJECTS)):
         parser.error(f"no subject {', '.join(unknown)}; subjects: {', '.join(SUBJECTS)}")
-    rows = [row for name in given.names or SUBJECTS for row in _apart(name, given.quick)]
+    rows: list[Row] = []
+    for name in given.names or SUBJECTS:
+        print(f"{name} …", file=sys.stderr, flush=True)
+        rows += apart(measure, name, given.quick)
     if given.json:
         print(json.dumps({"machine": machine(), "rows": [row.as_json() for row in rows]}, indent=2, ensure_ascii=False))
     else:
         print(f"{machine()}\n\n{table(rows)}")
     return 0
-
-
-def _apart(name: str, quick: bool) -> list[Row]:
-    """In a process of its own, so that no subject's memory and imports are counted in another's."""
-    print(f"{name} …", file=sys.stderr, flush=True)
-    with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
-        return pool.submit(measure, name, quick).result()
 
 
 if __name__ == "__main__":

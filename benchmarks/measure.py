@@ -6,8 +6,10 @@ import resource
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass
+from multiprocessing import get_context
 from pathlib import Path
 from statistics import median
 from typing import Any, Literal
@@ -92,15 +94,15 @@ def timed(function: Callable[..., Any], times: int = 3, before: Callable[[], Any
     return Measured(median(seconds), _peak_mib(), value)
 
 
-def run(command: Sequence[str], times: int = 3, env: Mapping[str, str] | None = None, codes: int = 0) -> Measured:
+def run(command: Sequence[str], times: int = 3, code: int = 0) -> Measured:
     """A whole process, from its start to its end; RuntimeError where its exit code is not as expected."""
-    found = [_run(command, env, codes) for _ in range(times)]
+    found = [_run(command, code) for _ in range(times)]
     return Measured(median(one.seconds for one in found), max(one.peak_mib or 0 for one in found), found[-1].value)
 
 
-def _run(command: Sequence[str], env: Mapping[str, str] | None, code: int) -> Measured:
+def _run(command: Sequence[str], code: int) -> Measured:
     began = time.perf_counter()
-    with subprocess.Popen(command, stdout=subprocess.PIPE, env={**os.environ, **(env or {})}) as process:
+    with subprocess.Popen(command, stdout=subprocess.PIPE) as process:
         assert process.stdout is not None
         said = process.stdout.read()
         _, status, usage = os.wait4(process.pid, 0)
@@ -109,6 +111,12 @@ def _run(command: Sequence[str], env: Mapping[str, str] | None, code: int) -> Me
     if process.returncode != code:
         raise RuntimeError(f"{' '.join(command[:6])} ended with {process.returncode}, not {code}")
     return Measured(seconds, _mib(usage.ru_maxrss), said)
+
+
+def apart(function: Callable[..., Any], *arguments: Any) -> Any:
+    """Call it in a process of its own, so that its memory and imports do not count in what is measured here."""
+    with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
+        return pool.submit(function, *arguments).result()
 
 
 def growth(smaller: tuple[int, float], larger: tuple[int, float]) -> float:
