@@ -13,7 +13,7 @@ from ctcore.project import Project
 from ctcore.reasons import Kind, State
 from ctcore.register import register
 from ctcore.settings import RunSettings
-from ctcore.templates import example
+from ctcore.templates import copy_example
 from tests.kit import make_all, reasons
 
 ROOT = Path(__file__).parents[1]
@@ -24,7 +24,7 @@ def project(tmp_path: Path) -> Project:
     """The example cohort with the two files that the page shows, and no other steps."""
     steps, test = re.findall(r"```python\n(.*?)```", (ROOT / "docs" / "steps.md").read_text(), re.DOTALL)
     (tmp_path / "ct.toml").write_text(
-        example("three_people", tmp_path).replace("{id}", "docs").replace('"ct_assets/steps", ', "")
+        copy_example("three_people", tmp_path).replace("{id}", "docs").replace('"ct_assets/steps", ', "")
     )
     for name, text in (("steps/gc.py", steps), ("tests/test_gc.py", test)):
         (tmp_path / name).parent.mkdir()
