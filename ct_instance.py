@@ -34,13 +34,18 @@ class CtStorage(DagsterStorage, ConfigurableClass):
         return DagsterSqliteStorage(os.environ["DAGSTER_HOME"], inst_data)
 
 
+def dagster_schema(catalog_schema: str) -> str:
+    """Dagster's schema beside a catalog's: as long, so that it is not cut, and no other project's."""
+    return "dg_" + catalog_schema.removeprefix("ct_")
+
+
 def _postgres(given: str, inst_data: ConfigurableClassData | None) -> DagsterStorage:
     from dagster_postgres import DagsterPostgresStorage
     from sqlalchemy import create_engine, make_url, text
     from sqlalchemy.exc import DBAPIError
 
     project = Project.find(Path(os.environ.get("CT_PROJECT") or Path(os.environ["DAGSTER_HOME"]).parent))
-    schema = f"{project.catalog.schema}_dagster"
+    schema = dagster_schema(project.catalog.schema)
     url = make_url(given).set(drivername="postgresql+psycopg2")
     try:
         with create_engine(url).begin() as connection:
