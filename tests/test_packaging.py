@@ -25,6 +25,15 @@ def test_nothing_with_a_common_name_is_installed_at_the_top(wheel: list[str]) ->
     assert tops == {"ctcore", "ct_instance.py"}
 
 
+def test_an_editable_install_imports_the_checkout_and_no_copy(tmp_path: Path) -> None:
+    from hatchling.builders.wheel import WheelBuilder
+
+    built = next(WheelBuilder(str(ROOT)).build(directory=str(tmp_path), versions=["editable"]))
+    assert [name for name in zipfile.ZipFile(built).namelist() if name.endswith(".py")] == [
+        "ctcore/_project/definitions.py"  # data: nothing imports it from there
+    ]
+
+
 def test_all_that_init_copies_is_in_the_wheel(wheel: list[str]) -> None:
     listed = {name.removeprefix("ctcore/_project/") for name in wheel if name.startswith("ctcore/_project/")}
     assert set(_sources()) - listed == set()
