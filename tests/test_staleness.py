@@ -13,9 +13,11 @@ from ctcore.register import Allowed, register
 from ctcore.verify import verify
 from tests.kit import ROWS, TOML, add, again, assay, make_all, make_project, reasons, write_sheet
 
+pytestmark = pytest.mark.usefixtures("catalog_url")
+
 
 @pytest.fixture
-def project(tmp_path: Path) -> Project:
+def project(tmp_path: Path, catalog_url: str) -> Project:
     """Two patients, three assays, everything made."""
     made = make_project(tmp_path / "toy")
     make_all(made)

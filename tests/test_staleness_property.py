@@ -6,9 +6,12 @@ The model below knows nothing of the catalog: it keeps what each node was made f
 import os
 import shutil
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -20,6 +23,7 @@ from ctcore.register import Allowed, register
 from ctcore.staleness import evaluate
 from ctcore.verify import verify
 from tests.kit import STEPS, TOML, Inline, again, assay, make_project, write_sheet
+from tests.postgres import Server
 
 ASSAYS = ("A1", "A2", "A3", "A4")
 SPECIMENS = {"S1": "P1", "S2": "P1", "S3": "P2"}
@@ -200,12 +204,30 @@ def _waits(world: World, node: Node) -> bool:
     return "upstream" in world.verdicts().get(node, set())
 
 
+histories = st.lists(actions, min_size=1, max_size=12)
+
+
 @settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
-@given(st.lists(actions, min_size=1, max_size=12))
+@given(histories)
 def test_the_evaluation_agrees_with_the_naive_definition(history: list[tuple[str, Any, Any]]) -> None:
+    with _folder() as root:
+        _compare(root, history)
+
+
+@settings(max_examples=5, deadline=None, suppress_health_check=list(HealthCheck))
+@given(history=histories)
+def test_the_evaluation_agrees_on_postgresql_too(postgres: Server, history: list[tuple[str, Any, Any]]) -> None:
+    with postgres.fresh() as url, pytest.MonkeyPatch.context() as patch, _folder() as root:
+        patch.setenv("CT_POSTGRES_URL", url)
+        _compare(root, history)
+
+
+@contextmanager
+def _folder() -> Iterator[Path]:
+    """A folder that goes, with everything read-only in it."""
     root = Path(tempfile.mkdtemp(prefix="ct-property-"))
     try:
-        _compare(root, history)
+        yield root
     finally:
         for folder in [root, *root.rglob("*/")]:
             os.chmod(folder, 0o755)

@@ -10,7 +10,7 @@ import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from sqlalchemy import Connection, select
 
@@ -20,13 +20,15 @@ from ctcore.digest import canonical, digest_value
 from ctcore.errors import CatalogError
 
 GENESIS = "0" * 64
+_NONE = (0, GENESIS)  # what is before the first event
+_BLOCK = 1 << 16
 _FIELDS = ("seq", "at", "actor", "kind", "subject", "body", "previous")
 
 
 def append_events(connection: Connection, actor: str, events: Sequence[tuple[str, str, Any]]) -> None:
     """Chain and insert events inside the caller's transaction, which holds the write lock."""
     last = connection.execute(select(event.c.seq, event.c.digest).order_by(event.c.seq.desc()).limit(1)).first()
-    seq, previous = (last.seq, last.digest) if last else (0, GENESIS)
+    seq, previous = (last.seq, last.digest) if last else _NONE
     rows = []
     for kind, subject, body in events:
         seq += 1
@@ -55,20 +57,26 @@ class Journal:
 
     path: Path
 
+    def is_behind(self, connection: Connection) -> bool:
+        """Whether the file lacks events, and this process may write it."""
+        newest = connection.execute(select(event.c.seq, event.c.digest).order_by(event.c.seq.desc()).limit(1)).first()
+        try:
+            with self.path.open("rb") as stream:
+                last = self._last(stream)[0]
+        except FileNotFoundError:
+            return newest is not None and os.access(self.path.parent, os.W_OK)
+        except OSError:
+            return False
+        return last != (tuple(newest) if newest else _NONE) and os.access(self.path, os.W_OK)
+
     def follow(self, connection: Connection) -> None:
         """Append the events that the file does not have yet. Several processes may do it at once."""
         try:
             with self.path.open("a+b") as stream:
                 fcntl.flock(stream, fcntl.LOCK_EX)
-                try:
-                    last = _last_seq(stream)
-                except (ValueError, LookupError, TypeError):
-                    raise CatalogError(
-                        f"{self.path}: the last line is no event; the catalog has all events: move the file away, "
-                        "and it is written anew"
-                    ) from None
-                rows = connection.execute(select(event).where(event.c.seq > last).order_by(event.c.seq)).mappings()
-                lines = [_line(dict(row)) for row in rows]
+                last, end = self._last(stream)
+                stream.truncate(end)
+                lines = [_line(row) for row in self._after(connection, *last)]
                 if lines:
                     stream.write(b"".join(lines))
                     stream.flush()
@@ -82,44 +90,62 @@ class Journal:
     def read(self) -> Iterator[dict[str, Any]]:
         """The events as the file has them, in its order."""
         with self.path.open("rb") as stream:
+            fcntl.flock(stream, fcntl.LOCK_SH)
             for number, line in enumerate(stream, 1):
-                row = _event_of(line)
+                row = _event(line)
                 if row is None:
-                    raise CatalogError(f"{self.path} line {number} is no event: {line[:60]!r}")
+                    raise CatalogError(f"{self.path} line {number} is not an event: {line[:60]!r}; {self._way_out}")
                 yield row
+
+    def _after(self, connection: Connection, seq: int, digest: str) -> list[dict[str, Any]]:
+        """The events of the catalog after the file's last one, which it has to have too."""
+        found = select(event).where(event.c.seq >= seq).order_by(event.c.seq)
+        rows = [dict(row) for row in connection.execute(found).mappings()]
+        if seq == 0:
+            return rows
+        if not rows or rows[0]["seq"] != seq:
+            raise CatalogError(
+                f"{self.path} ends with event {seq}, which is not in the catalog: that is another one or an older "
+                f"one (a backup?). Restore the right catalog, or {self._way_out}"
+            )
+        if rows[0]["digest"] != digest:
+            raise CatalogError(f"the catalog has another event {seq} than {self.path}; {self._way_out}")
+        return rows[1:]
+
+    def _last(self, stream: IO[bytes]) -> tuple[tuple[int, str], int]:
+        """Number and digest of the last whole line, and where it ends; a line that a crash cut short is none."""
+        start = size = stream.seek(0, os.SEEK_END)
+        tail = b""
+        while start > 0 and tail.count(b"\n") < 2:
+            start = max(0, size - max(_BLOCK, 2 * len(tail)))
+            stream.seek(start)
+            tail = stream.read(size - start)
+        whole, newline, rest = tail.rpartition(b"\n")
+        if not newline:
+            return _NONE, 0
+        row = _event(whole.rpartition(b"\n")[2])
+        if row is None:
+            raise CatalogError(f"{self.path}: its last line is not an event; {self._way_out}")
+        return (row["seq"], row["digest"]), size - len(rest)
+
+    @property
+    def _way_out(self) -> str:
+        return f"move {self.path.name} away, and it is written anew from the catalog"
 
 
 def _line(row: dict[str, Any]) -> bytes:
     return canonical({**row, "body": json.loads(row["body"])}) + b"\n"
 
 
-def _event_of(line: bytes) -> dict[str, Any] | None:
+def _event(line: bytes) -> dict[str, Any] | None:
+    """The row of a line; None where it is none."""
     try:
         row = json.loads(line)
-        row["body"] = canonical(row["body"]).decode()
-        return row if {"digest", *_FIELDS} <= row.keys() else None
-    except (ValueError, LookupError, TypeError, AttributeError):
+    except ValueError:
         return None
-
-
-def _last_seq(stream: Any) -> int:
-    """The last whole line's number; a line that a crash cut short is cut off."""
-    end = stream.seek(0, os.SEEK_END)
-    step, tail = 1 << 16, b""
-    while end > 0:
-        start = max(0, end - step)
-        stream.seek(start)
-        tail = stream.read(end - start) + tail
-        end = start
-        if tail.count(b"\n") >= 2 or start == 0:
-            break
-    whole, cut, rest = tail.rpartition(b"\n")
-    if rest:
-        stream.truncate(stream.seek(0, os.SEEK_END) - len(rest))
-        stream.seek(0, os.SEEK_END)
-    if not cut:
-        return 0
-    return int(json.loads(whole.rpartition(b"\n")[2])["seq"])
+    if not isinstance(row, dict) or row.keys() != {*_FIELDS, "digest"} or not isinstance(row["seq"], int):
+        return None
+    return {**row, "body": canonical(row["body"]).decode()}
 
 
 def check_chain(rows: Iterator[dict[str, Any]]) -> list[str]:

@@ -16,6 +16,7 @@ from sqlalchemy import (
     ColumnElement,
     Connection,
     Engine,
+    Text,
     cast,
     create_engine,
     event,
@@ -26,14 +27,18 @@ from sqlalchemy import (
     text,
 )
 from sqlalchemy.dialects.postgresql import JSONB
-from sqlalchemy.exc import ArgumentError, DBAPIError, OperationalError
+from sqlalchemy.exc import ArgumentError, DBAPIError
+from sqlalchemy.ext.compiler import compiles
+from sqlalchemy.sql.functions import FunctionElement
 
 from ctcore.catalog.chain import Journal, append_events
+from ctcore.digest import digest_value
 from ctcore.errors import CatalogError
 
 HEAD = "0001"
 BUSY_MS = 30_000
-_LOCK = 7_203_391  # the advisory lock under which the event chain of a schema grows
+_LOCK = 7_203_391  # the advisory lock under which a schema is migrated and its event chain grows
+_NAME_BYTES = 63  # PostgreSQL silently cuts longer names
 
 
 class Writer:
@@ -67,10 +72,13 @@ class Catalog:
 
     def __init__(self, url: str, project_id: str, journal: Path, actor: str | None = None) -> None:
         self.url = _parsed(url)
-        self.schema = "ct_" + project_id.replace("-", "_")
+        self.schema = _schema(project_id)
         self.actor = actor or os.environ.get("CT_ACTOR") or os.environ.get("USER") or f"uid:{os.getuid()}"
         self.journal = Journal(journal)
         self.engine = _engine(self.url, self.schema)
+        # SQLite's transactions always see one state; PostgreSQL's do where they are asked to
+        one_state: Any = {} if self.is_sqlite else {"isolation_level": "REPEATABLE READ", "postgresql_readonly": True}
+        self._reading = self.engine.execution_options(**one_state)
 
     @property
     def is_sqlite(self) -> bool:
@@ -81,7 +89,8 @@ class Catalog:
         """Where it is, without a password."""
         if self.is_sqlite:
             return str(self.url.database)
-        return f"{self.url.render_as_string(hide_password=True)} schema {self.schema}"
+        shown = self.url.set(query={key: said for key, said in self.url.query.items() if "password" not in key})
+        return f"{shown.render_as_string(hide_password=True)} schema {self.schema}"
 
     def open(self) -> "Catalog":
         """Make it or bring it up to date, and write to the journal what a crash kept from it."""
@@ -96,6 +105,10 @@ class Catalog:
                 f"{self.place} is of version {version}; this ct knows up to {HEAD}. "
                 "It was written by a newer ct: use that one (nothing was changed)"
             )
+        with self.read() as connection:
+            behind = self.journal.is_behind(connection)
+        if behind:
+            self.mirror()
         return self
 
     def version(self) -> str | None:
@@ -114,32 +127,37 @@ class Catalog:
     @contextmanager
     def read(self) -> Iterator[Connection]:
         """A connection that sees one state of the catalog."""
-        with self._said(), self.engine.connect() as connection:
+        with self._said(), self._reading.connect() as connection:
             yield connection
 
     @contextmanager
     def write(self) -> Iterator[Writer]:
         """One transaction, alone: either all of it is in the catalog and the journal, or nothing."""
-        with self._said():
-            with self.engine.connect().execution_options(ct_write=True) as connection, connection.begin():
-                if not self.is_sqlite:
-                    lock = text("SELECT pg_advisory_xact_lock(:n, hashtext(:s))")
-                    connection.execute(lock.bindparams(n=_LOCK, s=self.schema))
-                writer = Writer(connection, self.actor)
-                yield writer
-                writer.flush()
-            self.mirror()
+        with self._said(), self.alone() as connection:
+            writer = Writer(connection, self.actor)
+            yield writer
+            writer.flush()
+        self.mirror()
+
+    @contextmanager
+    def alone(self) -> Iterator[Connection]:
+        """A transaction while which no other process changes the catalog."""
+        with self.engine.connect().execution_options(ct_write=True) as connection, connection.begin():
+            if not self.is_sqlite:
+                lock = text("SELECT pg_advisory_xact_lock(:n, hashtext(:s))")
+                connection.execute(lock.bindparams(n=_LOCK, s=self.schema))
+            yield connection
 
     def mirror(self) -> None:
         """Append to provenance.jsonl the events that it does not have yet."""
-        with self.engine.connect() as connection:
+        with self._said(), self.engine.connect() as connection:
             self.journal.follow(connection)
 
     @contextmanager
     def _said(self) -> Iterator[None]:
         try:
             yield
-        except (OperationalError, DBAPIError) as error:
+        except DBAPIError as error:
             raise CatalogError(f"catalog {self.place}: {_explain(error)}") from error
 
 
@@ -147,10 +165,13 @@ def _explain(error: DBAPIError) -> str:
     said = str(error.orig).strip().splitlines()[0] if error.orig else str(error)
     ways = {
         "disk is full": "make room on that disk; what was committed before is safe",
+        "No space left": "make room on the server's disk; what was committed before is safe",
+        "disk I/O error": "is that disk full or broken? What was committed before is safe",
         "readonly": "the file or its folder is read-only: allow writing there",
         "unable to open": "its folder is missing (make it with `ct init`), or cannot be written, as also a reader must",
-        "disk I/O": "is the disk full (`df`), or does it fail? What was committed before is safe",
-        "locked": "another process has been writing for a long time: wait, or look for it with `ct jobs`",
+        "locked": "another process has been writing for a long time: wait, or see what else writes to it",
+        "lock timeout": "another process has been writing for a long time: wait, or see what else writes to it",
+        "permission denied for database": "ask its owner for CREATE on it, or for a schema of that name",
         "not a database": "the file is damaged or is something else: restore it from a backup",
         "malformed": "the file is damaged: restore it from a backup",
         "onnection": "is the database server running, and the URL right?",
@@ -159,28 +180,40 @@ def _explain(error: DBAPIError) -> str:
     return f"{said}; {way}"
 
 
-def _parsed(url: str) -> URL:
-    """The text of a wrong URL is not repeated: there may be a password in it."""
-    try:
-        parsed = make_url(url)
-    except ArgumentError:
-        parsed = None
-    if parsed is None or parsed.get_backend_name() not in ("sqlite", "postgresql"):
-        raise CatalogError("CT_POSTGRES_URL is no database URL; write postgresql://USER:PASSWORD@HOST:PORT/DATABASE")
-    return parsed
-
-
 def _engine(url: URL, schema: str) -> Engine:
+    # hide_parameters: patients' data stand in no error text and no log
     if url.get_backend_name() == "sqlite":
-        engine = create_engine(url, connect_args={"timeout": BUSY_MS / 1000})
+        engine = create_engine(url, connect_args={"timeout": BUSY_MS / 1000}, hide_parameters=True)
         event.listen(engine, "connect", _prepare_sqlite)
         event.listen(engine, "begin", _begin_sqlite)
         return engine
-    if url.drivername == "postgresql":
-        url = url.set(drivername="postgresql+psycopg2")
-    return create_engine(
-        url, connect_args={"options": f"-csearch_path={schema}", "connect_timeout": 10}, pool_pre_ping=True
-    )
+    options = [f"-csearch_path={schema}", f"-clock_timeout={BUSY_MS}"]
+    if isinstance(own := url.query.get("options"), str):
+        options.insert(0, own)
+    arguments = {"options": " ".join(options), "connect_timeout": 10}
+    return create_engine(url, connect_args=arguments, pool_pre_ping=True, hide_parameters=True)
+
+
+def _parsed(given: str) -> URL:
+    """The URL, checked; what is wrong is said without it, because there may be a password in it."""
+    try:
+        url = make_url(given)
+    except (ArgumentError, ValueError):
+        url = None
+    if url is None or url.get_backend_name() not in ("sqlite", "postgresql", "postgres"):
+        raise CatalogError(
+            "CT_POSTGRES_URL is not the URL of a PostgreSQL database; write postgresql://user:password@host:5432/name, "
+            "with %XX for every other sign than letters and digits in the password"
+        )
+    return url if url.get_backend_name() == "sqlite" else url.set(drivername="postgresql+psycopg2")
+
+
+def _schema(project_id: str) -> str:
+    """The schema of a project: other IDs have other schemas, also where they are too long for a name."""
+    name = "ct_" + project_id.replace("-", "_")
+    if len(name) <= _NAME_BYTES:
+        return name
+    return f"{name[:40]}_{digest_value('ct.schema.v1', project_id)[-20:]}"
 
 
 def _prepare_sqlite(connection: Any, _record: Any) -> None:
@@ -207,3 +240,24 @@ def in_keys(column: Any, keys: Iterable[str], dialect: str) -> ColumnElement[boo
     if dialect == "sqlite":
         return column.in_(select(func.json_each(listed).table_valued("value").c.value))
     return column.in_(select(func.jsonb_array_elements_text(cast(listed, JSONB)).column_valued("value")))
+
+
+class unindexed(FunctionElement[str]):
+    """A column whose index is not to be used.
+
+    SQLite takes every equality for a rare thing: to find what belongs to a few entities, it would rather look at
+    all entities of a level. PostgreSQL has statistics.
+    """
+
+    type = Text()
+    inherit_cache = True
+
+
+@compiles(unindexed)
+def _column(element: Any, compiler: Any, **how: Any) -> str:
+    return compiler.process(element.clause_expr, **how)
+
+
+@compiles(unindexed, "sqlite")
+def _plus_column(element: Any, compiler: Any, **how: Any) -> str:
+    return f"+{compiler.process(element.clause_expr, **how)}"

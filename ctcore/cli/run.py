@@ -4,12 +4,16 @@ import os
 import signal
 import subprocess
 import sys
-from types import FrameType
+import time
+from contextlib import suppress
+from pathlib import Path
 
 import click
 
 from ctcore.cli.render import opened
 from ctcore.dagster_home import environment, launch
+
+END_S = 20  # how long the daemon may take to end
 
 
 @click.command()
@@ -30,11 +34,22 @@ def dev(ctx: click.Context, host: str, port: int) -> None:
     launch(project, "sync")
     command = [sys.executable, "-m", "dagster", "dev", "-w", "workspace.yaml", "-h", host, "-p", str(port)]
     click.echo(f"{project.id}: http://{host}:{port} (Ctrl-C ends it)", err=True)
-    process = subprocess.Popen(command, cwd=project.root, env=environment(project), start_new_session=True)
+    ctx.exit(_until_ended(command, project.root, environment(project)))
 
-    def end(number: int, _frame: FrameType | None) -> None:
-        os.killpg(process.pid, signal.SIGINT if number == signal.SIGINT else signal.SIGTERM)
 
-    signal.signal(signal.SIGINT, end)
-    signal.signal(signal.SIGTERM, end)
-    ctx.exit(abs(process.wait()))
+def _until_ended(command: list[str], folder: Path, variables: dict[str, str]) -> int:
+    """Run a command with all its children until it ends or this process is told to; nothing is left running."""
+    told: list[int] = []
+    # Set before the child starts: it would inherit an ignored Ctrl-C from a background shell, and never end.
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda number, _frame: told.append(number))
+    process = subprocess.Popen(command, cwd=folder, env=variables, start_new_session=True)
+    while process.poll() is None and not told:
+        time.sleep(0.2)
+    with suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGINT)
+    with suppress(subprocess.TimeoutExpired):
+        process.wait(END_S)
+    with suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
+    return 128 + told[0] if told else abs(process.wait())

@@ -8,15 +8,15 @@ if TYPE_CHECKING:
 
 
 def upgrade(catalog: "Catalog", revision: str = "head") -> None:
-    """Bring the catalog to a revision, in one transaction."""
+    """Bring the catalog to a revision, in one transaction. Whoever comes second finds it there."""
     from alembic import command
     from alembic.config import Config
-    from sqlalchemy import text
+    from sqlalchemy import inspect, text
 
     config = Config()
     config.set_main_option("script_location", str(Path(__file__).parent))
-    with catalog.engine.connect().execution_options(ct_write=True) as connection, connection.begin():
-        if not catalog.is_sqlite:
-            connection.execute(text(f'CREATE SCHEMA IF NOT EXISTS "{catalog.schema}"'))
+    with catalog.alone() as connection:
+        if not catalog.is_sqlite and not inspect(connection).has_schema(catalog.schema):
+            connection.execute(text(f'CREATE SCHEMA "{catalog.schema}"'))
         config.attributes["connection"] = connection
         command.upgrade(config, revision)

@@ -51,6 +51,7 @@ def upgrade() -> None:
         sa.Column("id", sa.Text(), nullable=False),
         sa.Column("parent", sa.Integer(), nullable=True),
         sa.Column("attributes", sa.Text(), nullable=False, comment="canonical JSON of the declared columns"),
+        sa.CheckConstraint("level IN ('patient', 'specimen', 'assay')"),
         sa.CheckConstraint("(level = 'patient') = (parent IS NULL)", name="only_patients_have_no_parent"),
         sa.ForeignKeyConstraint(["parent"], ["entity.seq"], ondelete="RESTRICT"),
         sa.PrimaryKeyConstraint("seq"),

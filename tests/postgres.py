@@ -1,0 +1,193 @@
+"""A real PostgreSQL server for tests: private, in a temporary folder, gone when this process is.
+
+A small shell watches over it. It waits for the end of a pipe that only this process holds open, so that the server
+stops and its folder goes also where this process is killed.
+"""
+
+import os
+import shutil
+import socket
+import subprocess
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from itertools import count
+from pathlib import Path
+from typing import Any
+
+SECONDS = 60
+PLACES = ("usr/local/bin", "usr/lib/postgresql/*/bin")
+_WATCH = """
+server=$1 folder=$2; shift 2
+"$server" "$@" >"$folder/log" 2>&1 &
+trap '' HUP INT TERM
+cat >/dev/null
+kill -INT $! 2>/dev/null
+wait $!
+cd / && rm -rf "$folder"
+"""
+
+
+class NoPostgres(Exception):
+    """There is none on this machine, or it does not start."""
+
+
+class Server:
+    """A running server; `fresh` gives the URL of a new database."""
+
+    def __init__(self, folder: Path, port: int, watcher: "subprocess.Popen[bytes]") -> None:
+        self.folder, self.port, self.watcher = folder, port, watcher
+        self._names = (f"test_{number}" for number in count(1))
+
+    def url(self, database: str = "postgres") -> str:
+        return f"postgresql://ct@127.0.0.1:{self.port}/{database}"
+
+    @contextmanager
+    def fresh(self) -> Iterator[str]:
+        """The URL of a new database, dropped afterwards."""
+        name = next(self._names)
+        self.execute(f"CREATE DATABASE {name}")
+        try:
+            yield self.url(name)
+        finally:
+            self.execute(f"DROP DATABASE {name} WITH (FORCE)")
+
+    def execute(self, statement: str, database: str = "postgres") -> list[Any]:
+        """Run one statement on its own, outside of any transaction."""
+        import psycopg2
+
+        with closing(psycopg2.connect(self.url(database))) as connection:
+            connection.autocommit = True
+            with connection.cursor() as cursor:
+                cursor.execute(statement)
+                return cursor.fetchall() if cursor.description else []
+
+    def pid(self) -> int:
+        return int((self.folder / "data" / "postmaster.pid").read_text().split()[0])
+
+
+@contextmanager
+def server() -> Iterator[Server]:
+    """Start a server, and stop it whatever happens. NoPostgres says why there is none."""
+    started = _start()
+    try:
+        yield started
+    finally:
+        _stop(started.watcher)
+
+
+def _stop(watcher: "subprocess.Popen[bytes]") -> None:
+    """Also removes the folder."""
+    assert watcher.stdin is not None
+    watcher.stdin.close()
+    watcher.wait(SECONDS)
+
+
+def _start() -> Server:
+    """Somebody else may take the port between asking for it and using it; then with another one."""
+    programs = _programs()
+    for last in (False, False, True):
+        folder = Path(tempfile.mkdtemp(prefix="ct-pg-"))
+        try:
+            if os.geteuid() == 0:
+                shutil.chown(folder, _unprivileged())
+            _initdb(programs, folder)
+            return _launch(programs, folder)
+        except BaseException as error:
+            shutil.rmtree(folder, ignore_errors=True)
+            if last or not isinstance(error, NoPostgres):
+                raise
+    raise AssertionError("not reached")
+
+
+def _initdb(programs: Path, folder: Path) -> None:
+    command = [programs / "initdb", "-D", folder / "data", "-U", "ct", "-A", "trust", "-E", "UTF8", "--no-sync"]
+    made = subprocess.run(command, capture_output=True, check=False, stdin=subprocess.DEVNULL, **_options(folder))
+    if made.returncode:
+        raise NoPostgres(f"initdb failed: {made.stderr.decode(errors='replace').strip()}")
+
+
+def _programs() -> Path:
+    """The folder with initdb and postgres: of the PATH, or else the newest of the usual places."""
+    on_path = shutil.which("initdb")
+    found = [place for pattern in PLACES for place in sorted(Path("/").glob(pattern), key=_version, reverse=True)]
+    for place in ([Path(on_path).resolve().parent] if on_path else []) + found:
+        if all(os.access(place / name, os.X_OK) for name in ("initdb", "postgres")):
+            return place
+    raise NoPostgres("no initdb and postgres on PATH, in /usr/local/bin or /usr/lib/postgresql/*/bin")
+
+
+def _version(folder: Path) -> int:
+    return int(folder.parent.name) if folder.parent.name.isdigit() else 0
+
+
+def _unprivileged() -> str:
+    """PostgreSQL refuses to run as root."""
+    import pwd
+
+    for name in ("postgres", "nobody"):
+        try:
+            return pwd.getpwnam(name).pw_name
+        except KeyError:
+            continue
+    raise NoPostgres("running as root, and there is no user postgres or nobody to run PostgreSQL as")
+
+
+def _options(folder: Path) -> dict[str, Any]:
+    import pwd
+
+    options: dict[str, Any] = {"cwd": folder, "start_new_session": True}
+    if os.geteuid() == 0:
+        who = pwd.getpwnam(_unprivileged())
+        options |= {"user": who.pw_uid, "group": who.pw_gid, "extra_groups": []}
+    return options
+
+
+def _launch(programs: Path, folder: Path) -> Server:
+    port = _free_port()
+    settings = {
+        "listen_addresses": "127.0.0.1",
+        "port": port,
+        "unix_socket_directories": folder,
+        "fsync": "off",
+        "synchronous_commit": "off",
+        "full_page_writes": "off",
+        "max_connections": 200,
+        "shared_buffers": "16MB",
+        "autovacuum": "off",
+        "timezone": "UTC",
+    }
+    arguments = [part for name, value in settings.items() for part in ("-c", f"{name}={value}")]
+    command = ["sh", "-c", _WATCH, "sh", programs / "postgres", folder, "-D", folder / "data", *arguments]
+    watcher = subprocess.Popen(command, stdin=subprocess.PIPE, **_options(folder))
+    started = Server(folder, port, watcher)
+    try:
+        _wait_for(started)
+    except BaseException:
+        _stop(watcher)
+        raise
+    return started
+
+
+def _wait_for(started: Server) -> None:
+    import psycopg2
+
+    deadline, log = time.monotonic() + SECONDS, started.folder / "log"
+    while time.monotonic() < deadline:
+        said = log.read_text(errors="replace") if log.exists() else ""
+        if any("FATAL" in line and "starting up" not in line for line in said.splitlines()):
+            break
+        try:
+            started.execute("SELECT 1")
+        except psycopg2.OperationalError:
+            time.sleep(0.05)
+        else:
+            return
+    raise NoPostgres(f"postgres did not start: {said[-2000:]}")
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]

@@ -1,0 +1,119 @@
+"""Values are the same on both back ends: JSON texts, numbers of files, what tools say."""
+
+import json
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, example, given, settings
+from hypothesis import strategies as st
+from sqlalchemy import select
+
+from ctcore.catalog.engine import Catalog
+from ctcore.catalog.tables import attempt, digest_memory, entity
+from ctcore.catalog.tables import event as event_table
+from ctcore.cohorts import attribute, in_cohort
+from ctcore.digest import Signature, canonical
+from ctcore.files import Memory
+from ctcore.ledger import Failed, record_failures
+from ctcore.settings import Cohort, read_settings
+from tests.kit import TOML, make_project
+
+texts = st.text(st.characters(exclude_categories=["Cs"]), max_size=12) | st.sampled_from(['"', "\\", "null", "1", "å"])
+values = st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | texts
+quick = settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+ODD = [None, True, False, 0, -0.0, 1, 1.0, 10**30, 1e22, 1e-7, "", "1", "null", "true", 'a"b', "a\\", "\0\x01\n", "😀"]
+
+
+@pytest.fixture
+def catalog(catalog_url: str, tmp_path: Path) -> Iterator[Catalog]:
+    opened = Catalog(catalog_url, "toy", tmp_path / "toy.jsonl").open()
+    yield opened
+    opened.engine.dispose()
+
+
+def ask(catalog: Catalog, listed: list[Any], *statements: Any) -> list[list[Any]]:
+    """Answers while there is one patient for each of these values; nothing of it is kept."""
+    rows = [
+        {"seq": number, "level": "patient", "id": f"P{number}", "parent": None, "attributes": canonical(said).decode()}
+        for number, said in enumerate({} if value is None else {"it": value, "other": 1} for value in listed)
+    ]
+    with catalog.alone() as connection:
+        if rows:
+            connection.execute(entity.insert(), rows)
+        answers = [list(connection.execute(statement)) for statement in statements]
+        connection.rollback()
+    return answers
+
+
+@quick
+@given(st.lists(values, max_size=8))
+@example(ODD)
+def test_a_value_is_its_canonical_text_wherever_it_is_kept(catalog: Catalog, listed: list[Any]) -> None:
+    dialect = "sqlite" if catalog.is_sqlite else "postgresql"
+    (found,) = ask(catalog, listed, select(attribute(entity, "it", dialect)).order_by(entity.c.seq))
+    assert [row[0] for row in found] == [canonical(value).decode() for value in listed]
+
+
+def means(wanted: str, value: Any) -> bool:
+    """Whether a value of ct.toml names this value: as text, or as the number or boolean that it spells."""
+    if isinstance(value, str) or value is None:
+        return value == wanted
+    if isinstance(value, bool):
+        return wanted == ("true" if value else "false")
+    try:
+        number = json.loads(wanted)
+    except ValueError:
+        return False
+    return isinstance(number, int | float) and not isinstance(number, bool) and number == value
+
+
+SPELLED = ["1", "1.0", "0", "true", "True", "false", "null", "", "F", 'a"b', "a\\", "😀", "NaN", "1e22", '"F"', "[1]"]
+
+
+@quick
+@given(st.lists(values, max_size=8), st.sampled_from(SPELLED) | texts)
+@example([*ODD, "F", '"F"', "[1]", "True"], "1")
+def test_a_cohort_takes_who_has_the_value_and_nobody_else(catalog: Catalog, listed: list[Any], wanted: str) -> None:
+    dialect = "sqlite" if catalog.is_sqlite else "postgresql"
+    patient, everything = entity.alias(), [*listed, *ODD, "F", '"F"', "[1]", "True"]
+    rule = in_cohort(patient, "patient", Cohort("some", {"patient.it": wanted}), dialect)
+    (found,) = ask(catalog, everything, select(patient.c.seq).where(rule).order_by(patient.c.seq))
+    assert [row[0] for row in found] == [number for number, value in enumerate(everything) if means(wanted, value)]
+
+
+def test_a_rule_of_ct_toml_may_be_written_as_text_number_or_boolean(tmp_path: Path) -> None:
+    (tmp_path / "ct.toml").write_text(
+        TOML.replace(
+            "[cohorts.all]", '[cohorts.all]\nwhere = { "patient.a" = true, "patient.b" = 1, "patient.c" = "x" }'
+        )
+    )
+    where = read_settings(tmp_path / "ct.toml").cohorts["all"].where
+    assert where == {"patient.a": "true", "patient.b": "1", "patient.c": "x"}
+
+
+def test_a_file_may_have_any_number_on_its_disk(catalog_url: str, tmp_path: Path) -> None:
+    """Inode numbers have 64 bits, and some network and container file systems use all of them."""
+    project = make_project(tmp_path / "toy")
+    path = project.root / "genome.txt"
+    fields = list(os.stat(path))
+    seen = {
+        Signature.seen(os.stat_result([fields[0], inode, *fields[2:]], {"st_mtime_ns": 5})) for inode in (2**64 - 1, 1)
+    }
+    assert len(seen) == 2
+    for one in seen:
+        Memory(project).remember({path: (one, "digest")})
+        assert Memory(project).lookup({path: one}) == {path: "digest"}
+    with project.catalog.read() as connection:
+        assert connection.execute(select(digest_memory.c.inode).where(digest_memory.c.path == "genome.txt")).scalar()
+
+
+@pytest.mark.parametrize("said", ["a\0b", "a\udcffb"], ids=["NUL", "not UTF-8"])
+def test_what_a_failing_tool_says_can_be_anything(catalog_url: str, tmp_path: Path, said: str) -> None:
+    project = make_project(tmp_path / "toy")
+    record_failures(project, [Failed(("counted", "A1"), "key", said, None)], None)
+    with project.catalog.read() as connection:
+        assert connection.execute(select(attempt.c.error)).scalar() in ("a\ufffdb", "a?b")
+        assert "fail" in connection.execute(select(event_table.c.kind)).scalars().all()

@@ -1,0 +1,127 @@
+"""A real project with a real Dagster daemon: change something on disk, and see what was made because of it."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from sqlalchemy import func, select
+
+from ctcore.catalog.tables import materialization
+from ctcore.dagster_home import environment
+from ctcore.project import Project
+from ctcore.staleness import evaluate
+
+LOOK_S = 3
+PATIENCE_S = 240
+ROOT = Path(__file__).parent.parent
+
+
+def ct(root: Path, *arguments: str, expect: int | None = 0) -> subprocess.CompletedProcess[str]:
+    """Run `ct` on a project and wait for it."""
+    command = [sys.executable, "-m", "ctcore.cli", "-C", str(root), *arguments]
+    done = subprocess.run(command, capture_output=True, text=True, env=_variables(), cwd=ROOT, check=False)
+    assert expect is None or done.returncode == expect, f"{arguments} → {done.returncode}\n{done.stdout}\n{done.stderr}"
+    return done
+
+
+def three_people(root: Path) -> Project:
+    """The real cohort in a project of its own, registered; sensors look often."""
+    ct(ROOT, "init", str(root), "--example", "three_people")
+    with (root / "ct.toml").open("a") as stream:
+        stream.write(f"\n[run]\nlook_every_s = {LOOK_S}\nverify_every_s = {2 * LOOK_S}\n")
+    ct(root, "register")
+    return Project.find(root)
+
+
+def _variables() -> dict[str, str]:
+    return {**os.environ, "PYTHONPATH": str(ROOT)}
+
+
+@dataclass
+class World:
+    """A project whose daemon is running. `settled` gives what was made since the last time, when all is fresh."""
+
+    root: Path
+    log: Path
+    _seen: int = field(default=0)
+
+    def settled(self, *expected: str) -> set[str]:
+        """Wait until these nodes were made anew and all is fresh, then two looks longer. Everything that was made."""
+        deadline = time.monotonic() + PATIENCE_S
+        while not (set(expected) <= self._made() and not self._stale() and not self._active()):
+            if time.monotonic() > deadline:
+                said = f"made {sorted(self._made())}; not fresh {self._stale()}; runs {self._active()}"
+                raise AssertionError(f"not settled after {PATIENCE_S} s: {said}\n{self.log.read_text()[-4000:]}")
+            time.sleep(0.5)
+        time.sleep(2 * LOOK_S + 1)
+        made, self._seen = self._made(), self._last()
+        assert not self._stale()
+        return made
+
+    def _made(self) -> set[str]:
+        with Project.find(self.root).catalog.read() as connection:
+            rows = connection.execute(
+                select(materialization.c.asset, materialization.c.partition).where(materialization.c.id > self._seen)
+            )
+            return {f"{row.asset}/{row.partition}" for row in rows}
+
+    def _last(self) -> int:
+        with Project.find(self.root).catalog.read() as connection:
+            return connection.execute(select(func.max(materialization.c.id))).scalar() or 0
+
+    def _stale(self) -> list[str]:
+        return ["/".join(one.node) for one in evaluate(Project.find(self.root)).stale()]
+
+    def _active(self) -> int:
+        import dagster as dg
+
+        with dg.DagsterInstance.get() as instance:
+            active = [dg.DagsterRunStatus.QUEUED, dg.DagsterRunStatus.STARTING, dg.DagsterRunStatus.STARTED]
+            return instance.get_runs_count(dg.RunsFilter(statuses=active))
+
+    def data_versions(self, asset: str) -> dict[str, str]:
+        """What Dagster says of an asset's partitions now."""
+        import dagster as dg
+
+        found = {}
+        with dg.DagsterInstance.get() as instance:
+            key = dg.AssetKey(asset)
+            for partition in instance.get_materialized_partitions(key):
+                records = instance.fetch_materializations(
+                    dg.AssetRecordsFilter(asset_key=key, asset_partitions=[partition]), limit=1
+                ).records
+                tags = records[0].asset_materialization.tags if records[0].asset_materialization else None
+                found[partition] = (tags or {}).get("dagster/data_version", "")
+        return found
+
+
+@contextmanager
+def daemon(project: Project) -> Iterator[World]:
+    """The project's daemon with its sensors, until the end of the block."""
+    log = project.root / "daemon.log"
+    variables = {**environment(project), "PYTHONPATH": str(ROOT)}
+    command = [sys.executable, "-m", "dagster._daemon", "run", "-w", "workspace.yaml"]
+    with log.open("w") as stream:
+        process = subprocess.Popen(
+            command, cwd=project.root, env=variables, stdout=stream, stderr=stream, start_new_session=True
+        )
+    before = os.environ.get("DAGSTER_HOME")
+    os.environ["DAGSTER_HOME"] = variables["DAGSTER_HOME"]
+    try:
+        yield World(project.root, log)
+    finally:
+        os.killpg(process.pid, signal.SIGINT)
+        try:
+            process.wait(20)
+        except subprocess.TimeoutExpired:
+            os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+        os.environ.pop("DAGSTER_HOME")
+        if before is not None:
+            os.environ["DAGSTER_HOME"] = before
