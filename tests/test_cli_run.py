@@ -1,0 +1,149 @@
+"""`ct run` and `ct register` with the real Dagster behind them: the shell's side of making things. Seconds a test."""
+
+import json
+import os
+import signal
+import subprocess
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from ctcore.project import Project
+from tests.kit import ROWS, STEPS, assay, make_project, reasons, write_sheet
+from tests.shell import command, contents, environment, quiet_dagster, shell
+from tests.test_cli_trouble import mounted
+
+pytestmark = pytest.mark.slow
+ONE = [assay("P1", "S1", "A1", sex="F")]
+
+
+def half_made(root: Path) -> list[Path]:
+    """What is in the store besides whole artifacts: there must be nothing."""
+    store = Project(root).store
+    folders = [path for path in store.root.glob("[!.]*/*/*") if path.is_dir()]
+    odd = [path for path in folders if not {"MANIFEST.b3", "ct.json"} <= {one.name for one in path.iterdir()}]
+    return [*odd, *(path for path in store.staging.iterdir() if not path.name.startswith("."))]
+
+
+def until(happened: Callable[[], bool], seconds: float = 60) -> None:
+    deadline = time.monotonic() + seconds
+    while not happened():
+        assert time.monotonic() < deadline, "waited in vain"
+        time.sleep(0.05)
+
+
+def test_a_toy_project_from_the_sheet_to_fresh(tmp_path: Path) -> None:
+    root = quiet_dagster(make_project(tmp_path / "p", ONE).root)
+    added = shell("-C", root, "register", write_sheet(root, ROWS), "--json")
+    assert added.code == 0 and json.loads(added.out)["new"]["assay"] == ["A2", "A3"]
+    assert "new partitions in Dagster" in added.err
+    some = shell("-C", root, "run", "merged/S1")
+    assert some.code == 0 and "3 made, 0 reused, 0 not made" in some.err
+    rest = shell("-C", root, "run")
+    assert rest.code == 0 and "3 made, 0 reused, 0 not made" in rest.err and rest.out == ""
+    assert shell("-C", root, "status").code == 0
+    again = shell("-C", root, "run")
+    assert again.code == 0 and again.err == "everything is fresh: nothing to do\n"
+    wrong = shell("-C", root, "run", "counted/A1", "joined/al")
+    assert (wrong.code, wrong.out) == (2, "")
+    assert wrong.err == "ct: no cohort 'al' is declared; did you mean 'all'?\n"
+
+
+def test_reads_that_are_damaged_fail_their_own_call_and_no_other(tmp_path: Path) -> None:
+    root = tmp_path / "three"
+    assert shell("init", root, "--example", "three_people").code == 0
+    assert shell("-C", root, "register").code == 0
+    reads = root / "reads"
+    cut, empty, gone = (
+        reads / "HG00100-3815246_R1.fastq.gz",
+        reads / "HG00100-6503965_R2.fastq.gz",
+        reads / "HG00100-g1k-sc-HG00100-A_R1.fastq.gz",
+    )
+    cut.write_bytes(cut.read_bytes()[:2000])
+    empty.write_bytes(b"")
+    gone.unlink()
+    said = shell("-C", root, "run", "reads_qc")
+    assert said.code == 1 and "2 made, 0 reused, 3 not made" in said.err
+    report = said.err.split("not made\n")[1].splitlines()
+    messages = [line.strip() for line in report if not line.startswith("    log: ")]
+    assert len(messages) == 3
+    for name, path, words, way in (
+        ("HG00100-3815246", cut, "is truncated", "fetch it again"),
+        ("HG00100-6503965", empty, "is empty", "fetch it again"),
+        ("HG00100-g1k-sc-HG00100-A", gone, "No such file or directory", "put it back, then run again"),
+    ):
+        mine = [line for line in messages if line.startswith(f"reads_qc/{name} failed: {path}")]
+        assert len(mine) == 1 and words in mine[0] and way in mine[0]
+    assert sorted(path.name[:7] for path in (root / "store" / "reads_qc").iterdir()) == ["HG00101", "HG00102"]
+    assert half_made(root) == []
+    assert shell("-C", root, "verify").code == 3, "the file that is gone is a finding"
+    assert "is failed: " in shell("-C", root, "why", "reads_qc/HG00100-3815246").out
+
+
+def test_a_step_that_raises_costs_its_own_node_and_what_waits_for_it(tmp_path: Path) -> None:
+    steps = STEPS.replace("    n = len(", '    if call.entity == "A3":\n        raise KeyError("odd")\n    n = len(')
+    root = quiet_dagster(make_project(tmp_path / "p", steps=steps).root)
+    said = shell("-C", root, "run", "merged")
+    assert said.code == 1 and "3 made, 0 reused, 2 not made" in said.err
+    assert "counted/A3 failed: KeyError: 'odd'" in said.err and "merged/S2 blocked" in said.err
+    log = next(line.split("log: ")[1] for line in said.err.splitlines() if "log: " in line)
+    assert "Traceback" in Path(log).read_text(), "the traceback is in the log"
+    assert half_made(root) == []
+
+
+def test_ctrl_c_ends_a_run_in_one_line_and_its_workers_too(tmp_path: Path) -> None:
+    started = tmp_path / "started"
+    slow = f"    import os, time; open({str(started)!r}, 'w').write(str(os.getpid())); time.sleep(300)\n    n = len("
+    root = quiet_dagster(make_project(tmp_path / "p", ONE, steps=STEPS.replace("    n = len(", slow)).root)
+    process = subprocess.Popen(
+        command("-C", root, "run"),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=environment(),
+        start_new_session=True,
+    )
+    until(lambda: started.exists() and started.read_text() != "")
+    worker = int(started.read_text())
+    os.killpg(process.pid, signal.SIGINT)  # as a terminal does: the whole group hears it
+    out, err = process.communicate(timeout=60)
+    assert (process.returncode, out) == (130, "")
+    assert [line for line in err.splitlines() if not line.startswith("registry")] == [
+        "ct: interrupted; what was made is kept, and `ct run` goes on from there"
+    ]
+    until(lambda: not Path(f"/proc/{worker}").exists())
+    until(lambda: half_made(root) == [])
+    assert contents(root)["lease"] == []
+    (root / "steps" / "toy.py").write_text(STEPS)
+    again = shell("-C", root, "run", "counted")
+    assert again.code == 0 and "1 made" in again.err
+
+
+def test_a_read_only_store_is_one_message_before_anything_runs(tmp_path: Path) -> None:
+    root = quiet_dagster(make_project(tmp_path / "p").root)
+    store = root / "store"
+    with mounted(store, "--bind", "-o", "ro", str(store)):
+        said = shell("-C", root, "run")
+    assert said.code == 1
+    way = "the file system is read-only: have it mounted for writing, or move the project"
+    assert said.err == f"ct: cannot write in {store}: {way}\n"
+    assert contents(root)["attempt"] == []
+
+
+def test_a_disk_that_fills_during_a_run_fails_what_does_not_fit_and_keeps_the_rest(tmp_path: Path) -> None:
+    large = STEPS.replace(
+        "    n = len(", '    call.scratch("large").write_bytes(b"x" * (50 << 20) * (call.entity == "A2"))\n    n = len('
+    )
+    root = quiet_dagster(make_project(tmp_path / "p", steps=large).root)
+    with mounted(root / "store", "-t", "tmpfs", "-o", "size=8m", "tmpfs"):
+        said = shell("-C", root, "run", "counted")
+        assert said.code == 1 and "2 made, 0 reused, 1 not made" in said.err
+        failed = [line for line in said.err.splitlines() if line.startswith("counted/A2 failed: ")]
+        assert len(failed) == 1
+        assert str(root / "store") in failed[0] and "the disk is full: free space there" in failed[0]
+        assert half_made(root) == []
+        (root / "steps" / "toy.py").write_text(STEPS)
+        assert shell("-C", root, "run", "counted").code == 0
+        assert {"counted/A1", "counted/A2", "counted/A3"}.isdisjoint(reasons(Project(root)))
