@@ -102,14 +102,14 @@ def run(command: Sequence[str], times: int = 3, code: int = 0) -> Measured:
 
 def _run(command: Sequence[str], code: int) -> Measured:
     began = time.perf_counter()
-    with subprocess.Popen(command, stdout=subprocess.PIPE) as process:
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT) as process:
         assert process.stdout is not None
         said = process.stdout.read()
         _, status, usage = os.wait4(process.pid, 0)
         seconds = time.perf_counter() - began
         process.returncode = os.waitstatus_to_exitcode(status)
     if process.returncode != code:
-        raise RuntimeError(f"{' '.join(command[:6])} ended with {process.returncode}, not {code}")
+        raise RuntimeError(f"{' '.join(command[:6])} ended with {process.returncode}, not {code}: {said[-500:]!r}")
     return Measured(seconds, _mib(usage.ru_maxrss), said)
 
 
