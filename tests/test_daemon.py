@@ -118,7 +118,9 @@ def test_a_comment_is_not_a_change_of_code(world: World) -> None:
 def test_changed_code_makes_its_step_and_what_its_new_content_changes(world: World) -> None:
     path = world.root / "ct_assets/steps/coverage.py"
     text = path.read_text()
-    path.write_text(re.sub(r"(def coverage_matrix\(.*\n(?:    \"\"\".*?\"\"\"\n)?)", r"\1    unused = 1\n", text, count=1))
+    path.write_text(
+        re.sub(r"(def coverage_matrix\(.*\n(?:    \"\"\".*?\"\"\"\n)?)", r"\1    unused = 1\n", text, count=1)
+    )
     assert path.read_text() != text
     assert world.settled("coverage_matrix/all") == {"coverage_matrix/all"}
 

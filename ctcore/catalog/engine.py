@@ -86,8 +86,9 @@ class Catalog:
         """Where it is, without a password."""
         if self.is_sqlite:
             return str(self.url.database)
-        shown = self.url.set(query={key: said for key, said in self.url.query.items() if "password" not in key})
-        return f"{shown.render_as_string(hide_password=True)} schema {self.schema}"
+        shown = {key: said for key, said in self.url.query.items() if key in ("host", "port", "user", "dbname")}
+        url = self.url.set(drivername="postgresql", query=shown)
+        return f"{url.render_as_string(hide_password=True)} schema {self.schema}"
 
     def open(self) -> "Catalog":
         """Make it or bring it up to date, and write to the journal what a crash kept from it."""
@@ -163,9 +164,9 @@ def _explain(error: DBAPIError) -> str:
     ways = {
         "disk is full": "make room on that disk; what was committed before is safe",
         "No space left": "make room on the server's disk; what was committed before is safe",
-        "disk I/O error": "is that disk full or broken? What was committed before is safe",
+        "disk I/O": "is the disk full (`df`), or does it fail? What was committed before is safe",
         "readonly": "the file or its folder is read-only: allow writing there",
-        "unable to open": "the folder is missing or not writable: make it with `ct init`",
+        "unable to open": "its folder is missing (make it with `ct init`), or cannot be written, as also a reader must",
         "locked": "another process has been writing for a long time: wait, or look for it with `ct jobs`",
         "lock timeout": "another process has been writing for a long time: wait, or look for it with `ct jobs`",
         "permission denied for database": "ask its owner for CREATE on it, or for a schema of that name",
@@ -178,8 +179,9 @@ def _explain(error: DBAPIError) -> str:
 
 
 def _engine(url: URL, schema: str) -> Engine:
+    # hide_parameters: patients' data stand in no error text and no log
     if url.get_backend_name() == "sqlite":
-        engine = create_engine(url, connect_args={"timeout": BUSY_MS / 1000})
+        engine = create_engine(url, connect_args={"timeout": BUSY_MS / 1000}, hide_parameters=True)
         event.listen(engine, "connect", _prepare_sqlite)
         event.listen(engine, "begin", _begin_sqlite)
         return engine
@@ -187,7 +189,7 @@ def _engine(url: URL, schema: str) -> Engine:
     if isinstance(own := url.query.get("options"), str):
         options.insert(0, own)
     arguments = {"options": " ".join(options), "connect_timeout": 10}
-    return create_engine(url, connect_args=arguments, pool_pre_ping=True)
+    return create_engine(url, connect_args=arguments, pool_pre_ping=True, hide_parameters=True)
 
 
 def _parsed(given: str) -> URL:
@@ -196,10 +198,11 @@ def _parsed(given: str) -> URL:
         url = make_url(given)
     except (ArgumentError, ValueError):
         url = None
-    if url is None or url.get_backend_name() not in ("sqlite", "postgresql", "postgres"):
+    known = url is not None and url.get_backend_name() in ("sqlite", "postgresql", "postgres")
+    if url is None or not known or "@" in (url.host or ""):
         raise CatalogError(
-            "CT_POSTGRES_URL is not the URL of a PostgreSQL database; write postgresql://user:password@host:5432/name, "
-            "with %XX for every other sign than letters and digits in the password"
+            "CT_POSTGRES_URL is no database URL; write postgresql://USER:PASSWORD@HOST:PORT/DATABASE, with %40 for "
+            "an @ in the password, and %2F for a /"
         )
     return url if url.get_backend_name() == "sqlite" else url.set(drivername="postgresql+psycopg2")
 
