@@ -13,6 +13,7 @@ from typing import Any
 
 import click
 import dagster as dg
+from sqlalchemy.exc import DBAPIError
 
 from ct_assets.factory import ONLY_STALE
 from ct_assets.partitions import add_missing
@@ -34,6 +35,8 @@ from ctcore.verify import verify
 
 START_TAG = "dagster/asset_partition_range_start"
 END_TAG = "dagster/asset_partition_range_end"
+SHOWN = 20
+WAY_OUT = "is there room on the disk, and may its folder be written?"
 _QUIET = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
 
 
@@ -60,6 +63,7 @@ def run(what: tuple[str, ...]) -> None:
     with _edge(), dg.DagsterInstance.get() as instance:
         project = Project.find()
         check_references(project)
+        project.store.ensure()
         add_missing(project, instance)
         end_orphans(instance)
         _look(project)
@@ -76,6 +80,13 @@ def _edge() -> Iterator[None]:
     except CtError as error:
         click.echo(f"ct: {error}", err=True)
         sys.exit(error.exit_code)
+    except KeyboardInterrupt:
+        click.echo("ct: interrupted; what was made is kept, and `ct run` goes on from there", err=True)
+        sys.exit(130)
+    except (DBAPIError, OSError) as error:  # of Dagster's own storage; that of ct says what it is
+        said = str(getattr(error, "orig", None) or error).splitlines()[0]
+        click.echo(f"ct: Dagster's storage ({os.environ.get('DAGSTER_HOME')}): {said}; {WAY_OUT}", err=True)
+        sys.exit(1)
 
 
 class Launch:
@@ -157,6 +168,8 @@ class Launch:
             tags=tags,
             **partition,
         )
+        if any(_is_interrupt(event) for event in result.all_events):
+            raise KeyboardInterrupt  # Dagster takes it for a failed step, and would go on with the next one
         record_run(self.project, result.run_id, {"asset": batch.asset, "partitions": len(batch.verdicts)})
         if not result.success and not self.bad:
             said = [event.message or "" for event in result.all_events if event.is_failure]
@@ -169,10 +182,21 @@ class Launch:
             click.echo("everything is fresh: nothing to do", err=True)
             return
         click.echo(f"{made} made, {reused} reused, {len(self.bad)} not made", err=True)
-        for one in self.bad[:20]:
+        for one in sorted(self.bad, key=lambda one: one.state == "blocked")[:SHOWN]:
             click.echo(f"  {name_of(one.node)} {one.state}: {one.why}", err=True)
             if one.log:
                 click.echo(f"    log: {one.log}", err=True)
+        if len(self.bad) > SHOWN:
+            click.echo(f"  … and {len(self.bad) - SHOWN} more (`ct status`)", err=True)
+
+
+def _is_interrupt(event: dg.DagsterEvent) -> bool:
+    error = event.step_failure_data.error if event.is_step_failure else None
+    while error is not None:
+        if error.cls_name in ("DagsterExecutionInterruptedError", "KeyboardInterrupt"):
+            return True
+        error = error.cause
+    return False
 
 
 def _definitions(project: Project) -> dg.Definitions:

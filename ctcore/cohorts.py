@@ -7,6 +7,7 @@ from typing import Any
 
 from sqlalchemy import JSON, ColumnElement, Text, and_, cast, func, literal, select
 
+from ctcore.catalog.engine import unindexed
 from ctcore.catalog.tables import entity
 from ctcore.digest import canonical
 from ctcore.policy import usable
@@ -19,9 +20,9 @@ def at_level(level: Level) -> Any:
     return entity.alias()
 
 
-def member_of(row: Any, level: Level) -> ColumnElement[bool]:
-    """The row is a usable entity of this level."""
-    return and_(row.c.level == level, usable(row))
+def member_of(row: Any, level: Level, reached: bool = False) -> ColumnElement[bool]:
+    """The row is a usable entity of this level; `reached`: it is found through another one that it belongs to."""
+    return and_((unindexed(row.c.level) if reached else row.c.level) == level, usable(row))
 
 
 def attribute(row: Any, column: str, dialect: str) -> ColumnElement[str]:
@@ -42,7 +43,9 @@ def linked(low: Any, low_level: Level, high: Any, high_level: Level) -> ColumnEl
         return low.c.parent == high.c.seq
     middle = entity.alias()
     above = select(middle.c.parent).where(middle.c.seq == low.c.parent).correlate(low)
-    return high.c.seq == above.scalar_subquery()
+    between = select(middle.c.seq).where(middle.c.parent == high.c.seq).correlate(high)
+    # the same said twice: an index from below and one from above, whichever of the two is known first
+    return and_(high.c.seq == above.scalar_subquery(), low.c.parent.in_(between))
 
 
 def some(table: Any, *conditions: ColumnElement[bool]) -> ColumnElement[bool]:

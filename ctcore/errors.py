@@ -23,13 +23,24 @@ class ProjectError(CtError):
 
 
 class SheetError(CtError):
-    """A sheet has problems; all of them, and nothing was written."""
+    """A sheet has problems: nothing was written.
+
+    `problems` are all of them, the text shows the first ones; `places` is for logs: rows and columns without
+    what stands there, which may be a patient's.
+    """
+
+    shown = 200
 
     def __init__(self, sheet: str, problems: Sequence[str]) -> None:
         self.problems = tuple(problems)
         many = f"{len(self.problems)} problem" + ("s" if len(self.problems) != 1 else "")
-        lines = "\n".join(f"  {problem}" for problem in self.problems)
+        lines = "\n".join(f"  {problem}" for problem in self.problems[: self.shown])
+        if len(self.problems) > self.shown:
+            lines += f"\n  … and {len(self.problems) - self.shown} more"
         super().__init__(f"{sheet}: {many}; nothing was written\n{lines}")
+        places = list(dict.fromkeys(problem.partition(": ")[0] for problem in self.problems))
+        listed = "; ".join(places[:20]) + "; …" * (len(places) > 20)
+        self.places = f"{sheet}: {many} ({listed}); nothing was written; `ct register {sheet}` says what and why"
 
 
 class CatalogError(CtError):

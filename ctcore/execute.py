@@ -22,7 +22,7 @@ from ctcore.digest import Signature
 from ctcore.errors import ContractError, CtError, InputError, StepError
 from ctcore.step import Call, Source, Step
 from ctcore.steps import load_file, params_of
-from ctcore.store import Store
+from ctcore.store import Store, way_out
 
 
 @dataclass(frozen=True)
@@ -89,7 +89,8 @@ def _run(call: StepCall, store: Store) -> tuple[str | None, dict[str, Any]]:
         return str(error), {}
     except (Exception, SystemExit) as error:  # the worker's edge: whatever a step raises is a failed call
         traceback.print_exc()
-        return f"{type(error).__name__}: {error}", {}
+        way = way_out(error) if isinstance(error, OSError) else None
+        return f"{type(error).__name__}: {error}" + (f" ({store.root}); {way}" if way else ""), {}
 
 
 def execute(call: StepCall, store: Store) -> dict[str, Any]:

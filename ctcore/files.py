@@ -20,13 +20,19 @@ OnBytes = Callable[[int], None] | None
 
 
 class Memory:
-    """Digests that were computed before, by path and signature: what did not change is not read twice."""
+    """Digests that were computed before, by path and signature: what did not change is not read twice.
 
-    def __init__(self, project: Project) -> None:
-        self.project = project
+    `kind` keeps checksums of other algorithms apart; without `remember` nothing is written.
+    """
+
+    def __init__(self, project: Project, kind: str = "", remember: bool = True) -> None:
+        self.project, self.kind, self.remembers = project, kind, remember
+
+    def _name(self, path: Path) -> str:
+        return self.kind + self.project.recorded(path)
 
     def lookup(self, paths: Mapping[Path, Signature]) -> dict[Path, str]:
-        by_name = {self.project.recorded(path): path for path in paths}
+        by_name = {self._name(path): path for path in paths}
         with self.project.catalog.read() as connection:
             rows = connection.execute(
                 select(digest_memory).where(in_keys(digest_memory.c.path, by_name, self.project.dialect))
@@ -38,9 +44,11 @@ class Memory:
         }
 
     def remember(self, digests: Mapping[Path, tuple[Signature, str]]) -> None:
+        if not self.remembers:
+            return
         rows = [
             {
-                "path": self.project.recorded(path),
+                "path": self._name(path),
                 "size": seen.size,
                 "mtime_ns": seen.mtime_ns,
                 "inode": seen.inode,

@@ -53,12 +53,13 @@ class Inputs:
         found = select(row.c.id.label("partition"), row.c.seq.label("position")).where(self._can_have(row, step))
         return self._only(found, row.c.id, keys).subquery()
 
-    def excluded(self, step: Step) -> Select:
+    def excluded(self, step: Step, keys: Iterable[str] | None = None) -> Select:
         """Usable entities of the step's level that lack what the step needs: (partition)."""
         row = at_level(step.level)
-        return select(row.c.id.label("partition")).where(
+        found = select(row.c.id.label("partition")).where(
             member_of(row, step.level), ~self._has(row, step.level, self._requirement(step))
         )
+        return self._only(found, row.c.id, keys)
 
     def wanted(self, step: Step, keys: Iterable[str] | None = None) -> Iterator[Wanted]:
         """All inputs of a step, of all its nodes or of those named."""
@@ -118,7 +119,7 @@ class Inputs:
                 artifact, and_(artifact.c.asset == up.name, artifact.c.partition == source.c.id)
             )
         )
-        found = found.where(self._can_have(row, step), self._can_have(source, up))
+        found = found.where(self._can_have(row, step), self._can_have(source, up, reached=True))
         return Wanted(name, fan_in, self._only(found, row.c.id, keys).subquery())
 
     def _into_cohort(self, up: Step, keys: list[str] | None) -> Subquery:
@@ -178,7 +179,7 @@ class Inputs:
             found = self._column_rows(source, up.level, column, row.c.id).where(
                 linked(source, up.level, row, step.level),
                 self._can_have(row, step),
-                self._can_have(source, up),
+                self._can_have(source, up, reached=True),
             )
             yield self._only(found, row.c.id, keys)
 
@@ -194,9 +195,9 @@ class Inputs:
     def _cohorts(self, keys: list[str] | None) -> Iterator[tuple[str, Any]]:
         return (item for item in self.settings.cohorts.items() if keys is None or item[0] in keys)
 
-    def _can_have(self, row: Any, step: Step) -> ColumnElement[bool]:
+    def _can_have(self, row: Any, step: Step, reached: bool = False) -> ColumnElement[bool]:
         """The entity is usable and has everything that a node of this step is made from."""
-        return and_(member_of(row, step.level), self._has(row, step.level, self._requirement(step)))
+        return and_(member_of(row, step.level, reached), self._has(row, step.level, self._requirement(step)))
 
     def _requirement(self, step: Step) -> Requirement:
         """What an entity must have, through all steps of its own level: raw files, and members below."""
@@ -223,7 +224,7 @@ class Inputs:
                 some(
                     other,
                     linked(low, low_level, high, high_level),
-                    member_of(other, other_level),
+                    member_of(other, other_level, reached=True),
                     self._has(other, other_level, needed),
                 )
             )

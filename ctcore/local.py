@@ -64,7 +64,7 @@ class LocalRunner:
         executor = LocalExecutor(self.project.work / "jobs")
         executor.update_parameters(timeout_min=60 * 24 * 30, stderr_to_stdout=True)
         paths = [str(call.write(self.project.work)) for call in calls]
-        job = executor.submit(run_calls, str(self.project.work), str(self.project.store.root), paths)
+        job = executor.submit(_work, str(self.project.work), str(self.project.store.root), paths)
         hand_to(self.project, [call.key for call in calls], process_name(int(job.job_id)))
         return _Job(job, calls)
 
@@ -98,6 +98,12 @@ class LocalRunner:
             waiting.append(behind)
         said = f"the worker process ended without a result ({job.job.get_info()['jobState'].lower()})"
         return [StepResult(first.attempt, first.node, first.key, said, str(job.job.paths.stdout))]
+
+
+def _work(work: str, store: str, calls: Sequence[str]) -> None:
+    """In the worker: SIGTERM ends it, its staged folder is removed; submitit passes over that signal."""
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    run_calls(work, store, calls)
 
 
 def _batches(calls: Sequence[StepCall], workers: int) -> list[list[StepCall]]:

@@ -1,7 +1,8 @@
 """② Registering a sheet: compare with the catalog, refuse what contradicts it, write the rest in one transaction."""
 
+import difflib
 import json
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -10,17 +11,17 @@ from sqlalchemy import Connection, bindparam, func, select, update
 
 from ctcore.catalog.engine import Writer
 from ctcore.catalog.tables import entity, file, setting
-from ctcore.digest import Signature, canonical, checksum_file, digest_files, digest_remembered
-from ctcore.errors import SheetError
-from ctcore.files import Memory
+from ctcore.checksums import Digests, read_claimed
+from ctcore.digest import canonical, digest_files
+from ctcore.errors import SheetError, Usage
 from ctcore.ledger import upsert
 from ctcore.project import Project
+from ctcore.schema import Levels
 from ctcore.sheet import EntityRow, Sheet, read_sheet
 from ctcore.step import ENTITY_LEVELS, Level
 
 EVENT_ROWS = 1000
 Key = tuple[str, str]
-Digests = Mapping[Path, tuple[str, Signature]]
 
 
 @dataclass
@@ -55,13 +56,17 @@ def register(
 
     Raises SheetError with every problem: of the sheet itself, of its checksums, and with the catalog.
     """
+    allowed = allowed or Allowed()
     sheet = read_sheet(path, project.settings.levels)
-    digests = _digests(project, sheet, on_bytes)
+    _check_allowed(allowed, sheet, project.settings.levels)
+    with project.catalog.read() as connection:  # a contradiction is told before hours of reading files, not after
+        _Comparison(project, sheet, None, allowed, connection)
+    digests = read_claimed(project, sheet, remember=not dry_run, on_bytes=on_bytes)
     if dry_run:
         with project.catalog.read() as connection:
-            return _Comparison(project, sheet, digests, allowed or Allowed(), connection).changes
+            return _Comparison(project, sheet, digests, allowed, connection).changes
     with project.catalog.write() as writer:
-        comparison = _Comparison(project, sheet, digests, allowed or Allowed(), writer.connection)
+        comparison = _Comparison(project, sheet, digests, allowed, writer.connection)
         comparison.write(writer)
         remembered = {"name": "sheet", "value": project.recorded(path)}
         upsert(writer, setting, [remembered], project.dialect)
@@ -77,34 +82,23 @@ def known_sheet(project: Project) -> Path | None:
     return project.absolute(found) if found else None
 
 
-def _digests(project: Project, sheet: Sheet, on_bytes: Callable[[int], None] | None) -> Digests:
-    """The digests of all raw files, and their declared checksums checked."""
-    claims = [
-        (row, role, claim)
-        for level in ENTITY_LEVELS
-        for row in sheet.entities[level].values()
-        for role, claim in row.files.items()
-    ]
-    digests = digest_remembered([claim.path for _, _, claim in claims], Memory(project), on_bytes=on_bytes)
-    problems = []
-    for row, role, claim in claims:
-        for algorithm, said in claim.checksums.items():
-            real = digests[claim.path][0] if algorithm == "blake3" else checksum_file(claim.path, algorithm)
-            if real != said:
-                problems.append(
-                    f"row {row.row}, column {role}_{algorithm}: {said[:12]}… is not the checksum of "
-                    f"{project.recorded(claim.path)} ({real[:12]}…); the file or the sheet is wrong"
-                )
-    if problems:
-        raise SheetError(str(sheet.path), problems)
-    return digests
+def _check_allowed(allowed: Allowed, sheet: Sheet, levels: Levels) -> None:
+    """An allowance that names nothing is a slip of the hand, and what it was meant for would be refused."""
+    columns = [f"{level}.{name}" for level in ENTITY_LEVELS for name in levels[level].columns]
+    ids = [*sheet.entities["specimen"], *sheet.entities["assay"]]
+    for option, names, known in (("--update", allowed.update, columns), ("--reparent", allowed.reparent, ids)):
+        for name in sorted(names - set(known)):
+            near = difflib.get_close_matches(name, known, 1)
+            what = "column of ct.toml" if option == "--update" else "specimen or assay of the sheet"
+            hint = f"did you mean {near[0]}?" if near else "see `ct register --help`"
+            raise Usage(f"{option} {name}: no such {what}; {hint}")
 
 
 class _Comparison:
-    """The sheet against the catalog, within one view of it."""
+    """The sheet against the catalog, within one view of it; without digests, all but the content of files."""
 
     def __init__(
-        self, project: Project, sheet: Sheet, digests: Digests, allowed: Allowed, connection: Connection
+        self, project: Project, sheet: Sheet, digests: Digests | None, allowed: Allowed, connection: Connection
     ) -> None:
         self.project, self.sheet, self.digests, self.allowed = project, sheet, digests, allowed
         self.changes = Changes()
@@ -121,11 +115,24 @@ class _Comparison:
         self.next_seq = max(self.names, default=0) + 1
         self.folded = {(row.level, row.id.casefold()): row.id for row in rows}
         self.files = {(row.entity, row.role): row for row in connection.execute(select(file))}
-        self.users = {row.path: self.names[row.entity] for row in self.files.values()}
         self.seqs: dict[Key, int] = {key: row.seq for key, row in self.known.items()}
         self.new_rows: list[dict[str, Any]] = []
         self.changed_rows: list[dict[str, Any]] = []
         self.new_files: list[dict[str, Any]] = []
+        self.told_files: list[dict[str, Any]] = []
+        self.users = self._users()
+
+    def _users(self) -> dict[str, str]:
+        """Whose each file is and stays: what the sheet gives a new file for is free, so that files can be swapped."""
+        replaced = {
+            (known.seq, role)
+            for level in ENTITY_LEVELS
+            for row in self.sheet.entities[level].values()
+            if (known := self.known.get((level, row.id))) is not None
+            for role in row.files
+        }
+        kept = (row for key, row in self.files.items() if key not in replaced)
+        return {row.path: f"{row.role} of {self.names[row.entity]}" for row in kept}
 
     def _compare(self) -> None:
         for level in ENTITY_LEVELS:
@@ -150,11 +157,11 @@ class _Comparison:
                 }
             )
             self.next_seq += 1
-            self._files_of(row, self.seqs[(level, row.id)], None)
+            self._files_of(row, self.seqs[(level, row.id)])
             self.changes.new[level].append(row.id)
             return
         said = [*self._moved(level, row, known, parent), *self._attributes(level, row, known, parent)]
-        said += self._files_of(row, known.seq, known)
+        said += self._files_of(row, known.seq)
         if said:
             self.changes.changed[level][row.id] = said
         else:
@@ -193,8 +200,9 @@ class _Comparison:
             if old is not None and name not in self.allowed.update:
                 self._problem(
                     row,
-                    f"column {column}: {level} {row.id} has {old!r} in the catalog and {value!r} here; "
+                    f"{level} {row.id} has {old!r} in the catalog and {value!r} here; "
                     f"correct the sheet, or replace it with --update {name}",
+                    column,
                 )
                 continue
             said.append(f"{column} {old!r} → {value!r}" if old is not None else f"{column} = {value!r}")
@@ -204,30 +212,31 @@ class _Comparison:
             self.changed_rows.append({"b_seq": known.seq, "parent": parent, "attributes": attributes})
         return said
 
-    def _files_of(self, row: EntityRow, seq: int, known: Any) -> list[str]:
+    def _files_of(self, row: EntityRow, seq: int) -> list[str]:
         said = []
         for role, claim in row.files.items():
-            digest, seen = self.digests[claim.path]
             path = self.project.recorded(claim.path)
-            user = self.users.get(path)
-            if user is not None and user != row.id:
-                self._problem(row, f"column {role}: {path} is already a file of {user}; one file, one owner")
-            old = self.files.get((seq, role))
-            fields = (path, digest, seen.size, seen.mtime_ns, seen.inode)
-            if old is not None and (old.path, old.digest, old.size, old.mtime_ns, old.inode) == fields:
+            if (user := self.users.get(path)) is not None:
+                said_user = f"{path} is already {user} in the catalog; each file is given once: correct the sheet"
+                self._problem(row, said_user, role)
+            if self.digests is None:
                 continue
-            names = ("path", "digest", "size", "mtime_ns", "inode")
-            values = dict(zip(names, fields, strict=True))
-            self.new_files.append({"entity": seq, "role": role, **values, "problem": None})
-            if known is not None and (old is None or old.digest != digest or old.path != path):
-                said.append(
-                    f"{role} {old.path if old else 'none'} → {path}"
-                    + ", other content" * (old is not None and old.digest != digest)
-                )
+            digest, seen = self.digests[claim.path]
+            old = self.files.get((seq, role))
+            fields = (path, digest, seen.size, seen.mtime_ns, seen.inode, None)
+            if old is not None and (old.path, old.digest, old.size, old.mtime_ns, old.inode, old.problem) == fields:
+                continue
+            names = ("path", "digest", "size", "mtime_ns", "inode", "problem")
+            self.new_files.append({"entity": seq, "role": role, **dict(zip(names, fields, strict=True))})
+            if old is None or (old.digest, old.path) != (digest, path):
+                self.told_files.append(self.new_files[-1])
+                other = ", other content" * (old is not None and old.digest != digest)
+                said.append(f"{role} {old.path if old else 'none'} → {path}{other}")
         return said
 
-    def _problem(self, row: EntityRow, said: str) -> None:
-        self.problems.append(f"row {row.row}: {said}")
+    def _problem(self, row: EntityRow, said: str, column: str | None = None) -> None:
+        where = f"row {row.row}" + (f", column {column}" if column else "")
+        self.problems.append(f"{where}: {said}")
 
     def write(self, writer: Writer) -> None:
         """Insert and update everything, and say so in events of bounded size."""
@@ -236,7 +245,7 @@ class _Comparison:
             writer.execute(update(entity).where(entity.c.seq == bindparam("b_seq")), self.changed_rows)
         upsert(writer, file, self.new_files, self.project.dialect)
         subject = self.project.recorded(self.sheet.path)
-        for kind, rows in (("new", self.new_rows), ("changed", self.changed_rows), ("files", self.new_files)):
+        for kind, rows in (("new", self.new_rows), ("changed", self.changed_rows), ("files", self.told_files)):
             for some in _chunks(rows, EVENT_ROWS):
                 writer.event("register", subject, {kind: some})
 

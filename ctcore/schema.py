@@ -11,6 +11,7 @@ ColumnType = Literal["text", "integer", "real", "boolean", "date"]
 COLUMN_TYPES: tuple[ColumnType, ...] = get_args(ColumnType)
 CHECKSUMS = ("md5", "sha256", "blake3")
 ID_PATTERN = r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}"
+COLUMN_NAME = r"[A-Za-z_][A-Za-z0-9_]*"
 
 Value = str | int | float | bool | None
 
@@ -36,7 +37,8 @@ class LevelSchema:
     files: tuple[str, ...] = ()
 
     def id_is_valid(self, entity_id: str) -> bool:
-        return re.fullmatch(self.id_pattern, entity_id) is not None
+        """A pattern of the project narrows what an ID is; it never lets in what is unsafe in a path."""
+        return all(re.fullmatch(pattern, entity_id) for pattern in (ID_PATTERN, self.id_pattern))
 
 
 Levels = Mapping[Level, LevelSchema]

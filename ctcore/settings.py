@@ -1,15 +1,19 @@
 """① ct.toml: what a project is. Read once, checked whole, every problem named with its place."""
 
+import datetime
 import difflib
 import re
 import tomllib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, cast
 
+from ctcore.digest import canonical
 from ctcore.errors import ProjectError
-from ctcore.schema import COLUMN_TYPES, ID_PATTERN, Column, Levels, LevelSchema
+from ctcore.schema import COLUMN_NAME, COLUMN_TYPES, ID_PATTERN, Column, Levels, LevelSchema
+from ctcore.sheet.columns import ALIASES
+from ctcore.sheet.values import convert
 from ctcore.step import ENTITY_LEVELS, Level
 
 FILE_NAME = "ct.toml"
@@ -65,14 +69,14 @@ class Settings:
 def read_settings(path: Path) -> Settings:
     """Read ct.toml. ProjectError lists every problem at once."""
     try:
-        text = path.read_text(encoding="utf-8")
+        text = path.read_text(encoding="utf-8-sig")
     except FileNotFoundError:
         raise ProjectError(f"no {FILE_NAME} in {path.parent}; `ct init {path.parent}` makes a project") from None
     except (OSError, UnicodeDecodeError) as error:
         raise ProjectError(f"{path} cannot be read: {error}") from error
     try:
         document = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
+    except (tomllib.TOMLDecodeError, RecursionError) as error:
         raise ProjectError(f"{path} is not valid TOML: {error}") from error
     reader = _Reader(path)
     settings = reader.settings(document)
@@ -91,21 +95,11 @@ class _Reader:
         self.problems: list[str] = []
 
     def settings(self, document: dict[str, Any]) -> Settings:
-        known = {
-            "project",
-            "levels",
-            "references",
-            "cohorts",
-            "steps",
-            "params",
-            "environment",
-            "run",
-            "slurm",
-        }
+        known = {"project", "levels", "references", "cohorts", "steps", "params", "environment", "run", "slurm"}
         self._only(document, known, "the top level")
         project = self._table(document, "project")
         self._only(project, {"id", "name", "sheet"}, "[project]")
-        project_id = str(project.get("id", ""))
+        project_id = self._text(project, "id", "[project]") or ""
         if not re.fullmatch(PROJECT_ID, project_id):
             self.problems.append(f"[project] id {project_id!r}: 3 to 64 of a-z, 0-9 and -, not at an end")
         steps = self._table(document, "steps")
@@ -126,30 +120,31 @@ class _Reader:
             run=self._run(self._table(document, "run")),
         )
 
-    def _table(self, parent: dict[str, Any], key: str) -> dict[str, Any]:
+    def _table(self, parent: dict[str, Any], key: str, where: str = "") -> dict[str, Any]:
         value = parent.get(key, {})
         if isinstance(value, dict):
             return cast(dict[str, Any], value)
-        self.problems.append(f"{key} = {value!r}: a table [{key}] is expected")
+        name = f"{where[1:-1]}.{key}" if where else key
+        self.problems.append(f"{name} = {value!r:.80}: a table [{name}] is expected")
         return {}
 
     def _text(self, table: dict[str, Any], key: str, where: str) -> str | None:
         value = table.get(key)
-        if value is None or isinstance(value, str):
+        if value is None or (isinstance(value, str) and value and "\0" not in value):
             return value
-        self.problems.append(f'{where} {key} = {value!r}: a text is expected, as in {key} = "…"')
+        self.problems.append(f'{where} {key} = {value!r:.80}: a text is expected, as in {key} = "…"')
         return None
 
     def _texts(self, table: dict[str, Any], key: str, where: str, default: tuple[str, ...] = ()) -> tuple[str, ...]:
-        value = table.get(key)
-        if value is None:
-            return default
-        if isinstance(value, list) and all(isinstance(one, str) for one in value):
+        value = table.get(key, default)
+        if isinstance(value, list | tuple) and all(isinstance(one, str) and one for one in value):
+            if len(set(value)) < len(value):
+                self.problems.append(f"{where} {key} = {value!r:.80}: one of them stands there twice")
             return tuple(value)
-        self.problems.append(f'{where} {key} = {value!r}: a list of texts is expected, as in {key} = ["…"]')
+        self.problems.append(f'{where} {key} = {value!r:.80}: a list of texts is expected, as in {key} = ["…"]')
         return default
 
-    def _only(self, table: Mapping[str, Any], known: set[str], where: str) -> None:
+    def _only(self, table: Mapping[str, Any], known: Iterable[str], where: str) -> None:
         for key in table:
             if key not in known:
                 near = difflib.get_close_matches(key, known, 1)
@@ -157,8 +152,16 @@ class _Reader:
                 self.problems.append(f"{where}: unknown key {key!r}; {hint}")
 
     def _levels(self, table: dict[str, Any]) -> Levels:
-        self._only(table, set(ENTITY_LEVELS), "[levels]")
-        return {level: self._level(level, self._table(table, level)) for level in ENTITY_LEVELS}
+        self._only(table, ENTITY_LEVELS, "[levels]")
+        levels: dict[Level, LevelSchema] = {
+            level: self._level(level, self._table(table, level, "[levels]")) for level in ENTITY_LEVELS
+        }
+        users: dict[str, Level] = {}
+        for level in ENTITY_LEVELS:
+            for role in levels[level].files:
+                if users.setdefault(role, level) != level:
+                    self.problems.append(f"[levels.{level}] files: {role!r} is a file of {users[role]} already")
+        return levels
 
     def _level(self, level: Level, table: dict[str, Any]) -> LevelSchema:
         where = f"[levels.{level}]"
@@ -168,90 +171,107 @@ class _Reader:
             re.compile(pattern)
         except re.error as error:
             self.problems.append(f"{where} id_pattern {pattern!r} is not a regular expression: {error}")
-        columns = self._table(table, "columns")
+        columns = self._table(table, "columns", where)
+        files = self._texts(table, "files", where)
+        for name in (*columns, *files):
+            self._name(f"{where} {name!r}", name)
+        for name in columns:
+            if name in files:
+                self.problems.append(f"{where} {name!r}: a column and a file have one name; rename one of them")
         return LevelSchema(
             level=level,
-            columns={name: self._column(where, name, columns[name]) for name in columns},
+            columns={name: self._column(f"[levels.{level}.columns.{name}]", name, columns[name]) for name in columns},
             id_pattern=pattern,
-            files=self._texts(table, "files", where),
+            files=files,
         )
 
+    def _name(self, where: str, name: str) -> None:
+        if not re.fullmatch(COLUMN_NAME, name) or name == "id":
+            self.problems.append(f"{where}: a column or file is named with letters, digits and _, and not `id`")
+        elif name.lower() in (*ALIASES, *ALIASES.values()):
+            self.problems.append(f"{where}: a sheet has the IDs under this name; choose another")
+
     def _column(self, where: str, name: str, declared: object) -> Column:
-        place = f"{where[:-1]}.columns.{name}]"
-        if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", name) or name == "id":
-            self.problems.append(f"{place}: a column is named with letters, digits and _, and not `id`")
         table = cast(dict[str, Any], declared) if isinstance(declared, dict) else {"type": declared}
-        self._only(table, {"type", "required", "enum", "description"}, place)
+        self._only(table, {"type", "required", "enum", "description"}, where)
         kind = table.get("type", "text")
         if kind not in COLUMN_TYPES:
-            self.problems.append(f"{place} type {kind!r} is not one of {', '.join(COLUMN_TYPES)}")
+            self.problems.append(f"{where} type {kind!r:.80} is not one of {', '.join(COLUMN_TYPES)}")
             kind = "text"
-        required, enum = table.get("required", False), table.get("enum", [])
+        values = table.get("enum")
+        if isinstance(values, list):  # enum = [0, 1] is meant as it reads
+            table = {**table, "enum": [str(one) if type(one) is int else one for one in values]}
+        required = table.get("required", False)
         if not isinstance(required, bool):
-            self.problems.append(f"{place} required = {required!r}: true or false")
-        if not isinstance(enum, list) or any(isinstance(value, list | dict) for value in enum):
-            self.problems.append(f'{place} enum = {enum!r}: a list of values is expected, as in enum = ["…"]')
-            enum = []
-        return Column(
+            self.problems.append(f"{where} required = {required!r:.80}: true or false is expected, without quotes")
+        column = Column(
             name=name,
             type=kind,
-            required=bool(required),
-            enum=tuple(str(value) for value in enum),
-            description=str(table.get("description", "")),
+            required=required is True,
+            enum=self._texts(table, "enum", where),
+            description=self._text(table, "description", where) or "",
         )
+        for value in column.enum:
+            if (problem := convert(value, column)[1]) is not None:
+                self.problems.append(f"{where} enum: {value!r:.80} {problem.partition(';')[0]}, the column's type")
+        return column
 
     def _references(self, table: dict[str, Any]) -> dict[str, Reference]:
         found = {}
-        for key in table:
-            where, entry = f"[references.{key}]", self._table(table, key)
+        for key, declared in table.items():
+            where, entry = f"[references.{key}]", self._table(table, key, "[references]")
+            if entry is not declared:
+                continue
             self._only(entry, {"path", "version", "kind"}, where)
             if not re.fullmatch(ID_PATTERN, key):
                 self.problems.append(f"{where}: the key must match {ID_PATTERN}")
             for needed in ("path", "version"):
                 if not isinstance(entry.get(needed), str) or not entry[needed]:
                     self.problems.append(f'{where} needs {needed} = "…" (a text)')
-            found[key] = Reference(
-                key, str(entry.get("path")), str(entry.get("version")), str(entry.get("kind", "other"))
-            )
+            kind = self._text(entry, "kind", where) or "other"
+            found[key] = Reference(key, str(entry.get("path")), str(entry.get("version")), kind)
         return found
 
     def _cohorts(self, table: dict[str, Any], levels: Levels) -> dict[str, Cohort]:
         found = {}
         for name in table:
-            entry = self._table(table, name)
-            self._only(entry, {"where"}, f"[cohorts.{name}]")
+            place, entry = f"[cohorts.{name}]", self._table(table, name, "[cohorts]")
+            self._only(entry, {"where"}, place)
             if not re.fullmatch(ID_PATTERN, name):
-                self.problems.append(f"[cohorts.{name}]: the name must match {ID_PATTERN}")
-            where = self._table(entry, "where")
-            for column, value in where.items():
-                self.problems += _rule_problems(f"[cohorts.{name}] where", column, value, levels)
-            found[name] = Cohort(name, {column: _as_text(value) for column, value in where.items()})
+                self.problems.append(f"{place}: the name must match {ID_PATTERN}")
+            where = self._table(entry, "where", place)
+            found[name] = Cohort(name, {column: self._rule(place, column, where[column], levels) for column in where})
         return found or {"all": Cohort("all")}
 
+    def _rule(self, place: str, name: str, value: Any, levels: Levels) -> str:
+        """The value as the catalog has it, as text: `true` for a boolean, `5.0` for 5 in a column of numbers."""
+        text = str(value).lower() if isinstance(value, bool) else str(value)
+        columns = {f"{level}.{one.name}": one for level in ENTITY_LEVELS for one in levels[level].columns.values()}
+        columns |= {f"{level}.id": Column("id") for level in ENTITY_LEVELS}
+        if (column := columns.get(name)) is None:
+            near = difflib.get_close_matches(name, columns, 1)
+            hint = f"did you mean {near[0]!r}?" if near else f"known: {', '.join(sorted(columns))}"
+            self.problems.append(f"{place} where {name!r}: no such level.column; {hint}")
+        elif not isinstance(value, str | int | float | datetime.date):
+            self.problems.append(f"{place} where {name} = {value!r:.80}: one value is expected")
+        else:
+            typed, problem = convert(text, column)
+            if problem is not None:
+                self.problems.append(f"{place} where {name} = {value!r:.80} {problem.partition(';')[0]}")
+            return typed if isinstance(typed, str) else canonical(typed).decode()
+        return text
+
     def _params(self, table: dict[str, Any]) -> dict[str, dict[str, Any]]:
-        return {name: self._table(table, name) for name in table}
+        return {name: self._table(table, name, "[params]") for name in table}
 
     def _run(self, table: dict[str, Any]) -> RunSettings:
         known = {option.name for option in fields(RunSettings)}
         self._only(table, known, "[run]")
-        for key, value in table.items():
-            if not isinstance(value, int) or isinstance(value, bool) or value < 0:
-                self.problems.append(f"[run] {key} = {value!r}: a whole number, 0 or more")
-        return RunSettings(**{key: table[key] for key in table if key in known and isinstance(table[key], int)})
-
-
-def _rule_problems(where: str, column: str, value: object, levels: Levels) -> Iterator[str]:
-    """A rule about a column that nobody declares would be a cohort of nobody, and nobody would be told."""
-    if isinstance(value, list | dict):
-        yield f'{where} {column} = {value!r}: one value is expected, as in "patient.sex" = "F"'
-        return
-    known = [f"{level}.{name}" for level in ENTITY_LEVELS for name in (*levels[level].columns, "id")]
-    if column not in known:
-        near = difflib.get_close_matches(column, known, 1)
-        hint = f"did you mean {near[0]!r}?" if near else f"known: {', '.join(known)}"
-        yield f"{where} {column!r}: no such column; {hint}"
-
-
-def _as_text(value: object) -> str:
-    """As the catalog has it: TOML's true is its `true`, not Python's `True`."""
-    return str(value).lower() if isinstance(value, bool) else str(value)
+        good = {}
+        for key in known & set(table):
+            value, least = table[key], 0 if key == "workers" else 1
+            if isinstance(value, int) and not isinstance(value, bool) and value >= least:
+                good[key] = value
+            else:
+                self.problems.append(f"[run] {key} = {value!r:.80}: a whole number, {least} or more")
+        return RunSettings(**good)

@@ -19,6 +19,7 @@ from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 from stat import S_ISREG
+from tempfile import TemporaryFile
 from typing import Any
 
 from ctcore.digest import OnBytes, Signature, canonical, try_digests
@@ -74,9 +75,11 @@ class Store:
         return self.root / STAGING
 
     def ensure(self) -> None:
-        """Create the store's folders where they are not there."""
+        """Create the store's folders where they are not there. StoreError where nothing can be written there."""
         with _telling("create", self.root):
             self.staging.mkdir(parents=True, exist_ok=True)
+        with _telling("write in", self.root), TemporaryFile(dir=self.staging, prefix=".probe"):
+            pass
 
     def folder(self, asset: str, partition: str, key: str) -> Path:
         """Where the artifact of this call is, once it is published."""
@@ -238,14 +241,18 @@ def _check_node(asset: str, partition: str, key: str) -> None:
         raise StoreError(f"key {key!r} is not a digest in hexadecimal")
 
 
+def way_out(error: OSError) -> str | None:
+    """What a person can do where the system refused to write."""
+    return _WAYS_OUT.get(error.errno or 0)
+
+
 @contextmanager
 def _telling(doing: str, place: Path) -> Iterator[None]:
     """Turn what the system says into what a person can do about it."""
     try:
         yield
     except OSError as error:
-        way_out = _WAYS_OUT.get(error.errno or 0, error.strerror or str(error))
-        raise StoreError(f"cannot {doing} {place}: {way_out}") from error
+        raise StoreError(f"cannot {doing} {place}: {way_out(error) or error.strerror or error}") from error
 
 
 @contextmanager

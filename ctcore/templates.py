@@ -1,5 +1,6 @@
 """① What `ct init` writes: ct.toml for a new project, and where the project's parts are copied from."""
 
+import re
 import shutil
 from pathlib import Path
 
@@ -58,12 +59,18 @@ def project_data() -> Path:
     return packaged if packaged.is_dir() else Path(__file__).parent.parent
 
 
-def example(name: str, directory: Path) -> str:
-    """Copy an example's data into a new project. Returns its ct.toml."""
+def example_folder(name: str) -> Path:
+    """Where an example's data are."""
     folder = project_data() / "examples" / name
-    if not (folder / "ct.toml").is_file():
-        known = sorted(path.parent.name for path in folder.parent.glob("*/ct.toml"))
+    if not re.fullmatch(r"[a-z0-9_]+", name) or not (folder / "ct.toml").is_file():
+        known = sorted(path.parent.name for path in (project_data() / "examples").glob("*/ct.toml"))
         raise Usage(f"no example {name!r}; there is: {', '.join(known)}")
+    return folder
+
+
+def copy_example(name: str, directory: Path) -> str:
+    """Copy an example's data into a new project. Returns its ct.toml."""
+    folder = example_folder(name)
     for path in folder.iterdir():
         if path.name == "ct.toml" or path.name.startswith("__"):
             continue

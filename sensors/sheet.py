@@ -3,7 +3,7 @@
 import dagster as dg
 
 from ct_assets.partitions import missing
-from ctcore.errors import CtError
+from ctcore.errors import CtError, SheetError
 from ctcore.project import Project
 from ctcore.register import known_sheet, register, sheet_digest
 from resources import CtProject
@@ -47,6 +47,7 @@ def _read(project: Project, cursor: str | None, context: dg.SensorEvaluationCont
             return cursor, None
         register(project, sheet)
     except CtError as error:
-        context.log.error(str(error))
-        return (cursor if not sheet.is_file() else sheet_digest(sheet)), f"not registered: {error}"
+        said = error.places if isinstance(error, SheetError) else str(error)
+        context.log.error(said)
+        return (cursor if not sheet.is_file() else sheet_digest(sheet)), f"not registered: {said}"
     return digest, None

@@ -1,46 +1,19 @@
-"""The command line as its users meet it: real commands on real projects; exit codes, tables, errors with a way out."""
+"""The command line as its users meet it: exit codes, tables, JSON, and what is typed wrong."""
 
 import json
 import os
+import pty
+import re
 import subprocess
-import sys
-from collections.abc import Mapping
-from dataclasses import dataclass
+import time
 from pathlib import Path
 
 import pytest
 
-from tests.kit import make_all, make_project
+from tests.kit import again, assay, make_all, make_project
+from tests.shell import Said, command, ct, environment, shell
 
-ROOT = Path(__file__).parent.parent
-
-
-@dataclass(frozen=True)
-class Said:
-    """What a command did: exit code, stdout, stderr."""
-
-    code: int
-    out: str
-    err: str
-
-    @property
-    def rows(self) -> list[list[str]]:
-        return [line.split("\t") for line in self.out.splitlines()]
-
-
-def environment(**more: str) -> dict[str, str]:
-    kept = {name: value for name, value in os.environ.items() if name not in ("CT_PROJECT", "CT_POSTGRES_URL")}
-    return {**kept, "PYTHONPATH": str(ROOT), "NO_COLOR": "1", **more}
-
-
-def ct(*arguments: str | Path, at: Path | None = None, env: Mapping[str, str] | None = None) -> Said:
-    """Run the real `ct`. No traceback, whatever is asked of it."""
-    command = [sys.executable, "-m", "ctcore.cli", *map(str, arguments)]
-    done = subprocess.run(
-        command, cwd=at, env={**environment(), **(env or {})}, capture_output=True, text=True, check=False, timeout=300
-    )
-    assert "Traceback" not in done.stderr + done.stdout, done.stderr
-    return Said(done.returncode, done.stdout, done.stderr)
+EVERY = ("register", "status", "show", "why", "verify", "reference", "path")
 
 
 @pytest.fixture(scope="module")
@@ -57,14 +30,104 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return project.root
 
 
-def test_status_ends_with_3_where_something_is_open_and_with_0_where_all_is_fresh(toy: Path, made: Path) -> None:
-    assert ct("-C", toy, "status").code == 3
-    assert ct("-C", made, "status").code == 0
+@pytest.fixture
+def own(tmp_path: Path) -> Path:
+    """Registered, nothing made; a test's own."""
+    return make_project(tmp_path / "own").root
 
 
-def test_why_ends_with_3_for_a_node_that_is_not_fresh(toy: Path, made: Path) -> None:
-    assert ct("-C", toy, "why", "counted/A1").code == 3
-    assert ct("-C", made, "why", "counted/A1").code == 0
+# What is printed, and the exit code
+
+
+def test_looking_ends_with_3_where_something_is_open_and_with_0_where_all_is_fresh(toy: Path, made: Path) -> None:
+    assert [ct("-C", root, "status").code for root in (toy, made)] == [3, 0]
+    assert [ct("-C", root, "why", "counted/A1").code for root in (toy, made)] == [3, 0]
+    assert [ct("-C", root, "verify").code for root in (toy, made)] == [0, 0]
+
+
+def test_verify_ends_with_3_where_a_published_byte_has_changed(tmp_path: Path) -> None:
+    project = make_project(tmp_path / "p")
+    make_all(project)
+    table = Path(ct("-C", project.root, "path", "joined", "table").out.strip())
+    table.chmod(0o644)
+    table.write_text(table.read_text().replace("S1", "S9"))
+    said = ct("-C", project.root, "verify")
+    assert said.code == 3
+    assert "joined/all\ttable.tsv\t" in said.out and "`ct run` makes them again" in said.err
+    assert ct("-C", project.root, "status").code == 3
+
+
+def test_a_pipe_gets_tab_separated_rows(made: Path) -> None:
+    rows = [line.split("\t") for line in shell("-C", made, "status").out.splitlines()]
+    assert rows[:2] == [["specimen", "assay", "counted"], ["S1", "A1", "fresh"]]
+    assert ["", "fresh", "3/3"] in rows and ["all", "fresh"] in rows
+
+
+def test_a_terminal_gets_aligned_tables(made: Path) -> None:
+    master, slave = pty.openpty()
+    process = subprocess.Popen(
+        command("-C", made, "status"), stdin=slave, stdout=slave, stderr=slave, env=environment()
+    )
+    os.close(slave)
+    shown = b""
+    try:
+        while part := os.read(master, 4096):
+            shown += part
+    except OSError:  # how a terminal says that it ends
+        pass
+    assert process.wait() == 0
+    assert b"\x1b[32mfresh" in shown, "what is fresh is green"
+    plain = re.sub(r"\x1b\[[0-9;]*m|\r", "", shown.decode())
+    lines = [line.rstrip() for line in plain.splitlines()]
+    assert "\t" not in plain and "assays" in lines
+    header = next(line for line in lines if line.startswith("specimen") and "assay" in line)
+    row = next(line for line in lines if "A3" in line)
+    assert header.index("assay") == row.index("A3") and header.index("counted") == row.index("fresh")
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("register", "--dry-run"),
+        ("status",),
+        ("show", "counted/A1"),
+        ("show", "patient/P1"),
+        ("show", "reference/genome"),
+        ("why", "joined"),
+        ("why", "assay/A1"),
+        ("verify",),
+        ("reference", "list"),
+        ("path", "joined"),
+    ],
+    ids=" ".join,
+)
+def test_every_command_that_prints_can_print_json(made: Path, arguments: tuple[str, ...]) -> None:
+    said = ct("-C", made, *arguments, "--json")
+    assert said.code == 0
+    assert isinstance(json.loads(said.out), dict | list)
+
+
+def test_json_of_status_has_every_entity_with_its_state(toy: Path) -> None:
+    found = json.loads(ct("-C", toy, "status", "--json").out)
+    assert found["assay"]["entities"] == {name: {"counted": "missing"} for name in ("A1", "A2", "A3")}
+    assert found["cohort"]["counts"]["joined"] == {"fresh": 0, "missing": 1}
+
+
+def test_show_is_for_people_without_json(made: Path) -> None:
+    assert "reads\treads/A1.txt\t12\t" in ct("-C", made, "show", "assay/A1").out
+    assert "specimens\tmerged/S1\t" in ct("-C", made, "show", "joined").out
+
+
+def test_help_and_version_need_no_project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    listed = ct("--help")
+    assert listed.code == 0 and all(name in listed.out for name in EVERY)
+    assert ct("--version").code == 0 and ct("--version").out.startswith("ct ")
+    for name in EVERY:
+        assert ct(name, "--help").code == 0
+
+
+# `ct path`
 
 
 def test_path_is_the_folder_of_the_current_artifact_or_one_of_its_files(made: Path) -> None:
@@ -75,10 +138,27 @@ def test_path_is_the_folder_of_the_current_artifact_or_one_of_its_files(made: Pa
     assert json.loads(ct("-C", made, "path", "joined", "--json").out) == {"node": "joined/all", "path": str(folder)}
 
 
-def test_path_of_a_node_that_was_never_made_is_one_error_with_the_way_out(toy: Path) -> None:
-    said = ct("-C", toy, "path", "joined")
-    assert (said.code, said.out) == (1, "")
-    assert said.err == "ct: joined/all was never made; `ct run joined/all` makes it\n"
+def test_path_follows_to_the_artifact_that_was_made_last(tmp_path: Path) -> None:
+    project = make_project(tmp_path / "p")
+    make_all(project)
+    before = ct("-C", project.root, "path", "counted/A1").out
+    (project.root / "reads" / "A1.txt").write_text("other reads\n")
+    ct("-C", project.root, "verify")
+    assert ct("-C", project.root, "path", "counted/A1").out == before
+    make_all(again(project))
+    assert ct("-C", project.root, "path", "counted/A1").out != before
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "said"),
+    [
+        (("joined",), 1, "joined/all was never made; `ct run joined/all` makes it"),
+        (("counted",), 2, "counted has 3 partitions; name one, as in counted/A1"),
+        (("assay/A1",), 2, "assay/A1 has no artifact; `ct show assay/A1` names its files"),
+    ],
+)
+def test_path_of_what_is_not_there_is_one_error(toy: Path, arguments: tuple[str, ...], code: int, said: str) -> None:
+    assert ct("-C", toy, "path", *arguments) == Said(code, "", f"ct: {said}\n")
 
 
 def test_path_of_an_output_that_is_not_there_names_those_that_are(made: Path) -> None:
@@ -87,12 +167,139 @@ def test_path_of_an_output_that_is_not_there_names_those_that_are(made: Path) ->
     assert "has no output 'tabel'; it has: table (table.tsv)" in said.err
 
 
-def test_path_of_a_step_with_several_partitions_asks_for_one(made: Path) -> None:
-    said = ct("-C", made, "path", "counted")
-    assert (said.code, said.out) == (2, "")
-    assert "counted has 3 partitions; name one, as in counted/A1" in said.err
+def test_path_of_an_artifact_that_was_deleted_is_an_error(tmp_path: Path) -> None:
+    project = make_project(tmp_path / "p")
+    make_all(project)
+    folder = Path(ct("-C", project.root, "path", "joined").out.strip())
+    project.store.remove(folder)
+    said = ct("-C", project.root, "path", "joined", "table")
+    assert (said.code, said.out) == (1, "") and "is gone; `ct run joined/all` makes it again" in said.err
 
 
-def test_the_version_is_said_also_where_ct_is_not_installed() -> None:
-    said = ct("--version")
-    assert said.code == 0 and said.out.startswith("ct ")
+def test_a_step_with_a_single_partition_needs_no_partition(tmp_path: Path) -> None:
+    root = make_project(tmp_path / "p", [assay("P1", "S1", "A1", sex="F")]).root
+    assert "counted/A1 is missing" in ct("-C", root, "why", "counted").out
+
+
+# What is typed wrong
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("statsu",), "no command 'statsu'; did you mean 'status'?"),
+        (("xyzzy",), "commands: init, register, status"),
+        (("status", "--jsn"), "--json"),
+        (("reference", "lst"), "list"),
+        (("why",), "Missing argument 'NODE'"),
+        (("why", "conted/A1"), "no step 'conted'; did you mean 'counted'?"),
+        (("why", "conted"), "did you mean 'counted'?"),
+        (("why", "xyzzy/A1"), "known: counted, merged, joined"),
+        (("show", "counted/a1"), "no assay 'a1' is registered; did you mean 'A1'?"),
+        (("path", "counted/A1/"), "did you mean 'A1'?"),
+        (("why", "counted/Z"), "see `ct status --all`"),
+        (("why", "joined/al"), "no cohort 'al' is declared; did you mean 'all'?"),
+        (("show", "patient/P9"), "no patient 'P9' is registered"),
+        (("show", "reference/genom"), "no reference 'genom' is declared; did you mean 'genome'?"),
+        (("reference", "index", "genom"), "did you mean 'genome'?"),
+        (("why", "counted"), "counted has 3 partitions; name one, as in counted/A1"),
+        (("init", "sub", "--id", "UP PER"), "--id 'UP PER': 3 to 64 of a-z"),
+        (("init", "sub", "--example", "three_peple"), "no example 'three_peple'; there is: three_people"),
+    ],
+)
+def test_what_is_typed_wrong_is_named_beside_what_was_meant(
+    toy: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, arguments: tuple[str, ...], said: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    found = ct("-C", toy, *arguments)
+    assert (found.code, found.out) == (2, "")
+    assert said in found.err
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    "name", ["", "/", "//", "/A1", "counted/", "A1", "counted:A1", "counted/\udcff", "counted/A\n1"]
+)
+def test_a_name_of_another_form_is_no_node(toy: Path, name: str) -> None:
+    for asking in ("why", "show", "path"):
+        found = ct("-C", toy, asking, name)
+        assert (found.code, found.out) == (2, "")
+        assert "is not a node; write step/partition" in found.err
+
+
+def test_blanks_around_a_name_do_not_matter(made: Path) -> None:
+    assert ct("-C", made, "why", " counted/A1 ").out == ct("-C", made, "why", "counted/A1").out
+
+
+def test_a_mistyped_id_among_very_many_is_answered_in_a_moment(tmp_path: Path) -> None:
+    rows = [assay(f"P{n:06}", f"S{n:06}", f"A{n:06}", reads="") for n in range(20_000)]
+    root = make_project(tmp_path / "p", rows).root
+    began = time.monotonic()
+    assert "did you mean 'A000012'?" in ct("-C", root, "path", "counted/a000012x").err
+    assert time.monotonic() - began < 5
+
+
+# Where the project is
+
+
+def test_outside_a_project_ct_says_how_to_make_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("CT_PROJECT", raising=False)
+    for name in ("register", "status", "verify", "run"):
+        said = ct(name)
+        assert (said.code, said.out) == (1, "")
+        assert f"no ct.toml in {tmp_path} or above it; `ct init DIR` makes a project" in said.err
+
+
+def test_a_project_is_found_from_a_folder_within_and_from_elsewhere(
+    toy: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("CT_PROJECT", raising=False)
+    monkeypatch.chdir(toy / "reads")
+    inside = ct("status")
+    monkeypatch.chdir(tmp_path)
+    assert inside.code == 3 and ct("-C", toy, "status") == ct("-C", os.path.relpath(toy), "status") == inside
+
+
+def test_a_directory_that_does_not_exist_is_not_the_project_around_it(
+    toy: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(toy)
+    for place in ("nowhere", "ct.toml", "no\udcffwhere"):
+        said = ct("-C", place, "status")
+        assert (said.code, said.out) == (1, "")
+        assert "is not a directory; `ct init" in said.err
+
+
+# How a command ends before its end
+
+
+def test_ctrl_c_is_one_line_and_130(own: Path) -> None:
+    (own / "steps" / "slow.py").write_text("import os, signal\nos.kill(os.getpid(), signal.SIGINT)\n")
+    said = shell("-C", own, "status")
+    assert (said.code, said.out, said.err.strip()) == (130, "", "ct: interrupted")
+
+
+@pytest.mark.parametrize("arguments", [("status",), ("status", "--json"), ("--help",), ("verify",)], ids=" ".join)
+def test_a_reader_who_leaves_is_no_error_to_talk_about(made: Path, arguments: tuple[str, ...]) -> None:
+    reading, writing = os.pipe()
+    os.close(reading)
+    done = subprocess.run(
+        command("-C", made, *arguments), stdout=writing, stderr=subprocess.PIPE, env=environment(), check=False
+    )
+    os.close(writing)
+    assert b"Error" not in done.stderr and b"Exception" not in done.stderr and b"Traceback" not in done.stderr
+
+
+def test_output_that_cannot_be_written_is_one_message(made: Path) -> None:
+    with open("/dev/full", "wb") as full:
+        done = subprocess.run(
+            command("-C", made, "status"), stdout=full, stderr=subprocess.PIPE, env=environment(), check=False
+        )
+    assert (done.returncode, done.stderr.decode()) == (1, "ct: No space left on device\n")
+
+
+def test_a_closed_output_is_no_traceback(made: Path) -> None:
+    closed = ["sh", "-c", 'exec "$@" >&-', "sh", *command("-C", made, "status")]
+    done = subprocess.run(closed, stderr=subprocess.PIPE, env=environment(), check=False)
+    assert (done.returncode, done.stderr) == (0, b"")

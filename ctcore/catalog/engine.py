@@ -16,6 +16,7 @@ from sqlalchemy import (
     ColumnElement,
     Connection,
     Engine,
+    Text,
     cast,
     create_engine,
     event,
@@ -27,6 +28,8 @@ from sqlalchemy import (
 )
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.exc import ArgumentError, DBAPIError
+from sqlalchemy.ext.compiler import compiles
+from sqlalchemy.sql.functions import FunctionElement
 
 from ctcore.catalog.chain import Journal, append_events
 from ctcore.digest import digest_value
@@ -167,8 +170,8 @@ def _explain(error: DBAPIError) -> str:
         "disk I/O": "is the disk full (`df`), or does it fail? What was committed before is safe",
         "readonly": "the file or its folder is read-only: allow writing there",
         "unable to open": "its folder is missing (make it with `ct init`), or cannot be written, as also a reader must",
-        "locked": "another process has been writing for a long time: wait, or look for it with `ct jobs`",
-        "lock timeout": "another process has been writing for a long time: wait, or look for it with `ct jobs`",
+        "locked": "another process has been writing for a long time: wait, or see what else writes to it",
+        "lock timeout": "another process has been writing for a long time: wait, or see what else writes to it",
         "permission denied for database": "ask its owner for CREATE on it, or for a schema of that name",
         "not a database": "the file is damaged or is something else: restore it from a backup",
         "malformed": "the file is damaged: restore it from a backup",
@@ -239,3 +242,24 @@ def in_keys(column: Any, keys: Iterable[str], dialect: str) -> ColumnElement[boo
     if dialect == "sqlite":
         return column.in_(select(func.json_each(listed).table_valued("value").c.value))
     return column.in_(select(func.jsonb_array_elements_text(cast(listed, JSONB)).column_valued("value")))
+
+
+class unindexed(FunctionElement[str]):
+    """A column whose index is not to be used.
+
+    SQLite takes every equality for a rare thing: to find what belongs to a few entities, it would rather look at
+    all entities of a level. PostgreSQL has statistics.
+    """
+
+    type = Text()
+    inherit_cache = True
+
+
+@compiles(unindexed)
+def _column(element: Any, compiler: Any, **how: Any) -> str:
+    return compiler.process(element.clause_expr, **how)
+
+
+@compiles(unindexed, "sqlite")
+def _plus_column(element: Any, compiler: Any, **how: Any) -> str:
+    return f"+{compiler.process(element.clause_expr, **how)}"

@@ -1,6 +1,7 @@
 """The command line: one noun a file, one renderer. Imports no Dagster, and heavy things only where they are used."""
 
 import importlib
+import os
 import sys
 from typing import Any
 
@@ -79,6 +80,15 @@ def main() -> None:
     except (click.Abort, KeyboardInterrupt):
         click.echo("ct: interrupted", err=True)
         sys.exit(130)
-    except BrokenPipeError:
-        sys.stderr.close()
-        sys.exit(141)
+    except OSError as error:  # a full disk, say, wherever it is met; a closed pipe is click's to handle
+        place = f"{error.filename}: " if error.filename else ""
+        click.echo(f"ct: {place}{error.strerror or error}", err=True)
+        _drop_output()
+        sys.exit(1)
+
+
+def _drop_output() -> None:
+    """What could not be written is not tried again at the end, where it would be a traceback."""
+    if sys.stdout is not None:
+        with open(os.devnull, "wb") as nowhere:
+            os.dup2(nowhere.fileno(), sys.stdout.fileno())

@@ -5,6 +5,8 @@ import time
 from types import TracebackType
 from typing import Any, Self
 
+from ctcore.cli.render import is_terminal
+
 
 class Bars:
     """One bar a task; `start` it with its total, `advance` it, `say` something above the bars."""
@@ -15,7 +17,7 @@ class Bars:
         self._done: dict[str, tuple[int, int, float]] = {}
 
     def __enter__(self) -> Self:
-        if sys.stderr.isatty():
+        if is_terminal(sys.stderr):
             from rich.console import Console
             from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 

@@ -8,8 +8,8 @@ import click
 
 from ctcore.errors import ProjectError, Usage
 from ctcore.project import Project
-from ctcore.settings import FILE_NAME
-from ctcore.templates import BLANK, GITIGNORE, example, project_data
+from ctcore.settings import FILE_NAME, PROJECT_ID
+from ctcore.templates import BLANK, GITIGNORE, copy_example, example_folder, project_data
 
 PARTS = ("definitions.py", "workspace.yaml", "ct_assets", "resources", "sensors", "dagster_home")
 
@@ -24,12 +24,15 @@ def init(directory: Path, project_id: str | None, example_name: str | None) -> N
     What a person wrote (ct.toml, own steps, the catalog, the store) is never overwritten.
     """
     existed = (directory / FILE_NAME).exists()
+    chosen = _checked(directory, project_id, example_name, existed)
     try:
         directory.mkdir(parents=True, exist_ok=True)
-        _write(directory, project_id, example_name, existed)
+        if not existed:
+            _begin(directory, chosen, example_name)
+        _bring_up_to_date(directory)
     except OSError as error:
         raise ProjectError(
-            f"{directory}: {error.strerror} ({error.filename}); choose a place that can be written"
+            f"{directory}: {error.strerror}; make room, or choose a place that can be written"
         ) from error
     project = Project.find(directory)
     project.store.ensure()
@@ -37,17 +40,42 @@ def init(directory: Path, project_id: str | None, example_name: str | None) -> N
     said = "is up to date" if existed else "is ready"
     click.echo(f"{project.id} {said} in {directory} (catalog version {version})", err=True)
     if not existed:
-        click.echo(f"next: edit {directory / FILE_NAME}, then `ct -C {directory} register SHEET`", err=True)
+        sheet = "SHEET" if project.settings.sheet is None else ""
+        click.echo(
+            f"next: look at {directory / FILE_NAME}, then `ct -C {directory} register {sheet}".rstrip() + "`", err=True
+        )
 
 
-def _write(directory: Path, project_id: str | None, example_name: str | None, existed: bool) -> None:
+def _checked(directory: Path, project_id: str | None, example_name: str | None, existed: bool) -> str:
+    """The project's ID. Usage error before anything is written."""
+    if existed:
+        if project_id:
+            raise Usage(f"{directory} is a project already; its ID is in {FILE_NAME} and does not change")
+        return ""
     chosen = project_id or _slug(directory.resolve().name)
-    if not existed:
-        text = example(example_name, directory) if example_name else BLANK
-        (directory / FILE_NAME).write_text(text.replace("{id}", chosen), encoding="utf-8")
+    if not re.fullmatch(PROJECT_ID, chosen):
+        raise Usage(f"--id {chosen!r}: 3 to 64 of a-z, 0-9 and -, not at an end")
+    if example_name:
+        example_folder(example_name)
+    foreign = [part for part in PARTS if (directory / part).exists()]
+    if foreign and project_data().resolve() != directory.resolve():
+        raise Usage(
+            f"{directory} has {', '.join(foreign)}, but no {FILE_NAME}: it is no project of ct; choose a new one"
+        )
+    return chosen
+
+
+def _begin(directory: Path, project_id: str, example_name: str | None) -> None:
+    """What is written once. ct.toml comes last, and whole: where it is, all of this is."""
+    text = copy_example(example_name, directory) if example_name else BLANK
+    if not (directory / ".gitignore").exists():
         (directory / ".gitignore").write_text(GITIGNORE, encoding="utf-8")
-    elif project_id:
-        raise Usage(f"{directory} is a project already; its ID is in {FILE_NAME} and does not change")
+    part = directory / f".{FILE_NAME}.part"
+    part.write_text(text.replace("{id}", project_id), encoding="utf-8")
+    part.rename(directory / FILE_NAME)
+
+
+def _bring_up_to_date(directory: Path) -> None:
     (directory / "steps").mkdir(exist_ok=True)
     source = project_data()
     if source.resolve() == directory.resolve():

@@ -1,5 +1,7 @@
 """`ct why`, `ct show` and `ct path`: one node."""
 
+from typing import Any
+
 import click
 
 from ctcore.cli.render import FOUND, echo_json, json_option, opened, table
@@ -53,7 +55,8 @@ def show(ctx: click.Context, node: str, as_json: bool) -> None:
     project = opened(ctx)
     which = find_node(project, node)
     if which[0] in REGISTRY:
-        echo_json(entry(project, which))
+        made = entry(project, which)
+        echo_json(made) if as_json else _registered(made)
         return
     found = explain(project, which)
     edges = current_edges(project, which)
@@ -82,6 +85,19 @@ def show(ctx: click.Context, node: str, as_json: bool) -> None:
         for e in edges
     ]
     table(("input", "from", "data version"), rows, title="made from")
+
+
+def _registered(made: dict[str, Any]) -> None:
+    """A patient, specimen, assay or reference: its facts, then its files."""
+    facts = {name: value for name, value in made.items() if name not in ("attributes", "files")}
+    for name, value in {**facts, **made.get("attributes", {})}.items():
+        if value is not None:
+            click.echo(f"{name:<11} {value}")
+    if made.get("files"):
+        click.echo()
+        columns = ("role", "path", "size", "digest", "problem")
+        rows = [[short(one[name]) if name == "digest" else one[name] for name in columns] for one in made["files"]]
+        table(columns, rows, title="files")
 
 
 @click.command()

@@ -5,8 +5,10 @@ from sqlalchemy import select
 
 from ctcore.catalog.tables import reference as references
 from ctcore.cli.render import echo_json, json_option, opened, table
-from ctcore.errors import Usage
+from ctcore.errors import InputError, Usage
+from ctcore.nodes import no_such
 from ctcore.reasons import short
+from ctcore.settings import FILE_NAME
 
 
 @click.group()
@@ -40,12 +42,16 @@ def index(ctx: click.Context, key: str) -> None:
     """Make the index (.fai) of a genome."""
     project = opened(ctx)
     if key not in project.settings.references:
-        raise Usage(f"no reference {key!r}; declared: {', '.join(project.settings.references) or 'none'}")
+        raise no_such(project, "reference", key)
     import pysam
 
     path = project.root / project.settings.references[key].path
+    pysam.set_verbosity(0)
     try:
+        if not path.is_file():
+            raise Usage(f"{path} is not there; correct [references.{key}] path in {FILE_NAME}")
         pysam.faidx(str(path))  # type: ignore[attr-defined]
     except (pysam.SamtoolsError, OSError) as error:
-        raise Usage(f"{path} cannot be indexed: {error}") from error
+        way = "is it FASTA (bgzip, not gzip, where compressed), and may its folder be written?"
+        raise InputError(f"{path} cannot be indexed; {way}") from error
     click.echo(f"{path}.fai", err=True)

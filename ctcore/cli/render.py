@@ -30,6 +30,11 @@ def opened(ctx: click.Context) -> Project:
     return Project.find(Path(ctx.obj) if ctx.obj else None)
 
 
+def is_terminal(stream: Any) -> bool:
+    """Whether a person reads it; a stream that the shell closed is None."""
+    return stream is not None and stream.isatty()
+
+
 def echo_json(value: Any) -> None:
     click.echo(json.dumps(value, indent=2, ensure_ascii=False, default=str))
 
@@ -37,7 +42,7 @@ def echo_json(value: Any) -> None:
 def table(columns: Sequence[str], rows: Sequence[Sequence[Any]], title: str | None = None) -> None:
     """Print rows: aligned with colours for people, tab-separated for programs."""
     texts = [["" if cell is None else str(cell) for cell in row] for row in rows]
-    if not sys.stdout.isatty():
+    if not is_terminal(sys.stdout):
         click.echo("\t".join(columns))
         for row in texts:
             click.echo("\t".join(cell.replace("\t", " ").replace("\n", " ") for cell in row))
@@ -61,7 +66,7 @@ class Reading:
         self._task: Any = None
 
     def __enter__(self) -> Callable[[int], None] | None:
-        if not sys.stderr.isatty():
+        if not is_terminal(sys.stderr):
             return None
         from rich.console import Console
         from rich.progress import DownloadColumn, Progress, SpinnerColumn, TextColumn, TransferSpeedColumn

@@ -1,14 +1,16 @@
 """① What each column of a sheet means: IDs, declared metadata, raw files, checksums, and names used elsewhere."""
 
 import difflib
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
-from ctcore.schema import CHECKSUMS, Column, Levels
+from ctcore.schema import CHECKSUMS, COLUMN_NAME, Column, Levels
 from ctcore.step import ENTITY_LEVELS, Level
 
 # nf-core and sarek sheets call them so; `lane` tells apart the runs of one sample
 ALIASES = {"patient": "patient_id", "sample": "specimen_id", "specimen": "specimen_id", "assay": "assay_id"}
+LANE = "lane"
 
 
 @dataclass
@@ -17,33 +19,41 @@ class Columns:
 
     ids: dict[Level, int] = field(default_factory=dict)
     attributes: list[tuple[int, Level, Column]] = field(default_factory=list)
-    files: list[tuple[int, Level, str]] = field(default_factory=list)
+    files: dict[str, tuple[int, Level]] = field(default_factory=dict)
     checksums: list[tuple[int, Level, str, str]] = field(default_factory=list)
     lane: int | None = None
 
 
+Meaning = tuple[str, Level, str | Column | tuple[str, str]]
+
+
 def read_columns(header: Sequence[str], blank: Sequence[bool], levels: Levels) -> tuple[Columns, list[str]]:
-    """The columns of a header, and what is wrong with it. `blank[i]`: column i has no values."""
-    found, problems = Columns(), list(_twice(header))
+    """The columns of a header, and what is wrong with it. `blank[i]`: column i has no values.
+
+    Of two columns with the same meaning the first one counts; a blank column without a meaning is no column.
+    """
+    found, problems = Columns(), list[str]()
     meanings = _meanings(levels)
+    folded = {name.lower(): meaning for name, meaning in meanings.items()}
+    seen: dict[Meaning | str, int] = {}
     for position, name in enumerate(header):
         known = ALIASES.get(name.lower(), name)
-        kind = meanings.get(known) or meanings.get(known.lower())
+        meaning = meanings.get(known) or folded.get(known.lower())
+        is_lane = name.lower() == LANE and not blank[position]
+        if meaning is None and blank[position]:
+            continue
+        first = seen.setdefault(meaning or known.lower(), position)
         if not name:
             problems.append(f"row 1: column {position + 1} has no name; name it or remove it")
-        elif kind is not None:
-            _place(found, position, kind)
-        elif name.lower() == "lane":
-            found.lane = position
-        elif not blank[position]:
+        elif position != first:
+            problems.append(f"row 1: columns {header[first]!r:.80} and {name!r:.80} mean the same; keep one of them")
+        elif meaning is None and not is_lane:
             problems.append(_unknown(name, meanings))
-    if "specimen" not in found.ids and not problems:
-        problems.append("row 1: no column specimen_id (or sample); it says which specimen an assay is of")
-    problems += _required(found, levels)
+        else:
+            found.lane = position if is_lane else found.lane
+            _place(found, position, meaning)
+    problems += [*_without_file(found), *_required(found, levels)]
     return found, problems
-
-
-Meaning = tuple[str, Level, str | Column | tuple[str, str]]
 
 
 def _meanings(levels: Levels) -> dict[str, Meaning]:
@@ -60,37 +70,45 @@ def _meanings(levels: Levels) -> dict[str, Meaning]:
     return {**{name: found[0] for name, found in bare.items() if len(found) == 1}, **known}
 
 
-def _place(found: Columns, position: int, kind: Meaning) -> None:
-    what, level, more = kind
+def _place(found: Columns, position: int, meaning: Meaning | None) -> None:
+    if meaning is None:
+        return
+    what, level, more = meaning
     if what == "id":
         found.ids[level] = position
-    elif what == "attribute" and isinstance(more, Column):
+    elif isinstance(more, Column):
         found.attributes.append((position, level, more))
-    elif what == "file":
-        found.files.append((position, level, str(more)))
-    elif isinstance(more, tuple):
+    elif isinstance(more, str):
+        found.files[more] = (position, level)
+    else:
         found.checksums.append((position, level, *more))
 
 
-def _twice(header: Sequence[str]) -> Iterator[str]:
-    seen: dict[str, str] = {}
-    for name in header:
-        same = ALIASES.get(name.lower(), name)
-        if same and same in seen:
-            yield f"row 1: columns {seen[same]!r} and {name!r} mean the same; keep one of them"
-        seen[same] = name
-
-
 def _unknown(name: str, meanings: dict[str, Meaning]) -> str:
-    near = difflib.get_close_matches(name, meanings, 1, 0.8)
+    where = f"row 1: unknown column {name!r:.80}"
     ambiguous = [known for known in meanings if known.endswith(f".{name}")]
     if ambiguous:
         return f"row 1: column {name!r} is declared at several levels; write one of {', '.join(ambiguous)}"
-    hint = f"did you mean {near[0]!r}? Otherwise declare it" if near else "declare it"
-    return f'row 1: unknown column {name!r}; {hint} in ct.toml: [levels.assay.columns.{name}] with type = "text"'
+    near = difflib.get_close_matches(name.lower(), [*meanings, *ALIASES, LANE], 1, 0.75)
+    hint = f"did you mean {near[0]!r}? Otherwise " if near else ""
+    if not re.fullmatch(COLUMN_NAME, name):
+        return f"{where}; {hint}rename it (letters, digits and _), and declare it in ct.toml"
+    return (
+        f"{where}; {hint}declare it in ct.toml ([levels.LEVEL.columns] {name:.80} = {{}}, at its level), or remove it"
+    )
+
+
+def _without_file(found: Columns) -> Iterator[str]:
+    for checksum in list(found.checksums):
+        _, _, role, algorithm = checksum
+        if role not in found.files:
+            found.checksums.remove(checksum)
+            yield f"row 1: column {role}_{algorithm} without a column {role}; add the files or remove it"
 
 
 def _required(found: Columns, levels: Levels) -> Iterator[str]:
+    if "specimen" not in found.ids:
+        yield "row 1: no column specimen_id (or sample); add it: it says which specimen an assay is of"
     there = {(level, column.name) for _, level, column in found.attributes}
     for level in ENTITY_LEVELS:
         for column in levels[level].columns.values():

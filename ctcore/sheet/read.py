@@ -2,21 +2,23 @@
 
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from stat import S_ISREG
+from typing import Any
 
 from ctcore.errors import SheetError
 from ctcore.schema import ID_PATTERN, Levels, Value
 from ctcore.sheet.columns import Columns, read_columns
-from ctcore.sheet.table import Rows, read_table
+from ctcore.sheet.table import read_table
 from ctcore.sheet.values import convert
 from ctcore.step import ENTITY_LEVELS, Level
 
-SHOWN = 200
 _LENGTHS = {"md5": 32, "sha256": 64, "blake3": 64}
 _GZIP = b"\x1f\x8b"
+
+Place = tuple[int, int]  # device and inode: one file, however it is called
 
 
 @dataclass(slots=True)
@@ -50,122 +52,119 @@ class Sheet:
 def read_sheet(path: Path, levels: Levels) -> Sheet:
     """Read and check a sheet. SheetError carries every problem, with row, column, value and what to do."""
     table = read_table(path)
-    blank = [
-        all(position >= len(cells) or not cells[position] for _, cells in table.rows)
-        for position in range(len(table.header))
-    ]
+    width = len(table.header)
+    blank = [all(position >= len(cells) or not cells[position] for _, cells in table.rows) for position in range(width)]
     columns, problems = read_columns(table.header, blank, levels)
     problems += table.problems
-    if not table.rows:
+    if not table.rows and not table.problems:
         problems.append("row 2: no assay; one row an assay is expected below the header")
+    # path.resolve() would follow a sheet that is itself a link, and look for its files elsewhere
+    reader = _Reader(path.absolute().parent.resolve(), table.header, columns, levels)
+    if "specimen" in columns.ids:
+        reader.read([(line, cells) for line, cells in table.rows if len(cells) == width])
+    problems = sorted([*problems, *reader.problems], key=_row_of)
     if problems:
         raise SheetError(str(path), problems)
-    reader = _Reader(path, table, columns, levels)
-    reader.read()
-    if reader.problems:
-        shown = reader.problems[:SHOWN]
-        if len(reader.problems) > SHOWN:
-            shown.append(f"… and {len(reader.problems) - SHOWN} more problems of the same kinds")
-        raise SheetError(str(path), shown)
     return Sheet(path, reader.entities)
+
+
+def _row_of(problem: str) -> int:
+    found = re.match(r"rows? ([0-9]+)", problem)
+    return int(found[1]) if found else 0
 
 
 class _Reader:
     """Goes through the rows once; what is wrong is collected, not raised."""
 
-    def __init__(self, path: Path, table: Rows, columns: Columns, levels: Levels) -> None:
-        self.folder = path.absolute().parent
-        self.table, self.columns, self.levels = table, columns, levels
+    def __init__(self, folder: Path, header: list[str], columns: Columns, levels: Levels) -> None:
+        self.folder, self.header, self.columns, self.levels = folder, header, columns, levels
         self.problems: list[str] = []
         self.entities: dict[Level, dict[str, EntityRow]] = {level: {} for level in ENTITY_LEVELS}
         self.folded: dict[tuple[Level, str], EntityRow] = {}
-        self.users: dict[str, tuple[str, str]] = {}
-        self.seen_paths: dict[str, str | None] = {}
-        self.patterns = {level: re.compile(levels[level].id_pattern) for level in ENTITY_LEVELS}
+        self.users: dict[Place, tuple[str, str]] = {}
+        self.seen_paths: dict[str, tuple[str | None, Place]] = {}
+        self.said_later: dict[tuple[Level, str, str], int] = {}
+        self.valid: dict[tuple[Level, str], bool] = {}
         self.complaints: set[tuple[str, str]] = set()
 
-    def read(self) -> None:
-        ids = self._ids()
-        for (line, cells), row_ids in zip(self.table.rows, ids, strict=True):
-            if row_ids is not None:
-                self._row(line, cells, row_ids)
-
-    def _ids(self) -> list[tuple[str, str, str] | None]:
-        """Patient, specimen and assay of each row; the patient is the specimen where a sheet has no patients."""
-        at = self.columns.ids
-        found: list[tuple[str, str, str] | None] = []
+    def read(self, rows: Sequence[tuple[int, list[str]]]) -> None:
         repeated: dict[str, list[int]] = {}
-        for line, cells in self.table.rows:
-            specimen = cells[at["specimen"]]
-            patient = cells[at["patient"]] if "patient" in at else specimen
-            if "assay" in at:
-                assay = cells[at["assay"]]
-            elif self.columns.lane is not None:
-                assay = f"{specimen}-{cells[self.columns.lane]}"
-            else:
-                assay = specimen
+        for line, cells in rows:
+            patient, specimen, assay = self._ids(line, cells)
+            if specimen is not None and "assay" not in self.columns.ids and self.columns.lane is None:
                 repeated.setdefault(specimen, []).append(line)
-            found.append(self._checked(line, patient, specimen, assay))
+            if patient is not None and specimen is not None and assay is not None:
+                self._row(line, cells, (patient, specimen, assay))
+            else:
+                self._attributes(line, cells)
         for specimen, lines in repeated.items():
             if len(lines) > 1:
-                listed = ", ".join(map(str, lines))
+                listed = ", ".join(map(str, lines[:20])) + ", …" * (len(lines) > 20)
                 self.problems.append(
                     f"rows {listed}: sample {specimen!r} stands in several rows, which are not told apart; "
                     "add a column lane or assay_id"
                 )
-        return found
 
-    def _checked(self, line: int, *ids: str) -> tuple[str, str, str] | None:
-        good = True
-        for level, entity_id in zip(ENTITY_LEVELS, ids, strict=True):
-            if entity_id and self.patterns[level].fullmatch(entity_id):
-                continue
-            good = False
-            if (level, entity_id) not in self.complaints or not entity_id:
-                self.complaints.add((level, entity_id))
-                self.problems.append(self._bad_id(line, level, entity_id))
-        return (ids[0], ids[1], ids[2]) if good else None
+    def _ids(self, line: int, cells: list[str]) -> tuple[str | None, str | None, str | None]:
+        """Patient, specimen and assay of a row; without a column of its own, the patient or assay is the specimen."""
+        at, lane = self.columns.ids, self.columns.lane
+        specimen = self._id(line, "specimen", at["specimen"], cells[at["specimen"]])
+        if "patient" in at:
+            patient = self._id(line, "patient", at["patient"], cells[at["patient"]])
+        else:
+            patient = specimen and self._id(line, "patient", at["specimen"], specimen)
+        if "assay" in at:
+            return patient, specimen, self._id(line, "assay", at["assay"], cells[at["assay"]])
+        if lane is None:
+            return patient, specimen, specimen and self._id(line, "assay", at["specimen"], specimen)
+        if not cells[lane]:
+            self.problems.append(f"row {line}, column {self.header[lane]}: blank; name the lane, or add assay_id")
+            return patient, specimen, None
+        return patient, specimen, specimen and self._id(line, "assay", lane, f"{specimen}-{cells[lane]}")
 
-    def _bad_id(self, line: int, level: Level, entity_id: str) -> str:
-        where = f"row {line}, column {self._name_of(level)}"
+    def _id(self, line: int, level: Level, position: int, entity_id: str) -> str | None:
+        """The ID, or None where it is not one, which is said once for each ID."""
+        valid = self.valid.get((level, entity_id))
+        if valid is None:
+            valid = self.valid[(level, entity_id)] = self.levels[level].id_is_valid(entity_id)
+        if valid:
+            return entity_id
+        column = self.header[position]
+        if (column, entity_id) not in self.complaints or not entity_id:
+            self.complaints.add((column, entity_id))
+            self.problems.append(f"row {line}, column {column}: {self._bad_id(level, entity_id)}")
+        return None
+
+    def _bad_id(self, level: Level, entity_id: str) -> str:
         if not entity_id:
-            return f"{where}: the {level}'s ID is blank; every row needs one"
+            return f"blank; every row needs the {level}'s ID"
         shown = repr(entity_id if len(entity_id) <= 80 else entity_id[:77] + "…")
-        pattern = self.levels[level].id_pattern
-        if pattern != ID_PATTERN:
-            return f"{where}: {shown} does not match the pattern {pattern} of [levels.{level}]; correct the ID"
+        if re.fullmatch(ID_PATTERN, entity_id):
+            return f"{shown} does not match {self.levels[level].id_pattern} of [levels.{level}]; correct the ID"
         safe = re.sub(r"[^A-Za-z0-9_.-]+", "_", entity_id).strip("_.-")[:64]
         hint = f", as in {safe}" if safe else ""
-        return (
-            f"{where}: {shown} is not an ID: 1 to 64 letters, digits, '_', '.' or '-', "
-            f"beginning with a letter or digit{hint}"
-        )
-
-    def _name_of(self, level: Level) -> str:
-        position = self.columns.ids.get(level, self.columns.ids["specimen"])
-        return self.table.header[position]
+        return f"{shown} is not an ID: 1 to 64 letters, digits, '_', '.' or '-', beginning with a letter or digit{hint}"
 
     def _row(self, line: int, cells: list[str], ids: tuple[str, str, str]) -> None:
         attributes = self._attributes(line, cells)
         files = self._files(line, cells, ids)
         parent: str | None = None
         for level, entity_id in zip(ENTITY_LEVELS, ids, strict=True):
-            row = EntityRow(level, entity_id, parent, attributes[level], files[level], line)
-            self._add(row)
+            self._add(EntityRow(level, entity_id, parent, attributes[level], files[level], line))
             parent = entity_id
 
     def _attributes(self, line: int, cells: list[str]) -> dict[Level, dict[str, Value]]:
         found: dict[Level, dict[str, Value]] = {level: {} for level in ENTITY_LEVELS}
         for position, level, column in self.columns.attributes:
             text = cells[position]
+            where = f"row {line}, column {self.header[position]}"
             if not text:
                 if column.required:
-                    where = f"row {line}, column {column.name}"
                     self.problems.append(f"{where}: blank, but {level}.{column.name} is required; fill it in")
                 continue
             value, problem = (text, None) if column.type == "text" and not column.enum else convert(text, column)
             if problem is not None:
-                self.problems.append(f"row {line}, column {column.name}: {text!r:.80} {problem}")
+                self.problems.append(f"{where}: {text!r:.80} {problem}")
             elif value is not None:
                 found[level][column.name] = value
         return found
@@ -173,7 +172,7 @@ class _Reader:
     def _files(self, line: int, cells: list[str], ids: tuple[str, str, str]) -> dict[Level, dict[str, FileClaim]]:
         found: dict[Level, dict[str, FileClaim]] = {level: {} for level in ENTITY_LEVELS}
         owners = dict(zip(ENTITY_LEVELS, ids, strict=True))
-        for position, level, role in self.columns.files:
+        for role, (position, level) in self.columns.files.items():
             if text := cells[position]:
                 claim = self._file(line, role, text, owners[level])
                 if claim is not None:
@@ -184,11 +183,11 @@ class _Reader:
             where = f"row {line}, column {role}_{algorithm}"
             if not re.fullmatch(rf"[0-9A-Fa-f]{{{_LENGTHS[algorithm]}}}", text):
                 self.problems.append(
-                    f"{where}: {text!r:.80} is not a {algorithm} ({_LENGTHS[algorithm]} hexadecimal digits)"
+                    f"{where}: {text!r:.80} is not a {algorithm}; {_LENGTHS[algorithm]} hexadecimal digits are expected"
                 )
             elif role in found[level]:
                 found[level][role].checksums[algorithm] = text.lower()
-            elif not cells[next(p for p, _, r in self.columns.files if r == role)]:
+            elif not cells[self.columns.files[role][0]]:
                 self.problems.append(f"{where}: a checksum without a file; name the file or remove the checksum")
         return found
 
@@ -196,12 +195,12 @@ class _Reader:
         where = f"row {line}, column {role}: {text!r:.200}"
         path = os.path.normpath(os.path.join(self.folder, os.path.expanduser(text)))
         if path not in self.seen_paths:
-            self.seen_paths[path] = _file_problem(path)
-        problem = self.seen_paths[path]
+            self.seen_paths[path] = _looked_at(path)
+        problem, place = self.seen_paths[path]
         if problem is not None:
             self.problems.append(f"{where} {problem}")
             return None
-        before = self.users.setdefault(path, (owner, role))
+        before = self.users.setdefault(place, (owner, role))
         if before != (owner, role):
             self.problems.append(f"{where} is already {before[1]} of {before[0]}; each file is given once")
             return None
@@ -225,33 +224,48 @@ class _Reader:
                 f"in row {known.row}; correct one of them"
             )
         for name, value in row.attributes.items():
-            if known.attributes.setdefault(name, value) != value:
-                self._conflict(row, known, name, known.attributes[name], value)
+            self._same(row, known, known.attributes, name, value)
         for role, claim in row.files.items():
-            other = known.files.setdefault(role, claim)
-            if other.path != claim.path or other.checksums != claim.checksums:
-                self._conflict(row, known, role, other.path.name, claim.path.name)
+            if role not in known.files:
+                self.said_later[(row.level, row.id, role)] = row.row
+            other = known.files.setdefault(role, FileClaim(claim.path))
+            if other.path != claim.path:
+                paths = {role: os.path.relpath(other.path, self.folder)}
+                self._same(row, known, paths, role, os.path.relpath(claim.path, self.folder))
+            for algorithm, text in claim.checksums.items():
+                self._same(row, known, other.checksums, algorithm, text, f"{role}_{algorithm}")
 
-    def _conflict(self, row: EntityRow, known: EntityRow, name: str, old: object, new: object) -> None:
-        self.problems.append(
-            f"row {row.row}, column {name}: {row.level} {row.id} has {new!r} here and {old!r} in row {known.row}; "
-            "correct one of them"
-        )
+    def _same(
+        self, row: EntityRow, known: EntityRow, values: dict[str, Any], name: str, value: Value, column: str = ""
+    ) -> None:
+        """A value that an earlier row states must be equal; one that none states is taken."""
+        key = (row.level, row.id, column or name)
+        if name not in values:
+            values[name] = value
+            self.said_later[key] = row.row
+        elif values[name] != value:
+            line = self.said_later.get(key, known.row)
+            self.problems.append(
+                f"row {row.row}, column {column or name}: {row.level} {row.id} has {value!r:.80} here and "
+                f"{values[name]!r:.80} in row {line}; correct one of them"
+            )
 
 
-def _file_problem(path: str) -> str | None:
-    """Why a file cannot be what the sheet says; None where it can."""
+def _looked_at(path: str) -> tuple[str | None, Place]:
+    """Why a file cannot be what the sheet says (None where it can), and its place on disk, however it is called."""
+    place = (0, 0)
     try:
         stat = os.stat(path)
+        place = (stat.st_dev, stat.st_ino)
         if not S_ISREG(stat.st_mode):
-            return "is not a file; name the file itself"
+            return "is not a file; name the file itself", place
         if stat.st_size == 0:
-            return "is empty (0 bytes); put the real file there"
+            return "is empty (0 bytes); put the real file there", place
         with open(path, "rb") as stream:
             if path.endswith(".gz") and stream.read(2) != _GZIP:
-                return "is named .gz, but is not gzip; compress it or rename it"
+                return "is named .gz, but is not gzip; compress it or rename it", place
     except FileNotFoundError:
-        return "is not there; correct the path (relative to the sheet) or put the file there"
+        return "is not there; correct the path (relative to the sheet) or put the file there", place
     except (OSError, ValueError) as error:
-        return f"cannot be read: {getattr(error, 'strerror', None) or error}; allow reading it"
-    return None
+        return f"cannot be read: {getattr(error, 'strerror', None) or error}; allow reading it", place
+    return None, place

@@ -2,17 +2,20 @@
 
 import csv
 import io
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
 from ctcore.errors import SheetError
 
 _KINDS = {".csv": ",", ".tsv": "\t", ".txt": None}
+_NAMES = {",": "commas", "\t": "tabs", ";": "semicolons"}
+_CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f]")
 
 
 @dataclass(frozen=True)
 class Rows:
-    """`rows` are (line number, cells), without blank lines; cells are stripped text."""
+    """`rows` are (number of the line where it begins, cells), without blank lines; cells are stripped text."""
 
     header: list[str]
     rows: list[tuple[int, list[str]]]
@@ -22,42 +25,45 @@ class Rows:
 def read_table(path: Path) -> Rows:
     """Read the file; SheetError where nothing can be read at all."""
     text = _text(path)
-    lines = text.splitlines()
-    if not lines or not text.strip():
+    first = next((line for line in text.splitlines() if line.strip()), None)
+    if first is None:
         raise SheetError(str(path), ["the file is empty; a header line and one row an assay are expected"])
-    reader = csv.reader(io.StringIO(text, newline=""), delimiter=_delimiter(path, lines[0]), strict=True)
+    reader = csv.reader(io.StringIO(text, newline=""), delimiter=_delimiter(path, first), strict=True)
     header: list[str] = []
     rows: list[tuple[int, list[str]]] = []
     problems: list[str] = []
+    before = 0
     try:
         for cells in reader:
             stripped = [cell.strip() for cell in cells]
             if not header:
                 header = stripped
             elif any(stripped):
-                rows.append((reader.line_num - "".join(cells).count("\n"), stripped))
+                rows.append((before + 1, stripped))
+            before = reader.line_num
     except csv.Error as error:
-        problems.append(f"row {reader.line_num}: {error}; check the quotes of this row")
+        problems.append(f"row {before + 1}: {error}; check the quotes of this row")
     for line, cells in rows:
         if len(cells) != len(header):
             problems.append(
                 f"row {line}: {len(cells)} cells, but the header has {len(header)}; "
                 "add or remove cells (a comma inside a cell needs quotes)"
             )
-    if "\0" in text or any(ord(c) < 32 and c not in "\t\r\n" for c in set(text)):
+    if _CONTROL.search(text):
         problems += _control_characters(rows, header)
     return Rows(header, rows, problems)
 
 
 def _text(path: Path) -> str:
+    if path.suffix.lower() not in _KINDS:
+        kind = path.suffix or "without an ending"
+        raise SheetError(str(path), [f"a sheet is a .csv or .tsv file, not {kind}; export it as CSV UTF-8"])
     try:
         data = path.read_bytes()
     except FileNotFoundError:
         raise SheetError(str(path), ["there is no such file; check the path"]) from None
     except OSError as error:
         raise SheetError(str(path), [f"cannot be read: {error.strerror}"]) from error
-    if path.suffix.lower() not in _KINDS:
-        raise SheetError(str(path), [f"a sheet is a .csv or .tsv file, not {path.suffix or 'without an ending'}"])
     try:
         return data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
@@ -66,14 +72,20 @@ def _text(path: Path) -> str:
 
 
 def _delimiter(path: Path, header: str) -> str:
-    return _KINDS[path.suffix.lower()] or ("\t" if "\t" in header else ",")
+    """By the file's ending; SheetError where the header is plainly separated by something else."""
+    expected = _KINDS[path.suffix.lower()] or ("\t" if "\t" in header else ",")
+    found = max(_NAMES, key=header.count)
+    if expected not in header and found in header:
+        said = f"row 1: the columns are separated by {_NAMES[found]}; a {path.suffix} sheet has {_NAMES[expected]}"
+        raise SheetError(str(path), [f"{said}: save it so, or give it the other ending (.csv, .tsv)"])
+    return expected
 
 
 def _control_characters(rows: list[tuple[int, list[str]]], header: list[str]) -> list[str]:
     found = [
-        f"row {line}, column {name}: {cell!r:.80} has a control character; remove it"
+        f"row {line}, column {name!r:.80}: {cell!r:.80} has a control character; remove it"
         for line, cells in [(1, header), *rows]
         for name, cell in zip(header, cells, strict=False)
-        if any(ord(c) < 32 or ord(c) == 127 for c in cell)
+        if _CONTROL.search(cell)
     ]
     return found

@@ -23,7 +23,7 @@ def convert(text: str, column: Column) -> tuple[Value, str | None]:
     try:
         return _typed(text, column.type), None
     except ValueError:
-        return None, f"is not {_SAID[column.type]}; correct the cell"
+        return None, f"is not {_SAID[column.type]}; correct the cell, or leave it blank where it is not known"
 
 
 def _typed(text: str, kind: str) -> Value:

@@ -1,0 +1,79 @@
+"""What Dagster adds to a node: one run of many partitions beside the same calls without Dagster."""
+
+import os
+import time
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import delete
+
+from benchmarks.cohort import SETTLED_S
+from benchmarks.measure import Measured, Row, Target, expect, timed
+from ctcore.batches import partitions
+from ctcore.catalog.tables import artifact
+from ctcore.files import look
+from ctcore.making import Making
+from ctcore.project import Project
+from tests.kit import TOML, assay, make_project
+
+PARTITIONS = 1_000
+QUICK = 4
+DAGSTER_MS = 30.0
+STEP = "counted"
+BASELINE = "Making.outcomes, without Dagster"
+
+
+def measure(folder: Path, quick: bool) -> Iterator[Row]:
+    number = QUICK if quick else PARTITIONS
+    bare, launched = (_project(folder / name, number) for name in ("bare", "launched"))
+    time.sleep(SETTLED_S)
+    for project in (bare, launched):
+        look(project)
+    for what, state in (("one run, all made", "made"), ("one run, all reused", "hit")):
+        _forget(bare, launched)
+        alone = timed(lambda: _without_dagster(bare), times=1)
+        within = timed(lambda launch: launch.run() or launch.counts, times=1, before=lambda: _launch(launched))
+        for found in (alone, within):
+            expect(what, dict(found.value), {state: number})
+        yield _row(f"Dagster, {what}", number, within, alone)
+
+
+def _row(what: str, number: int, within: Measured, alone: Measured) -> Row:
+    added = (within.seconds - alone.seconds) / number * 1000
+    target = Target(DAGSTER_MS, "ms each", added)
+    return Row(what, f"{number} partitions", within.seconds, within.peak_mib, BASELINE, alone.seconds, target)
+
+
+def _project(root: Path, number: int) -> Project:
+    toml = TOML.replace("[run]", f"[run]\npartitions_per_run = {number}")
+    return make_project(root, [assay(f"P{at}", f"S{at}", f"A{at}", sex="F") for at in range(number)], toml=toml)
+
+
+def _without_dagster(project: Project) -> Counter[str]:
+    keys = partitions(project, "assay")
+    return Counter(one.state for one in Making(project, project.steps[STEP], keys, stale_only=True).outcomes())
+
+
+def _launch(project: Project) -> Any:
+    """What `ct run counted` does, up to the run itself: Dagster's stock SQLite storage, its partitions there."""
+    home = project.root / "dagster_home"
+    home.mkdir(exist_ok=True)
+    (home / "dagster.yaml").write_text("telemetry:\n  enabled: false\n")
+    os.environ |= {"DAGSTER_HOME": str(home), "CT_PROJECT": str(project.root)}
+    import dagster as dg
+
+    from ct_assets.launch import Launch
+    from ct_assets.partitions import add_missing
+
+    instance = dg.DagsterInstance.get()
+    add_missing(project, instance)
+    return Launch(project, instance, (STEP,))
+
+
+def _forget(*projects: Project) -> None:
+    """The ledger keeps what was made, but no node has it: each is found again by its key."""
+    for project in projects:
+        with project.catalog.write() as writer:
+            writer.execute(delete(artifact))

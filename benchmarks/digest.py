@@ -1,0 +1,74 @@
+"""Digests of one large file and of many small ones beside b3sum, and the second look, which reads nothing."""
+
+import os
+import shutil
+import time
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+
+from benchmarks.cohort import SETTLED_S
+from benchmarks.measure import Measured, Row, Target, expect, run, timed
+from ctcore.digest import digest_files, digest_remembered
+from ctcore.files import Memory
+from tests.kit import make_project
+
+LARGE_BYTES, QUICK_BYTES = 1 << 30, 1 << 26
+SMALL_FILES, QUICK_FILES = 20_000, 200
+SMALL_BYTES = 4096
+SLOWER = 1 / 0.9
+SECOND_LOOK_US = 12.0  # a file: four times a bare stat from Python
+
+
+def measure(folder: Path, quick: bool) -> Iterator[Row]:
+    large, small = _write(folder, QUICK_BYTES if quick else LARGE_BYTES, QUICK_FILES if quick else SMALL_FILES)
+    size = os.stat(large).st_size >> 20
+    yield beside_b3sum("digest, one file", f"{size} MiB", [large], lambda: digest_files([large]))
+    yield beside_b3sum("digest, small files", f"{len(small)} × 4 KiB", small, lambda: digest_files(small))
+    yield _second_look(folder, [Path(path) for path in small])
+
+
+def _write(folder: Path, size: int, files: int) -> tuple[str, list[str]]:
+    """Everything is in the page cache afterwards, and old enough that nobody may still be writing to it."""
+    block = os.urandom(1 << 24)
+    large = folder / "large"
+    with large.open("wb") as stream:
+        for _ in range(size // len(block)):
+            stream.write(block)
+    small = []
+    for at in range(files):
+        path = folder / f"{at // 1000}" / f"{at}.bin"
+        path.parent.mkdir(exist_ok=True)
+        path.write_bytes(at.to_bytes(4, "big") + block[: SMALL_BYTES - 4])
+        small.append(str(path))
+    time.sleep(SETTLED_S)
+    return str(large), small
+
+
+def beside_b3sum(
+    what: str, size: str, paths: Sequence[str | Path], function: Callable[[], dict[str, str]], times: int = 3
+) -> Row:
+    """Time a function that digests these files (all in the page cache) beside b3sum, and compare what both say."""
+    digest_files(paths)
+    mine = timed(function, times)
+    theirs = _b3sum(paths)
+    if theirs is None:
+        return Row(what, size, mine.seconds, mine.peak_mib, "b3sum is not on PATH", target=Target(SLOWER, "×"))
+    said = dict(line.split("  ", 1)[::-1] for line in theirs.value.decode().splitlines())
+    expect("digests", mine.value, said)
+    return Row(what, size, mine.seconds, mine.peak_mib, "b3sum", theirs.seconds, Target(SLOWER, "×"))
+
+
+def _b3sum(paths: Sequence[str | Path]) -> Measured | None:
+    b3sum = shutil.which("b3sum")
+    return None if b3sum is None else run([b3sum, *map(str, paths)])
+
+
+def _second_look(folder: Path, paths: list[Path]) -> Row:
+    memory = Memory(make_project(folder / "project"))
+    first = digest_remembered(paths, memory)
+    again = timed(lambda: digest_remembered(paths, memory))
+    expect("remembered digests", again.value, first)
+    bare = timed(lambda: [os.stat(path) for path in paths])
+    target = Target(SECOND_LOOK_US, "µs each", again.seconds / len(paths) * 1e6)
+    size = f"{len(paths)} × 4 KiB"
+    return Row("digest, second look", size, again.seconds, again.peak_mib, "os.stat of each", bare.seconds, target)

@@ -1,0 +1,82 @@
+"""A sheet into the catalog, apart from the first look at the bytes of its raw files."""
+
+import sqlite3
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from benchmarks.cohort import sheet_project
+from benchmarks.digest import beside_b3sum
+from benchmarks.measure import Measured, Row, Target, expect, timed
+from ctcore.catalog.tables import entity, event, file, setting
+from ctcore.digest import digest_remembered
+from ctcore.files import Memory
+from ctcore.project import Project
+from ctcore.register import register
+from ctcore.sheet import read_sheet
+
+ASSAYS = (1_000, 10_000, 40_000)
+QUICK = (50,)
+SLOWER = 3.0
+BASELINE = "sqlite3: the same rows, executemany"
+WRITTEN = (entity, file, event, setting)
+
+
+def measure(folder: Path, quick: bool) -> Iterator[Row]:
+    for assays in QUICK if quick else ASSAYS:
+        project, sheet = sheet_project(folder / str(assays), assays)
+        yield from _one(project, sheet, f"{assays} assays, {2 * assays} files")
+
+
+def _one(project: Project, sheet: Path, size: str) -> Iterator[Row]:
+    yield _first_look(project, sheet, size)
+    read = timed(lambda: read_sheet(sheet, project.settings.levels))
+    first = timed(lambda: register(project, sheet), times=1)
+    expect("new assays", len(first.value.new["assay"]), len(read.value.entities["assay"]))
+    bare = _bulk_insert(project).seconds
+    yield Row("register, of that reading the sheet", size, read.seconds, read.peak_mib)
+    yield Row("register, sheet → catalog", size, first.seconds, first.peak_mib, BASELINE, bare, Target(SLOWER, "×"))
+    again = timed(lambda: register(project, sheet))
+    expect("changes of the same sheet", bool(again.value), False)
+    yield Row("register the same again", size, again.seconds, again.peak_mib, BASELINE, bare, Target(SLOWER, "×"))
+
+
+def _first_look(project: Project, sheet: Path, size: str) -> Row:
+    """Digests of all raw files, remembered in the catalog: what registering does first, where it was not done yet."""
+    claims = read_sheet(sheet, project.settings.levels).entities["assay"].values()
+    paths = [claim.path for row in claims for claim in row.files.values()]
+    return beside_b3sum("register, first look at the bytes", size, paths, lambda: _look(project, paths), times=1)
+
+
+def _look(project: Project, paths: list[Path]) -> dict[str, str]:
+    found = digest_remembered(paths, Memory(project))
+    return {str(path): digest for path, (digest, _) in found.items()}
+
+
+def _bulk_insert(project: Project) -> Measured:
+    """What was written, in one transaction into the same tables of a fresh database with the same pragmas."""
+    with project.catalog.read() as connection:
+        rows = {table: [tuple(row) for row in connection.execute(table.select())] for table in WRITTEN}
+        made = [row[0] for row in connection.exec_driver_sql("SELECT sql FROM sqlite_master WHERE sql NOT NULL")]
+        names = ("journal_mode", "foreign_keys", "synchronous", "temp_store", "cache_size")
+        pragmas = {name: connection.exec_driver_sql(f"PRAGMA {name}").scalar() for name in names}
+    place = project.root / "bare.db"
+
+    def fresh() -> sqlite3.Connection:
+        for old in project.root.glob("bare.db*"):
+            old.unlink()
+        bare = sqlite3.connect(place, isolation_level=None)
+        for statement in (*(f"PRAGMA {name}={value}" for name, value in pragmas.items()), *made):
+            bare.execute(statement)
+        return bare
+
+    return timed(lambda bare: _insert(bare, rows), before=fresh)
+
+
+def _insert(bare: sqlite3.Connection, rows: dict[Any, list[tuple[Any, ...]]]) -> None:
+    bare.execute("BEGIN IMMEDIATE")
+    for table, some in rows.items():
+        marks = ",".join("?" * len(table.columns))
+        bare.executemany(f"INSERT INTO {table.name} VALUES ({marks})", some)
+    bare.execute("COMMIT")
+    bare.close()

@@ -1,0 +1,16 @@
+"""What is measured, one file a subject; each has `measure(folder, quick)`, which yields its rows."""
+
+import importlib
+import tempfile
+from pathlib import Path
+
+from benchmarks.measure import Row
+
+SUBJECTS = ("register", "digest", "evaluate", "shell", "backfill")
+
+
+def measure(name: str, quick: bool) -> list[Row]:
+    """The rows of one subject, measured in a temporary folder (TMPDIR says where)."""
+    subject = importlib.import_module(f"benchmarks.{name}")
+    with tempfile.TemporaryDirectory(prefix=f"ct-{name}-") as folder:
+        return list(subject.measure(Path(folder).resolve(), quick))

@@ -1,0 +1,31 @@
+"""② `python -m ctcore.catalog.migrations MESSAGE`: a new migration, from what tables.py has and the last one lacks."""
+
+import sys
+import tempfile
+from pathlib import Path
+
+from ctcore.catalog.engine import HEAD, Catalog
+from ctcore.catalog.migrations import upgrade
+
+
+def main(message: str) -> None:
+    from alembic import command
+    from alembic.config import Config
+
+    config = Config()
+    config.set_main_option("script_location", str(Path(__file__).parent))
+    config.set_main_option("file_template", "%%(rev)s_%%(slug)s")
+    number = f"{int(HEAD) + 1:04d}"
+    with tempfile.TemporaryDirectory() as folder:
+        catalog = Catalog(f"sqlite:///{folder}/catalog.db", "new-migration", Path(folder, "provenance.jsonl"))
+        upgrade(catalog)
+        with catalog.engine.connect() as connection:
+            config.attributes["connection"] = connection
+            command.revision(config, message, autogenerate=True, rev_id=number)
+    print(f'read what it wrote, then set HEAD = "{number}" in ctcore/catalog/engine.py')
+
+
+if __name__ == "__main__":
+    if len(sys.argv) != 2:
+        sys.exit('usage: python -m ctcore.catalog.migrations "what changes"')
+    main(sys.argv[1])
