@@ -1,12 +1,15 @@
 """② Who belongs to what today: entities and their ancestors, cohorts and their members, as conditions in SQL."""
 
 import json
+import math
+from contextlib import suppress
 from typing import Any
 
 from sqlalchemy import JSON, ColumnElement, Text, and_, cast, func, literal, select
 
 from ctcore.catalog.engine import unindexed
 from ctcore.catalog.tables import entity
+from ctcore.digest import canonical
 from ctcore.policy import usable
 from ctcore.settings import Cohort
 from ctcore.step import ENTITY_LEVELS, Level
@@ -82,4 +85,23 @@ def in_cohort(row: Any, level: Level, cohort: Cohort, dialect: str) -> ColumnEle
 
 def _texts(value: str) -> list[str]:
     """The JSON texts that a value of ct.toml may have in the catalog: as text, number or boolean."""
-    return [json.dumps(value, ensure_ascii=False), value]
+    texts = [canonical(value).decode()]
+    try:
+        number = json.loads(value)
+    except ValueError:
+        return texts
+    if isinstance(number, bool):
+        return [*texts, value]
+    if isinstance(number, int | float) and math.isfinite(number):
+        texts += sorted(_spellings(number) | {value})
+    return texts
+
+
+def _spellings(number: float) -> set[str]:
+    """The canonical texts of one number: 30 and 30.0."""
+    forms = {canonical(number).decode(), *(("0", "-0.0") if number == 0 else ())}
+    if number == int(number):
+        forms.add(str(int(number)))
+    with suppress(OverflowError):
+        forms |= {repr(float(number))} if float(number) == number else set()
+    return forms

@@ -35,6 +35,7 @@ _BUFFER = 256 << 10
 _WINDOW = 64 << 20  # mapped at a time: as fast as the whole file, yet never more than 64 MiB of RSS
 _CHUNK = 8 << 20  # read at a time where nothing is mapped
 _OPEN = os.O_RDONLY | os.O_NONBLOCK  # opening a pipe must not wait for its writer
+_INODE_BITS = 2**63 - 1
 
 
 def tagged(tag: str, data: bytes) -> str:
@@ -89,7 +90,12 @@ class Signature:
 
     @classmethod
     def seen(cls, stat: os.stat_result) -> "Signature":
-        return cls(stat.st_size, stat.st_mtime_ns, stat.st_ino)
+        return cls(stat.st_size, stat.st_mtime_ns, inode_of(stat))
+
+
+def inode_of(stat: os.stat_result) -> int:
+    """The inode number as far as databases can keep it: their integers have a sign, and some numbers all 64 bits."""
+    return stat.st_ino & _INODE_BITS
 
 
 class DigestMemory(Protocol):
@@ -248,7 +254,7 @@ class _Work:
         except (OSError, ValueError) as error:
             self.problems[path] = _words(error)
         else:
-            self.found[path] = (hasher.hexdigest(), seen.st_size, seen.st_mtime_ns, seen.st_ino)
+            self.found[path] = (hasher.hexdigest(), seen.st_size, seen.st_mtime_ns, inode_of(seen))
 
     def _tell(self, done: int) -> None:
         with self.lock:
@@ -270,11 +276,11 @@ def _small(path: str, buffer: memoryview, settled_before: int) -> Read | int:
     if seen.st_size >= _MEDIUM:
         return seen.st_size
     if size == seen.st_size and seen.st_ctime_ns < settled_before and S_ISREG(seen.st_mode):
-        return blake3(buffer[:size]).hexdigest(), size, seen.st_mtime_ns, seen.st_ino
+        return blake3(buffer[:size]).hexdigest(), size, seen.st_mtime_ns, inode_of(seen)
     hasher = blake3()
     with _opened(path) as (fd, seen):
         _read_into(hasher, fd, buffer)
-    return hasher.hexdigest(), seen.st_size, seen.st_mtime_ns, seen.st_ino
+    return hasher.hexdigest(), seen.st_size, seen.st_mtime_ns, inode_of(seen)
 
 
 @contextmanager

@@ -1,7 +1,7 @@
 """⑥ The ledger: what was made from what. Written after the files are published, in one transaction for many nodes."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from sqlalchemy import Connection, Table, delete, func, select, update
@@ -114,7 +114,7 @@ def reuse(project: Project, found: Mapping[Node, Hit]) -> list[Node]:
 
 def record_failures(project: Project, failed: Iterable[Failed], run_id: str | None) -> None:
     """Write down calls that ended without a result, and give their leases back."""
-    listed = list(failed)
+    listed = [replace(one, error=_storable(one.error)) for one in failed]
     with project.catalog.write() as writer:
         next_id = (writer.execute(select(func.max(attempt.c.id))).scalar() or 0) + 1
         writer.insert(
@@ -136,6 +136,11 @@ def record_failures(project: Project, failed: Iterable[Failed], run_id: str | No
         give_back(writer, [one.key for one in listed], project.dialect)
         for one in listed:
             writer.event("fail", name_of(one.node), {"key": one.key, "error": one.error, "run_id": run_id})
+
+
+def _storable(said: str) -> str:
+    """What a tool said, as a text that every database takes: no NUL, no halves of characters."""
+    return said.replace("\0", "\ufffd").encode(errors="replace").decode()
 
 
 def record_run(project: Project, run_id: str, asked: Mapping[str, Any]) -> None:

@@ -14,7 +14,7 @@ from stat import S_ISREG
 
 from blake3 import blake3
 
-from ctcore.digest import OnBytes, Signature, read_files, tagged, try_digests
+from ctcore.digest import OnBytes, Signature, inode_of, read_files, tagged, try_digests
 from ctcore.errors import StoreError
 
 MANIFEST = "MANIFEST.b3"
@@ -209,7 +209,7 @@ def _touched(stat: os.stat_result | None, signature: Signature | None) -> bool:
         stat is None
         or signature is None
         or stat.st_mtime_ns != signature.mtime_ns
-        or stat.st_ino != signature.inode
+        or inode_of(stat) != signature.inode
         or stat.st_size != signature.size
     )
 

@@ -175,7 +175,7 @@ def test_a_new_catalog_in_a_folder_that_is_read_only(folder: Path) -> None:
     folder.chmod(0o555)
     with as_nobody():
         said = refused(sqlite(folder))
-    assert "unable to open" in said and "not writable" in said
+    assert "unable to open" in said and "cannot be written" in said
 
 
 @pytest.fixture

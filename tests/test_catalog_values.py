@@ -18,13 +18,16 @@ from ctcore.cohorts import attribute, in_cohort
 from ctcore.digest import Signature, canonical
 from ctcore.files import Memory
 from ctcore.ledger import Failed, record_failures
-from ctcore.settings import Cohort, read_settings
-from tests.kit import TOML, make_project
+from ctcore.settings import Cohort
+from tests.kit import make_project
 
-texts = st.text(st.characters(exclude_categories=["Cs"]), max_size=12) | st.sampled_from(['"', "\\", "null", "1", "å"])
+# a sheet has no control characters, see ctcore.sheet.table
+texts = st.text(st.characters(exclude_categories=["Cs", "Cc"]), max_size=12) | st.sampled_from(
+    ['"', "\\", "null", "1", "å"]
+)
 values = st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | texts
 quick = settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-ODD = [None, True, False, 0, -0.0, 1, 1.0, 10**30, 1e22, 1e-7, "", "1", "null", "true", 'a"b', "a\\", "\0\x01\n", "😀"]
+ODD = [None, True, False, 0, -0.0, 1, 1.0, 10**30, 1e22, 1e-7, "", "1", "null", "true", 'a"b', "a\\", "\u2028", "😀"]
 
 
 @pytest.fixture
@@ -82,16 +85,6 @@ def test_a_cohort_takes_who_has_the_value_and_nobody_else(catalog: Catalog, list
     rule = in_cohort(patient, "patient", Cohort("some", {"patient.it": wanted}), dialect)
     (found,) = ask(catalog, everything, select(patient.c.seq).where(rule).order_by(patient.c.seq))
     assert [row[0] for row in found] == [number for number, value in enumerate(everything) if means(wanted, value)]
-
-
-def test_a_rule_of_ct_toml_may_be_written_as_text_number_or_boolean(tmp_path: Path) -> None:
-    (tmp_path / "ct.toml").write_text(
-        TOML.replace(
-            "[cohorts.all]", '[cohorts.all]\nwhere = { "patient.a" = true, "patient.b" = 1, "patient.c" = "x" }'
-        )
-    )
-    where = read_settings(tmp_path / "ct.toml").cohorts["all"].where
-    assert where == {"patient.a": "true", "patient.b": "1", "patient.c": "x"}
 
 
 def test_a_file_may_have_any_number_on_its_disk(catalog_url: str, tmp_path: Path) -> None:

@@ -58,16 +58,17 @@ class Journal:
     path: Path
 
     def is_behind(self, connection: Connection) -> bool:
-        """Whether the file lacks events, and this process may write it."""
+        """Whether the file lacks events or ends in half a one, and this process may write it."""
         newest = connection.execute(select(event.c.seq, event.c.digest).order_by(event.c.seq.desc()).limit(1)).first()
         try:
             with self.path.open("rb") as stream:
-                last = self._last(stream)[0]
+                last, end = self._last(stream)
+                torn = end < stream.seek(0, os.SEEK_END)
         except FileNotFoundError:
             return newest is not None and os.access(self.path.parent, os.W_OK)
         except OSError:
             return False
-        return last != (tuple(newest) if newest else _NONE) and os.access(self.path, os.W_OK)
+        return (torn or last != (tuple(newest) if newest else _NONE)) and os.access(self.path, os.W_OK)
 
     def follow(self, connection: Connection) -> None:
         """Append the events that the file does not have yet. Several processes may do it at once."""

@@ -89,8 +89,9 @@ class Catalog:
         """Where it is, without a password."""
         if self.is_sqlite:
             return str(self.url.database)
-        shown = self.url.set(query={key: said for key, said in self.url.query.items() if "password" not in key})
-        return f"{shown.render_as_string(hide_password=True)} schema {self.schema}"
+        shown = {key: said for key, said in self.url.query.items() if key in ("host", "port", "user", "dbname")}
+        url = self.url.set(drivername="postgresql", query=shown)
+        return f"{url.render_as_string(hide_password=True)} schema {self.schema}"
 
     def open(self) -> "Catalog":
         """Make it or bring it up to date, and write to the journal what a crash kept from it."""
@@ -166,7 +167,7 @@ def _explain(error: DBAPIError) -> str:
     ways = {
         "disk is full": "make room on that disk; what was committed before is safe",
         "No space left": "make room on the server's disk; what was committed before is safe",
-        "disk I/O error": "is that disk full or broken? What was committed before is safe",
+        "disk I/O": "is the disk full (`df`), or does it fail? What was committed before is safe",
         "readonly": "the file or its folder is read-only: allow writing there",
         "unable to open": "its folder is missing (make it with `ct init`), or cannot be written, as also a reader must",
         "locked": "another process has been writing for a long time: wait, or see what else writes to it",
@@ -200,10 +201,11 @@ def _parsed(given: str) -> URL:
         url = make_url(given)
     except (ArgumentError, ValueError):
         url = None
-    if url is None or url.get_backend_name() not in ("sqlite", "postgresql", "postgres"):
+    known = url is not None and url.get_backend_name() in ("sqlite", "postgresql", "postgres")
+    if url is None or not known or "@" in (url.host or ""):
         raise CatalogError(
-            "CT_POSTGRES_URL is not the URL of a PostgreSQL database; write postgresql://user:password@host:5432/name, "
-            "with %XX for every other sign than letters and digits in the password"
+            "CT_POSTGRES_URL is no database URL; write postgresql://USER:PASSWORD@HOST:PORT/DATABASE, with %40 for "
+            "an @ in the password, and %2F for a /"
         )
     return url if url.get_backend_name() == "sqlite" else url.set(drivername="postgresql+psycopg2")
 
