@@ -11,7 +11,7 @@ import sys
 import time
 import traceback
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -67,6 +67,16 @@ def write_json(path: Path, value: Any) -> Path:
     part.write_text(json.dumps(value))
     part.rename(path)
     return path
+
+
+def forget(work: Path, older_than_s: float) -> None:
+    """Remove calls and results that nobody waits for: their run was killed, and what they published is in the store."""
+    before = time.time() - older_than_s
+    for folder in (work / "calls", work / "results", work / "jobs"):
+        for path in folder.glob("*"):
+            with suppress(FileNotFoundError):  # another run may be tidying too
+                if path.stat().st_mtime < before:
+                    path.unlink()
 
 
 def run_calls(work: str, store: str, calls: Sequence[str]) -> None:

@@ -12,7 +12,7 @@ from sqlalchemy import select
 from ctcore import leases, ledger
 from ctcore.catalog.engine import in_keys
 from ctcore.catalog.tables import digest_memory, entity, file, materialization, output
-from ctcore.execute import StepCall, StepResult
+from ctcore.execute import StepCall, StepResult, forget
 from ctcore.local import LocalRunner
 from ctcore.memo import Hit, Prepared, hits, prepare
 from ctcore.project import Project
@@ -22,6 +22,8 @@ from ctcore.step import Step
 from ctcore.store import Published
 
 WAIT_S = 0.5
+FOREIGN_S = 7 * 24 * 3600  # staged on another host: whether its process lives cannot be seen from here
+FORGET_S = 7 * 24 * 3600
 
 
 class Runner(Protocol):
@@ -124,6 +126,8 @@ class Making:
     def _run(self, calls: Sequence[Prepared]) -> Iterator[Outcome]:
         if not calls:
             return
+        self.project.store.sweep(FOREIGN_S)
+        forget(self.project.work, FORGET_S)
         runner = self.runner or LocalRunner(self.project)
         left = {call.node for call in calls}
         try:

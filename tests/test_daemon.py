@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from ctcore.project import Project
-from tests.world import World, ct, daemon, three_people
+from tests.shell import shell
+from tests.world import World, daemon, three_people
 
 pytestmark = [pytest.mark.daemon, pytest.mark.xdist_group("daemon")]
 
@@ -101,12 +102,12 @@ def test_a_deleted_file_and_a_flipped_byte_are_found_named_and_made_again(world:
     content = bytearray(flipped.read_bytes())
     content[len(content) // 2] ^= 1
     flipped.write_bytes(content)
-    said = ct(world.root, "verify", expect=None).stdout
+    said = shell("-C", world.root, "verify").out
     expected = {f"reads_qc/{ASSAYS[0]}", "merged_reads/HG00101-LCL"}
     assert world.settled(*expected) == expected
     assert said == "" or (deleted.name in said and flipped.name in said)  # the sensor may have been the first
     assert deleted.is_file() and stat.S_IMODE(flipped.stat().st_mode) == stat.S_IMODE(seen.st_mode) & 0o555
-    assert ct(world.root, "verify").returncode == 0
+    assert shell("-C", world.root, "verify").code == 0
 
 
 def test_a_comment_is_not_a_change_of_code(world: World) -> None:
@@ -127,7 +128,7 @@ def test_changed_code_makes_its_step_and_what_its_new_content_changes(world: Wor
 
 def _output(root: Path, node: str) -> Path:
     """The first output of a node's current artifact."""
-    folder = Path(ct(root, "path", node).stdout.strip())
+    folder = Path(shell("-C", root, "path", node).out.strip())
     return sorted(path for path in folder.iterdir() if path.name not in ("MANIFEST.b3", "ct.json"))[0]
 
 

@@ -16,31 +16,19 @@ from ctcore.catalog.tables import materialization
 from ctcore.dagster_home import environment
 from ctcore.project import Project
 from ctcore.staleness import evaluate
+from tests.shell import ROOT, shell
 
 LOOK_S = 3
 PATIENCE_S = 240
-ROOT = Path(__file__).parent.parent
-
-
-def ct(root: Path, *arguments: str, expect: int | None = 0) -> subprocess.CompletedProcess[str]:
-    """Run `ct` on a project and wait for it."""
-    command = [sys.executable, "-m", "ctcore.cli", "-C", str(root), *arguments]
-    done = subprocess.run(command, capture_output=True, text=True, env=_variables(), cwd=ROOT, check=False)
-    assert expect is None or done.returncode == expect, f"{arguments} → {done.returncode}\n{done.stdout}\n{done.stderr}"
-    return done
 
 
 def three_people(root: Path) -> Project:
     """The real cohort in a project of its own, registered; sensors look often."""
-    ct(ROOT, "init", str(root), "--example", "three_people")
+    assert shell("init", root, "--example", "three_people").code == 0
     with (root / "ct.toml").open("a") as stream:
         stream.write(f"\n[run]\nlook_every_s = {LOOK_S}\nverify_every_s = {2 * LOOK_S}\n")
-    ct(root, "register")
+    assert shell("-C", root, "register").code == 0
     return Project.find(root)
-
-
-def _variables() -> dict[str, str]:
-    return {**os.environ, "PYTHONPATH": str(ROOT)}
 
 
 @dataclass
