@@ -56,7 +56,7 @@ def step_asset(project: Project, step: Step) -> dg.AssetsDefinition:
         if made:
             yield from _events(context, _making(context, opened, opened.steps[step.name], config, jobs))
         checks = sorted(key.name for key in context.selected_asset_check_keys)
-        yield from check_results(opened, opened.steps[step.name], checks, context.run_id if made else None)
+        yield from check_results(opened, opened.steps[step.name], checks, context.run.run_id if made else None)
 
     return body
 
@@ -82,7 +82,7 @@ def _making(
         project,
         step,
         keys=context.partition_keys,
-        run_id=context.run_id,
+        run_id=context.run.run_id,
         params=_given(config),
         stale_only=context.run.tags.get(ONLY_STALE) == "stale",
         tells=True,
