@@ -8,7 +8,7 @@ have different backfill policies, by which a backfill gives each its own runs.
 
 import sys
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import fields
 from typing import Any
 
@@ -18,6 +18,7 @@ from pydantic import create_model
 from ct_assets.checks import check_results, check_specs
 from ct_assets.metadata import describe
 from ct_assets.partitions import definition
+from ct_assets.versions import DATA_VERSION, last_event, step_tags
 from ctcore import ledger, progress
 from ctcore.errors import CtError
 from ctcore.making import Making, Outcome
@@ -26,8 +27,6 @@ from ctcore.step import Level, Step
 from resources import CtProject, LocalJobs
 
 ONLY_STALE = "ct/only"
-DATA_VERSION = "dagster/data_version"
-CODE_VERSION = "dagster/code_version"
 BATCH = 50
 
 warnings.filterwarnings("ignore", category=dg.BetaWarning)  # backfill policies are what makes few runs of many nodes
@@ -96,6 +95,8 @@ def _events(context: dg.AssetExecutionContext, making: Making) -> Iterator[Any]:
     chained = not single and _is_followed(context, making)
     bad: list[Outcome] = []
     waiting: list[Outcome] = []
+    dependencies = [dep.asset_key.to_user_string() for dep in _deps(making.project, making.step)]
+    tags = step_tags(making.project, making.step, dependencies, last_event(context.instance))
     try:
         for outcome in making.outcomes():
             progress.tell(outcome)
@@ -105,13 +106,13 @@ def _events(context: dg.AssetExecutionContext, making: Making) -> Iterator[Any]:
                 continue
             waiting.append(outcome)
             if len(waiting) >= BATCH and not chained:
-                yield from _reported(making, waiting, single)
+                yield from _reported(making, waiting, tags, single)
                 waiting = []
     except CtError as error:
         raise dg.Failure(str(error), allow_retries=False) from error
     if chained and not bad:
         yield dg.MaterializeResult()  # lets the next step of this run begin; the true events follow and count
-    yield from _reported(making, waiting, single)
+    yield from _reported(making, waiting, tags, single)
     if bad:
         raise _failure(making.step, bad)
 
@@ -122,22 +123,21 @@ def _is_followed(context: dg.AssetExecutionContext, making: Making) -> bool:
     return any(dg.AssetKey(name) in chosen for name in making.project.steps.downstream(making.step.name))
 
 
-def _reported(making: Making, outcomes: Sequence[Outcome], single: bool) -> Iterator[Any]:
+def _reported(making: Making, outcomes: Sequence[Outcome], tags: Mapping[str, str], single: bool) -> Iterator[Any]:
     if not outcomes:
         return
     described = describe(making.project, making.step, outcomes)
-    code = making.project.recipes[making.step.name].code[:16]
     for one in outcomes:
         metadata = described[one.materialization or 0]
         if single:
             version = dg.DataVersion(one.data_version or "")
-            yield dg.MaterializeResult(metadata=metadata, data_version=version)
+            yield dg.MaterializeResult(metadata=metadata, data_version=version, tags=tags)
         else:
             yield dg.AssetMaterialization(
                 dg.AssetKey(making.step.name),
                 partition=one.node[1],
                 metadata=metadata,
-                tags={DATA_VERSION: one.data_version or "", CODE_VERSION: code},
+                tags={DATA_VERSION: one.data_version or "", **tags},
             )
     ledger.mark_reported(making.project, [one.materialization or 0 for one in outcomes])
 

@@ -79,6 +79,47 @@ def test_a_range_gives_each_partition_its_own_data_version(project: Project, ins
     assert reasons(again(project)).keys() == {"merged/S1", "merged/S2", "joined/all"}
 
 
+def badges(project: Project, instance: dg.DagsterInstance) -> dict[str, str]:
+    """What Dagster itself shows as out of step, by its own comparison."""
+    from dagster._core.definitions.data_version import CachingStaleStatusResolver
+    from dagster._core.loader import LoadingContextForTest
+
+    graph = dg.Definitions(assets=build_assets(project), resources=build_resources(project)).resolve_asset_graph()
+    resolver = CachingStaleStatusResolver(instance, graph, LoadingContextForTest(instance))
+    return {
+        f"{name}/{key}": cause.reason
+        for name in ("assay", "specimen", "counted", "sized", "merged", "joined")
+        for key in instance.get_materialized_partitions(dg.AssetKey(name))
+        for cause in resolver.get_stale_causes(dg.AssetKey(name), key)
+    }
+
+
+def test_dagsters_badges_do_not_contradict_the_verdicts(tmp_path: Path, instance: dg.DagsterInstance) -> None:
+    second = """
+
+@step(level="assay", inputs={"count": "counted"}, outputs={"n": "n.txt"})
+def sized(call: Call) -> None:
+    call.out("n").write_text(call.one("count")["n"].read_text())
+"""
+    project = make_project(tmp_path / "toy", steps=CHECKED + second)
+    add_missing(project, instance)
+    ranges = {"patient": ("P1", "P2"), "specimen": ("S1", "S2"), "assay": ("A1", "A3"), "counted": ("A1", "A3")}
+    for name, keys in {**ranges, "sized": ("A1", "A3"), "merged": ("S1", "S2")}.items():
+        assert run(project, instance, name, tags=span(*keys)).success
+    run(project, instance, "joined", partition_key="all")
+    run(project, instance, "assay", partition_key="A1")  # told again, the same
+    run(project, instance, "specimen", partition_key="S1")
+    assert badges(project, instance) == {} and reasons(again(project)) == {}
+    (project.root / "reads/A1.txt").write_text("other reads of A1\n")
+    look(project)
+    run(again(project), instance, "assay", partition_key="A1")
+    run(again(project), instance, "counted", partition_key="A1")
+    assert badges(again(project), instance) == {"sized/A1": "has a new dependency data version"}
+    for name, key in (("sized", "A1"), ("merged", "S1"), ("joined", "all")):
+        run(again(project), instance, name, partition_key=key)
+    assert badges(again(project), instance) == {} and reasons(again(project)) == {}
+
+
 def test_made_again_is_a_memo_hit_that_says_so(project: Project, instance: dg.DagsterInstance) -> None:
     run(project, instance, "counted", partition_key="A1")
     first = latest(instance, "counted", "A1")
