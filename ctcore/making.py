@@ -3,7 +3,7 @@
 import secrets
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import astuple, dataclass, field
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
@@ -11,8 +11,10 @@ from sqlalchemy import select
 
 from ctcore import leases, ledger
 from ctcore.catalog.engine import in_keys
-from ctcore.catalog.tables import digest_memory, entity, file, materialization, output
+from ctcore.catalog.tables import entity, file, materialization, output, reference
+from ctcore.digest import Signature, digest_remembered
 from ctcore.execute import StepCall, StepResult, forget
+from ctcore.files import Memory
 from ctcore.local import LocalRunner
 from ctcore.memo import Hit, Prepared, hits, prepare
 from ctcore.project import Project
@@ -162,9 +164,8 @@ def _step_calls(
 ) -> list[StepCall]:
     """StepCalls with real paths: a few statements for all of them."""
     files = _files(project, step, [call.node[1] for call in calls])
-    shared = [path for key, path in project.references() if key in step.references]
     references = {key: str(path) for key, path in project.references() if key in step.references}
-    watched = _signatures(project, [str(project.recorded(path)) for path in shared])
+    watched = _references(project, step)
     outputs = _upstream_outputs(project, calls)
     found = []
     for call in calls:
@@ -203,6 +204,7 @@ def _step_calls(
 
 
 Watched = tuple[str, int, int, int]
+_NEVER = Signature(-1, -1, -1)
 
 
 def _files(project: Project, step: Step, keys: Sequence[str]) -> dict[str, dict[str, Watched]]:
@@ -226,10 +228,14 @@ def _files(project: Project, step: Step, keys: Sequence[str]) -> dict[str, dict[
     return found
 
 
-def _signatures(project: Project, recorded: Sequence[str]) -> list[Watched]:
+def _references(project: Project, step: Step) -> list[Watched]:
+    """The references as they were looked at. One that is another file by now matches nothing: its calls refuse."""
+    paths = {key: path for key, path in project.references() if key in step.references}
     with project.catalog.read() as connection:
-        rows = connection.execute(select(digest_memory).where(digest_memory.c.path.in_(recorded)))
-        return [(str(project.absolute(row.path)), row.size, row.mtime_ns, row.inode) for row in rows]
+        known = {row.key: row.digest for row in connection.execute(select(reference.c.key, reference.c.digest))}
+    now = digest_remembered([path for path in paths.values() if path.is_file()], Memory(project))
+    seen = {key: now[path][1] for key, path in paths.items() if path in now and now[path][0] == known.get(key)}
+    return [(str(path), *astuple(seen.get(key, _NEVER))) for key, path in paths.items()]
 
 
 def _upstream_outputs(project: Project, calls: Sequence[Prepared]) -> dict[str, list[Watched]]:

@@ -4,7 +4,9 @@ import os
 from pathlib import Path
 
 import pytest
+from sqlalchemy import select
 
+from ctcore.catalog.tables import artifact
 from ctcore.explain import why
 from ctcore.files import look
 from ctcore.nodes import find_node
@@ -87,6 +89,37 @@ def test_a_reference_is_its_version_and_its_content(project: Project, change: st
     states = make_all(now)
     assert states["counted/A1"] == "made"
     assert ("merged/S1" in states) == (change == "content")  # a new name for the same bytes changes no output
+
+
+def test_a_reference_that_was_replaced_a_moment_ago_is_used(project: Project) -> None:
+    """What was written in the last two seconds is not remembered by its signature, and what was before still is."""
+    genome = project.root / "genome.txt"
+    genome.write_text("AAAA\n")
+    os.utime(genome, (1, 1))
+    look(project)
+    make_all(project)
+    genome.write_text("TTTT\n")
+    look(project)
+    assert make_all(project)["counted/A1"] == "made"
+    assert reasons(project) == {}
+
+
+def test_a_reference_that_is_replaced_after_it_was_looked_at_makes_nothing(project: Project) -> None:
+    """Also where it had been written just before: what is made from it would be filed under the former content."""
+    genome = project.root / "genome.txt"
+    genome.write_text("AAAA\n")
+    look(project)
+    genome.write_text("TTTT\n")
+    assert make_all(project)["counted/A1"] == "failed"
+    look(project)
+    assert make_all(project)["counted/A1"] == "made"
+    assert "TTTT" in next((project.store.root / "counted" / "A1").glob(f"{_key(project)}*/n.txt")).read_text()
+
+
+def _key(project: Project) -> str:
+    with project.catalog.read() as connection:
+        made = select(artifact.c.key).where(artifact.c.asset == "counted", artifact.c.partition == "A1")
+        return connection.execute(made).scalar_one()[:8]
 
 
 def test_a_reverted_reference_is_true_again_without_a_run(project: Project) -> None:
