@@ -75,6 +75,8 @@ class Cluster:
                 self._end(piece, 0.0 if remove else 10.0)
             for left in marked(self.folder, self.places.conf):
                 left.send(signal.SIGKILL)
+            wait(lambda: not list(marked(self.folder, self.places.conf)), SECONDS)
+            self.places.remove_cgroup()
         if self.places.run.is_symlink():
             self.places.run.unlink()
         if remove:
@@ -167,7 +169,7 @@ class Cluster:
         if made.returncode:
             raise NoSlurm(f"mariadb-install-db failed: {made.stdout[-1000:]}{made.stderr[-1000:]}")
 
-    def _command(self, piece: str) -> list[str | Path]:
+    def _command(self, piece: str) -> list[str]:
         etc, run = self.places.conf.parent, self.places.run
         if piece == "munged":
             files = {"key-file": etc / "munge.key", "log-file": self.places.log(piece)}
@@ -178,8 +180,8 @@ class Cluster:
         if piece == "slurmdbd":
             return ["slurmdbd", "-D"]
         if piece == "slurmctld":
-            return ["slurmctld", "-D", "-f", self.places.conf]
-        return ["slurmd", "-D", "-N", piece, "-f", self.places.conf]
+            return ["slurmctld", "-D", "-f", str(self.places.conf)]
+        return ["slurmd", "-D", "-N", piece, "-f", str(self.places.conf)]
 
     def _daemons(self, piece: str) -> dict[str, str]:
         extra = {MARK: str(self.folder)}

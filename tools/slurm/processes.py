@@ -54,7 +54,7 @@ class Record:
             return None
         return found if found.alive() else None
 
-    def start(self, command: list[str | Path], environment: dict[str, str], out: Path) -> Process:
+    def start(self, command: list[str], environment: dict[str, str], out: Path) -> Process:
         """In a session of its own, without our terminal."""
         append = os.O_WRONLY | os.O_CREAT | os.O_APPEND
         files = [

@@ -7,13 +7,16 @@ import random
 import socket
 import tempfile
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from string import Template
 
 TEMPLATES = Path(__file__).parent / "templates"
 LONGEST = 60  # a unix socket's path ends at 107 bytes, and slurmstepd adds its own name to the spool folder
+CGROUPS = Path("/sys/fs/cgroup/memory")  # the memory controller of version 1
 PORTS = range(20_000, 32_000)  # below those that Linux hands out by itself
+_LOOK_EVERY_SECOND = "TaskPlugin=task/none\nJobAcctGatherParams=OverMemoryKill"
 
 
 @dataclass(frozen=True)
@@ -45,8 +48,12 @@ class Places:
         real = self.folder / "run"
         if len(os.fsencode(real)) <= LONGEST:
             return real
-        mark = hashlib.sha256(os.fsencode(real)).hexdigest()[:12]
-        return Path(tempfile.gettempdir()) / f"ct-slurm-{os.getuid()}-{mark}"
+        return Path(tempfile.gettempdir()) / f"ct-slurm-{os.getuid()}-{_mark(self.folder)}"
+
+    @property
+    def cgroup(self) -> Path:
+        """This sandbox's own part of the memory controller, where there is one that we may use."""
+        return CGROUPS / f"ct-slurm-{_mark(self.folder)}"
 
     def log(self, piece: str) -> Path:
         return self.folder / "log" / f"{piece}.log"
@@ -55,6 +62,15 @@ class Places:
         """What a daemon says before, or instead of, its own log."""
         return self.folder / "log" / f"{piece}.out"
 
+    def remove_cgroup(self) -> None:
+        """The kernel lets nothing be removed in which processes are left."""
+        for folder, _, _ in os.walk(self.cgroup, topdown=False):
+            Path(folder).rmdir()
+
+    def limits_memory(self) -> bool:
+        """Does the kernel enforce --mem (OUT_OF_MEMORY)? Otherwise Slurm looks every second, and kills (FAILED)."""
+        return (self.folder / "cgroup" / "memory").is_dir()
+
     def make(self) -> None:
         for name in ("etc", "run", "log", "state", "db"):
             (self.folder / name).mkdir(parents=True, exist_ok=True)
@@ -62,9 +78,20 @@ class Places:
             self.run.unlink(missing_ok=True)
             self.run.symlink_to(self.folder / "run")
 
+    def make_cgroup(self) -> None:
+        """Slurm finds it under a folder of ours, as if the controller were mounted there: no two sandboxes meet."""
+        (self.folder / "cgroup").mkdir(exist_ok=True)
+        link = self.folder / "cgroup" / "memory"
+        link.unlink(missing_ok=True)
+        with suppress(OSError):  # not mounted, or not ours to write
+            self.cgroup.mkdir(exist_ok=True)
+            link.symlink_to(self.cgroup)
+
 
 def configure(places: Places, shape: Shape) -> None:
     """Write every file of etc/, with ports that are free now."""
+    places.make_cgroup()
+    constrain = places.limits_memory()
     ports = _free_ports(shape.nodes + 2)
     values = {
         "folder": places.folder,
@@ -75,6 +102,8 @@ def configure(places: Places, shape: Shape) -> None:
         "accounting_port": next(ports),
         "memory_per_cpu": shape.memory // shape.cpus // 2,
         "max_array": shape.max_array,
+        "constrain": "yes" if constrain else "no",
+        "memory_limit": "TaskPlugin=task/cgroup" if constrain else _LOOK_EVERY_SECOND,
     }
     values["nodes"] = "\n".join(_node(name, next(ports), shape) for name in shape.names())
     for template in TEMPLATES.iterdir():
@@ -91,6 +120,10 @@ def port(places: Places, name: str) -> int:
     """A port that is written in slurm.conf."""
     lines = places.conf.read_text().splitlines()
     return next(int(line.partition("=")[2]) for line in lines if line.startswith(f"{name}="))
+
+
+def _mark(folder: Path) -> str:
+    return hashlib.sha256(os.fsencode(folder)).hexdigest()[:12]
 
 
 def _node(name: str, number: int, shape: Shape) -> str:
