@@ -49,7 +49,8 @@ class Cluster:
 
     def up(self, shape: Shape | None = None) -> None:
         """Start what is not running. Only a cluster of which nothing runs gets new ports, or another shape."""
-        _need_programs()
+        if lacks := missing():
+            raise NoSlurm(lacks)
         self.places.make()
         with self._alone():
             if not any(self.state().values()):
@@ -228,10 +229,10 @@ class Cluster:
             wait(lambda: not self.ask("squeue", "-h", "-t", "R,CG,S", "-o", "%i").stdout.strip(), 10.0)
 
 
-def _need_programs() -> None:
-    missing = [name for name in PROGRAMS if program(name) is None]
-    if missing:
-        raise NoSlurm(f"no {', '.join(missing)} on this machine; apt-get install {PACKAGES}")
+def missing() -> str:
+    """What this machine lacks, and the way out; empty where it lacks nothing."""
+    absent = [name for name in PROGRAMS if program(name) is None]
+    return f"no {', '.join(absent)} on this machine; apt-get install {PACKAGES}" if absent else ""
 
 
 def _connects(family: int, address: "str | tuple[str, int]") -> bool:
