@@ -140,13 +140,14 @@ def test_an_administrator_takes_a_node_down_and_it_comes_back(slurm: Slurm) -> N
     assert wait(lambda: slurm.cluster.node_works("n2"), 30)
 
 
-@pytest.mark.parametrize("gone", ["stop", "kill"])
-def test_jobs_survive_the_controller(slurm: Slurm, gone: str) -> None:
+@pytest.mark.parametrize(("gone", "after"), [("stop", 0), ("kill", SAVED)])
+def test_jobs_survive_the_controller(slurm: Slurm, gone: str, after: int) -> None:
     """One that ends meanwhile, one that goes on, and one that waits."""
-    ends, goes_on, waits = slurm.sbatch("sleep 3; echo end"), slurm.sbatch("sleep 300"), slurm.sbatch("true", "--hold")
+    ends, goes_on = slurm.sbatch(f"sleep {after + 3}; echo end"), slurm.sbatch("sleep 300")
+    waits = slurm.sbatch("true", "--hold")
     for job in (ends, goes_on):
         slurm.wait_for(job, "RUNNING")
-    wait(lambda: False, 0 if gone == "stop" else SAVED)
+    assert not wait(lambda: slurm.output(ends) == "end\n", after)
     getattr(slurm.cluster, gone)("slurmctld")
     assert wait(lambda: slurm.output(ends) == "end\n", 10)
     slurm.cluster.start("slurmctld")
