@@ -219,6 +219,31 @@ def test_by_hand_a_cluster_is_started_stopped_and_started_again(tmp_path: Path) 
     assert not folder.exists() and not cluster.places.run.is_symlink()
 
 
+def test_tests_of_the_cluster_share_one_worker(tmp_path: Path) -> None:
+    """With a stand-in for the cluster, and our collection."""
+    (tmp_path / "conftest.py").write_text("from tests.conftest import pytest_itemcollected")
+    fixture = "import pytest, time\nslurm = pytest.fixture(lambda: time.sleep(0.1))\n"
+    (tmp_path / "test_six.py").write_text(fixture + "".join(f"def test_{n}(slurm): ...\n" for n in range(6)))
+    command = [
+        sys.executable,
+        "-m",
+        "pytest",
+        "-v",
+        "-n",
+        "2",
+        "--dist",
+        "loadgroup",
+        "-p",
+        "no:cacheprovider",
+        tmp_path,
+    ]
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("PYTEST_")}
+    environment["PYTHONPATH"] = os.pathsep.join([str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])])
+    said = subprocess.run(command, env=environment, capture_output=True, text=True, check=False).stdout
+    workers = [line.split("]")[0] for line in said.splitlines() if line.startswith("[gw") and "PASSED" in line]
+    assert len(workers) == 6 and len(set(workers)) == 1, said
+
+
 def test_a_machine_without_slurm_skips_and_ci_fails(tmp_path: Path) -> None:
     """A Python that finds no programs."""
     test = tmp_path / "test_one.py"
