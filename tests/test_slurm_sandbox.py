@@ -169,9 +169,9 @@ def test_accounting_that_was_down_knows_the_jobs_later(slurm: Slurm) -> None:
 
 
 def test_a_job_over_its_time_is_ended(slurm: Slurm, overdue: str) -> None:
-    """Up to half a minute late."""
+    """Up to half a minute late, and with either exit code: 0:15 where the controller was restarted meanwhile."""
     slurm.wait_for(overdue, "TIMEOUT", seconds=120)
-    assert [run.exit_code for run in slurm.wait_for_accounting(overdue, "TIMEOUT")] == ["0:0"]
+    assert slurm.wait_for_accounting(overdue, "TIMEOUT")[0].exit_code in ("0:0", "0:15")
     assert "DUE TO TIME LIMIT" in slurm.output(overdue)
 
 
