@@ -15,6 +15,7 @@ from typing import Any
 import dagster as dg
 from pydantic import create_model
 
+from ct_assets.eventlog import kept_open
 from ct_assets.metadata import describe
 from ct_assets.partitions import definition
 from ctcore import ledger, progress
@@ -65,7 +66,8 @@ def step_asset(project: Project, step: Step) -> dg.AssetsDefinition:
             stale_only=context.run.tags.get(ONLY_STALE) == "stale",
             runner=jobs.runner(opened),
         )
-        yield from _events(context, making)
+        with kept_open(context.instance, context.run_id):
+            yield from _events(context, making)
 
     return body
 

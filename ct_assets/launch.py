@@ -15,6 +15,7 @@ from typing import Any
 import click
 import dagster as dg
 
+from ct_assets.eventlog import kept_open
 from ct_assets.factory import ONLY_STALE
 from ct_assets.partitions import add_missing
 from ctcore import progress
@@ -146,14 +147,15 @@ class Launch:
             partition["partition_key"] = batch.start
         else:
             tags |= {START_TAG: batch.start, END_TAG: batch.end}
-        result = self.job.execute_in_process(
-            run_config=_QUIET,
-            instance=self.instance,
-            asset_selection=[dg.AssetKey(batch.asset)],
-            raise_on_error=False,
-            tags=tags,
-            **partition,
-        )
+        with kept_open(self.instance):
+            result = self.job.execute_in_process(
+                run_config=_QUIET,
+                instance=self.instance,
+                asset_selection=[dg.AssetKey(batch.asset)],
+                raise_on_error=False,
+                tags=tags,
+                **partition,
+            )
         record_run(self.project, result.run_id, {"asset": batch.asset, "partitions": len(batch.verdicts)})
         if not result.success and not self.bad:
             said = [event.message or "" for event in result.all_events if event.is_failure]

@@ -10,6 +10,7 @@ from sqlalchemy import Connection, bindparam, func, select, update
 
 from ctcore.catalog.engine import Writer
 from ctcore.catalog.tables import entity, file, setting
+from ctcore.collecting import without_collecting
 from ctcore.digest import Signature, canonical, checksum_file, digest_files, digest_remembered
 from ctcore.errors import SheetError
 from ctcore.files import Memory
@@ -43,6 +44,7 @@ class Allowed:
     update: frozenset[str] = frozenset()
 
 
+@without_collecting
 def register(
     project: Project,
     path: Path,
