@@ -15,6 +15,7 @@ import click
 import dagster as dg
 from sqlalchemy.exc import DBAPIError
 
+from ct_assets.eventlog import kept_open
 from ct_assets.factory import ONLY_STALE
 from ct_assets.partitions import add_missing
 from ct_assets.runs import PID_TAG, end_orphans, going
@@ -160,6 +161,7 @@ class Launch:
             partition["partition_key"] = batch.start
         else:
             tags |= {START_TAG: batch.start, END_TAG: batch.end}
+<<<<<<< HEAD
         result = self.job.execute_in_process(
             run_config=_QUIET,
             instance=self.instance,
@@ -170,6 +172,17 @@ class Launch:
         )
         if any(_is_interrupt(event) for event in result.all_events):
             raise KeyboardInterrupt  # Dagster takes it for a failed step, and would go on with the next one
+=======
+        with kept_open(self.instance):
+            result = self.job.execute_in_process(
+                run_config=_QUIET,
+                instance=self.instance,
+                asset_selection=[dg.AssetKey(batch.asset)],
+                raise_on_error=False,
+                tags=tags,
+                **partition,
+            )
+>>>>>>> h-bench
         record_run(self.project, result.run_id, {"asset": batch.asset, "partitions": len(batch.verdicts)})
         if not result.success and not self.bad:
             said = [event.message or "" for event in result.all_events if event.is_failure]
