@@ -15,11 +15,8 @@ from typing import Any
 import dagster as dg
 from pydantic import create_model
 
-<<<<<<< HEAD
 from ct_assets.checks import check_results, check_specs
-=======
 from ct_assets.eventlog import kept_open
->>>>>>> h-bench
 from ct_assets.metadata import describe
 from ct_assets.partitions import definition
 from ct_assets.versions import DATA_VERSION, last_event, step_tags
@@ -55,25 +52,12 @@ def step_asset(project: Project, step: Step) -> dg.AssetsDefinition:
         jobs: LocalJobs,
     ) -> Iterator[Any]:
         opened = ct.open()
-<<<<<<< HEAD
         made = bool(context.selected_asset_keys)
         if made:
-            yield from _events(context, _making(context, opened, opened.steps[step.name], config, jobs))
+            with kept_open(context.instance, context.run.run_id):
+                yield from _events(context, _making(context, opened, opened.steps[step.name], config, jobs))
         checks = sorted(key.name for key in context.selected_asset_check_keys)
         yield from check_results(opened, opened.steps[step.name], checks, context.run.run_id if made else None)
-=======
-        making = Making(
-            opened,
-            opened.steps[step.name],
-            keys=context.partition_keys,
-            run_id=context.run_id,
-            params=_given(config),
-            stale_only=context.run.tags.get(ONLY_STALE) == "stale",
-            runner=jobs.runner(opened),
-        )
-        with kept_open(context.instance, context.run_id):
-            yield from _events(context, making)
->>>>>>> h-bench
 
     return body
 

@@ -161,18 +161,6 @@ class Launch:
             partition["partition_key"] = batch.start
         else:
             tags |= {START_TAG: batch.start, END_TAG: batch.end}
-<<<<<<< HEAD
-        result = self.job.execute_in_process(
-            run_config=_QUIET,
-            instance=self.instance,
-            asset_selection=[dg.AssetKey(batch.asset)],
-            raise_on_error=False,
-            tags=tags,
-            **partition,
-        )
-        if any(_is_interrupt(event) for event in result.all_events):
-            raise KeyboardInterrupt  # Dagster takes it for a failed step, and would go on with the next one
-=======
         with kept_open(self.instance):
             result = self.job.execute_in_process(
                 run_config=_QUIET,
@@ -182,7 +170,8 @@ class Launch:
                 tags=tags,
                 **partition,
             )
->>>>>>> h-bench
+        if any(_is_interrupt(event) for event in result.all_events):
+            raise KeyboardInterrupt  # Dagster takes it for a failed step, and would go on with the next one
         record_run(self.project, result.run_id, {"asset": batch.asset, "partitions": len(batch.verdicts)})
         if not result.success and not self.bad:
             said = [event.message or "" for event in result.all_events if event.is_failure]
