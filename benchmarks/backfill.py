@@ -43,7 +43,7 @@ def measure(folder: Path, quick: bool) -> Iterator[Row]:
 def _row(what: str, number: int, within: Measured, alone: Measured) -> Row:
     added = (within.seconds - alone.seconds) / number * 1000
     target = Target(DAGSTER_MS, "ms each", added)
-    return Row(what, f"{number} partitions", within.seconds, within.peak_mib, BASELINE, alone.seconds, target)
+    return Row(what, f"{number} partitions", within, BASELINE, alone, target)
 
 
 def _project(root: Path, number: int) -> Project:

@@ -33,12 +33,12 @@ def _one(project: Project, sheet: Path, size: str) -> Iterator[Row]:
     read = timed(lambda: read_sheet(sheet, project.settings.levels))
     first = timed(lambda: register(project, sheet), times=1)
     expect("new assays", len(first.value.new["assay"]), len(read.value.entities["assay"]))
-    bare = _bulk_insert(project).seconds
-    yield Row("register, of that reading the sheet", size, read.seconds, read.peak_mib)
-    yield Row("register, sheet → catalog", size, first.seconds, first.peak_mib, BASELINE, bare, Target(SLOWER, "×"))
+    bare = _bulk_insert(project)
+    yield Row("register, of that reading the sheet", size, read)
+    yield Row("register, sheet → catalog", size, first, BASELINE, bare, Target(SLOWER, "×"))
     again = timed(lambda: register(project, sheet))
     expect("changes of the same sheet", bool(again.value), False)
-    yield Row("register the same again", size, again.seconds, again.peak_mib, BASELINE, bare, Target(SLOWER, "×"))
+    yield Row("register the same again", size, again, BASELINE, bare, Target(SLOWER, "×"))
 
 
 def _first_look(project: Project, sheet: Path, size: str) -> Row:
@@ -49,9 +49,9 @@ def _first_look(project: Project, sheet: Path, size: str) -> Row:
     mine = timed(lambda: digest_remembered(paths, Memory(project)), times=1)
     what = "register, first look at the bytes"
     if theirs is None:
-        return Row(what, size, mine.seconds, mine.peak_mib, NO_B3SUM)
+        return Row(what, size, mine, NO_B3SUM)
     expect("digests", {str(path): digest for path, (digest, _) in mine.value.items()}, theirs.value)
-    return Row(what, size, mine.seconds, mine.peak_mib, "b3sum", theirs.seconds)
+    return Row(what, size, mine, "b3sum", theirs)
 
 
 def _bulk_insert(project: Project) -> Measured:

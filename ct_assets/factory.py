@@ -8,7 +8,7 @@ have different backfill policies, by which a backfill gives each its own runs.
 
 import sys
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import fields
 from typing import Any
 
@@ -16,8 +16,10 @@ import dagster as dg
 from pydantic import create_model
 
 from ct_assets.checks import check_results, check_specs
+from ct_assets.eventlog import kept_open
 from ct_assets.metadata import describe
 from ct_assets.partitions import definition
+from ct_assets.versions import DATA_VERSION, last_event, step_tags
 from ctcore import ledger, progress
 from ctcore.errors import CtError
 from ctcore.making import Making, Outcome
@@ -26,8 +28,6 @@ from ctcore.step import Level, Step
 from resources import CtProject, LocalJobs
 
 ONLY_STALE = "ct/only"
-DATA_VERSION = "dagster/data_version"
-CODE_VERSION = "dagster/code_version"
 BATCH = 50
 
 warnings.filterwarnings("ignore", category=dg.BetaWarning)  # backfill policies are what makes few runs of many nodes
@@ -54,9 +54,10 @@ def step_asset(project: Project, step: Step) -> dg.AssetsDefinition:
         opened = ct.open()
         made = bool(context.selected_asset_keys)
         if made:
-            yield from _events(context, _making(context, opened, opened.steps[step.name], config, jobs))
+            with kept_open(context.instance, context.run.run_id):
+                yield from _events(context, _making(context, opened, opened.steps[step.name], config, jobs))
         checks = sorted(key.name for key in context.selected_asset_check_keys)
-        yield from check_results(opened, opened.steps[step.name], checks, context.run_id if made else None)
+        yield from check_results(opened, opened.steps[step.name], checks, context.run.run_id if made else None)
 
     return body
 
@@ -82,7 +83,7 @@ def _making(
         project,
         step,
         keys=context.partition_keys,
-        run_id=context.run_id,
+        run_id=context.run.run_id,
         params=_given(config),
         stale_only=context.run.tags.get(ONLY_STALE) == "stale",
         tells=True,
@@ -96,6 +97,8 @@ def _events(context: dg.AssetExecutionContext, making: Making) -> Iterator[Any]:
     chained = not single and _is_followed(context, making)
     bad: list[Outcome] = []
     waiting: list[Outcome] = []
+    dependencies = [dep.asset_key.to_user_string() for dep in _deps(making.project, making.step)]
+    tags = step_tags(making.project, making.step, dependencies, last_event(context.instance))
     try:
         for outcome in making.outcomes():
             progress.tell(outcome)
@@ -105,13 +108,13 @@ def _events(context: dg.AssetExecutionContext, making: Making) -> Iterator[Any]:
                 continue
             waiting.append(outcome)
             if len(waiting) >= BATCH and not chained:
-                yield from _reported(making, waiting, single)
+                yield from _reported(making, waiting, tags, single)
                 waiting = []
     except CtError as error:
         raise dg.Failure(str(error), allow_retries=False) from error
     if chained and not bad:
         yield dg.MaterializeResult()  # lets the next step of this run begin; the true events follow and count
-    yield from _reported(making, waiting, single)
+    yield from _reported(making, waiting, tags, single)
     if bad:
         raise _failure(making.step, bad)
 
@@ -122,22 +125,21 @@ def _is_followed(context: dg.AssetExecutionContext, making: Making) -> bool:
     return any(dg.AssetKey(name) in chosen for name in making.project.steps.downstream(making.step.name))
 
 
-def _reported(making: Making, outcomes: Sequence[Outcome], single: bool) -> Iterator[Any]:
+def _reported(making: Making, outcomes: Sequence[Outcome], tags: Mapping[str, str], single: bool) -> Iterator[Any]:
     if not outcomes:
         return
     described = describe(making.project, making.step, outcomes)
-    code = making.project.recipes[making.step.name].code[:16]
     for one in outcomes:
         metadata = described[one.materialization or 0]
         if single:
             version = dg.DataVersion(one.data_version or "")
-            yield dg.MaterializeResult(metadata=metadata, data_version=version)
+            yield dg.MaterializeResult(metadata=metadata, data_version=version, tags=tags)
         else:
             yield dg.AssetMaterialization(
                 dg.AssetKey(making.step.name),
                 partition=one.node[1],
                 metadata=metadata,
-                tags={DATA_VERSION: one.data_version or "", CODE_VERSION: code},
+                tags={DATA_VERSION: one.data_version or "", **tags},
             )
     ledger.mark_reported(making.project, [one.materialization or 0 for one in outcomes])
 

@@ -5,8 +5,9 @@ from typing import Any
 
 import dagster as dg
 
-from ct_assets.factory import BATCH, DATA_VERSION
+from ct_assets.factory import BATCH
 from ct_assets.partitions import definition
+from ct_assets.versions import DATA_VERSION, registry_tags
 from ctcore import registry
 from ctcore.files import check_references, look
 from ctcore.project import Project
@@ -52,7 +53,7 @@ def _registry_asset(project: Project, level: str, parent: str | None) -> dg.Asse
         for at in range(0, len(found), BATCH):
             some = found[at : at + BATCH]
             for entry in some:
-                yield _event(entry, single=len(found) == 1 and len(context.partition_keys) == 1)
+                yield _event(entry, parent, single=len(found) == 1 and len(context.partition_keys) == 1)
             registry.mark_reported(opened, some)
         absent = set(context.partition_keys) - {entry.partition for entry in found}
         if absent:
@@ -61,7 +62,7 @@ def _registry_asset(project: Project, level: str, parent: str | None) -> dg.Asse
     return body
 
 
-def _event(entry: registry.Entry, single: bool) -> Any:
+def _event(entry: registry.Entry, parent: str | None, single: bool) -> Any:
     metadata = {
         "digest": entry.data_version,
         "columns": ", ".join(sorted(entry.declared["attributes"])) or "none",  # their values are personal data
@@ -69,10 +70,11 @@ def _event(entry: registry.Entry, single: bool) -> Any:
         **({"parent": entry.parent} if entry.parent else {}),
     }
     if single:
-        return dg.MaterializeResult(metadata=metadata, data_version=dg.DataVersion(entry.data_version))
+        version = dg.DataVersion(entry.data_version)
+        return dg.MaterializeResult(metadata=metadata, data_version=version, tags=registry_tags(parent))
     return dg.AssetMaterialization(
         dg.AssetKey(entry.asset),
         partition=entry.partition,
         metadata=metadata,
-        tags={DATA_VERSION: entry.data_version},
+        tags={DATA_VERSION: entry.data_version, **registry_tags(parent)},
     )

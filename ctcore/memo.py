@@ -72,10 +72,9 @@ def prepare(project: Project, step: Step, keys: Iterable[str], params: Mapping[s
             rows = wanted.rows
             for row in connection.execute(select(rows).order_by(rows.c.position)):
                 if row.version is None:
-                    found.blocked.setdefault(
-                        row.partition,
-                        f"input {wanted.input}: {name_of((row.asset, row.source))} was never made",
-                    )
+                    unknown = "was not looked at yet" if row.asset == "reference" else "was never made"
+                    words = f"input {wanted.input}: {name_of((row.asset, row.source))} {unknown}"
+                    found.blocked.setdefault(row.partition, words)
                     continue
                 edges[row.partition].append(Edge(wanted.input, row.asset, row.source, row.version))
                 if wanted.fan_in:

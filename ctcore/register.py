@@ -12,6 +12,7 @@ from sqlalchemy import Connection, bindparam, func, select, update
 from ctcore.catalog.engine import Writer
 from ctcore.catalog.tables import entity, file, setting
 from ctcore.checksums import Digests, read_claimed
+from ctcore.collecting import without_collecting
 from ctcore.digest import canonical, digest_files
 from ctcore.errors import SheetError, Usage
 from ctcore.ledger import upsert
@@ -44,6 +45,7 @@ class Allowed:
     update: frozenset[str] = frozenset()
 
 
+@without_collecting
 def register(
     project: Project,
     path: Path,

@@ -10,7 +10,8 @@ from sqlalchemy import event, update
 from benchmarks.cohort import made_project
 from benchmarks.measure import growth
 from ctcore.catalog.tables import reference
-from ctcore.explain import find_node, why
+from ctcore.explain import why
+from ctcore.nodes import find_node
 from ctcore.project import Project
 from ctcore.staleness import evaluate
 from tests.kit import STEPS

@@ -4,9 +4,9 @@ import os
 from pathlib import Path
 
 import pytest
-from sqlalchemy import select
+from sqlalchemy import delete, select
 
-from ctcore.catalog.tables import artifact
+from ctcore.catalog.tables import artifact, reference
 from ctcore.explain import why
 from ctcore.files import look
 from ctcore.nodes import find_node
@@ -245,3 +245,11 @@ def test_a_cohort_rule_that_is_changed_changes_its_members(project: Project) -> 
         TOML.replace("[cohorts.all]", '[cohorts.all]\nwhere = { "patient.sex" = "F" }')
     )
     assert reasons(again(project)) == {"joined/all": ["member-removed"]}
+
+
+def test_a_reference_that_was_not_looked_at_blocks_what_reads_it(tmp_path: Path) -> None:
+    project = make_project(tmp_path / "toy")
+    with project.catalog.write() as writer:
+        writer.execute(delete(reference))
+    found = {one.node[1]: (one.state, one.why) for one in make(project, "counted")}
+    assert set(found.values()) == {("blocked", "input reference:genome: reference/genome was not looked at yet")}

@@ -1,0 +1,329 @@
+"""What Dagster shows and does with a project: definitions, runs of one and of many, checks, sensors."""
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import dagster as dg
+import pytest
+
+from ct_assets.build import build_assets, build_resources
+from ct_assets.partitions import add_missing
+from ctcore.files import look
+from ctcore.project import Project
+from ctcore.register import Allowed, register
+from ctcore.settings import FILE_NAME
+from sensors.integrity import integrity_sensor
+from sensors.sheet import sheet_sensor
+from sensors.staleness import staleness_sensor
+from tests.kit import ROWS, STEPS, TOML, again, assay, make_all, make_project, reasons, write_sheet
+from tests.shell import environment, shell
+
+RANGE = ("dagster/asset_partition_range_start", "dagster/asset_partition_range_end")
+CHECKED = STEPS.replace(
+    'outputs={"table": "table.tsv"}', 'outputs={"table": Output("table.tsv", contract=NotEmpty(), preview=True)}'
+).replace("import Call, step", "import Call, Output, step\nfrom ctcore.contract import NotEmpty")
+
+
+@pytest.fixture
+def instance() -> Iterator[dg.DagsterInstance]:
+    with dg.instance_for_test() as made:
+        yield made
+
+
+@pytest.fixture
+def project(tmp_path: Path, instance: dg.DagsterInstance) -> Project:
+    made = make_project(tmp_path / "toy", steps=CHECKED)
+    add_missing(made, instance)
+    return made
+
+
+def run(project: Project, instance: dg.DagsterInstance, *assets: str, **more: object) -> dg.ExecuteInProcessResult:
+    defs = dg.Definitions(assets=build_assets(project), resources=build_resources(project))
+    job = defs.resolve_implicit_global_asset_job_def()
+    keys = [dg.AssetKey(name) for name in assets]
+    return job.execute_in_process(instance=instance, asset_selection=keys, **more)  # pyright: ignore[reportArgumentType]
+
+
+def span(first: str, last: str) -> dict[str, str]:
+    return dict(zip(RANGE, (first, last), strict=True))
+
+
+def latest(instance: dg.DagsterInstance, asset: str, partition: str) -> dg.AssetMaterialization:
+    wanted = dg.AssetRecordsFilter(asset_key=dg.AssetKey(asset), asset_partitions=[partition])
+    found = instance.fetch_materializations(wanted, limit=1).records[0].asset_materialization
+    assert found is not None
+    return found
+
+
+def test_a_node_shows_what_it_is_and_what_it_was_made_from(project: Project, instance: dg.DagsterInstance) -> None:
+    for name, partition in (("counted", "A1"), ("counted", "A2"), ("merged", "S1")):
+        assert run(project, instance, name, partition_key=partition).success
+    shown = latest(instance, "merged", "S1").metadata
+    assert {"digest", "size", "path", "inputs", "members", "memo", "code", "parameters", "seconds"} <= shown.keys()
+    assert shown["memo"].value == "miss: missing: never made"
+    made_from = [record.data for record in shown["inputs"].records]
+    assert {row["from"] for row in made_from if row["input"] == "counts"} == {"counted/A1", "counted/A2"}
+    assert [record.data["member"] for record in shown["members"].records] == ["A1", "A2"]
+    assert (project.root / shown["path"].value / "n.txt").is_file()
+
+
+def test_a_range_gives_each_partition_its_own_data_version(project: Project, instance: dg.DagsterInstance) -> None:
+    assert run(project, instance, "counted", tags=span("A1", "A3")).success
+    tags = {key: latest(instance, "counted", key).tags or {} for key in ("A1", "A2", "A3")}
+    digests = {key: latest(instance, "counted", key).metadata["digest"].value for key in tags}
+    assert {key: tag["dagster/data_version"] for key, tag in tags.items()} == digests
+    assert reasons(again(project)).keys() == {"merged/S1", "merged/S2", "joined/all"}
+
+
+def badges(project: Project, instance: dg.DagsterInstance) -> dict[str, str]:
+    """What Dagster itself shows as out of step, by its own comparison."""
+    from dagster._core.definitions.data_version import CachingStaleStatusResolver
+    from dagster._core.loader import LoadingContextForTest
+
+    graph = dg.Definitions(assets=build_assets(project), resources=build_resources(project)).resolve_asset_graph()
+    resolver = CachingStaleStatusResolver(instance, graph, LoadingContextForTest(instance))
+    return {
+        f"{name}/{key}": cause.reason
+        for name in ("assay", "specimen", "counted", "sized", "merged", "joined")
+        for key in instance.get_materialized_partitions(dg.AssetKey(name))
+        for cause in resolver.get_stale_causes(dg.AssetKey(name), key)
+    }
+
+
+def test_dagsters_badges_do_not_contradict_the_verdicts(tmp_path: Path, instance: dg.DagsterInstance) -> None:
+    second = """
+
+@step(level="assay", inputs={"count": "counted"}, outputs={"n": "n.txt"})
+def sized(call: Call) -> None:
+    call.out("n").write_text(call.one("count")["n"].read_text())
+"""
+    project = make_project(tmp_path / "toy", steps=CHECKED + second)
+    add_missing(project, instance)
+    ranges = {"patient": ("P1", "P2"), "specimen": ("S1", "S2"), "assay": ("A1", "A3"), "counted": ("A1", "A3")}
+    for name, keys in {**ranges, "sized": ("A1", "A3"), "merged": ("S1", "S2")}.items():
+        assert run(project, instance, name, tags=span(*keys)).success
+    run(project, instance, "joined", partition_key="all")
+    run(project, instance, "assay", partition_key="A1")  # told again, the same
+    run(project, instance, "specimen", partition_key="S1")
+    assert badges(project, instance) == {} and reasons(again(project)) == {}
+    (project.root / "reads/A1.txt").write_text("other reads of A1\n")
+    look(project)
+    run(again(project), instance, "assay", partition_key="A1")
+    run(again(project), instance, "counted", partition_key="A1")
+    assert badges(again(project), instance) == {"sized/A1": "has a new dependency data version"}
+    for name, key in (("sized", "A1"), ("merged", "S1"), ("joined", "all")):
+        run(again(project), instance, name, partition_key=key)
+    assert badges(again(project), instance) == {} and reasons(again(project)) == {}
+
+
+def test_made_again_is_a_memo_hit_that_says_so(project: Project, instance: dg.DagsterInstance) -> None:
+    run(project, instance, "counted", partition_key="A1")
+    first = latest(instance, "counted", "A1")
+    run(project, instance, "counted", partition_key="A1")
+    second = latest(instance, "counted", "A1")
+    assert str(second.metadata["memo"].value).startswith("hit: same call as in ")
+    assert first.metadata["digest"] == second.metadata["digest"]
+
+
+def test_a_parameter_in_the_launchpad_is_another_call(project: Project, instance: dg.DagsterInstance) -> None:
+    run(project, instance, "counted", partition_key="A1")
+    config = {"ops": {"counted": {"config": {"factor": 7}}}}
+    assert run(project, instance, "counted", partition_key="A1", run_config=config).success
+    assert latest(instance, "counted", "A1").metadata["parameters"].value == {"factor": 7}
+    assert reasons(again(project))["counted/A1"] == ["parameters"]  # ct.toml says otherwise
+
+
+def test_what_cannot_be_made_fails_the_run_and_names_the_node(project: Project, instance: dg.DagsterInstance) -> None:
+    (project.root / "reads/A2.txt").unlink()
+    result = run(project, instance, "counted", tags=span("A1", "A3"), raise_on_error=False)
+    assert not result.success
+    failure = next(event for event in result.all_events if event.is_step_failure)
+    assert "A2" in str(failure.event_specific_data) and "reads/A2.txt" in str(failure.event_specific_data)
+    assert set(instance.get_materialized_partitions(dg.AssetKey("counted"))) == {"A1", "A3"}
+
+
+def test_a_broken_contract_publishes_nothing(tmp_path: Path, instance: dg.DagsterInstance) -> None:
+    steps = CHECKED.replace('call.out("table").write_text("".join(rows))', 'call.out("table").write_text("")')
+    project = make_project(tmp_path / "toy", steps=steps)
+    add_missing(project, instance)
+    assert "joined/all" not in make_all(project) or make_all(project)["joined/all"] == "failed"
+    assert not run(again(project), instance, "joined", partition_key="all", raise_on_error=False).success
+    assert not list((project.store.root / "joined").glob("*/*")) if (project.store.root / "joined").exists() else True
+    assert instance.get_materialized_partitions(dg.AssetKey("joined")) == set()
+
+
+def results(result: dg.ExecuteInProcessResult) -> dict[str, bool]:
+    return {found.check_name: found.passed for found in result.get_asset_check_evaluations()}
+
+
+def test_checks_run_with_their_asset_and_alone(project: Project, instance: dg.DagsterInstance) -> None:
+    ran = run(project, instance, "counted", tags=span("A1", "A2"))
+    assert results(ran) == {"bytes": True, "contract": True, "completeness": False}  # A3 is missing
+    run(project, instance, "counted", partition_key="A3")
+    victim = next((project.store.root / "counted/A1").glob("*/n.txt"))
+    victim.chmod(0o644)
+    victim.write_text("something else")
+    alone = _check(project, instance, "bytes")
+    assert results(alone) == {"bytes": False}
+    said = alone.get_asset_check_evaluations()[0].metadata
+    assert "A1: n.txt" in str(said["problems"].value) and said["looked at"].value == 3
+
+
+def _check(project: Project, instance: dg.DagsterInstance, name: str) -> dg.ExecuteInProcessResult:
+    defs = dg.Definitions(assets=build_assets(project), resources=build_resources(project))
+    wanted = dg.AssetSelection.checks(dg.AssetCheckKey(dg.AssetKey("counted"), name))
+    job = dg.define_asset_job("look", selection=wanted)
+    whole = dg.Definitions(assets=defs.assets, resources=defs.resources, jobs=[job])
+    return whole.resolve_job_def("look").execute_in_process(instance=instance)
+
+
+def test_the_values_of_metadata_stay_in_the_catalog(tmp_path: Path, instance: dg.DagsterInstance) -> None:
+    """IDs are all that Dagster's runs, tags and events say of a person."""
+    rows = [{**row, "sex": "M", "age": "4711", "site": "SECRETSITE"} for row in ROWS]
+    project = make_project(tmp_path / "toy", rows, toml=TOML.replace('"F", "M"', '"SECRETSEX", "M"'))
+    add_missing(project, instance)
+    make_all(project)
+    changed = [{**row, "sex": "SECRETSEX"} for row in rows]
+    register(project, write_sheet(project.root, changed), Allowed(update=frozenset({"patient.sex"})))
+    for name, key in (("patient", "P1"), ("specimen", "S1"), ("assay", "A1")):
+        run(project, instance, name, partition_key=key)
+    tick = staleness_sensor(project)(_context(project, instance))
+    assert isinstance(tick, dg.SensorResult) and tick.run_requests
+    run(project, instance, "counted", tags=span("A1", "A3"))
+    run(project, instance, "merged", tags={**tick.run_requests[0].tags, **span("S1", "S2")})
+    said = json.dumps([request.tags for request in tick.run_requests])
+    for found in instance.get_runs():
+        said += json.dumps(found.tags) + "".join(str(event) for event in instance.all_logs(found.run_id))
+    assert "SECRET" not in said and "4711" not in said
+    assert "P1" in said
+
+
+def _context(project: Project, instance: dg.DagsterInstance, cursor: str | None = None) -> dg.SensorEvaluationContext:
+    return dg.build_sensor_context(instance=instance, cursor=cursor, resources=build_resources(project))
+
+
+def _tick(sensor: dg.SensorDefinition, context: dg.SensorEvaluationContext) -> dg.SensorResult:
+    found = sensor(context)
+    assert isinstance(found, dg.SensorResult)
+    return found
+
+
+def names(request: dg.RunRequest) -> list[str]:
+    return [key.to_user_string() for key in request.asset_selection or []]
+
+
+def follow(project: Project, instance: dg.DagsterInstance, request: dg.RunRequest) -> dg.ExecuteInProcessResult:
+    """Do what a sensor asked for."""
+    one = {"partition_key": request.partition_key} if request.partition_key else {}
+    return run(again(project), instance, *names(request), tags=request.tags, raise_on_error=False, **one)
+
+
+def test_the_staleness_sensor_asks_for_each_node_once(project: Project, instance: dg.DagsterInstance) -> None:
+    sensor = staleness_sensor(project)
+    first = _tick(sensor, _context(project, instance))
+    asked = [(names(one), one.tags) for one in first.run_requests or []]
+    assert [assets for assets, _ in asked] == [["counted"], ["patient"], ["specimen"], ["assay"], ["reference"]]
+    assert {RANGE[0]: "A1", RANGE[1]: "A3", "ct/only": "stale"}.items() <= asked[0][1].items()
+    assert asked[0][1]["ct/why"] == "missing: never made (and 2 more)"
+    second = _tick(sensor, _context(project, instance, first.cursor))
+    assert not second.run_requests and "asked for already" in str(second.skip_reason)
+
+
+def test_a_tick_that_sees_nothing_new_does_nothing(project: Project, instance: dg.DagsterInstance) -> None:
+    """Once all is fresh and Dagster was told, the cursor holds until something changes."""
+    sensor = staleness_sensor(project)
+    cursor: str | None = None
+    for _ in range(12):
+        tick = _tick(sensor, _context(project, instance, cursor))
+        cursor = tick.cursor
+        if not tick.run_requests and tick.cursor:
+            break
+        for request in tick.run_requests or []:
+            assert follow(project, instance, request).success
+    assert reasons(again(project)) == {}
+    quiet = _tick(sensor, _context(project, instance, cursor))
+    assert quiet.skip_reason and quiet.skip_reason.skip_message == "nothing has changed"
+    (project.root / "reads/A3.txt").write_text("other reads\n")
+    woken = _tick(sensor, _context(project, instance, quiet.cursor))
+    assert [one.partition_key for one in woken.run_requests or []] == ["A3", "A3"]  # the step, and the assay itself
+    assert "input: reads (assay/A3)" in (woken.run_requests or [])[0].tags["ct/why"]
+
+
+def test_a_failing_node_is_not_asked_for_for_ever(tmp_path: Path, instance: dg.DagsterInstance) -> None:
+    project = make_project(
+        tmp_path / "toy", steps=STEPS.replace("    n = len(", "    raise ValueError('no')\n    n = len(")
+    )
+    add_missing(project, instance)
+    sensor = staleness_sensor(project)
+    asked = 0
+    cursor: str | None = None
+    for _ in range(8):
+        tick = _tick(sensor, _context(project, instance, cursor))
+        cursor = tick.cursor
+        for request in tick.run_requests or []:
+            asked += names(request) == ["counted"]
+            follow(project, instance, request)
+    assert asked == 1
+
+
+def test_the_sheet_sensor_registers_a_changed_sheet_and_adds_partitions(
+    project: Project, instance: dg.DagsterInstance
+) -> None:
+    with (project.root / FILE_NAME).open("r+") as stream:
+        text = stream.read().replace('id = "toy"', 'id = "toy"\nsheet = "sheet.csv"')
+        stream.seek(0)
+        stream.write(text)
+    sensor = sheet_sensor(again(project))
+    first = _tick(sensor, _context(project, instance))
+    write_sheet(project.root, [*ROWS, assay("P3", "S3", "A4", sex="F", age="1")])
+    second = _tick(sensor, _context(project, instance, first.cursor))
+    added = {one.partitions_def_name: list(one.partition_keys) for one in second.dynamic_partitions_requests or []}
+    assert added == {"toy.patients": ["P3"], "toy.specimens": ["S3"], "toy.assays": ["A4"]}
+    (project.root / "sheet.csv").write_text("patient_id,specimen_id,assay_id\nP1,S 1,A1\n")
+    third = _tick(sensor, _context(project, instance, second.cursor))
+    assert third.skip_reason and "row 2, column specimen_id" in (third.skip_reason.skip_message or "")
+    assert reasons(again(project)).keys() >= {"counted/A4"}
+
+
+def test_the_integrity_sensor_fails_the_check_of_what_is_damaged(
+    project: Project, instance: dg.DagsterInstance
+) -> None:
+    make_all(project)
+    victim = next((project.store.root / "merged/S1").glob("*/n.txt"))
+    victim.parent.chmod(0o755)
+    victim.unlink()
+    tick = _tick(integrity_sensor(project), _context(project, instance))
+    failed = [event for event in tick.asset_events if isinstance(event, dg.AssetCheckEvaluation)]
+    assert [(one.asset_key.to_user_string(), one.check_name, one.passed) for one in failed] == [
+        ("merged", "bytes", False)
+    ]
+    assert reasons(again(project))["merged/S1"] == ["bytes"]
+
+
+@pytest.mark.slow
+def test_dagsters_own_commands_work_on_a_project(tmp_path: Path) -> None:
+    root = tmp_path / "toy"
+    assert shell("init", root).code == 0
+    for name, text in (("ct.toml", TOML), ("genome.txt", "ACGT\n"), ("steps/toy.py", STEPS)):
+        (root / name).write_text(text)
+    assert shell("-C", root, "register", write_sheet(root, ROWS)).code == 0
+    home = environment(DAGSTER_HOME=str(root / "dagster_home"), CT_PROJECT=str(root))
+
+    def dagster(*arguments: str) -> str:
+        command = [sys.executable, "-m", "dagster", *arguments, "-f", "definitions.py"]
+        done = subprocess.run(command, cwd=root, env=home, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stdout + done.stderr
+        return done.stdout + done.stderr
+
+    assert "Validation successful" in dagster("definitions", "validate")
+    dagster("asset", "materialize", "--select", "counted", "--partition", "A3")
+    assert "counted/A3" not in reasons(Project.find(root))
+    dagster("asset", "materialize", "--select", "counted", "--partition-range", "A1...A2")
+    dagster("asset", "materialize", "--select", "merged", "--partition-range", "S1...S2")
+    assert reasons(Project.find(root)).keys() == {"joined/all"}
+    assert look(Project.find(root)).problems == []
+    assert "DAGSTER_HOME" not in os.environ or os.environ["DAGSTER_HOME"] != home["DAGSTER_HOME"]
