@@ -239,15 +239,17 @@ def _references(project: Project, step: Step) -> list[Watched]:
 
 
 def _upstream_outputs(project: Project, calls: Sequence[Prepared]) -> dict[str, list[Watched]]:
+    """The files of each folder as its last making left them: the same call made twice has one folder."""
     folders = {folder for call in calls for folder in call.folders.values()}
-    found: dict[str, list[Watched]] = {}
+    found: dict[str, dict[str, Watched]] = {}
     with project.catalog.read() as connection:
         rows = connection.execute(
             select(materialization.c.folder, output)
             .join(output, output.c.materialization == materialization.c.id)
             .where(in_keys(materialization.c.folder, folders, project.dialect))
+            .order_by(materialization.c.id)
         )
         for row in rows:
             place = str(Path(project.store.root, row.folder, row.file))
-            found.setdefault(row.folder, []).append((place, row.size, row.mtime_ns, row.inode))
-    return found
+            found.setdefault(row.folder, {})[row.file] = (place, row.size, row.mtime_ns, row.inode)
+    return {folder: list(files.values()) for folder, files in found.items()}

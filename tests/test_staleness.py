@@ -13,7 +13,7 @@ from ctcore.nodes import find_node
 from ctcore.project import Project
 from ctcore.register import Allowed, register
 from ctcore.verify import verify
-from tests.kit import ROWS, TOML, add, again, assay, make, make_all, make_project, reasons, write_sheet
+from tests.kit import ROWS, TOML, Inline, add, again, assay, make, make_all, make_project, reasons, write_sheet
 
 pytestmark = pytest.mark.usefixtures("catalog_url")
 
@@ -210,6 +210,19 @@ def test_deleted_and_changed_bytes_are_found_named_and_made_again(project: Proje
     assert make_all(project) == {"counted/A1": "made", "counted/A2": "made"}
     assert reasons(project) == {}
     assert verify(project).findings == ()
+
+
+def test_what_waited_for_harmed_bytes_is_made_when_they_are_whole_again(tmp_path: Path) -> None:
+    """The same call made twice lies in one folder; what it looked like the first time is past."""
+    project = make_project(tmp_path / "toy")
+    make(project, "counted", runner=Inline(project))
+    path = next((project.store.root / "counted" / "A3").glob("*/n.txt"))
+    os.chmod(path, 0o644)
+    path.write_bytes(b"X" + path.read_bytes())
+    verify(project, deep=False)
+    assert [one.state for one in make(project, "merged", "S2", runner=Inline(project))] == ["failed"]
+    assert make_all(project) == dict.fromkeys(("counted/A3", "merged/S1", "merged/S2", "joined/all"), "made")
+    assert reasons(project) == {}
 
 
 def test_several_reasons_are_all_said(project: Project) -> None:
