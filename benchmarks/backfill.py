@@ -22,7 +22,7 @@ PARTITIONS = 1_000
 QUICK = 4
 DAGSTER_MS = 30.0
 STEP = "counted"
-BASELINE = "Making.outcomes, without Dagster"
+BASELINE = "the same calls without Dagster"
 
 
 def measure(folder: Path, quick: bool) -> Iterator[Row]:
