@@ -284,7 +284,8 @@ def _because(name: str, verdicts: list[Verdict]) -> Reason:
         words = f"{name} ({name_of(first.node)}) waits for {name_of(root or first.node)}"
     else:
         root, path = first.node, (first.node,)
-        words = f"{name} ({name_of(first.node)}) is {first.state}, {direct}"
+        state = "was never made" if first.state == "missing" else f"is {first.state}, {direct}"
+        words = f"{name} ({name_of(first.node)}) {state}"
     if len(verdicts) > 1:
         words += f", and {len(verdicts) - 1} more"
     return Reason("upstream", words, root, path)

@@ -253,3 +253,12 @@ def test_a_reference_that_was_not_looked_at_blocks_what_reads_it(tmp_path: Path)
         writer.execute(delete(reference))
     found = {one.node[1]: (one.state, one.why) for one in make(project, "counted")}
     assert set(found.values()) == {("blocked", "input reference:genome: reference/genome was not looked at yet")}
+
+
+def test_a_quick_look_reads_only_what_was_touched_and_says_how_much(project: Project) -> None:
+    assert verify(project, deep=False).bytes == 0
+    touched = next((project.store.root / "counted/A1").glob("*/n.txt"))
+    os.utime(touched, (1, 1))
+    quick = verify(project, deep=False)
+    assert (quick.bytes, quick.findings) == (touched.stat().st_size, ())
+    assert verify(project, deep=False).bytes == 0  # its new time is known now
