@@ -15,7 +15,7 @@ from ctcore.catalog.tables import edge, materialization, member, output, recipe
 from ctcore.digest import digest_value
 from ctcore.making import Outcome
 from ctcore.project import Project
-from ctcore.reasons import short
+from ctcore.reasons import short, shown
 from ctcore.step import Step
 
 SHOWN_ROWS = 20
@@ -84,17 +84,11 @@ def _inputs(step: Step, edges: Sequence[Any]) -> dg.MetadataValue:
             "from": f"{e.asset}/{e.partition}",
             "data version": short(digest_value("ct.shown.v1", e.version))
             if e.input in step.columns
-            else _short(e.version),
+            else shown(e.version),
         }
         for e in edges
     ]
     return _table(rows, ("input", "from", "data version"))
-
-
-def _short(version: str) -> str:
-    """`GRCh38 cbc8127e…` for a reference, the first digits for the rest."""
-    said, _, digest = version.rpartition(" ")
-    return f"{said} {short(digest)}".strip()
 
 
 def _members(members: Sequence[Any]) -> dg.MetadataValue:
