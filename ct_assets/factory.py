@@ -126,8 +126,13 @@ def _is_followed(context: dg.AssetExecutionContext, making: Making) -> bool:
 
 
 def _reported(making: Making, outcomes: Sequence[Outcome], tags: Mapping[str, str], single: bool) -> Iterator[Any]:
-    if not outcomes:
-        return
+    for at in range(0, len(outcomes), BATCH):
+        yield from _reported_batch(making, outcomes[at : at + BATCH], tags, single)
+
+
+def _reported_batch(
+    making: Making, outcomes: Sequence[Outcome], tags: Mapping[str, str], single: bool
+) -> Iterator[Any]:
     described = describe(making.project, making.step, outcomes)
     for one in outcomes:
         metadata = described[one.materialization or 0]

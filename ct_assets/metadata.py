@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import Any
 
 import dagster as dg
-from sqlalchemy import select
+from sqlalchemy import Connection, Table, select
 
+from ctcore.catalog.engine import in_keys
 from ctcore.catalog.tables import edge, materialization, member, output, recipe
 from ctcore.digest import digest_value
 from ctcore.making import Outcome
@@ -31,11 +32,15 @@ def describe(project: Project, step: Step, outcomes: Sequence[Outcome]) -> dict[
         made = connection.execute(
             select(materialization, recipe.c.code, recipe.c.parameters, recipe.c.environment)
             .join(recipe, recipe.c.id == materialization.c.recipe)
-            .where(materialization.c.id.in_(ids))
+            .where(in_keys(materialization.c.id, ids, project.dialect))
         ).all()
-        edges = _grouped(connection.execute(select(edge).where(edge.c.materialization.in_(ids))))
-        members = _grouped(connection.execute(select(member).where(member.c.materialization.in_(ids))))
-        files = _grouped(connection.execute(select(output).where(output.c.materialization.in_(ids))))
+        edges = _grouped(connection, edge, ids, project.dialect)
+        members = _grouped(
+            connection.execute(select(member).where(in_keys(member.c.materialization, ids, project.dialect)))
+        )
+        files = _grouped(
+            connection.execute(select(output).where(in_keys(output.c.materialization, ids, project.dialect)))
+        )
     return {
         row.id: {
             **_facts(row),
@@ -49,9 +54,9 @@ def describe(project: Project, step: Step, outcomes: Sequence[Outcome]) -> dict[
     }
 
 
-def _grouped(rows: Any) -> dict[int, list[Any]]:
+def _grouped(connection: Connection, table: Table, ids: Sequence[int], dialect: str) -> dict[int, list[Any]]:
     found: dict[int, list[Any]] = defaultdict(list)
-    for row in rows:
+    for row in connection.execute(select(table).where(in_keys(table.c.materialization, ids, dialect))):
         found[row.materialization].append(row)
     return found
 

@@ -251,12 +251,13 @@ def _begin_sqlite(connection: Connection) -> None:
     connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
 
 
-def in_keys(column: Any, keys: Iterable[str], dialect: str) -> ColumnElement[bool]:
+def in_keys(column: Any, keys: Iterable[str] | Iterable[int], dialect: str) -> ColumnElement[bool]:
     """`column IN keys` for any number of keys, as one bound value."""
-    listed = literal(json.dumps(sorted(keys)))
+    listed = literal(json.dumps(sorted(keys)))  # pyright: ignore[reportArgumentType]
     if dialect == "sqlite":
         return column.in_(select(func.json_each(listed).table_valued("value").c.value))
-    return column.in_(select(func.jsonb_array_elements_text(cast(listed, JSONB)).column_valued("value")))
+    found = func.jsonb_array_elements_text(cast(listed, JSONB)).column_valued("value")
+    return column.in_(select(cast(found, column.type)))
 
 
 class unindexed(FunctionElement[str]):
