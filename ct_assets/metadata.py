@@ -35,12 +35,8 @@ def describe(project: Project, step: Step, outcomes: Sequence[Outcome]) -> dict[
             .where(in_keys(materialization.c.id, ids, project.dialect))
         ).all()
         edges = _grouped(connection, edge, ids, project.dialect)
-        members = _grouped(
-            connection.execute(select(member).where(in_keys(member.c.materialization, ids, project.dialect)))
-        )
-        files = _grouped(
-            connection.execute(select(output).where(in_keys(output.c.materialization, ids, project.dialect)))
-        )
+        members = _grouped(connection, member, ids, project.dialect)
+        files = _grouped(connection, output, ids, project.dialect)
     return {
         row.id: {
             **_facts(row),
