@@ -22,7 +22,7 @@ PARTITIONS = 1_000
 QUICK = 4
 DAGSTER_MS = 30.0
 STEP = "counted"
-BASELINE = "Making.outcomes, without Dagster"
+BASELINE = "the same calls without Dagster"
 
 
 def measure(folder: Path, quick: bool) -> Iterator[Row]:
@@ -43,7 +43,7 @@ def measure(folder: Path, quick: bool) -> Iterator[Row]:
 def _row(what: str, number: int, within: Measured, alone: Measured) -> Row:
     added = (within.seconds - alone.seconds) / number * 1000
     target = Target(DAGSTER_MS, "ms each", added)
-    return Row(what, f"{number} partitions", within.seconds, within.peak_mib, BASELINE, alone.seconds, target)
+    return Row(what, f"{number} partitions", within, BASELINE, alone, target)
 
 
 def _project(root: Path, number: int) -> Project:

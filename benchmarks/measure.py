@@ -8,14 +8,14 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from multiprocessing import get_context
 from pathlib import Path
 from statistics import median
 from typing import Any, Literal
 
 Unit = Literal["×", "s", "ms each", "µs each", "exponent"]
-COLUMNS = ("what", "size", "seconds", "peak MiB", "baseline", "seconds", "ratio", "target", "found", "met")
+COLUMNS = ("what", "size", "s", "CPU s", "peak MiB", "baseline", "s", "CPU s", "ratio", "target", "found", "met")
 
 
 @dataclass(frozen=True)
@@ -28,79 +28,103 @@ class Target:
 
 
 @dataclass(frozen=True)
+class Measured:
+    """Medians of the seconds on the clock and of the processor, the highest memory, and what the last call returned.
+
+    `cpu` is of this process with all its threads, or of the process that was started; where others keep the machine
+    busy, it says more than the clock. `peak_mib` is resident memory, with what the process had before.
+    """
+
+    seconds: float
+    cpu: float
+    peak_mib: float | None
+    value: Any = None
+
+    def as_json(self) -> dict[str, Any]:
+        return {"seconds": self.seconds, "cpu": self.cpu, "peak_mib": self.peak_mib}
+
+
+@dataclass(frozen=True)
 class Row:
-    """One measured thing. `peak_mib` is the resident memory of the measuring process at its highest during it."""
+    """One measured thing beside its baseline."""
 
     what: str
     size: str
-    seconds: float
-    peak_mib: float | None = None
+    mine: Measured
     baseline: str = ""
-    baseline_seconds: float | None = None
+    theirs: Measured | None = None
     target: Target | None = None
 
     @property
     def ratio(self) -> float | None:
-        return self.seconds / self.baseline_seconds if self.baseline_seconds else None
+        return self.mine.seconds / self.theirs.seconds if self.theirs else None
 
     @property
     def found(self) -> float | None:
         """What the target is about; None where there is no target, or no baseline to compare with."""
         if self.target is None or self.target.found is not None:
             return self.target and self.target.found
-        return self.ratio if self.target.unit == "×" else self.seconds
+        return self.ratio if self.target.unit == "×" else self.mine.seconds
 
     @property
     def met(self) -> bool | None:
         return None if self.target is None or self.found is None else self.found <= self.target.limit
 
     def as_json(self) -> dict[str, Any]:
-        return {**asdict(self), "ratio": self.ratio, "found": self.found, "met": self.met}
+        return {
+            "what": self.what,
+            "size": self.size,
+            **self.mine.as_json(),
+            "baseline": {"what": self.baseline, **(self.theirs.as_json() if self.theirs else {})},
+            "ratio": self.ratio,
+            "target": self.target and {"limit": self.target.limit, "unit": self.target.unit},
+            "found": self.found,
+            "met": self.met,
+        }
 
     def cells(self) -> list[str]:
-        unit = self.target.unit if self.target else "s"
+        mine, theirs, target = self.mine, self.theirs, self.target
         return [
             self.what,
             self.size,
-            f"{self.seconds:.3f}",
-            "" if self.peak_mib is None else f"{self.peak_mib:.0f}",
+            f"{mine.seconds:.3f}",
+            f"{mine.cpu:.3f}",
+            "" if mine.peak_mib is None else f"{mine.peak_mib:.0f}",
             self.baseline,
-            "" if self.baseline_seconds is None else f"{self.baseline_seconds:.3f}",
+            "" if theirs is None else f"{theirs.seconds:.3f}",
+            "" if theirs is None else f"{theirs.cpu:.3f}",
             "" if self.ratio is None else f"{self.ratio:.2f}",
-            "" if self.target is None else _said(self.target.limit, unit, "≤ "),
-            "" if self.found is None else _said(self.found, unit),
+            "" if target is None else _said(target.limit, target.unit, "≤ "),
+            "" if target is None or self.found is None else _said(self.found, target.unit),
             {True: "yes", False: "NO", None: ""}[self.met],
         ]
 
 
-@dataclass(frozen=True)
-class Measured:
-    """The median of the seconds, the highest of the peaks, and what the last call returned."""
-
-    seconds: float
-    peak_mib: float | None
-    value: Any = None
-
-
 def timed(function: Callable[..., Any], times: int = 3, before: Callable[[], Any] | None = None) -> Measured:
     """Call it so many times; what `before` returns is prepared each time outside the clock and handed in."""
-    seconds, value = [], None
+    seconds, cpu, value = [], [], None
     _forget_peak()
     for _ in range(times):
         arguments = (before(),) if before else ()
-        began = time.perf_counter()
+        began, busy = time.perf_counter(), time.process_time()
         value = function(*arguments)
         seconds.append(time.perf_counter() - began)
-    return Measured(median(seconds), _peak_mib(), value)
+        cpu.append(time.process_time() - busy)
+    return Measured(median(seconds), median(cpu), _peak_mib(), value)
 
 
-def run(command: Sequence[str], times: int = 3, code: int = 0) -> Measured:
-    """A whole process, from its start to its end; RuntimeError where its exit code is not as expected."""
-    found = [_run(command, code) for _ in range(times)]
-    return Measured(median(one.seconds for one in found), max(one.peak_mib or 0 for one in found), found[-1].value)
+def run(command: Sequence[str], times: int = 3) -> Measured:
+    """A whole process, from its start to its end; RuntimeError where it does not end well."""
+    found = [_run(command) for _ in range(times)]
+    return Measured(
+        median(one.seconds for one in found),
+        median(one.cpu for one in found),
+        max(one.peak_mib or 0 for one in found),
+        found[-1].value,
+    )
 
 
-def _run(command: Sequence[str], code: int) -> Measured:
+def _run(command: Sequence[str]) -> Measured:
     began = time.perf_counter()
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT) as process:
         assert process.stdout is not None
@@ -108,9 +132,9 @@ def _run(command: Sequence[str], code: int) -> Measured:
         _, status, usage = os.wait4(process.pid, 0)
         seconds = time.perf_counter() - began
         process.returncode = os.waitstatus_to_exitcode(status)
-    if process.returncode != code:
-        raise RuntimeError(f"{' '.join(command[:6])} ended with {process.returncode}, not {code}: {said[-500:]!r}")
-    return Measured(seconds, _mib(usage.ru_maxrss), said)
+    if process.returncode != 0:
+        raise RuntimeError(f"{' '.join(command[:6])} ended with {process.returncode}: {said[-500:]!r}")
+    return Measured(seconds, usage.ru_utime + usage.ru_stime, _mib(usage.ru_maxrss), said)
 
 
 def apart(function: Callable[..., Any], *arguments: Any) -> Any:
@@ -146,7 +170,9 @@ def machine() -> str:
     gib = int(memory.split()[1]) / (1 << 20)
     python = ".".join(map(str, sys.version_info[:3]))
     cores = len(os.sched_getaffinity(0))
-    return f"{model.partition(':')[2].strip()}, {cores} cores, {gib:.0f} GiB, Python {python}"
+    load = os.getloadavg()[1]
+    name = model.partition(":")[2].strip()
+    return f"{name}, {cores} cores, {gib:.0f} GiB, Python {python}; load of the last 5 minutes {load:.1f}"
 
 
 def _said(number: float, unit: str, sign: str = "") -> str:

@@ -17,24 +17,17 @@ def measure(folder: Path, quick: bool) -> Iterator[Row]:
     apart(_make, folder, assays)  # because a process starts with the peak memory of the one that started it
     size = f"{assays} assays"
     bare = run([sys.executable, "-c", "pass"])
-    yield Row("import sqlalchemy", "", *_whole(["-c", "import sqlalchemy"]), BASELINE, bare.seconds)
-    place = ["-m", "ctcore.cli", "-C", str(folder / "project")]
+    yield Row("import sqlalchemy", "", run([sys.executable, "-c", "import sqlalchemy"]), BASELINE, bare)
     for command, target in (
         (["--help"], None),
-        (["why", f"counted/A{assays // 2}"], WHY_S),
-        (["why", "merged/S7"], WHY_S),
+        (["why", f"counted/A{assays // 2}"], Target(WHY_S, "s")),
+        (["why", "merged/S7"], Target(WHY_S, "s")),
         (["why", "joined/all"], None),
         (["status"], None),
         (["status", "--all"], None),
     ):
-        found = _whole([*place, *command])
-        what = f"ct {' '.join(command)}"
-        yield Row(what, size, *found, BASELINE, bare.seconds, None if target is None else Target(target, "s"))
-
-
-def _whole(arguments: list[str]) -> tuple[float, float | None]:
-    found = run([sys.executable, *arguments])
-    return found.seconds, found.peak_mib
+        found = run([sys.executable, "-m", "ctcore.cli", "-C", str(folder / "project"), *command])
+        yield Row(f"ct {' '.join(command)}", size, found, BASELINE, bare, target)
 
 
 def _make(folder: Path, assays: int) -> None:

@@ -16,6 +16,7 @@ import dagster as dg
 from pydantic import create_model
 
 from ct_assets.checks import check_results, check_specs
+from ct_assets.eventlog import kept_open
 from ct_assets.metadata import describe
 from ct_assets.partitions import definition
 from ct_assets.versions import DATA_VERSION, last_event, step_tags
@@ -53,7 +54,8 @@ def step_asset(project: Project, step: Step) -> dg.AssetsDefinition:
         opened = ct.open()
         made = bool(context.selected_asset_keys)
         if made:
-            yield from _events(context, _making(context, opened, opened.steps[step.name], config, jobs))
+            with kept_open(context.instance, context.run.run_id):
+                yield from _events(context, _making(context, opened, opened.steps[step.name], config, jobs))
         checks = sorted(key.name for key in context.selected_asset_check_keys)
         yield from check_results(opened, opened.steps[step.name], checks, context.run.run_id if made else None)
 
@@ -98,14 +100,15 @@ def _events(context: dg.AssetExecutionContext, making: Making) -> Iterator[Any]:
     dependencies = [dep.asset_key.to_user_string() for dep in _deps(making.project, making.step)]
     tags = step_tags(making.project, making.step, dependencies, last_event(context.instance))
     try:
-        for outcome in making.outcomes():
-            progress.tell(outcome)
-            if outcome.state in ("failed", "blocked"):
-                context.log.error(f"{outcome.node[1]}: {outcome.state}: {outcome.why}")
-                bad.append(outcome)
-                continue
-            waiting.append(outcome)
-            if len(waiting) >= BATCH and not chained:
+        for settled in making.settled():
+            for outcome in settled:
+                progress.tell(outcome)
+                if outcome.state in ("failed", "blocked"):
+                    context.log.error(f"{outcome.node[1]}: {outcome.state}: {outcome.why}")
+                    bad.append(outcome)
+                else:
+                    waiting.append(outcome)
+            if not chained:
                 yield from _reported(making, waiting, tags, single)
                 waiting = []
     except CtError as error:
@@ -124,8 +127,13 @@ def _is_followed(context: dg.AssetExecutionContext, making: Making) -> bool:
 
 
 def _reported(making: Making, outcomes: Sequence[Outcome], tags: Mapping[str, str], single: bool) -> Iterator[Any]:
-    if not outcomes:
-        return
+    for at in range(0, len(outcomes), BATCH):
+        yield from _reported_batch(making, outcomes[at : at + BATCH], tags, single)
+
+
+def _reported_batch(
+    making: Making, outcomes: Sequence[Outcome], tags: Mapping[str, str], single: bool
+) -> Iterator[Any]:
     described = describe(making.project, making.step, outcomes)
     for one in outcomes:
         metadata = described[one.materialization or 0]

@@ -15,15 +15,17 @@ import click
 import dagster as dg
 from sqlalchemy.exc import DBAPIError
 
+from ct_assets.eventlog import kept_open
 from ct_assets.factory import ONLY_STALE
 from ct_assets.partitions import add_missing
-from ct_assets.runs import PID_TAG, end_orphans, going
+from ct_assets.runs import PROCESS_TAG, end_orphans, going
 from ctcore import progress
 from ctcore.asking import registry_batches, untold
 from ctcore.batches import Batch, batches
 from ctcore.cli.bars import Bars
 from ctcore.errors import CtError
 from ctcore.files import check_references, look
+from ctcore.leases import process_name
 from ctcore.ledger import record_run
 from ctcore.making import Outcome
 from ctcore.nodes import find_nodes
@@ -152,7 +154,7 @@ class Launch:
                 self._execute(batch)
 
     def _execute(self, batch: Batch) -> None:
-        tags = {PID_TAG: str(os.getpid())}
+        tags = {PROCESS_TAG: process_name()}
         if batch.asset not in REGISTRY:
             tags[ONLY_STALE] = "stale"
         partition: dict[str, Any] = {}
@@ -160,14 +162,15 @@ class Launch:
             partition["partition_key"] = batch.start
         else:
             tags |= {START_TAG: batch.start, END_TAG: batch.end}
-        result = self.job.execute_in_process(
-            run_config=_QUIET,
-            instance=self.instance,
-            asset_selection=[dg.AssetKey(batch.asset)],
-            raise_on_error=False,
-            tags=tags,
-            **partition,
-        )
+        with kept_open(self.instance):
+            result = self.job.execute_in_process(
+                run_config=_QUIET,
+                instance=self.instance,
+                asset_selection=[dg.AssetKey(batch.asset)],
+                raise_on_error=False,
+                tags=tags,
+                **partition,
+            )
         if any(_is_interrupt(event) for event in result.all_events):
             raise KeyboardInterrupt  # Dagster takes it for a failed step, and would go on with the next one
         record_run(self.project, result.run_id, {"asset": batch.asset, "partitions": len(batch.verdicts)})

@@ -1,11 +1,18 @@
 """⑧ What Dagster knows of runs: which are under way, and ending those whose process is gone."""
 
-from pathlib import Path
-
 import dagster as dg
 
-PID_TAG = "ct/pid"
+from ctcore.leases import is_alive
+
+PROCESS_TAG = "ct/process"
 ENDED = (dg.DagsterRunStatus.SUCCESS, dg.DagsterRunStatus.FAILURE, dg.DagsterRunStatus.CANCELED)
+
+_ACTIVE = (
+    dg.DagsterRunStatus.NOT_STARTED,
+    dg.DagsterRunStatus.STARTING,
+    dg.DagsterRunStatus.STARTED,
+    dg.DagsterRunStatus.CANCELING,
+)
 
 
 def going(instance: dg.DagsterInstance, runs: set[str]) -> set[str]:
@@ -16,8 +23,7 @@ def going(instance: dg.DagsterInstance, runs: set[str]) -> set[str]:
 
 def end_orphans(instance: dg.DagsterInstance) -> None:
     """Runs of shells that were killed: Dagster would show them as running for ever."""
-    active = dg.RunsFilter(statuses=[dg.DagsterRunStatus.STARTED, dg.DagsterRunStatus.STARTING])
-    for run in instance.get_runs(filters=active):
-        pid = run.tags.get(PID_TAG)
-        if pid is not None and not Path(f"/proc/{pid}").exists():
+    for run in instance.get_runs(filters=dg.RunsFilter(statuses=list(_ACTIVE))):
+        process = run.tags.get(PROCESS_TAG)
+        if process is not None and not is_alive(process):
             instance.report_run_failed(run, "the process that ran it is gone")

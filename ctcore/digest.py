@@ -66,13 +66,15 @@ def digest_value(tag: str, value: Any) -> str:
 def _only_text_keys(value: Any) -> None:
     """json.dumps writes the key 1 as "1": two values with one text."""
     if isinstance(value, dict):
-        if odd := [key for key in value if not isinstance(key, str)]:
-            raise ValueError(f"key {odd[0]!r} of a JSON object is not text")
+        for key in value:
+            if not isinstance(key, str):
+                raise ValueError(f"key {key!r} of a JSON object is not text")
         value = value.values()
     elif not isinstance(value, list | tuple):
         return
     for inner in value:
-        _only_text_keys(inner)
+        if isinstance(inner, dict | list | tuple):
+            _only_text_keys(inner)
 
 
 @dataclass(frozen=True, slots=True)

@@ -93,11 +93,11 @@ class Inputs:
             select(
                 nodes.c.partition,
                 literal("reference").label("asset"),
-                reference.c.key.label("source"),
+                literal(key).label("source"),
                 (reference.c.version + literal(" ") + reference.c.digest).label("version"),
                 literal(0).label("position"),
             )
-            .select_from(nodes.join(reference, reference.c.key == key))
+            .select_from(nodes.outerjoin(reference, reference.c.key == key))
             .subquery()
         )
 

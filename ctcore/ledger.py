@@ -81,7 +81,9 @@ def reuse(project: Project, found: Mapping[Node, Hit]) -> list[Node]:
     """Make earlier makings current again. Returns the nodes for which that changes something."""
     with project.catalog.write() as writer:
         rows = writer.execute(
-            select(materialization).where(materialization.c.id.in_([h.materialization for h in found.values()]))
+            select(materialization).where(
+                in_keys(materialization.c.id, [hit.materialization for hit in found.values()], project.dialect)
+            )
         ).all()
         pointers = {
             (row.asset, row.partition): row.materialization
@@ -164,7 +166,8 @@ def unreported(project: Project) -> list[tuple[Node, str | None]]:
 def mark_reported(project: Project, ids: Iterable[int]) -> None:
     """Dagster has logged the events of these materializations."""
     with project.catalog.write() as writer:
-        writer.execute(update(materialization).where(materialization.c.id.in_(list(ids))).values(reported=True))
+        mine = in_keys(materialization.c.id, ids, project.dialect)
+        writer.execute(update(materialization).where(mine).values(reported=True))
 
 
 def _recipe(side: Mapping[str, Any]) -> Recipe:

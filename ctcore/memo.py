@@ -72,10 +72,9 @@ def prepare(project: Project, step: Step, keys: Iterable[str], params: Mapping[s
             rows = wanted.rows
             for row in connection.execute(select(rows).order_by(rows.c.position)):
                 if row.version is None:
-                    found.blocked.setdefault(
-                        row.partition,
-                        f"input {wanted.input}: {name_of((row.asset, row.source))} was never made",
-                    )
+                    unknown = "was not looked at yet" if row.asset == "reference" else "was never made"
+                    words = f"input {wanted.input}: {name_of((row.asset, row.source))} {unknown}"
+                    found.blocked.setdefault(row.partition, words)
                     continue
                 edges[row.partition].append(Edge(wanted.input, row.asset, row.source, row.version))
                 if wanted.fan_in:
@@ -133,7 +132,8 @@ def hits(project: Project, prepared: Iterable[Prepared]) -> dict[str, Hit]:
             damage.c.asset == materialization.c.asset, damage.c.partition == materialization.c.partition
         )
         rows = connection.execute(select(materialization).where(materialization.c.id.in_(last), ~harmed.exists())).all()
-        files = connection.execute(select(output).where(output.c.materialization.in_([row.id for row in rows]))).all()
+        mine = in_keys(output.c.materialization, [row.id for row in rows], project.dialect)
+        files = connection.execute(select(output).where(mine)).all()
     lost = _lost(project, {row.id: row.folder for row in rows}, files)
     return {
         row.key: Hit(row.id, row.data_version, row.folder, row.started_at, row.run_id)

@@ -109,8 +109,8 @@ class Project:
 
     def recorded(self, path: Path) -> str:
         """How a path is recorded: relative where it lies inside the project."""
-        inside = Path(os.path.abspath(path))
-        return str(inside.relative_to(self.root)) if inside.is_relative_to(self.root) else str(inside)
+        place, inside = os.path.abspath(path), os.path.join(self.root, "")
+        return place.removeprefix(inside)
 
     def references(self) -> Iterator[tuple[str, Path]]:
         """The declared references and where they are."""

@@ -12,6 +12,7 @@ from sqlalchemy import Connection, bindparam, func, select, update
 from ctcore.catalog.engine import Writer
 from ctcore.catalog.tables import entity, file, setting
 from ctcore.checksums import Digests, read_claimed
+from ctcore.collecting import without_collecting
 from ctcore.digest import canonical, digest_files
 from ctcore.errors import SheetError, Usage
 from ctcore.ledger import upsert
@@ -44,6 +45,7 @@ class Allowed:
     update: frozenset[str] = frozenset()
 
 
+@without_collecting
 def register(
     project: Project,
     path: Path,
@@ -230,8 +232,7 @@ class _Comparison:
             self.new_files.append({"entity": seq, "role": role, **dict(zip(names, fields, strict=True))})
             if old is None or (old.digest, old.path) != (digest, path):
                 self.told_files.append(self.new_files[-1])
-                other = ", other content" * (old is not None and old.digest != digest)
-                said.append(f"{role} {old.path if old else 'none'} → {path}{other}")
+                said.append(_file_change(role, old, path, digest))
         return said
 
     def _problem(self, row: EntityRow, said: str, column: str | None = None) -> None:
@@ -262,3 +263,11 @@ def sheet_digest(path: Path) -> str:
 def count_entities(connection: Connection) -> dict[str, int]:
     rows = connection.execute(select(entity.c.level, func.count()).group_by(entity.c.level))
     return {row[0]: row[1] for row in rows}
+
+
+def _file_change(role: str, old: Any, path: str, digest: str) -> str:
+    if old is None:
+        return f"{role} none → {path}"
+    moved = [f"{old.path} → {path}"] if old.path != path else []
+    other = ["other content"] if old.digest != digest else []
+    return f"{role} {', '.join(moved + other)}"

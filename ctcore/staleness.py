@@ -14,6 +14,7 @@ from sqlalchemy import Connection, and_, func, or_, select
 
 from ctcore.catalog.engine import in_keys
 from ctcore.catalog.tables import artifact, attempt, damage, edge, lease, recipe
+from ctcore.collecting import without_collecting
 from ctcore.inputs import Wanted
 from ctcore.leases import is_alive
 from ctcore.memo import prepare
@@ -56,6 +57,7 @@ class Verdicts:
         return {"fresh": self.totals[asset] - listed, **counts}
 
 
+@without_collecting
 def evaluate(project: Project, only: Keys | None = None) -> Verdicts:
     """The verdict on every node, or on those of `only` (step → partitions) and what they are made from."""
     with project.catalog.read() as connection:
@@ -282,7 +284,8 @@ def _because(name: str, verdicts: list[Verdict]) -> Reason:
         words = f"{name} ({name_of(first.node)}) waits for {name_of(root or first.node)}"
     else:
         root, path = first.node, (first.node,)
-        words = f"{name} ({name_of(first.node)}) is {first.state}, {direct}"
+        state = "was never made" if first.state == "missing" else f"is {first.state}, {direct}"
+        words = f"{name} ({name_of(first.node)}) {state}"
     if len(verdicts) > 1:
         words += f", and {len(verdicts) - 1} more"
     return Reason("upstream", words, root, path)

@@ -71,12 +71,18 @@ def _verify(
     on_bytes: Callable[[int], None] | None,
 ) -> Verified:
     findings: list[Finding] = []
+    read: list[int] = []  # files are read in several threads
+
+    def count(bytes_read: int) -> None:
+        read.append(bytes_read)
+        if on_bytes is not None:
+            on_bytes(bytes_read)
+
     for whole in (True, False):
         some = {node: rows[node] for node in rows if (node in read_whole) is whole}
-        findings += _check(project, some, whole, on_bytes)
+        findings += _check(project, some, whole, count)
     _write(project, rows, read_whole, findings)
-    total = sum(file.size for node in read_whole for file in rows[node].files)
-    return Verified(len(rows), total, tuple(findings))
+    return Verified(len(rows), sum(read), tuple(findings))
 
 
 @dataclass

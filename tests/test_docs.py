@@ -9,6 +9,7 @@ from typing import get_args
 
 import pytest
 
+from ctcore.files import look
 from ctcore.project import Project
 from ctcore.reasons import Kind, State
 from ctcore.register import register
@@ -34,6 +35,7 @@ def project(tmp_path: Path) -> Project:
 
 def test_the_example_steps_run_and_take_a_parameter_from_the_project(project: Project) -> None:
     register(project, project.root / "samplesheet.csv")
+    look(project)
     assert set(make_all(project).values()) == {"made"}
     made = project.store.root.glob("gc_table/all/*/gc.tsv")
     assert [line.split("\t")[0] for line in next(made).read_text().splitlines()] == [

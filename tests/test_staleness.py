@@ -4,16 +4,16 @@ import os
 from pathlib import Path
 
 import pytest
-from sqlalchemy import select
+from sqlalchemy import delete, select
 
-from ctcore.catalog.tables import artifact
+from ctcore.catalog.tables import artifact, reference
 from ctcore.explain import why
 from ctcore.files import look
 from ctcore.nodes import find_node
 from ctcore.project import Project
 from ctcore.register import Allowed, register
 from ctcore.verify import verify
-from tests.kit import ROWS, TOML, add, again, assay, make_all, make_project, reasons, write_sheet
+from tests.kit import ROWS, TOML, Inline, add, again, assay, make, make_all, make_project, reasons, write_sheet
 
 pytestmark = pytest.mark.usefixtures("catalog_url")
 
@@ -212,6 +212,19 @@ def test_deleted_and_changed_bytes_are_found_named_and_made_again(project: Proje
     assert verify(project).findings == ()
 
 
+def test_what_waited_for_harmed_bytes_is_made_when_they_are_whole_again(tmp_path: Path) -> None:
+    """The same call made twice lies in one folder; what it looked like the first time is past."""
+    project = make_project(tmp_path / "toy")
+    make(project, "counted", runner=Inline(project))
+    path = next((project.store.root / "counted" / "A3").glob("*/n.txt"))
+    os.chmod(path, 0o644)
+    path.write_bytes(b"X" + path.read_bytes())
+    verify(project, deep=False)
+    assert [one.state for one in make(project, "merged", "S2", runner=Inline(project))] == ["failed"]
+    assert make_all(project) == dict.fromkeys(("counted/A3", "merged/S1", "merged/S2", "joined/all"), "made")
+    assert reasons(project) == {}
+
+
 def test_several_reasons_are_all_said(project: Project) -> None:
     (project.root / "reads/A1.txt").write_text("x\n")
     (project.root / "genome.txt").write_text("TTTT\n")
@@ -232,3 +245,20 @@ def test_a_cohort_rule_that_is_changed_changes_its_members(project: Project) -> 
         TOML.replace("[cohorts.all]", '[cohorts.all]\nwhere = { "patient.sex" = "F" }')
     )
     assert reasons(again(project)) == {"joined/all": ["member-removed"]}
+
+
+def test_a_reference_that_was_not_looked_at_blocks_what_reads_it(tmp_path: Path) -> None:
+    project = make_project(tmp_path / "toy")
+    with project.catalog.write() as writer:
+        writer.execute(delete(reference))
+    found = {one.node[1]: (one.state, one.why) for one in make(project, "counted")}
+    assert set(found.values()) == {("blocked", "input reference:genome: reference/genome was not looked at yet")}
+
+
+def test_a_quick_look_reads_only_what_was_touched_and_says_how_much(project: Project) -> None:
+    assert verify(project, deep=False).bytes == 0
+    touched = next((project.store.root / "counted/A1").glob("*/n.txt"))
+    os.utime(touched, (1, 1))
+    quick = verify(project, deep=False)
+    assert (quick.bytes, quick.findings) == (touched.stat().st_size, ())
+    assert verify(project, deep=False).bytes == 0  # its new time is known now

@@ -221,6 +221,7 @@ histories = st.lists(actions, min_size=1, max_size=12)
 
 @settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
 @given(histories)
+@example([("make", "counted", None), ("harm", "counted", 3), ("make", "everything", None)])
 @example([("make", "everything", None), ("sex", "P1", "M"), ("harm", "counted", 1), ("make", "merged", None)])
 @example(
     [

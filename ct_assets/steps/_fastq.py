@@ -14,7 +14,7 @@ from ctcore.errors import InputError
 LETTERS = b"ACGTUNRYSWKMBDHVacgtunryswkmbdhv."
 BATCH = 20_000
 Q30 = 30
-AGAIN = "fetch it again from its source and register it, or censor the assay"
+AGAIN = "fetch it again from its source, and register it"
 
 
 @dataclass(frozen=True)

@@ -6,6 +6,8 @@ schema of its own, so that several projects and Dagster itself share one databas
 
 import json
 import os
+import sqlite3
+import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -222,13 +224,26 @@ def _prepare_sqlite(connection: Any, _record: Any) -> None:
     connection.isolation_level = None  # transactions are begun below, not by the driver
     for pragma in (
         f"busy_timeout={BUSY_MS}",
-        "journal_mode=WAL",
         "foreign_keys=ON",
         "synchronous=FULL",
         "temp_store=MEMORY",
         "cache_size=-65536",
     ):
         connection.execute(f"PRAGMA {pragma}")
+    _into_wal(connection)
+
+
+def _into_wal(connection: Any) -> None:
+    """Two that open a new catalog at once: SQLite does not wait for the other one to have changed the mode."""
+    deadline = time.monotonic() + BUSY_MS / 1000
+    while True:
+        try:
+            connection.execute("PRAGMA journal_mode=WAL")
+            return
+        except sqlite3.OperationalError as error:
+            if "locked" not in str(error) or time.monotonic() > deadline:
+                raise
+            time.sleep(0.01)
 
 
 def _begin_sqlite(connection: Connection) -> None:
@@ -236,12 +251,13 @@ def _begin_sqlite(connection: Connection) -> None:
     connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
 
 
-def in_keys(column: Any, keys: Iterable[str], dialect: str) -> ColumnElement[bool]:
+def in_keys(column: Any, keys: Iterable[str] | Iterable[int], dialect: str) -> ColumnElement[bool]:
     """`column IN keys` for any number of keys, as one bound value."""
-    listed = literal(json.dumps(sorted(keys)))
+    listed = literal(json.dumps(sorted(keys)))  # pyright: ignore[reportArgumentType]
     if dialect == "sqlite":
         return column.in_(select(func.json_each(listed).table_valued("value").c.value))
-    return column.in_(select(func.jsonb_array_elements_text(cast(listed, JSONB)).column_valued("value")))
+    found = func.jsonb_array_elements_text(cast(listed, JSONB)).column_valued("value")
+    return column.in_(select(cast(found, column.type)))
 
 
 class unindexed(FunctionElement[str]):

@@ -1,0 +1,47 @@
+"""Every benchmark still runs, checks its own answers, and says what it was measured against."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from benchmarks.measure import Measured, Row, Target, growth, table
+from benchmarks.subjects import SUBJECTS
+
+ROOT = Path(__file__).parent.parent
+
+
+def benchmarks(*arguments: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "benchmarks", *arguments]
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+
+
+@pytest.mark.parametrize("name", SUBJECTS)
+def test_a_benchmark_runs_and_measures_something_beside_a_baseline(name: str) -> None:
+    ended = benchmarks(name, "--quick", "--json")
+    assert ended.returncode == 0, ended.stderr
+    rows = json.loads(ended.stdout)["rows"]
+    assert rows and all(row["seconds"] > 0 and row["peak_mib"] > 0 for row in rows)
+    assert any(row["ratio"] for row in rows)
+    assert any(row["met"] is not None for row in rows)
+
+
+def test_an_unknown_benchmark_is_told_with_those_that_there_are() -> None:
+    ended = benchmarks("speed")
+    assert ended.returncode == 2
+    assert "no subject speed; subjects: register, digest" in ended.stderr
+
+
+def test_a_target_is_met_up_to_its_limit_and_says_by_how_much() -> None:
+    twice = Row("a", "1", Measured(2.0, 2.0, 10.0), "b", Measured(1.0, 1.0, 10.0), Target(2.0, "×"))
+    thrice = Row("a", "1", Measured(3.0, 3.0, 10.0), "b", Measured(1.0, 1.0, 10.0), Target(2.0, "×"))
+    alone = Row("a", "1", Measured(3.0, 3.0, 10.0), "no b", None, Target(2.0, "×"))
+    assert [row.met for row in (twice, thrice, alone)] == [True, False, None]
+    assert [line.split("|")[-2].strip() for line in table([twice, thrice, alone]).splitlines()[2:]] == ["yes", "NO", ""]
+
+
+@pytest.mark.parametrize(("times", "exponent"), [(10, 1.0), (100, 2.0), (1, 0.0)])
+def test_growth_is_the_exponent_of_the_size(times: int, exponent: float) -> None:
+    assert growth((100, 0.5), (1000, 0.5 * times)) == pytest.approx(exponent)
