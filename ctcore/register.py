@@ -4,6 +4,7 @@ import difflib
 import json
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ from ctcore.sheet import EntityRow, Sheet, read_sheet
 from ctcore.step import ENTITY_LEVELS, Level
 
 EVENT_ROWS = 1000
+FILE_COLUMNS = file.columns.keys()
 Key = tuple[str, str]
 
 
@@ -61,9 +63,14 @@ def register(
     allowed = allowed or Allowed()
     sheet = read_sheet(path, project.settings.levels)
     _check_allowed(allowed, sheet, project.settings.levels)
-    with project.catalog.read() as connection:  # a contradiction is told before hours of reading files, not after
-        _Comparison(project, sheet, None, allowed, connection)
-    digests = read_claimed(project, sheet, remember=not dry_run, on_bytes=on_bytes)
+
+    def refuse_contradictions() -> None:  # before hours of reading files, not after
+        with project.catalog.read() as connection:
+            _Comparison(project, sheet, None, allowed, connection)
+
+    digests = read_claimed(
+        project, sheet, remember=not dry_run, before_reading=refuse_contradictions, on_bytes=on_bytes
+    )
     if dry_run:
         with project.catalog.read() as connection:
             return _Comparison(project, sheet, digests, allowed, connection).changes
@@ -112,17 +119,20 @@ class _Comparison:
 
     def _load(self, connection: Connection) -> None:
         rows = connection.execute(select(entity)).all()
-        self.known: dict[Key, Any] = {(row.level, row.id): row for row in rows}
-        self.names = {row.seq: row.id for row in rows}
+        self.known: dict[Key, Any] = {(level, name): row for row in rows for _, level, name, *_ in [row]}
+        self.names: dict[int, str] = {seq: name for seq, _, name, *_ in rows}
         self.next_seq = max(self.names, default=0) + 1
-        self.folded = {(row.level, row.id.casefold()): row.id for row in rows}
-        self.files = {(row.entity, row.role): row for row in connection.execute(select(file))}
-        self.seqs: dict[Key, int] = {key: row.seq for key, row in self.known.items()}
+        self.files: dict[tuple[int, str], Any] = {(row[0], row[1]): row for row in connection.execute(select(file))}
+        self.seqs: dict[Key, int] = {(level, name): seq for seq, level, name, *_ in rows}
         self.new_rows: list[dict[str, Any]] = []
         self.changed_rows: list[dict[str, Any]] = []
         self.new_files: list[dict[str, Any]] = []
         self.told_files: list[dict[str, Any]] = []
         self.users = self._users()
+
+    @cached_property
+    def folded(self) -> dict[Key, str]:
+        return {(level, name.casefold()): name for level, name in self.known}
 
     def _users(self) -> dict[str, str]:
         """Whose each file is and stays: what the sheet gives a new file for is free, so that files can be swapped."""
@@ -145,7 +155,7 @@ class _Comparison:
         known = self.known.get((level, row.id))
         parent = self._parent(level, row)
         if known is None:
-            other = self.folded.get((level, row.id.casefold()))
+            other = self.folded.get((level, row.id.casefold())) if self.known else None
             if other is not None:
                 self._problem(row, f"{level} {row.id} differs from {other} of the catalog only in case; use {other}")
             self.seqs[(level, row.id)] = self.next_seq
@@ -217,19 +227,18 @@ class _Comparison:
     def _files_of(self, row: EntityRow, seq: int) -> list[str]:
         said = []
         for role, claim in row.files.items():
-            path = self.project.recorded(claim.path)
+            path = self.project.recorded(claim.name)
             if (user := self.users.get(path)) is not None:
                 said_user = f"{path} is already {user} in the catalog; each file is given once: correct the sheet"
                 self._problem(row, said_user, role)
             if self.digests is None:
                 continue
-            digest, seen = self.digests[claim.path]
+            digest, seen = self.digests[claim.name]
             old = self.files.get((seq, role))
-            fields = (path, digest, seen.size, seen.mtime_ns, seen.inode, None)
-            if old is not None and (old.path, old.digest, old.size, old.mtime_ns, old.inode, old.problem) == fields:
+            fields = (seq, role, path, digest, *seen, None)
+            if old == fields:
                 continue
-            names = ("path", "digest", "size", "mtime_ns", "inode", "problem")
-            self.new_files.append({"entity": seq, "role": role, **dict(zip(names, fields, strict=True))})
+            self.new_files.append(dict(zip(FILE_COLUMNS, fields, strict=True)))
             if old is None or (old.digest, old.path) != (digest, path):
                 self.told_files.append(self.new_files[-1])
                 said.append(_file_change(role, old, path, digest))
