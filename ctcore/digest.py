@@ -36,6 +36,7 @@ _WINDOW = 64 << 20  # mapped at a time: as fast as the whole file, yet never mor
 _CHUNK = 8 << 20  # read at a time where nothing is mapped
 _OPEN = os.O_RDONLY | os.O_NONBLOCK  # opening a pipe must not wait for its writer
 _INODE_BITS = 2**63 - 1
+_NESTED = (dict, list, tuple)
 _JSON = json.JSONEncoder(sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
 
 
@@ -71,10 +72,10 @@ def _only_text_keys(value: Any) -> None:
             if not isinstance(key, str):
                 raise ValueError(f"key {key!r} of a JSON object is not text")
         value = value.values()
-    elif not isinstance(value, list | tuple):
+    elif not isinstance(value, _NESTED):
         return
     for inner in value:
-        if isinstance(inner, dict | list | tuple):
+        if isinstance(inner, _NESTED):
             _only_text_keys(inner)
 
 

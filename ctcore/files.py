@@ -38,7 +38,11 @@ class Memory:
             rows = connection.execute(
                 select(digest_memory).where(in_keys(digest_memory.c.path, by_name, self.project.dialect))
             ).all()
-        return {by_name[name]: digest for name, *seen, digest in rows if (*seen,) == paths[by_name[name]]}
+        return {
+            by_name[name]: digest
+            for name, size, mtime_ns, inode, digest in rows
+            if paths[by_name[name]] == (size, mtime_ns, inode)
+        }
 
     def remember(self, digests: Mapping[P, tuple[Signature, str]], /) -> None:
         if not self.remembers:
