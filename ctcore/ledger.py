@@ -289,7 +289,7 @@ def upsert(writer: Writer, table: Table, rows: list[dict[str, Any]], dialect: st
     keys = [column.name for column in table.primary_key]
     statement: Any = (sqlite if dialect == "sqlite" else postgresql).insert(table)
     others = {name: statement.excluded[name] for name in rows[0] if name not in keys}
-    writer.execute(statement.on_conflict_do_update(index_elements=keys, set_=others), rows)
+    writer.execute_many(statement.on_conflict_do_update(index_elements=keys, set_=others), rows)
 
 
 def _said(project: Project, one: Published, side: Mapping[str, Any]) -> dict[str, Any]:

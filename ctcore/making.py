@@ -3,7 +3,7 @@
 import secrets
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import astuple, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
@@ -240,7 +240,8 @@ def _references(project: Project, step: Step) -> list[Watched]:
         known = {row.key: row.digest for row in connection.execute(select(reference.c.key, reference.c.digest))}
     now = digest_remembered([path for path in paths.values() if path.is_file()], Memory(project))
     seen = {key: now[path][1] for key, path in paths.items() if path in now and now[path][0] == known.get(key)}
-    return [(str(path), *astuple(seen.get(key, _NEVER))) for key, path in paths.items()]
+    watched = ((str(path), seen.get(key, _NEVER)) for key, path in paths.items())
+    return [(place, found.size, found.mtime_ns, found.inode) for place, found in watched]
 
 
 def _upstream_outputs(project: Project, calls: Sequence[Prepared]) -> dict[str, list[Watched]]:

@@ -8,7 +8,7 @@ import json
 import os
 import sqlite3
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -56,8 +56,20 @@ class Writer:
 
     def insert(self, table: Any, rows: list[dict[str, Any]]) -> None:
         """Insert many rows with one statement; nothing where there are none."""
-        if rows:
-            self.connection.execute(table.insert(), rows)
+        self.execute_many(table.insert(), rows)
+
+    def execute_many(self, statement: Any, rows: Sequence[dict[str, Any]]) -> None:
+        """Insert or upsert many rows with the same keys. SQLite's driver takes them three times as fast as SQLAlchemy
+        hands them over; PostgreSQL's needs SQLAlchemy, which sends many at a time."""
+        if not rows:
+            return
+        dialect = self.connection.dialect
+        if dialect.name != "sqlite":
+            self.connection.execute(statement, rows)
+            return
+        compiled = statement.compile(dialect=dialect, column_keys=list(rows[0]))
+        names = compiled.positiontup
+        self.connection.exec_driver_sql(str(compiled), [tuple([row[name] for name in names]) for row in rows])
 
     def event(self, kind: str, subject: str, body: Any) -> None:
         """Record a change of truth: what happened, to what, with which values."""
