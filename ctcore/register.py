@@ -142,11 +142,9 @@ class _Comparison:
     def _load(self, connection: Connection) -> None:
         rows = list(map(Known._make, connection.execute(select(entity))))
         self.known = {(row.level, row.id): row for row in rows}
-        self.by_seq = {row.seq: row for row in rows}
-        self.next_seq = max(self.by_seq, default=0) + 1
-        files = list(map(KnownFile._make, connection.execute(select(file))))
+        self.next_seq = max((row.seq for row in rows), default=0) + 1
+        files = map(KnownFile._make, connection.execute(select(file)))
         self.files = {(row.entity, row.role): row for row in files}
-        self.users = {row.path: row for row in files}
         self.new_rows: list[dict[str, Any]] = []
         self.changed_rows: list[dict[str, Any]] = []
         self.new_files: list[dict[str, Any]] = []
@@ -156,10 +154,18 @@ class _Comparison:
     def folded(self) -> dict[Key, str]:
         return {(level, name.casefold()): name for level, name in self.known}
 
-    def _other_user(self, path: str, seq: int, role: str) -> str | None:
+    @cached_property
+    def by_seq(self) -> dict[int, Known]:
+        return {row.seq: row for row in self.known.values()}
+
+    @cached_property
+    def users(self) -> dict[str, KnownFile]:
+        return {row.path: row for row in self.files.values()}
+
+    def _user(self, path: str) -> str | None:
         """Whose a file is and stays: what the sheet gives a new file for is free, so that files can be swapped."""
         user = self.users.get(path)
-        if user is None or (user.entity, user.role) == (seq, role):
+        if user is None:
             return None
         owner = self.by_seq[user.entity]
         said = self.sheet.entities[owner.level].get(owner.id)
@@ -240,13 +246,13 @@ class _Comparison:
         said = []
         for role, claim in row.files.items():
             path = self.project.recorded(claim.name)
-            if (user := self._other_user(path, seq, role)) is not None:
+            old = self.files.get((seq, role))
+            if (old is None or old.path != path) and (user := self._user(path)) is not None:
                 said_user = f"{path} is already {user} in the catalog; each file is given once: correct the sheet"
                 self._problem(row, said_user, role)
             if self.digests is None:
                 continue
             digest, seen = self.digests[claim.name]
-            old = self.files.get((seq, role))
             now = (seq, role, path, digest, *seen, None)
             if old == now:
                 continue
