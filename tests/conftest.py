@@ -1,4 +1,4 @@
-"""Where tests keep their catalogs: a file each, or a database each on a real PostgreSQL server."""
+"""The outside world of tests, for real: PostgreSQL and Slurm, and where a test keeps its catalog."""
 
 import os
 from collections.abc import Iterator
@@ -8,6 +8,18 @@ from pathlib import Path
 import pytest
 
 from tests.postgres import NoPostgres, Server, server
+from tests.slurm import Slurm, running
+from tools.slurm.cluster import missing
+from tools.slurm.processes import FOREIGN
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Tests of Slurm run in one worker, so that there is one cluster."""
+    if config.pluginmanager.hasplugin("xdist"):
+        for item in items:
+            if "slurm" in getattr(item, "fixturenames", ()):
+                item.add_marker(pytest.mark.xdist_group("slurm"), append=False)
 
 
 @pytest.fixture(autouse=True)
@@ -43,3 +55,24 @@ def catalog_url(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pyt
     url: str = request.getfixturevalue("postgres_url")
     monkeypatch.setenv("CT_POSTGRES_URL", url)
     return url
+
+
+@pytest.fixture(scope="session")
+def slurm() -> Iterator[Slurm]:
+    """One cluster a test run, started when the first test asks for it. The environment does not lead to it."""
+    if why := missing():
+        (pytest.fail if os.environ.get("CI") else pytest.skip)(f"Slurm: {why}")
+    with running() as started:
+        yield started
+
+
+@pytest.fixture
+def quiet_slurm(slurm: Slurm, monkeypatch: pytest.MonkeyPatch) -> Iterator[Slurm]:
+    """The cluster for one test, which may break it: SLURM_CONF leads there, and afterwards all is as before."""
+    for name in [name for name in os.environ if name.startswith(FOREIGN)]:
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("SLURM_CONF", slurm.environment["SLURM_CONF"])
+    try:
+        yield slurm
+    finally:
+        slurm.calm()
