@@ -72,7 +72,7 @@ def _spec(project: Project, step: Step) -> dg.AssetSpec:
         kinds=set(step.kinds),
         code_version=project.recipes[step.name].code[:16],
         skippable=True,
-        metadata={"level": step.level, "source": step.source.name, "cpus": step.resources.cpus},
+        metadata={"level": step.level, "source": step.source.name, "cpus": step.resources.cpus or 1},
     )
 
 
