@@ -13,6 +13,7 @@ from pathlib import Path
 PATIENCE_S = 60
 _QUEUE = "%i|%j|%T|%r|%N|%M"
 _ACCOUNT = "JobID,JobName,State,ExitCode,NodeList,ElapsedRaw,TotalCPU,MaxRSS"
+_NOT_FOR_JOBS = ("SBATCH_", "SQUEUE_", "SACCT_", "SCANCEL_", "CT_POSTGRES_URL", "DAGSTER_HOME")
 _NO_SUCH = "Invalid job id specified"
 _NO_ACCOUNTING = "accounting storage is disabled"
 _LATER = (  # sbatch will be answered otherwise when time has passed
@@ -109,11 +110,10 @@ def largest_array() -> int | None:
 
 def _run(command: Sequence[str], holding: Sequence[int] = ()) -> "subprocess.CompletedProcess[str] | None":
     """None where the command cannot be run, or takes too long. In a session of its own: Ctrl-C is ours to handle."""
-    variables = {name: value for name, value in os.environ.items() if not name.startswith(("SBATCH_", "SQUEUE_"))}
     try:
         return subprocess.run(
             command,
-            env={**variables, "SLURM_TIME_FORMAT": "standard", "LC_ALL": "C"},
+            env=_variables(),
             capture_output=True,
             text=True,
             errors="replace",
@@ -124,6 +124,12 @@ def _run(command: Sequence[str], holding: Sequence[int] = ()) -> "subprocess.Com
         )
     except (OSError, subprocess.TimeoutExpired):
         return None
+
+
+def _variables() -> dict[str, str]:
+    """What is asked for stands in ct.toml, not in the shell; and no password of a database goes to compute nodes."""
+    ours = {name: value for name, value in os.environ.items() if not name.startswith(_NOT_FOR_JOBS)}
+    return {**ours, "SLURM_TIME_FORMAT": "standard"}
 
 
 def _queued(line: str) -> Seen:

@@ -39,7 +39,6 @@ class Profile:
     tries: int = 3
     in_flight: int = 256
     array_size: int = 1000
-    calls_per_job: int = 1
     poll: float = 3.0
     grace: float = 15.0
     fail: Literal["slow", "fast"] = "slow"
@@ -101,7 +100,7 @@ def _below(profile: Profile, needs: Needs) -> Needs:
 
 _TEXTS = {"partition", "account", "qos", "constraint", "gres", "reservation", "python", "container"}
 _LISTS = {"extra", "setup"}
-_WHOLE = {"cpus", "time", "max_time", "tries", "in_flight", "array_size", "calls_per_job"}
+_WHOLE = {"cpus", "time", "max_time", "tries", "in_flight", "array_size"}
 _LEAST = {"memory_growth": 1.0, "time_growth": 1.0, "grace": 0.0}
 KEYS = tuple(field.name for field in fields(Profile) if field.name != "name")
 _OURS = {"array", "job-name", "output", "error", "chdir", "mem", "cpus-per-task", "time", "requeue", "parsable", "wrap"}
