@@ -4,9 +4,9 @@ import time
 from dataclasses import dataclass, field, replace
 from secrets import token_hex
 
-from ctcore import progress
 from ctcore.errors import ProjectError
 from ctcore.execute import StepCall
+from ctcore.progress import Reader
 from ctcore.project import Project
 from ctcore.slurm import client, jobs, submit
 from ctcore.slurm.client import Submitted
@@ -44,6 +44,7 @@ class Outbox:
 
     project: Project
     profile: Profile
+    note: Reader
     waiting: list[Wanted] = field(default_factory=list)
     refused: list[tuple[Wanted, str]] = field(default_factory=list)
     _unsent: list[_Batch] = field(default_factory=list)
@@ -84,7 +85,7 @@ class Outbox:
         jobs.settle(self.project, before + closed)
 
     def _postpone(self, answer: Submitted) -> None:
-        progress.note(f"Slurm does not take jobs now ({answer.said}); asking again in {self._later_s:.0f} s")
+        self.note(f"Slurm does not take jobs now ({answer.said}); asking again in {self._later_s:.0f} s")
         self._next = time.monotonic() + self._later_s
         self._later_s = min(2 * self._later_s, LATEST_S)
 
@@ -92,7 +93,7 @@ class Outbox:
         if answer.job is not None:
             jobs.submitted(self.project, batch.name, answer.job)
             word = "submitted" if batch.ours else "found"
-            progress.note(f"{word} {len(batch.jobs)} jobs as Slurm array {answer.job} ({batch.name})")
+            self.note(f"{word} {len(batch.jobs)} jobs as Slurm array {answer.job} ({batch.name})")
             for job in batch.jobs:
                 job.array = answer.job
             return batch.jobs

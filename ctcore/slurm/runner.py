@@ -9,6 +9,7 @@ from contextlib import suppress
 
 from ctcore import progress
 from ctcore.execute import StepCall, StepResult
+from ctcore.progress import Reader
 from ctcore.project import Project
 from ctcore.slurm import client, jobs
 from ctcore.slurm.jobs import Ended, Job
@@ -32,11 +33,13 @@ class SlurmRunner:
         profile: Profile,
         overrides: Overrides | None = None,
         stop: Stop | None = None,
+        note: Reader = progress.note,
     ) -> None:
         self.project = project
         self.profile = profile
         self.overrides = overrides
-        self.stop = stop or Stop(fail=profile.fail)
+        self.stop = stop or Stop()
+        self.note = note
 
     def run(self, calls: Sequence[StepCall]) -> Iterator[list[StepResult]]:
         """Yield results as jobs end. A call without one was withdrawn, because the run was cancelled."""
@@ -52,10 +55,10 @@ class _Flight:
     """One run of some calls: what waits to be submitted, and what is in Slurm."""
 
     def __init__(self, runner: SlurmRunner, calls: Sequence[StepCall]) -> None:
-        self.project, self.profile, self.stop = runner.project, runner.profile, runner.stop
+        self.project, self.profile, self.stop, self.note = runner.project, runner.profile, runner.stop, runner.note
         self.calls = {call.key: call for call in calls}
         self.tasks: dict[str, Task] = {}
-        self.outbox = Outbox(self.project, self.profile)
+        self.outbox = Outbox(self.project, self.profile, self.note)
         self.polling = Polling(self.profile.poll)
         self.wish: Wish = "go"
         self._noted = time.monotonic()
@@ -76,7 +79,7 @@ class _Flight:
             whole = True
         finally:
             if not whole:
-                self._obey(self.stop.torn())
+                self._obey(self.stop.torn(self.profile.fail))
         if self.stop.heard:
             self.stop.end()
 
@@ -92,11 +95,11 @@ class _Flight:
             wanted = [Wanted(self.calls[job.key], job.needs, job.tries, job.requeues) for job in listed]
             self.outbox.look_for(batch, listed, wanted)
         if self.tasks:
-            progress.note(f"{len(self.tasks)} jobs of an earlier run are in Slurm: waiting for them")
+            self.note(f"{len(self.tasks)} jobs of an earlier run are in Slurm: waiting for them")
         return {job.key for job in left}
 
     def _look(self) -> list[StepResult]:
-        self._obey(self.stop.wish())
+        self._obey(self.stop.wish(self.profile.fail))
         if self.wish == "go":
             for job in self.outbox.go(len(self.tasks)):
                 self.tasks[job.call] = Task(job)
@@ -138,7 +141,7 @@ class _Flight:
             self._noted = time.monotonic()
             states = Counter(task.state.lower() or "unknown" for task in self.tasks.values())
             said = ", ".join(f"{count} {state}" for state, count in states.most_common())
-            progress.note(f"in Slurm: {said}; to be submitted: {len(self.outbox.waiting)}")
+            self.note(f"in Slurm: {said}; to be submitted: {len(self.outbox.waiting)}")
 
     def _judge_all(self) -> list[StepResult]:
         judged = [(task, judge(task.facts(), self.profile.grace)) for task in self.tasks.values()]
@@ -206,13 +209,13 @@ class _Flight:
         self.wish = wish
         arrays = sorted({str(task.job.array) for task in self.tasks.values()})
         if wish == "leave":
-            progress.note(f"{len(self.tasks)} jobs stay in Slurm; the next run of these nodes waits for them")
+            self.note(f"{len(self.tasks)} jobs stay in Slurm; the next run of these nodes waits for them")
             return
         self.outbox.drop()
         if wish == "slow":
-            progress.note("withdrawing queued jobs; running ones may finish, and are kept (again: cancel them)")
+            self.note("withdrawing queued jobs; running ones may finish, and are kept (again: cancel them)")
         else:
-            progress.note("cancelling all jobs (again: leave at once)")
+            self.note("cancelling all jobs (again: leave at once)")
         client.cancel(arrays, only_queued=wish == "slow")
         for task in self.tasks.values():
             task.withdrawn = True

@@ -8,6 +8,7 @@ from types import FrameType
 from typing import Any, Literal, NoReturn
 
 Wish = Literal["go", "slow", "fast", "leave"]
+Fail = Literal["slow", "fast"]
 Asked = Literal["going", "cancelling", "cancelled", "shell"]
 """Who runs it: a Dagster run that goes on, is being cancelled, or was said to be; or a person at a shell."""
 
@@ -17,9 +18,8 @@ _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 class Stop:
     """`slow`: withdraw what waits, keep what runs. `fast`: cancel all. `leave`: touch nothing, and be gone."""
 
-    def __init__(self, asked: Callable[[], Asked] = lambda: "shell", fail: Literal["slow", "fast"] = "slow") -> None:
+    def __init__(self, asked: Callable[[], Asked] = lambda: "shell") -> None:
         self._asked = asked
-        self._fail = fail
         self._heard: list[int] = []
 
     @contextmanager
@@ -41,7 +41,7 @@ class Stop:
     def heard(self) -> int:
         return len(self._heard)
 
-    def wish(self) -> Wish:
+    def wish(self, fail: Fail) -> Wish:
         """What is wanted now. A SIGTERM that nobody's cancelling explains is a restart: the jobs are left alone."""
         if not self._heard:
             return "go"
@@ -51,12 +51,12 @@ class Stop:
         if asked == "going" or (asked == "shell" and signal.SIGTERM in self._heard):
             return "leave"
         wishes: tuple[Wish, ...] = ("slow", "fast", "leave")
-        return wishes[min(self.heard - 1 + (self._fail == "fast"), 2)]
+        return wishes[min(self.heard - 1 + (fail == "fast"), 2)]
 
-    def torn(self) -> Wish:
+    def torn(self, fail: Fail) -> Wish:
         """What is wanted where the run was ended from outside, and cannot go on waiting."""
         asked = self._asked()
-        torn: dict[Asked, Wish] = {"cancelling": self._fail, "cancelled": "fast"}
+        torn: dict[Asked, Wish] = {"cancelling": fail, "cancelled": "fast"}
         return torn.get(asked, "leave")
 
     def end(self) -> NoReturn:
