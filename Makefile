@@ -3,12 +3,13 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 DEMO := build/demo
+SANDBOX := build/slurm
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint format bench lock dist clean
+.PHONY: help demo sandbox sandbox-stop test lint format bench lock dist clean
 
 help:  ## List the targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 $(VENV)/installed: pyproject.toml requirements.lock
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
@@ -29,6 +30,12 @@ demo: $(VENV)/installed  ## Install, and run the real three-person cohort in bui
 	@echo; echo "report:  $$($(BIN)/ct -C $(DEMO) path cohort_report)/report.html"
 	@echo "results: $(DEMO)/store"
 	@echo "the UI:  $(BIN)/ct -C $(DEMO) dev"
+
+sandbox:  ## Start a real Slurm cluster in build/slurm (docs/slurm-sandbox.md)
+	@$(PYTHON) -m tools.slurm up $(SANDBOX)
+
+sandbox-stop:  ## Stop it; accounting is kept
+	@$(PYTHON) -m tools.slurm down $(SANDBOX)
 
 test: lint  ## Install, and run every check and test
 	$(BIN)/pytest -n 2 --dist loadgroup
@@ -54,6 +61,6 @@ lock: $(VENV)/installed  ## Resolve the dependencies anew into requirements.lock
 dist: $(VENV)/installed  ## Build the wheel and the source archive
 	$(BIN)/python -m build
 
-clean:  ## Remove what was built, the environment too
+clean: sandbox-stop  ## Remove what was built, the environment too
 	chmod -R u+w build 2>/dev/null || true
 	rm -rf build dist $(VENV) .pytest_cache .ruff_cache .hypothesis

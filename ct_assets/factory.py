@@ -108,14 +108,15 @@ def _events(context: dg.AssetExecutionContext, making: Making) -> Iterator[Any]:
     dependencies = [dep.asset_key.to_user_string() for dep in _deps(making.project, making.step)]
     tags = step_tags(making.project, making.step, dependencies, last_event(context.instance))
     try:
-        for outcome in making.outcomes():
-            progress.tell(outcome)
-            if outcome.state in ("failed", "blocked"):
-                context.log.error(f"{outcome.node[1]}: {outcome.state}: {outcome.why}")
-                bad.append(outcome)
-                continue
-            waiting.append(outcome)
-            if len(waiting) >= BATCH and not chained:
+        for settled in making.settled():
+            for outcome in settled:
+                progress.tell(outcome)
+                if outcome.state in ("failed", "blocked"):
+                    context.log.error(f"{outcome.node[1]}: {outcome.state}: {outcome.why}")
+                    bad.append(outcome)
+                else:
+                    waiting.append(outcome)
+            if not chained:
                 yield from _reported(making, waiting, tags, single)
                 waiting = []
     except CtError as error:
@@ -134,8 +135,13 @@ def _is_followed(context: dg.AssetExecutionContext, making: Making) -> bool:
 
 
 def _reported(making: Making, outcomes: Sequence[Outcome], tags: Mapping[str, str], single: bool) -> Iterator[Any]:
-    if not outcomes:
-        return
+    for at in range(0, len(outcomes), BATCH):
+        yield from _reported_batch(making, outcomes[at : at + BATCH], tags, single)
+
+
+def _reported_batch(
+    making: Making, outcomes: Sequence[Outcome], tags: Mapping[str, str], single: bool
+) -> Iterator[Any]:
     described = describe(making.project, making.step, outcomes)
     for one in outcomes:
         metadata = described[one.materialization or 0]

@@ -19,13 +19,14 @@ from sqlalchemy.exc import DBAPIError
 from ct_assets.eventlog import kept_open
 from ct_assets.factory import ONLY_STALE
 from ct_assets.partitions import add_missing
-from ct_assets.runs import PID_TAG, end_orphans, going
+from ct_assets.runs import PROCESS_TAG, end_orphans, going
 from ctcore import progress
 from ctcore.asking import registry_batches, untold
 from ctcore.batches import Batch, batches
 from ctcore.cli.bars import Bars
 from ctcore.errors import CtError
 from ctcore.files import check_references, look
+from ctcore.leases import process_name
 from ctcore.ledger import record_run
 from ctcore.making import Outcome
 from ctcore.nodes import find_nodes
@@ -160,7 +161,7 @@ class Launch:
                 self._execute(batch)
 
     def _execute(self, batch: Batch) -> None:
-        tags = {PID_TAG: str(os.getpid())}
+        tags = {PROCESS_TAG: process_name()}
         if batch.asset not in REGISTRY:
             tags[ONLY_STALE] = "stale"
         partition: dict[str, Any] = {}

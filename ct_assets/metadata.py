@@ -9,13 +9,14 @@ from pathlib import Path
 from typing import Any
 
 import dagster as dg
-from sqlalchemy import select
+from sqlalchemy import Connection, Table, select
 
+from ctcore.catalog.engine import in_keys
 from ctcore.catalog.tables import edge, materialization, member, output, recipe
 from ctcore.digest import digest_value
 from ctcore.making import Outcome
 from ctcore.project import Project
-from ctcore.reasons import short
+from ctcore.reasons import short, shown
 from ctcore.slurm import jobs
 from ctcore.slurm.tasks import tail
 from ctcore.step import Step
@@ -33,11 +34,11 @@ def describe(project: Project, step: Step, outcomes: Sequence[Outcome]) -> dict[
         made = connection.execute(
             select(materialization, recipe.c.code, recipe.c.parameters, recipe.c.environment)
             .join(recipe, recipe.c.id == materialization.c.recipe)
-            .where(materialization.c.id.in_(ids))
+            .where(in_keys(materialization.c.id, ids, project.dialect))
         ).all()
-        edges = _grouped(connection.execute(select(edge).where(edge.c.materialization.in_(ids))))
-        members = _grouped(connection.execute(select(member).where(member.c.materialization.in_(ids))))
-        files = _grouped(connection.execute(select(output).where(output.c.materialization.in_(ids))))
+        edges = _grouped(connection, edge, ids, project.dialect)
+        members = _grouped(connection, member, ids, project.dialect)
+        files = _grouped(connection, output, ids, project.dialect)
     made_by = jobs.made_by(project, {row.key for row in made})
     return {
         row.id: {
@@ -53,9 +54,9 @@ def describe(project: Project, step: Step, outcomes: Sequence[Outcome]) -> dict[
     }
 
 
-def _grouped(rows: Any) -> dict[int, list[Any]]:
+def _grouped(connection: Connection, table: Table, ids: Sequence[int], dialect: str) -> dict[int, list[Any]]:
     found: dict[int, list[Any]] = defaultdict(list)
-    for row in rows:
+    for row in connection.execute(select(table).where(in_keys(table.c.materialization, ids, dialect))):
         found[row.materialization].append(row)
     return found
 
@@ -115,17 +116,11 @@ def _inputs(step: Step, edges: Sequence[Any]) -> dg.MetadataValue:
             "from": f"{e.asset}/{e.partition}",
             "data version": short(digest_value("ct.shown.v1", e.version))
             if e.input in step.columns
-            else _short(e.version),
+            else shown(e.version),
         }
         for e in edges
     ]
     return _table(rows, ("input", "from", "data version"))
-
-
-def _short(version: str) -> str:
-    """`GRCh38 cbc8127e…` for a reference, the first digits for the rest."""
-    said, _, digest = version.rpartition(" ")
-    return f"{said} {short(digest)}".strip()
 
 
 def _members(members: Sequence[Any]) -> dg.MetadataValue:

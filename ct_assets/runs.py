@@ -1,13 +1,19 @@
 """⑧ What Dagster knows of runs: which are under way, and ending those whose process is gone."""
 
-from pathlib import Path
-
 import dagster as dg
 
+from ctcore.leases import is_alive
 from ctcore.slurm.stop import Asked
 
-PID_TAG = "ct/pid"
+PROCESS_TAG = "ct/process"
 ENDED = (dg.DagsterRunStatus.SUCCESS, dg.DagsterRunStatus.FAILURE, dg.DagsterRunStatus.CANCELED)
+
+_ACTIVE = (
+    dg.DagsterRunStatus.NOT_STARTED,
+    dg.DagsterRunStatus.STARTING,
+    dg.DagsterRunStatus.STARTED,
+    dg.DagsterRunStatus.CANCELING,
+)
 
 
 def going(instance: dg.DagsterInstance, runs: set[str]) -> set[str]:
@@ -18,7 +24,7 @@ def going(instance: dg.DagsterInstance, runs: set[str]) -> set[str]:
 
 def wanted(instance: dg.DagsterInstance, run: dg.DagsterRun) -> Asked:
     """Whether somebody has asked for the end of this run. One of `ct run` is its shell's own."""
-    if PID_TAG in run.tags:
+    if PROCESS_TAG in run.tags:
         return "shell"
     now = instance.get_run_by_id(run.run_id)
     if now is None or now.status == dg.DagsterRunStatus.CANCELED:
@@ -28,8 +34,7 @@ def wanted(instance: dg.DagsterInstance, run: dg.DagsterRun) -> Asked:
 
 def end_orphans(instance: dg.DagsterInstance) -> None:
     """Runs of shells that were killed: Dagster would show them as running for ever."""
-    active = dg.RunsFilter(statuses=[dg.DagsterRunStatus.STARTED, dg.DagsterRunStatus.STARTING])
-    for run in instance.get_runs(filters=active):
-        pid = run.tags.get(PID_TAG)
-        if pid is not None and not Path(f"/proc/{pid}").exists():
+    for run in instance.get_runs(filters=dg.RunsFilter(statuses=list(_ACTIVE))):
+        process = run.tags.get(PROCESS_TAG)
+        if process is not None and not is_alive(process):
             instance.report_run_failed(run, "the process that ran it is gone")

@@ -2,20 +2,24 @@
 
 import time
 from collections.abc import Callable, Mapping
-from pathlib import Path
 
-from ctcore.digest import RACY_NS, Signature, checksum_file, digest_remembered
+from ctcore.digest import RACY_NS, Signature, checksum_file, digest_seen
 from ctcore.errors import SheetError
 from ctcore.files import Memory
 from ctcore.project import Project
 from ctcore.sheet import EntityRow, FileClaim, Sheet
 
-Digests = Mapping[Path, tuple[str, Signature]]
+Digests = Mapping[str, tuple[str, Signature]]
 Claim = tuple[EntityRow, str, FileClaim]
 
 
 def read_claimed(
-    project: Project, sheet: Sheet, *, remember: bool = True, on_bytes: Callable[[int], None] | None = None
+    project: Project,
+    sheet: Sheet,
+    *,
+    remember: bool = True,
+    before_reading: Callable[[], None] = lambda: None,
+    on_bytes: Callable[[int], None] | None = None,
 ) -> Digests:
     """The digest of every file of a sheet. SheetError where one is not what its checksum says.
 
@@ -29,24 +33,33 @@ def read_claimed(
         for role, claim in row.files.items()
     ]
     memory = Memory(project, remember=remember)
-    digests = digest_remembered([claim.path for _, _, claim in claims], memory, on_bytes=on_bytes)
+    signatures = {claim.name: claim.seen for _, _, claim in claims}
+    digests = digest_seen(signatures, memory, before_reading=before_reading, on_bytes=on_bytes)
     problems: list[str] = []
     for algorithm in ("md5", "sha256", "blake3"):
         stated = [found for found in claims if algorithm in found[2].checksums]
-        real = _checksums(project, algorithm, {claim.path: digests[claim.path] for _, _, claim in stated}, remember)
+        if not stated:
+            continue
+        wanted = {claim.name: digests[claim.name] for _, _, claim in stated}
+        real = _checksums(project, algorithm, wanted, remember, before_reading)
         problems += [said for found in stated if (said := _differs(project, algorithm, found, real)) is not None]
     if problems:
         raise SheetError(str(sheet.path), problems)
     return digests
 
 
-def _checksums(project: Project, algorithm: str, digests: Digests, remember: bool) -> Mapping[Path, str]:
+def _checksums(
+    project: Project, algorithm: str, digests: Digests, remember: bool, before_reading: Callable[[], None]
+) -> Mapping[str, str]:
     if algorithm == "blake3":
         return {path: digest for path, (digest, _) in digests.items()}
     memory = Memory(project, f"{algorithm}:", remember)
     settled_before = time.time_ns() - RACY_NS
     known = memory.lookup({path: seen for path, (_, seen) in digests.items()})
-    found = {path: checksum_file(path, algorithm) for path in digests if path not in known}
+    unknown = [path for path in digests if path not in known]
+    if unknown:
+        before_reading()
+    found = {path: checksum_file(path, algorithm) for path in unknown}
     settled = {
         path: (seen, found[path])
         for path, (_, seen) in digests.items()
@@ -57,12 +70,12 @@ def _checksums(project: Project, algorithm: str, digests: Digests, remember: boo
     return {**known, **found}
 
 
-def _differs(project: Project, algorithm: str, found: Claim, real: Mapping[Path, str]) -> str | None:
+def _differs(project: Project, algorithm: str, found: Claim, real: Mapping[str, str]) -> str | None:
     row, role, claim = found
-    said, is_now = claim.checksums[algorithm], real[claim.path]
+    said, is_now = claim.checksums[algorithm], real[claim.name]
     if said == is_now:
         return None
     return (
         f"row {row.row}, column {role}_{algorithm}: {said[:12]}… is not the checksum of "
-        f"{project.recorded(claim.path)} ({is_now[:12]}…); fetch the file again, or correct the sheet"
+        f"{project.recorded(claim.name)} ({is_now[:12]}…); fetch the file again, or correct the sheet"
     )

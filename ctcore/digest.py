@@ -17,7 +17,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from stat import S_ISREG
-from typing import Any, Protocol, TypeVar
+from typing import Any, NamedTuple, Protocol, TypeVar
 
 from blake3 import blake3
 
@@ -36,6 +36,8 @@ _WINDOW = 64 << 20  # mapped at a time: as fast as the whole file, yet never mor
 _CHUNK = 8 << 20  # read at a time where nothing is mapped
 _OPEN = os.O_RDONLY | os.O_NONBLOCK  # opening a pipe must not wait for its writer
 _INODE_BITS = 2**63 - 1
+_NESTED = (dict, list, tuple)
+_JSON = json.JSONEncoder(sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
 
 
 def tagged(tag: str, data: bytes) -> str:
@@ -51,7 +53,7 @@ def canonical(value: Any) -> bytes:
     ValueError for what has no such text: NaN, infinities, keys that are not text, lone surrogates, others.
     """
     try:
-        text = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+        text = _JSON.encode(value)
     except TypeError as error:
         raise ValueError(f"{value!r} is not a JSON value: {error}") from error
     _only_text_keys(value)
@@ -70,15 +72,14 @@ def _only_text_keys(value: Any) -> None:
             if not isinstance(key, str):
                 raise ValueError(f"key {key!r} of a JSON object is not text")
         value = value.values()
-    elif not isinstance(value, list | tuple):
+    elif not isinstance(value, _NESTED):
         return
     for inner in value:
-        if isinstance(inner, dict | list | tuple):
+        if isinstance(inner, _NESTED):
             _only_text_keys(inner)
 
 
-@dataclass(frozen=True, slots=True)
-class Signature:
+class Signature(NamedTuple):
     """What tells cheaply that a file was not touched. Not an identity."""
 
     size: int
@@ -100,14 +101,14 @@ def inode_of(stat: os.stat_result) -> int:
     return stat.st_ino & _INODE_BITS
 
 
-class DigestMemory(Protocol):
+class DigestMemory(Protocol[P]):
     """Remembers digests by (path, signature), many at a time."""
 
-    def lookup(self, wanted: Mapping[Path, Signature], /) -> Mapping[Path, str]:
+    def lookup(self, wanted: Mapping[P, Signature], /) -> Mapping[P, str]:
         """The digests of those files that are remembered with exactly this signature."""
         ...
 
-    def remember(self, found: Mapping[Path, tuple[Signature, str]], /) -> None:
+    def remember(self, found: Mapping[P, tuple[Signature, str]], /) -> None:
         """Keep these digests, in place of older ones of the same paths."""
         ...
 
@@ -131,17 +132,29 @@ def read_files(paths: Iterable[P], *, on_bytes: OnBytes | None = None, rss_safe:
 
 
 def digest_remembered(
-    paths: Sequence[Path], memory: DigestMemory, *, on_bytes: OnBytes | None = None
-) -> dict[Path, tuple[str, Signature]]:
+    paths: Sequence[P], memory: DigestMemory[P], *, on_bytes: OnBytes | None = None
+) -> dict[P, tuple[str, Signature]]:
     """Digests with signatures; a file that is remembered with its present signature is not read again.
 
     A file written in the last two seconds is not remembered: another write of the same size within the
     clock's granularity would leave its signature as it is (git calls this racily clean).
     """
+    return digest_seen(_signatures(paths), memory, on_bytes=on_bytes)
+
+
+def digest_seen(
+    signatures: Mapping[P, Signature],
+    memory: DigestMemory[P],
+    *,
+    before_reading: Callable[[], None] = lambda: None,
+    on_bytes: OnBytes | None = None,
+) -> dict[P, tuple[str, Signature]]:
+    """As `digest_remembered`, of files that were looked at a moment ago; `before_reading` may still refuse."""
     settled_before = time.time_ns() - RACY_NS
-    signatures = _signatures(paths)
     known = memory.lookup(signatures)
     unknown = [path for path in signatures if path not in known]
+    if unknown:
+        before_reading()
     found, problems = try_digests(unknown, on_bytes=on_bytes, go_on=False)
     fresh = {path: (digest, Signature(*signature)) for path, (digest, *signature) in found.items()}
     settled = {path: (s, digest) for path, (digest, s) in fresh.items() if s.mtime_ns < settled_before}
@@ -151,7 +164,7 @@ def digest_remembered(
     return {path: fresh.get(path) or (known[path], signature) for path, signature in signatures.items()}
 
 
-def checksum_file(path: Path, algorithm: str) -> str:
+def checksum_file(path: P, algorithm: str) -> str:
     """The md5, sha256 or blake3 of a file in hexadecimal, to compare with what a supplier states."""
     if algorithm == "blake3":
         return digest_files([path])[path]
@@ -342,9 +355,9 @@ def _hash_piped(hasher: Hasher, fd: int, tell: OnBytes) -> None:
             tell(size)
 
 
-def _signatures(paths: Iterable[Path]) -> dict[Path, Signature]:
-    signatures: dict[Path, Signature] = {}
-    problems: dict[Path, str] = {}
+def _signatures(paths: Iterable[P]) -> dict[P, Signature]:
+    signatures: dict[P, Signature] = {}
+    problems: dict[P, str] = {}
     for path in paths:
         try:
             signatures[path] = Signature.of(path)

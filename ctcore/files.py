@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from sqlalchemy import bindparam, select, update
 
@@ -17,6 +17,7 @@ from ctcore.reasons import name_of, reference_change, short
 from ctcore.settings import Reference
 
 OnBytes = Callable[[int], None] | None
+P = TypeVar("P", str, Path)
 
 
 class Memory:
@@ -28,22 +29,22 @@ class Memory:
     def __init__(self, project: Project, kind: str = "", remember: bool = True) -> None:
         self.project, self.kind, self.remembers = project, kind, remember
 
-    def _name(self, path: Path) -> str:
+    def _name(self, path: Path | str) -> str:
         return self.kind + self.project.recorded(path)
 
-    def lookup(self, paths: Mapping[Path, Signature]) -> dict[Path, str]:
+    def lookup(self, paths: Mapping[P, Signature], /) -> dict[P, str]:
         by_name = {self._name(path): path for path in paths}
         with self.project.catalog.read() as connection:
             rows = connection.execute(
                 select(digest_memory).where(in_keys(digest_memory.c.path, by_name, self.project.dialect))
             ).all()
         return {
-            by_name[row.path]: row.digest
-            for row in rows
-            if Signature(row.size, row.mtime_ns, row.inode) == paths[by_name[row.path]]
+            by_name[name]: digest
+            for name, size, mtime_ns, inode, digest in rows
+            if paths[by_name[name]] == (size, mtime_ns, inode)
         }
 
-    def remember(self, digests: Mapping[Path, tuple[Signature, str]]) -> None:
+    def remember(self, digests: Mapping[P, tuple[Signature, str]], /) -> None:
         if not self.remembers:
             return
         rows = [

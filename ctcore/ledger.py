@@ -84,7 +84,9 @@ def reuse(project: Project, found: Mapping[Node, Hit]) -> list[Node]:
     """Make earlier makings current again. Returns the nodes for which that changes something."""
     with project.catalog.write() as writer:
         rows = writer.execute(
-            select(materialization).where(materialization.c.id.in_([h.materialization for h in found.values()]))
+            select(materialization).where(
+                in_keys(materialization.c.id, [hit.materialization for hit in found.values()], project.dialect)
+            )
         ).all()
         pointers = {
             (row.asset, row.partition): row.materialization
@@ -167,7 +169,8 @@ def unreported(project: Project) -> list[tuple[Node, str | None]]:
 def mark_reported(project: Project, ids: Iterable[int]) -> None:
     """Dagster has logged the events of these materializations."""
     with project.catalog.write() as writer:
-        writer.execute(update(materialization).where(materialization.c.id.in_(list(ids))).values(reported=True))
+        mine = in_keys(materialization.c.id, ids, project.dialect)
+        writer.execute(update(materialization).where(mine).values(reported=True))
 
 
 def _recipe(side: Mapping[str, Any]) -> Recipe:
@@ -289,7 +292,7 @@ def upsert(writer: Writer, table: Table, rows: list[dict[str, Any]], dialect: st
     keys = [column.name for column in table.primary_key]
     statement: Any = (sqlite if dialect == "sqlite" else postgresql).insert(table)
     others = {name: statement.excluded[name] for name in rows[0] if name not in keys}
-    writer.execute(statement.on_conflict_do_update(index_elements=keys, set_=others), rows)
+    writer.execute_many(statement.on_conflict_do_update(index_elements=keys, set_=others), rows)
 
 
 def _said(project: Project, one: Published, side: Mapping[str, Any]) -> dict[str, Any]:

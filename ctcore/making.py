@@ -3,7 +3,7 @@
 import secrets
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import astuple, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
@@ -64,19 +64,25 @@ class Making:
     _why: dict[str, str] = field(default_factory=dict)
 
     def outcomes(self) -> Iterator[Outcome]:
-        """Make them, yielding each as it is settled. With `stale_only`, what is fresh is passed over, unless Dagster
-        was not told of it."""
+        """Make them, yielding each as it is settled."""
+        for some in self.settled():
+            yield from some
+
+    def settled(self) -> Iterator[list[Outcome]]:
+        """Make them, yielding those that were settled since the last time: they can be told of at once.
+
+        With `stale_only`, what is fresh is passed over, unless Dagster was not told of it.
+        """
         todo = self._asked()
         preparation = prepare(self.project, self.step, todo, self.params)
-        for partition, problem in preparation.blocked.items():
-            yield Outcome((self.step.name, partition), "blocked", problem)
+        yield [Outcome((self.step.name, key), "blocked", problem) for key, problem in preparation.blocked.items()]
         calls = list(preparation.ready.values())
         while calls:
             found = hits(self.project, calls)
-            yield from self._reused(calls, found)
+            yield self._reused(calls, found)
             calls = [call for call in calls if call.key not in found]
             recovered = self._recovered(calls)
-            yield from recovered
+            yield recovered
             done = {one.node for one in recovered}
             calls = [call for call in calls if call.node not in done]
             mine = leases.take(self.project, [(call.key, call.node) for call in calls], self.run_id)
@@ -125,7 +131,7 @@ class Making:
             outcomes.append(Outcome(node, state, said, number, versions[one.folder]))
         return outcomes
 
-    def _run(self, calls: Sequence[Prepared]) -> Iterator[Outcome]:
+    def _run(self, calls: Sequence[Prepared]) -> Iterator[list[Outcome]]:
         if not calls:
             return
         self.project.store.sweep(FOREIGN_S)
@@ -135,14 +141,14 @@ class Making:
         try:
             for results in runner.run(_step_calls(self.project, self.step, calls, self._why, self.run_id)):
                 left -= {(result.node[0], result.node[1]) for result in results}
-                yield from self._settle(results)
+                yield self._settle(results)
         finally:
             if left:  # the run is being ended: what did not start is free again
                 with self.project.catalog.write() as writer:
                     keys = [call.key for call in calls if call.node in left]
                     leases.give_back(writer, keys, self.project.dialect)
 
-    def _settle(self, results: Sequence[StepResult]) -> Iterator[Outcome]:
+    def _settle(self, results: Sequence[StepResult]) -> list[Outcome]:
         published, failed = [], []
         for result in results:
             node = (result.node[0], result.node[1])
@@ -152,11 +158,10 @@ class Making:
             else:
                 error = result.error or "the step ended well, but its artifact is not in the store"
                 failed.append(ledger.Failed(node, result.key, error, result.log))
-        if published:
-            yield from self._record(published)
+        outcomes = self._record(published) if published else []
         if failed:
             ledger.record_failures(self.project, failed, self.run_id)
-            yield from (Outcome(one.node, "failed", one.error, log=one.log) for one in failed)
+        return outcomes + [Outcome(one.node, "failed", one.error, log=one.log) for one in failed]
 
 
 def _step_calls(
@@ -235,7 +240,8 @@ def _references(project: Project, step: Step) -> list[Watched]:
         known = {row.key: row.digest for row in connection.execute(select(reference.c.key, reference.c.digest))}
     now = digest_remembered([path for path in paths.values() if path.is_file()], Memory(project))
     seen = {key: now[path][1] for key, path in paths.items() if path in now and now[path][0] == known.get(key)}
-    return [(str(path), *astuple(seen.get(key, _NEVER))) for key, path in paths.items()]
+    watched = ((str(path), seen.get(key, _NEVER)) for key, path in paths.items())
+    return [(place, found.size, found.mtime_ns, found.inode) for place, found in watched]
 
 
 def _upstream_outputs(project: Project, calls: Sequence[Prepared]) -> dict[str, list[Watched]]:

@@ -132,7 +132,8 @@ def hits(project: Project, prepared: Iterable[Prepared]) -> dict[str, Hit]:
             damage.c.asset == materialization.c.asset, damage.c.partition == materialization.c.partition
         )
         rows = connection.execute(select(materialization).where(materialization.c.id.in_(last), ~harmed.exists())).all()
-        files = connection.execute(select(output).where(output.c.materialization.in_([row.id for row in rows]))).all()
+        mine = in_keys(output.c.materialization, [row.id for row in rows], project.dialect)
+        files = connection.execute(select(output).where(mine)).all()
     lost = _lost(project, {row.id: row.folder for row in rows}, files)
     return {
         row.key: Hit(row.id, row.data_version, row.folder, row.started_at, row.run_id)

@@ -48,12 +48,20 @@ def _parsed(project: Project, text: str) -> Node:
     asset, cut, partition = name.partition("/")
     if not (asset and partition and name.isprintable()):
         steps = f"Steps: {', '.join(project.steps.order) or 'none'}"
-        near = difflib.get_close_matches(name.strip("/"), project.steps.order, 1)
+        entities = _entities(project, name) if name.isprintable() and not cut else []
+        near = entities or difflib.get_close_matches(name.strip("/"), project.steps.order, 1)
         hint = f"did you mean {near[0]!r}?" if near and not cut else steps
         raise Usage(f"{text!r} is not a node; write step/partition. {hint}")
     if asset not in REGISTRY:
         project.steps[asset]
     return (asset, partition)
+
+
+def _entities(project: Project, key: str) -> list[str]:
+    """The registry nodes of this ID."""
+    with project.catalog.read() as connection:
+        levels = connection.execute(select(entity.c.level).where(entity.c.id == key).order_by(entity.c.seq)).scalars()
+        return [f"{level}/{key}" for level in levels]
 
 
 def _known(project: Project, level: Level, keys: set[str]) -> set[str]:

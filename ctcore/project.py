@@ -107,10 +107,14 @@ class Project:
         """A recorded path, where it is now."""
         return self.root / recorded
 
-    def recorded(self, path: Path) -> str:
-        """How a path is recorded: relative where it lies inside the project."""
-        place, inside = os.path.abspath(path), os.path.join(self.root, "")
-        return place.removeprefix(inside)
+    def recorded(self, path: Path | str) -> str:
+        """How a path is recorded: relative where it lies inside the project. Text is an absolute path already."""
+        place = path if isinstance(path, str) else os.path.abspath(path)
+        return place.removeprefix(self._inside)
+
+    @cached_property
+    def _inside(self) -> str:
+        return os.path.join(self.root, "")
 
     def references(self) -> Iterator[tuple[str, Path]]:
         """The declared references and where they are."""

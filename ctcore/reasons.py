@@ -1,6 +1,7 @@
 """⑦ The words for why a node is not fresh, why it was made, and why it was not. The same everywhere."""
 
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
@@ -67,6 +68,12 @@ def name_of(node: Node) -> str:
 def short(digest: str | None) -> str:
     """The first digits of a digest."""
     return "nothing" if digest is None else digest[:8]
+
+
+def shown(version: str) -> str:
+    """A data version for people: `GRCh38 cbc8127e` for a reference, the first digits of a digest, a value as it is."""
+    said, _, last = version.rpartition(" ")
+    return f"{said} {short(last)}".strip() if re.fullmatch("[0-9a-f]{64}", last) else version
 
 
 def changed(subject: str, old: str | None, new: str | None) -> str:

@@ -4,8 +4,9 @@ import difflib
 import json
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from sqlalchemy import Connection, bindparam, func, select, update
 
@@ -23,6 +24,29 @@ from ctcore.step import ENTITY_LEVELS, Level
 
 EVENT_ROWS = 1000
 Key = tuple[str, str]
+
+
+class Known(NamedTuple):
+    """A row of the table `entity`."""
+
+    seq: int
+    level: Level
+    id: str
+    parent: int | None
+    attributes: str
+
+
+class KnownFile(NamedTuple):
+    """A row of the table `file`."""
+
+    entity: int
+    role: str
+    path: str
+    digest: str
+    size: int
+    mtime_ns: int
+    inode: int
+    problem: str | None
 
 
 @dataclass
@@ -61,9 +85,14 @@ def register(
     allowed = allowed or Allowed()
     sheet = read_sheet(path, project.settings.levels)
     _check_allowed(allowed, sheet, project.settings.levels)
-    with project.catalog.read() as connection:  # a contradiction is told before hours of reading files, not after
-        _Comparison(project, sheet, None, allowed, connection)
-    digests = read_claimed(project, sheet, remember=not dry_run, on_bytes=on_bytes)
+
+    def refuse_contradictions() -> None:  # before hours of reading files, not after
+        with project.catalog.read() as connection:
+            _Comparison(project, sheet, None, allowed, connection)
+
+    digests = read_claimed(
+        project, sheet, remember=not dry_run, before_reading=refuse_contradictions, on_bytes=on_bytes
+    )
     if dry_run:
         with project.catalog.read() as connection:
             return _Comparison(project, sheet, digests, allowed, connection).changes
@@ -111,30 +140,31 @@ class _Comparison:
             raise SheetError(str(sheet.path), self.problems)
 
     def _load(self, connection: Connection) -> None:
-        rows = connection.execute(select(entity)).all()
-        self.known: dict[Key, Any] = {(row.level, row.id): row for row in rows}
-        self.names = {row.seq: row.id for row in rows}
-        self.next_seq = max(self.names, default=0) + 1
-        self.folded = {(row.level, row.id.casefold()): row.id for row in rows}
-        self.files = {(row.entity, row.role): row for row in connection.execute(select(file))}
-        self.seqs: dict[Key, int] = {key: row.seq for key, row in self.known.items()}
+        rows = list(map(Known._make, connection.execute(select(entity))))
+        self.known = {(row.level, row.id): row for row in rows}
+        self.by_seq = {row.seq: row for row in rows}
+        self.next_seq = max(self.by_seq, default=0) + 1
+        files = list(map(KnownFile._make, connection.execute(select(file))))
+        self.files = {(row.entity, row.role): row for row in files}
+        self.users = {row.path: row for row in files}
+        self.seqs: dict[Key, int] = {}
         self.new_rows: list[dict[str, Any]] = []
         self.changed_rows: list[dict[str, Any]] = []
         self.new_files: list[dict[str, Any]] = []
         self.told_files: list[dict[str, Any]] = []
-        self.users = self._users()
 
-    def _users(self) -> dict[str, str]:
-        """Whose each file is and stays: what the sheet gives a new file for is free, so that files can be swapped."""
-        replaced = {
-            (known.seq, role)
-            for level in ENTITY_LEVELS
-            for row in self.sheet.entities[level].values()
-            if (known := self.known.get((level, row.id))) is not None
-            for role in row.files
-        }
-        kept = (row for key, row in self.files.items() if key not in replaced)
-        return {row.path: f"{row.role} of {self.names[row.entity]}" for row in kept}
+    @cached_property
+    def folded(self) -> dict[Key, str]:
+        return {(level, name.casefold()): name for level, name in self.known}
+
+    def _other_user(self, path: str, seq: int, role: str) -> str | None:
+        """Whose a file is and stays: what the sheet gives a new file for is free, so that files can be swapped."""
+        user = self.users.get(path)
+        if user is None or (user.entity, user.role) == (seq, role):
+            return None
+        owner = self.by_seq[user.entity]
+        said = self.sheet.entities[owner.level].get(owner.id)
+        return None if said is not None and user.role in said.files else f"{user.role} of {owner.id}"
 
     def _compare(self) -> None:
         for level in ENTITY_LEVELS:
@@ -145,23 +175,17 @@ class _Comparison:
         known = self.known.get((level, row.id))
         parent = self._parent(level, row)
         if known is None:
-            other = self.folded.get((level, row.id.casefold()))
+            other = self.folded.get((level, row.id.casefold())) if self.known else None
             if other is not None:
                 self._problem(row, f"{level} {row.id} differs from {other} of the catalog only in case; use {other}")
-            self.seqs[(level, row.id)] = self.next_seq
-            self.new_rows.append(
-                {
-                    "seq": self.next_seq,
-                    "level": level,
-                    "id": row.id,
-                    "parent": parent,
-                    "attributes": canonical(dict(row.attributes)).decode(),
-                }
-            )
+            new = Known(self.next_seq, level, row.id, parent, canonical(row.attributes).decode())
+            self.new_rows.append(new._asdict())
+            self.seqs[(level, row.id)] = new.seq
             self.next_seq += 1
-            self._files_of(row, self.seqs[(level, row.id)])
+            self._files_of(row, new.seq)
             self.changes.new[level].append(row.id)
             return
+        self.seqs[(level, row.id)] = known.seq
         said = [*self._moved(level, row, known, parent), *self._attributes(level, row, known, parent)]
         said += self._files_of(row, known.seq)
         if said:
@@ -175,10 +199,10 @@ class _Comparison:
         above = ENTITY_LEVELS[ENTITY_LEVELS.index(level) - 1]
         return self.seqs[(above, row.parent)]
 
-    def _moved(self, level: Level, row: EntityRow, known: Any, parent: int | None) -> Iterator[str]:
-        if parent == known.parent:
+    def _moved(self, level: Level, row: EntityRow, known: Known, parent: int | None) -> Iterator[str]:
+        if parent == known.parent or known.parent is None:
             return
-        before = self.names.get(known.parent)
+        before = self.by_seq[known.parent].id
         if row.id in self.allowed.reparent:
             yield f"parent {before} → {row.parent}"
         else:
@@ -188,9 +212,9 @@ class _Comparison:
                 f"correct the sheet, or move it with --reparent {row.id}",
             )
 
-    def _attributes(self, level: Level, row: EntityRow, known: Any, parent: int | None) -> list[str]:
+    def _attributes(self, level: Level, row: EntityRow, known: Known, parent: int | None) -> list[str]:
         """Blank cells keep what is known, known blanks are filled, a contradiction must be asked for."""
-        text = canonical(dict(row.attributes)).decode()
+        text = canonical(row.attributes).decode()
         if text == known.attributes and parent == known.parent:
             return []
         merged, said = json.loads(known.attributes), []
@@ -217,19 +241,18 @@ class _Comparison:
     def _files_of(self, row: EntityRow, seq: int) -> list[str]:
         said = []
         for role, claim in row.files.items():
-            path = self.project.recorded(claim.path)
-            if (user := self.users.get(path)) is not None:
+            path = self.project.recorded(claim.name)
+            if (user := self._other_user(path, seq, role)) is not None:
                 said_user = f"{path} is already {user} in the catalog; each file is given once: correct the sheet"
                 self._problem(row, said_user, role)
             if self.digests is None:
                 continue
-            digest, seen = self.digests[claim.path]
+            digest, seen = self.digests[claim.name]
             old = self.files.get((seq, role))
-            fields = (path, digest, seen.size, seen.mtime_ns, seen.inode, None)
-            if old is not None and (old.path, old.digest, old.size, old.mtime_ns, old.inode, old.problem) == fields:
+            now = KnownFile(seq, role, path, digest, *seen, None)
+            if old == now:
                 continue
-            names = ("path", "digest", "size", "mtime_ns", "inode", "problem")
-            self.new_files.append({"entity": seq, "role": role, **dict(zip(names, fields, strict=True))})
+            self.new_files.append(now._asdict())
             if old is None or (old.digest, old.path) != (digest, path):
                 self.told_files.append(self.new_files[-1])
                 said.append(_file_change(role, old, path, digest))
@@ -265,7 +288,7 @@ def count_entities(connection: Connection) -> dict[str, int]:
     return {row[0]: row[1] for row in rows}
 
 
-def _file_change(role: str, old: Any, path: str, digest: str) -> str:
+def _file_change(role: str, old: KnownFile | None, path: str, digest: str) -> str:
     if old is None:
         return f"{role} none → {path}"
     moved = [f"{old.path} → {path}"] if old.path != path else []

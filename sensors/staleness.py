@@ -3,7 +3,7 @@
 import dagster as dg
 
 from ct_assets.factory import ONLY_STALE
-from ct_assets.runs import ENDED, going
+from ct_assets.runs import ENDED, end_orphans, going
 from ctcore.asking import Asked, ask, state_of_the_world, wanted_batches
 from ctcore.errors import CtError
 from ctcore.files import look
@@ -39,6 +39,7 @@ def staleness_sensor(project: Project) -> dg.SensorDefinition:
 
 
 def _tick(context: dg.SensorEvaluationContext, project: Project) -> dg.SensorResult:
+    end_orphans(context.instance)
     for said in look(project).problems:
         context.log.error(said)
     world = state_of_the_world(project)

@@ -13,13 +13,10 @@ from tools.slurm.cluster import missing
 from tools.slurm.processes import FOREIGN
 
 
-@pytest.hookimpl(tryfirst=True)
-def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+def pytest_itemcollected(item: pytest.Item) -> None:
     """Tests of Slurm run in one worker, so that there is one cluster."""
-    if config.pluginmanager.hasplugin("xdist"):
-        for item in items:
-            if "slurm" in getattr(item, "fixturenames", ()):
-                item.add_marker(pytest.mark.xdist_group("slurm"), append=False)
+    if "slurm" in getattr(item, "fixturenames", ()) and item.config.pluginmanager.hasplugin("xdist"):
+        item.add_marker(pytest.mark.xdist_group("slurm"))
 
 
 @pytest.fixture(autouse=True)

@@ -11,15 +11,15 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from sqlalchemy import select
 
-from ctcore.catalog.engine import Catalog
-from ctcore.catalog.tables import attempt, digest_memory, entity
+from ctcore.catalog.engine import Catalog, in_keys
+from ctcore.catalog.tables import artifact, attempt, digest_memory, entity
 from ctcore.catalog.tables import event as event_table
 from ctcore.cohorts import attribute, in_cohort
 from ctcore.digest import Signature, canonical
 from ctcore.files import Memory
 from ctcore.ledger import Failed, record_failures
 from ctcore.settings import Cohort
-from tests.kit import make_project
+from tests.kit import make_all, make_project
 
 # a sheet has no control characters, see ctcore.sheet.table
 texts = st.text(st.characters(exclude_categories=["Cs", "Cc"]), max_size=12) | st.sampled_from(
@@ -110,3 +110,14 @@ def test_what_a_failing_tool_says_can_be_anything(catalog_url: str, tmp_path: Pa
     with project.catalog.read() as connection:
         assert connection.execute(select(attempt.c.error)).scalar() in ("a\ufffdb", "a?b")
         assert "fail" in connection.execute(select(event_table.c.kind)).scalars().all()
+
+
+def test_any_number_of_keys_is_one_value(catalog_url: str, tmp_path: Path) -> None:
+    """Databases take some 30,000 values a statement; a cohort has more."""
+    project = make_project(tmp_path / "toy")
+    make_all(project)
+    with project.catalog.read() as connection:
+        for column, known in ((artifact.c.partition, "A1"), (artifact.c.materialization, 1)):
+            many = [known, *(f"X{n}" if isinstance(known, str) else n + 1000 for n in range(70_000))]
+            found = connection.execute(select(column).where(in_keys(column, many, project.dialect))).scalars().all()
+            assert found == [known]

@@ -303,3 +303,8 @@ def test_a_closed_output_is_no_traceback(made: Path) -> None:
     closed = ["sh", "-c", 'exec "$@" >&-', "sh", *command("-C", made, "status")]
     done = subprocess.run(closed, stderr=subprocess.PIPE, env=environment(), check=False)
     assert (done.returncode, done.stderr) == (0, b"")
+
+
+def test_an_id_alone_is_answered_with_the_node_of_that_id(toy: Path) -> None:
+    said = ct("-C", toy, "show", "P1")
+    assert said.code == 2 and "did you mean 'patient/P1'?" in said.err

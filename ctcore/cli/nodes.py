@@ -9,7 +9,7 @@ from ctcore.explain import artifact_path, entry
 from ctcore.explain import why as explain
 from ctcore.memo import current_edges
 from ctcore.nodes import find_node
-from ctcore.reasons import name_of, short
+from ctcore.reasons import name_of, short, shown
 from ctcore.steps import REGISTRY
 
 
@@ -80,7 +80,7 @@ def show(ctx: click.Context, node: str, as_json: bool) -> None:
         (
             e.input,
             f"{e.asset}/{e.partition}",
-            e.version if e.asset in REGISTRY[:3] else short(e.version.split(" ")[-1]),
+            shown(e.version),
         )
         for e in edges
     ]

@@ -8,8 +8,9 @@ from pathlib import Path
 from stat import S_ISREG
 from typing import Any
 
+from ctcore.digest import Signature
 from ctcore.errors import SheetError
-from ctcore.schema import ID_PATTERN, Levels, Value
+from ctcore.schema import ID_PATTERN, Column, Levels, Value
 from ctcore.sheet.columns import Columns, read_columns
 from ctcore.sheet.table import read_table
 from ctcore.sheet.values import convert
@@ -19,14 +20,24 @@ _LENGTHS = {"md5": 32, "sha256": 64, "blake3": 64}
 _GZIP = b"\x1f\x8b"
 
 Place = tuple[int, int]  # device and inode: one file, however it is called
+Converted = tuple[Value, str | None]  # a cell's value, and what is wrong with it
+Looked = tuple[str | None, Place, Signature]  # what is wrong with a file (None: nothing), where and how it is
 
 
 @dataclass(slots=True)
 class FileClaim:
-    """A raw file that the sheet names: an absolute path, and the checksums that the sheet states for it."""
+    """A raw file that the sheet names: its absolute path, how it was found, and the checksums that are stated for it.
 
-    path: Path
+    The path is kept as text: of 100,000 files, as `Path` objects, it would cost as much as all other checks.
+    """
+
+    name: str
+    seen: Signature
     checksums: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def path(self) -> Path:
+        return Path(self.name)
 
 
 @dataclass(slots=True)
@@ -82,7 +93,9 @@ class _Reader:
         self.entities: dict[Level, dict[str, EntityRow]] = {level: {} for level in ENTITY_LEVELS}
         self.folded: dict[tuple[Level, str], EntityRow] = {}
         self.users: dict[Place, tuple[str, str]] = {}
-        self.seen_paths: dict[str, tuple[str | None, Place]] = {}
+        self.folders: dict[str, str] = {}
+        self.looked: dict[str, Looked] = {}
+        self.converted: dict[int, dict[str, Converted]] = {position: {} for position, *_ in columns.attributes}
         self.said_later: dict[tuple[Level, str, str], int] = {}
         self.valid: dict[tuple[Level, str], bool] = {}
         self.complaints: set[tuple[str, str]] = set()
@@ -157,24 +170,28 @@ class _Reader:
         found: dict[Level, dict[str, Value]] = {level: {} for level in ENTITY_LEVELS}
         for position, level, column in self.columns.attributes:
             text = cells[position]
-            where = f"row {line}, column {self.header[position]}"
-            if not text:
-                if column.required:
-                    self.problems.append(f"{where}: blank, but {level}.{column.name} is required; fill it in")
-                continue
-            value, problem = (text, None) if column.type == "text" and not column.enum else convert(text, column)
+            value, problem = self.converted[position].get(text) or self._convert(position, level, column, text)
             if problem is not None:
-                self.problems.append(f"{where}: {text!r:.80} {problem}")
+                self.problems.append(f"row {line}, column {self.header[position]}: {problem}")
             elif value is not None:
                 found[level][column.name] = value
         return found
 
+    def _convert(self, position: int, level: Level, column: Column, text: str) -> Converted:
+        """Each text of a column is converted once; a blank cell has no value."""
+        if text:
+            value, problem = convert(text, column)
+            said = problem and f"{text!r:.80} {problem}"
+        else:
+            value = None
+            said = f"blank, but {level}.{column.name} is required; fill it in" if column.required else None
+        return self.converted[position].setdefault(text, (value, said))
+
     def _files(self, line: int, cells: list[str], ids: tuple[str, str, str]) -> dict[Level, dict[str, FileClaim]]:
         found: dict[Level, dict[str, FileClaim]] = {level: {} for level in ENTITY_LEVELS}
-        owners = dict(zip(ENTITY_LEVELS, ids, strict=True))
         for role, (position, level) in self.columns.files.items():
             if text := cells[position]:
-                claim = self._file(line, role, text, owners[level])
+                claim = self._file(line, role, text, ids[ENTITY_LEVELS.index(level)])
                 if claim is not None:
                     found[level][role] = claim
         for position, level, role, algorithm in self.columns.checksums:
@@ -192,19 +209,30 @@ class _Reader:
         return found
 
     def _file(self, line: int, role: str, text: str, owner: str) -> FileClaim | None:
-        where = f"row {line}, column {role}: {text!r:.200}"
-        path = os.path.normpath(os.path.join(self.folder, os.path.expanduser(text)))
-        if path not in self.seen_paths:
-            self.seen_paths[path] = _looked_at(path)
-        problem, place = self.seen_paths[path]
-        if problem is not None:
-            self.problems.append(f"{where} {problem}")
-            return None
-        before = self.users.setdefault(place, (owner, role))
-        if before != (owner, role):
-            self.problems.append(f"{where} is already {before[1]} of {before[0]}; each file is given once")
-            return None
-        return FileClaim(Path(path))
+        path = self._absolute(text)
+        looked = self.looked.get(path)
+        if looked is None:
+            looked = self.looked[path] = _looked_at(path)
+        problem, place, seen = looked
+        if problem is None:
+            user = (owner, role)
+            before = self.users.setdefault(place, user)
+            if before == user:
+                return FileClaim(path, seen)
+            problem = f"is already {before[1]} of {before[0]}; each file is given once"
+        self.problems.append(f"row {line}, column {role}: {text!r:.200} {problem}")
+        return None
+
+    def _absolute(self, text: str) -> str:
+        """The path of a cell. Many files lie in few folders, so each folder is made out once."""
+        folder, slash, name = text.rpartition("/")
+        if not slash or name in ("", ".", ".."):
+            return os.path.normpath(os.path.join(self.folder, os.path.expanduser(text)))
+        known = self.folders.get(folder)
+        if known is None:
+            whole = os.path.normpath(os.path.join(self.folder, os.path.expanduser(folder + slash)))
+            known = self.folders[folder] = os.path.join(whole, "")
+        return known + name
 
     def _add(self, row: EntityRow) -> None:
         known = self.entities[row.level].get(row.id)
@@ -217,6 +245,8 @@ class _Reader:
                 )
             self.entities[row.level][row.id] = row
             return
+        if known.parent == row.parent and known.attributes == row.attributes and not row.files:
+            return
         if known.parent != row.parent:
             above = ENTITY_LEVELS[ENTITY_LEVELS.index(row.level) - 1]
             self.problems.append(
@@ -228,10 +258,10 @@ class _Reader:
         for role, claim in row.files.items():
             if role not in known.files:
                 self.said_later[(row.level, row.id, role)] = row.row
-            other = known.files.setdefault(role, FileClaim(claim.path))
-            if other.path != claim.path:
-                paths = {role: os.path.relpath(other.path, self.folder)}
-                self._same(row, known, paths, role, os.path.relpath(claim.path, self.folder))
+            other = known.files.setdefault(role, FileClaim(claim.name, claim.seen))
+            if other.name != claim.name:
+                paths = {role: os.path.relpath(other.name, self.folder)}
+                self._same(row, known, paths, role, os.path.relpath(claim.name, self.folder))
             for algorithm, text in claim.checksums.items():
                 self._same(row, known, other.checksums, algorithm, text, f"{role}_{algorithm}")
 
@@ -251,21 +281,30 @@ class _Reader:
             )
 
 
-def _looked_at(path: str) -> tuple[str | None, Place]:
-    """Why a file cannot be what the sheet says (None where it can), and its place on disk, however it is called."""
-    place = (0, 0)
+def _looked_at(path: str) -> Looked:
+    """Whether a file can be what the sheet says, and its place on disk, however it is called."""
+    place, seen = (0, 0), Signature(0, 0, 0)
     try:
         stat = os.stat(path)
-        place = (stat.st_dev, stat.st_ino)
+        place, seen = (stat.st_dev, stat.st_ino), Signature.seen(stat)
         if not S_ISREG(stat.st_mode):
-            return "is not a file; name the file itself", place
+            return "is not a file; name the file itself", place, seen
         if stat.st_size == 0:
-            return "is empty (0 bytes); put the real file there", place
-        with open(path, "rb") as stream:
-            if path.endswith(".gz") and stream.read(2) != _GZIP:
-                return "is named .gz, but is not gzip; compress it or rename it", place
+            return "is empty (0 bytes); put the real file there", place, seen
+        if not _opens_as_named(path):
+            return "is named .gz, but is not gzip; compress it or rename it", place, seen
     except FileNotFoundError:
-        return "is not there; correct the path (relative to the sheet) or put the file there", place
+        return "is not there; correct the path (relative to the sheet) or put the file there", place, seen
     except (OSError, ValueError) as error:
-        return f"cannot be read: {getattr(error, 'strerror', None) or error}; allow reading it", place
-    return None, place
+        said = getattr(error, "strerror", None) or error
+        return f"cannot be read: {said}; allow reading it", place, seen
+    return None, place, seen
+
+
+def _opens_as_named(path: str) -> bool:
+    """Whether a file that is named .gz is gzip; OSError where it may not be read."""
+    fd = os.open(path, os.O_RDONLY)
+    try:
+        return not path.endswith(".gz") or os.read(fd, 2) == _GZIP
+    finally:
+        os.close(fd)
