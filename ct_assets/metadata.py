@@ -81,7 +81,7 @@ def _job(made: jobs.Made | None) -> dict[str, Any]:
     """The Slurm job that made it: where, in how many tries, how much of what it asked for it used."""
     if made is None:
         return {}
-    shown = {
+    listed = {
         "job": made.id,
         "job state": made.state,
         "node": made.node,
@@ -95,7 +95,7 @@ def _job(made: jobs.Made | None) -> dict[str, Any]:
         "log": dg.MetadataValue.path(made.log) if made.log else None,
         "log tail": dg.MetadataValue.md(fenced(made.log)) if made.log else None,
     }
-    return {name: value for name, value in shown.items() if value is not None}
+    return {name: value for name, value in listed.items() if value is not None}
 
 
 def fenced(log: str) -> str:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 PATIENCE_S = 60
-_QUEUE = "%i|%j|%T|%r|%N|%M"
+_QUEUE = "JobArrayID:|,Name:|,State:|,Reason:|,NodeList:|,TimeUsed:|,exit_code:|"
 _ACCOUNT = "JobID,JobName,State,ExitCode,NodeList,ElapsedRaw,TotalCPU,MaxRSS"
 _NOT_FOR_JOBS = ("SBATCH_", "SQUEUE_", "SACCT_", "SCANCEL_", "CT_POSTGRES_URL", "DAGSTER_HOME")
 _NO_SUCH = "Invalid job id specified"
@@ -75,17 +75,17 @@ def submit(script: Path, holding: Sequence[int] = ()) -> Submitted:
 
 def queue() -> list[Seen] | None:
     """All tasks of this user, also those that ended within the last minutes; None where Slurm does not answer."""
-    done = _run(["squeue", "-h", "-r", "-t", "all", "-u", str(os.getuid()), "-o", _QUEUE])
+    done = _run(["squeue", "-h", "-r", "-t", "all", "-u", str(os.getuid()), "-O", _QUEUE])
     if done is None or done.returncode:
         return None
-    return [_queued(line) for line in done.stdout.splitlines() if line.count("|") >= 5]
+    return [_queued(line) for line in done.stdout.splitlines() if line.count("|") >= 6]
 
 
 def account(jobs: Iterable[str] = (), names: Iterable[str] = (), days: int = 60) -> dict[str, Seen] | None:
     """What accounting has of these arrays, or of arrays of these names; by task. Empty where there is no accounting,
     None where it does not answer."""
     which = [f"-j{','.join(jobs)}"] if jobs else [f"--name={','.join(names)}", f"-Snow-{days}days"]
-    done = _run(["sacct", "-n", "-P", "--array", f"-u{os.getuid()}", *which, f"--format={_ACCOUNT}"])
+    done = _run(["sacct", "-n", "-P", f"-u{os.getuid()}", *which, f"--format={_ACCOUNT}"])
     if done is None:
         return None
     if done.returncode:
@@ -134,8 +134,13 @@ def _variables() -> dict[str, str]:
 
 def _queued(line: str) -> Seen:
     number, name, state, rest = line.split("|", 3)
-    reason, node, elapsed = rest.rsplit("|", 2)
-    return Seen(number, name, state, reason, node or None, seconds(elapsed))
+    reason, node, elapsed, code = rest.rstrip("|").rsplit("|", 3)
+    return Seen(number, name, state, reason, node or None, seconds(elapsed), _exit(code))
+
+
+def _exit(code: str) -> str:
+    """`code:signal`, also where squeue shows the number that `wait` gives."""
+    return f"{int(code) >> 8}:{int(code) & 127}" if code.isdigit() else code
 
 
 def _accounted(lines: Iterable[str]) -> dict[str, Seen]:

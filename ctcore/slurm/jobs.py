@@ -1,6 +1,8 @@
 """④ The catalog's rows of batches and jobs: written before sbatch, so that no job is unknown or submitted twice."""
 
+import json
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,6 +12,7 @@ from ctcore import leases
 from ctcore.catalog.engine import Writer, in_keys
 from ctcore.catalog.tables import slurm_batch, slurm_job
 from ctcore.clock import now
+from ctcore.execute import StepResult
 from ctcore.project import Project
 from ctcore.reasons import Node
 from ctcore.slurm import submit
@@ -159,6 +162,20 @@ def made_by(project: Project, keys: Iterable[str]) -> dict[str, Made]:
         )
         for row in rows
     }
+
+
+def take_records(project: Project, keys: Iterable[str]) -> None:
+    """Jobs that ended well while nobody waited for them: what they used is kept, their records are taken."""
+    done = []
+    for job in open_jobs(project, keys):
+        path = project.work / "results" / f"{job.call}.json"
+        with suppress(FileNotFoundError):
+            result = StepResult(**json.loads(path.read_bytes()))
+            if result.error is None:
+                used = {name: result.used.get(name) for name in ("node", "elapsed_s", "cpu_s", "used_mb")}
+                done.append(Ended(job, "COMPLETED", MADE, **used))
+    settle(project, done)
+    tidy(project, [one.job for one in done])
 
 
 def close(writer: Writer, keys: Iterable[str], dialect: str) -> None:

@@ -4,7 +4,7 @@ import json
 import os
 import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 
 from ctcore import progress
@@ -16,7 +16,7 @@ from ctcore.slurm.jobs import Ended, Job
 from ctcore.slurm.outbox import Outbox, Wanted
 from ctcore.slurm.polling import Polling
 from ctcore.slurm.profiles import Needs, Overrides, Profile, grown, needs_of
-from ctcore.slurm.states import Judgement, judge
+from ctcore.slurm.states import Judgement, is_over, judge
 from ctcore.slurm.stop import Stop, Wish
 from ctcore.slurm.tasks import Task, ended, failure
 
@@ -49,6 +49,10 @@ class SlurmRunner:
         """What a job of this call asks for."""
         read = sum(size for _, size, *_ in call.watch)
         return needs_of(self.profile, self.project.steps[call.node[0]].resources, read, self.overrides)
+
+
+def _staged(task: Task) -> tuple[str, str, str]:
+    return (*task.job.node, task.job.key)
 
 
 class _Flight:
@@ -144,11 +148,15 @@ class _Flight:
             self.note(f"in Slurm: {said}; to be submitted: {len(self.outbox.waiting)}")
 
     def _judge_all(self) -> list[StepResult]:
-        judged = [(task, judge(task.facts(), self.profile.grace)) for task in self.tasks.values()]
-        over = [(task, judgement) for task, judgement in judged if judgement.verdict != "wait"]
+        over = self._over(self.tasks.values())
         if not over:
             return []
-        self._account([task for task, judgement in over if judgement.verdict != "made"])
+        lost = [task for task, judgement in over if judgement.verdict != "made"]
+        if lost:  # accounting knows the exit code, and what was used
+            self._account(lost)
+            for task in lost:
+                task.look_for_artifact(self.project)
+            over = self._over(task for task, _ in over)
         results: list[StepResult] = []
         settled: list[Ended] = []
         for task, judgement in over:
@@ -160,8 +168,13 @@ class _Flight:
             if (result := self._result(task, judgement)) is not None:
                 results.append(result)
         jobs.settle(self.project, settled)
+        self.project.store.drop_staged(_staged(task) for task, judgement in over if judgement.verdict != "made")
         jobs.tidy(self.project, [task.job for task, _ in over])
         return results
+
+    def _over(self, tasks: Iterable[Task]) -> list[tuple[Task, Judgement]]:
+        judged = [(task, judge(task.facts(), self.profile.grace)) for task in tasks]
+        return [(task, judgement) for task, judgement in judged if judgement.verdict != "wait"]
 
     def _again(self, task: Task, judgement: Judgement) -> Wanted | None:
         """Another try, where there is to be one."""
@@ -200,7 +213,9 @@ class _Flight:
         arrays = {str(task.job.array) for task in tasks if task.exact is None}
         found = client.account(arrays) if arrays else None
         for task in tasks:
-            task.exact = task.exact or (found or {}).get(task.job.id)
+            seen = (found or {}).get(task.job.id)
+            if seen is not None and is_over(seen.state):  # it may be behind
+                task.exact = seen
 
     def _obey(self, wish: Wish) -> None:
         """Withdraw what waits (`slow`), cancel everything (`fast`), or leave the jobs to the next run (`leave`)."""

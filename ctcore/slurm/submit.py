@@ -142,6 +142,8 @@ def _more(profile: Profile, folder: Path) -> dict[str, Any]:
     for option in profile.extra:
         name, cut, value = option.removeprefix("--").partition("=")
         options[name] = value if cut else True
+    if "no-requeue" in options:
+        del options["requeue"]
     return options
 
 

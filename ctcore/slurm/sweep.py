@@ -44,6 +44,9 @@ def sweep(project: Project) -> Swept:
     by_id = {seen.id: seen for seen in queued}
     known = [job for job in orphans if job.array is not None or _found(project, job, queued)]
     tasks = _look(project, known, by_id)
+    for task in tasks:
+        if is_over(task.state):
+            task.look_for_artifact(project)
     over = [(task, judgement) for task in tasks if (judgement := _judged(task)).verdict != "wait"]
     _remember(project, tasks, over)
     settled = _settle(project, over)
@@ -119,6 +122,8 @@ def _settle(project: Project, over: Sequence[tuple[Task, Judgement]]) -> Counter
     ledger.record_failures(project, failed, None)
     listed: list[Ended] = [ended(task, judgement) for task, judgement in over]
     jobs.settle(project, listed)
+    lost = [(*task.job.node, task.job.key) for task, judgement in over if judgement.verdict != "made"]
+    project.store.drop_staged(lost)
     jobs.tidy(project, [task.job for task, _ in over])
     with project.catalog.write() as writer:
         leases.give_back(writer, [task.job.key for task, _ in over], project.dialect)

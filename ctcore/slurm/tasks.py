@@ -44,6 +44,11 @@ class Task:
         self.result = result
         self._since = time.monotonic()
 
+    def look_for_artifact(self, project: Project) -> None:
+        """It may have published and then died before it could write its record."""
+        if self.result is None and project.store.find(*self.job.node, self.job.key) is not None:
+            self.read(StepResult(self.job.call, self.job.node, self.job.key, log=self.job.log))
+
     def facts(self) -> Facts:
         record: Record | None = None
         if self.result is not None:
