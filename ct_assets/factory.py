@@ -17,15 +17,17 @@ from pydantic import create_model
 
 from ct_assets.checks import check_results, check_specs
 from ct_assets.eventlog import kept_open
-from ct_assets.metadata import describe
+from ct_assets.metadata import describe, fenced
 from ct_assets.partitions import definition
+from ct_assets.runs import wanted
 from ct_assets.versions import DATA_VERSION, last_event, step_tags
 from ctcore import ledger, progress
 from ctcore.errors import CtError
 from ctcore.making import Making, Outcome
 from ctcore.project import Project
+from ctcore.slurm.stop import Stop
 from ctcore.step import Level, Step
-from resources import CtProject, LocalJobs
+from resources import CtProject, Jobs
 
 ONLY_STALE = "ct/only"
 BATCH = 50
@@ -49,7 +51,7 @@ def step_asset(project: Project, step: Step) -> dg.AssetsDefinition:
         context: dg.AssetExecutionContext,
         config: config_class,  # type: ignore[valid-type]
         ct: CtProject,
-        jobs: LocalJobs,
+        jobs: Jobs,
     ) -> Iterator[Any]:
         opened = ct.open()
         made = bool(context.selected_asset_keys)
@@ -72,13 +74,11 @@ def _spec(project: Project, step: Step) -> dg.AssetSpec:
         kinds=set(step.kinds),
         code_version=project.recipes[step.name].code[:16],
         skippable=True,
-        metadata={"level": step.level, "source": step.source.name, "cpus": step.resources.cpus},
+        metadata={"level": step.level, "source": step.source.name, "cpus": step.resources.cpus or 1},
     )
 
 
-def _making(
-    context: dg.AssetExecutionContext, project: Project, step: Step, config: dg.Config, jobs: LocalJobs
-) -> Making:
+def _making(context: dg.AssetExecutionContext, project: Project, step: Step, config: dg.Config, jobs: Jobs) -> Making:
     return Making(
         project,
         step,
@@ -87,8 +87,16 @@ def _making(
         params=_given(config),
         stale_only=context.run.tags.get(ONLY_STALE) == "stale",
         tells=True,
-        runner=jobs.runner(project),
+        runner=jobs.runner(project, Stop(lambda: wanted(context.instance, context.run)), _notes(context)),
     )
+
+
+def _notes(context: dg.AssetExecutionContext) -> progress.Reader:
+    def tell(text: str) -> None:
+        progress.note(text)
+        context.log.info(text)
+
+    return tell
 
 
 def _events(context: dg.AssetExecutionContext, making: Making) -> Iterator[Any]:
@@ -158,6 +166,7 @@ def _failure(step: Step, bad: Sequence[Outcome]) -> dg.Failure:
         metadata={
             "not made": dg.MetadataValue.json({one.node[1]: f"{one.state}: {one.why}" for one in bad[:100]}),
             **({"log": dg.MetadataValue.path(first.log)} if first.log else {}),
+            **({"log tail": dg.MetadataValue.md(fenced(first.log))} if first.log else {}),
         },
         allow_retries=False,
     )

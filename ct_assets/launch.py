@@ -5,6 +5,7 @@ Runs in a process of its own, because `ct` itself must answer in a moment and im
 
 import logging
 import os
+import signal
 import sys
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -31,6 +32,7 @@ from ctcore.making import Outcome
 from ctcore.nodes import find_nodes
 from ctcore.project import Project
 from ctcore.reasons import Verdict, name_of
+from ctcore.slurm.choose import chosen
 from ctcore.staleness import evaluate
 from ctcore.steps import REGISTRY
 from ctcore.verify import verify
@@ -45,6 +47,7 @@ _QUIET = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
 @click.group()
 def main() -> None:
     """Internal: use `ct`."""
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # until Dagster sets its own, and after
     logging.getLogger("dagster").setLevel(logging.CRITICAL)
 
 
@@ -64,6 +67,7 @@ def run(what: tuple[str, ...]) -> None:
     """Make everything that is stale, or these steps and nodes and what they need."""
     with _edge(), dg.DagsterInstance.get() as instance:
         project = Project.find()
+        chosen(project)
         check_references(project)
         project.store.ensure()
         add_missing(project, instance)
@@ -149,7 +153,10 @@ class Launch:
                 self.bad.append(outcome)
                 bars.say(f"{name_of(outcome.node)} {outcome.state}: {outcome.why}")
 
-        with progress.listening(settled):
+        def noted(text: str) -> None:
+            bars.say(f"{name}: {text}", style=None)
+
+        with progress.listening(settled), progress.reading(noted):
             for batch in batches(self.project, name, able):
                 self._execute(batch)
 

@@ -17,6 +17,8 @@ from ctcore.digest import digest_value
 from ctcore.making import Outcome
 from ctcore.project import Project
 from ctcore.reasons import short, shown
+from ctcore.slurm import jobs
+from ctcore.slurm.tasks import tail
 from ctcore.step import Step
 
 SHOWN_ROWS = 20
@@ -37,11 +39,13 @@ def describe(project: Project, step: Step, outcomes: Sequence[Outcome]) -> dict[
         edges = _grouped(connection, edge, ids, project.dialect)
         members = _grouped(connection, member, ids, project.dialect)
         files = _grouped(connection, output, ids, project.dialect)
+    made_by = jobs.made_by(project, {row.key for row in made})
     return {
         row.id: {
             **_facts(row),
             **_preview(project, step, row.folder),
             **_memo(whys[row.id], row),
+            **_job(made_by.get(row.key)),
             "outputs": _outputs(files[row.id]),
             "inputs": _inputs(step, edges[row.id]),
             **({"members": _members(members[row.id])} if members[row.id] else {}),
@@ -71,6 +75,33 @@ def _memo(outcome: Outcome, row: Any) -> dict[str, Any]:
         "made at": row.started_at,
         "memo key": row.key,
     }
+
+
+def _job(made: jobs.Made | None) -> dict[str, Any]:
+    """The Slurm job that made it: where, in how many tries, how much of what it asked for it used."""
+    if made is None:
+        return {}
+    listed = {
+        "job": made.id,
+        "job state": made.state,
+        "node": made.node,
+        "attempts": made.attempts,
+        "job seconds": made.elapsed_s,
+        "CPUs asked": made.cpus,
+        "CPU efficiency": made.cpu_efficiency,
+        "memory asked (MiB)": made.memory_mb,
+        "memory used (MiB)": made.used_mb,
+        "memory efficiency": made.memory_efficiency,
+        "log": dg.MetadataValue.path(made.log) if made.log else None,
+        "log tail": dg.MetadataValue.md(fenced(made.log)) if made.log else None,
+    }
+    return {name: value for name, value in listed.items() if value is not None}
+
+
+def fenced(log: str) -> str:
+    """The last lines of a log, as they are."""
+    said = tail(Path(log)).replace("```", "` ` `")
+    return f"```\n{said}\n```" if said else "(nothing was printed)"
 
 
 def _facts(row: Any) -> dict[str, Any]:

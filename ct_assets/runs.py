@@ -3,6 +3,7 @@
 import dagster as dg
 
 from ctcore.leases import is_alive
+from ctcore.slurm.stop import Asked
 
 PROCESS_TAG = "ct/process"
 ENDED = (dg.DagsterRunStatus.SUCCESS, dg.DagsterRunStatus.FAILURE, dg.DagsterRunStatus.CANCELED)
@@ -19,6 +20,16 @@ def going(instance: dg.DagsterInstance, runs: set[str]) -> set[str]:
     """Of these run IDs, those whose run has not ended."""
     found = instance.get_runs(filters=dg.RunsFilter(run_ids=sorted(runs))) if runs else []
     return {run.run_id for run in found if run.status not in ENDED}
+
+
+def wanted(instance: dg.DagsterInstance, run: dg.DagsterRun) -> Asked:
+    """Whether somebody has asked for the end of this run. One of `ct run` is its shell's own."""
+    if PROCESS_TAG in run.tags:
+        return "shell"
+    now = instance.get_run_by_id(run.run_id)
+    if now is None or now.status == dg.DagsterRunStatus.CANCELED:
+        return "cancelled"
+    return "cancelling" if now.status == dg.DagsterRunStatus.CANCELING else "going"
 
 
 def end_orphans(instance: dg.DagsterInstance) -> None:

@@ -45,13 +45,13 @@ def launch(project: Project, *arguments: str) -> int:
 
 @contextmanager
 def _passed_on() -> Iterator[list[subprocess.Popen[bytes]]]:
-    """Signals that would end this process reach the started one instead, as Ctrl-C."""
+    """Signals that would end this process reach the started one instead: as Ctrl-C, or as SIGTERM."""
     started: list[subprocess.Popen[bytes]] = []
 
-    def pass_on(_number: int, _frame: FrameType | None) -> None:
+    def pass_on(number: int, _frame: FrameType | None) -> None:
         if not started:
             raise KeyboardInterrupt
-        started[0].send_signal(signal.SIGINT)
+        started[0].send_signal(signal.SIGINT if number == signal.SIGINT else signal.SIGTERM)
 
     before = {number: signal.getsignal(number) for number in _ENDING}
     heard = [number for number in _ENDING if before[number] is not signal.SIG_IGN]

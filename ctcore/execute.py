@@ -5,6 +5,7 @@ Runs on compute nodes: no catalog, no Dagster, only this package and the step's 
 
 import json
 import os
+import resource
 import shutil
 import socket
 import sys
@@ -43,14 +44,19 @@ class StepCall:
     watch: Sequence[tuple[str, int, int, int]]
     reason: str
     run_id: str | None
+    cpus: int | None = None
 
     def write(self, work: Path) -> Path:
         return write_json(work / "calls" / f"{self.attempt}.json", asdict(self))
 
+    def log(self, work: Path) -> Path:
+        """Where its output goes."""
+        return work / "logs" / self.node[0] / self.node[1] / f"{self.key[:16]}.{self.attempt[:6]}.log"
+
 
 @dataclass(frozen=True)
 class StepResult:
-    """How a call ended. `error` is None where it published an artifact."""
+    """How a call ended. `error` is None where it published an artifact. `used` is what it took, and where."""
 
     attempt: str
     node: tuple[str, str]
@@ -58,6 +64,7 @@ class StepResult:
     error: str | None = None
     log: str | None = None
     facts: Mapping[str, Any] = field(default_factory=dict)
+    used: Mapping[str, Any] = field(default_factory=dict)
 
 
 def write_json(path: Path, value: Any) -> Path:
@@ -84,11 +91,29 @@ def run_calls(work: str, store: str, calls: Sequence[str]) -> None:
     sys.dont_write_bytecode = True  # step files are read as they are, see ctcore.steps
     for path in calls:
         call = StepCall(**json.loads(Path(path).read_bytes()))
-        log = Path(work) / "logs" / call.node[0] / call.node[1] / f"{call.key[:16]}.{call.attempt[:6]}.log"
+        log, before = call.log(Path(work)), _usage()
         with _output_into(log):
             error, facts = _run(call, Store(Path(store)))
-        result = StepResult(call.attempt, call.node, call.key, error, str(log), facts)
+        result = StepResult(call.attempt, call.node, call.key, error, str(log), facts, _used(before))
         write_json(Path(work) / "results" / f"{call.attempt}.json", asdict(result))
+
+
+def _usage() -> tuple[float, float]:
+    """The clock, and the processor time of this process and of the tools that it ran."""
+    own, tools = (resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
+    return time.monotonic(), own.ru_utime + own.ru_stime + tools.ru_utime + tools.ru_stime
+
+
+def _used(before: tuple[float, float]) -> dict[str, Any]:
+    """Since then; memory is the most that this process or one of its tools had at once."""
+    clock, cpu = _usage()
+    most = max(resource.getrusage(who).ru_maxrss for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
+    return {
+        "node": os.environ.get("SLURMD_NODENAME") or socket.gethostname(),
+        "elapsed_s": round(clock - before[0], 3),
+        "cpu_s": round(cpu - before[1], 3),
+        "used_mb": round(most / 1024, 1),
+    }
 
 
 def _run(call: StepCall, store: Store) -> tuple[str | None, dict[str, Any]]:
@@ -168,7 +193,7 @@ def _call(call: StepCall, step: Step, folder: Path) -> Call:
         },
         columns={(name, who): json.loads(value) for name, _, who, value in call.edges if name in step.columns},
         params=params_of(step, call.recipe["parameters"]),
-        cpus=step.resources.cpus,
+        cpus=call.cpus or step.resources.cpus or 1,
     )
 
 

@@ -14,6 +14,8 @@ from ctcore.clock import now
 from ctcore.project import Project
 from ctcore.reasons import Node
 
+SLURM = "slurm:"  # before the name of a batch, where a job in Slurm works on a key
+
 
 def process_name(pid: int | None = None) -> str:
     """`host:pid:start`: a process, told apart from a later one of the same number."""
@@ -22,8 +24,11 @@ def process_name(pid: int | None = None) -> str:
 
 
 def is_alive(name: str | None) -> bool:
-    """Whether a process still runs. One on another host counts as running: it cannot be seen from here."""
-    if not name:
+    """Whether a process still runs. One on another host counts as running: it cannot be seen from here.
+
+    A job in Slurm keeps nobody away: whoever takes its key goes on waiting for that job.
+    """
+    if not name or name.startswith(SLURM):
         return False
     host, pid, start = name.rsplit(":", 2)
     if host != _host():
@@ -60,7 +65,11 @@ def take(project: Project, calls: Sequence[tuple[str, Node]], run_id: str | None
 def hand_to(project: Project, keys: Iterable[str], job: str) -> None:
     """Say which process works on these keys: they stay busy while it lives, also if its run dies."""
     with project.catalog.write() as writer:
-        writer.execute(update(lease).where(in_keys(lease.c.key, keys, project.dialect)).values(job=job))
+        hand_over(writer, keys, job, project.dialect)
+
+
+def hand_over(writer: Writer, keys: Iterable[str], job: str, dialect: str) -> None:
+    writer.execute(update(lease).where(in_keys(lease.c.key, keys, dialect)).values(job=job))
 
 
 def give_back(writer: Writer, keys: Iterable[str], dialect: str) -> None:

@@ -26,6 +26,7 @@ from ctcore.leases import give_back
 from ctcore.memo import Hit
 from ctcore.project import Project
 from ctcore.reasons import Node, name_of
+from ctcore.slurm import jobs
 from ctcore.steps import Recipe
 from ctcore.store import Published
 
@@ -71,7 +72,9 @@ def record(project: Project, published: Sequence[Published]) -> dict[Node, int]:
             for one, side in zip(published, sidecars, strict=True)
         ]
         _make_current(writer, current, project.dialect)
-        give_back(writer, [side["key"] for side in sidecars], project.dialect)
+        keys = [side["key"] for side in sidecars]
+        give_back(writer, keys, project.dialect)
+        jobs.close(writer, keys, project.dialect)
         for _, one, side in fresh:
             writer.event("materialize", name_of(tuple(side["node"])), _said(project, one, side))
     return ids

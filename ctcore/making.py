@@ -19,6 +19,7 @@ from ctcore.local import LocalRunner
 from ctcore.memo import Hit, Prepared, hits, prepare
 from ctcore.project import Project
 from ctcore.reasons import Node
+from ctcore.slurm import jobs
 from ctcore.staleness import evaluate
 from ctcore.step import Step
 from ctcore.store import Published
@@ -116,7 +117,10 @@ class Making:
         """Published by a process that died before it was recorded: record it now."""
         found = [self.project.store.find(*call.node, call.key) for call in calls]
         whole = [one for one in found if one is not None and self._is_whole(one)]
-        return self._record(whole, "published by a run that ended before recording it") if whole else []
+        if not whole:
+            return []
+        jobs.take_records(self.project, [call.key for call in calls])
+        return self._record(whole, "published by a run that ended before recording it")
 
     def _is_whole(self, one: Published) -> bool:
         return not self.project.store.check(one.folder, one.manifest, None, deep=True)

@@ -6,7 +6,9 @@ from contextvars import ContextVar
 from typing import Any
 
 Listener = Callable[[Any], None]
+Reader = Callable[[str], None]
 _listener: ContextVar[Listener | None] = ContextVar("ct_progress", default=None)
+_reader: ContextVar[Reader | None] = ContextVar("ct_notes", default=None)
 
 
 def tell(what: Any) -> None:
@@ -14,6 +16,23 @@ def tell(what: Any) -> None:
     listener = _listener.get()
     if listener is not None:
         listener(what)
+
+
+def note(text: str) -> None:
+    """Say something about how it goes, in a sentence for people."""
+    reader = _reader.get()
+    if reader is not None:
+        reader(text)
+
+
+@contextmanager
+def reading(reader: Reader) -> Iterator[None]:
+    """Send notes inside the block to a reader."""
+    token = _reader.set(reader)
+    try:
+        yield
+    finally:
+        _reader.reset(token)
 
 
 @contextmanager

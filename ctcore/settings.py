@@ -14,6 +14,7 @@ from ctcore.errors import ProjectError
 from ctcore.schema import COLUMN_NAME, COLUMN_TYPES, ID_PATTERN, Column, Levels, LevelSchema
 from ctcore.sheet.columns import ALIASES
 from ctcore.sheet.values import convert
+from ctcore.slurm.profiles import Profile, read_profile
 from ctcore.step import ENTITY_LEVELS, Level
 
 FILE_NAME = "ct.toml"
@@ -64,6 +65,7 @@ class Settings:
     params: Mapping[str, Mapping[str, Any]]
     environment_lock: str | None
     run: RunSettings
+    slurm: Mapping[str, Profile] = field(default_factory=dict)
 
 
 def read_settings(path: Path) -> Settings:
@@ -118,6 +120,7 @@ class _Reader:
             params=self._params(self._table(document, "params")),
             environment_lock=self._text(environment, "lock", "[environment]"),
             run=self._run(self._table(document, "run")),
+            slurm=self._slurm(self._table(document, "slurm")),
         )
 
     def _table(self, parent: dict[str, Any], key: str, where: str = "") -> dict[str, Any]:
@@ -275,3 +278,10 @@ class _Reader:
             else:
                 self.problems.append(f"[run] {key} = {value!r:.80}: a whole number, {least} or more")
         return RunSettings(**good)
+
+    def _slurm(self, table: dict[str, Any]) -> dict[str, Profile]:
+        found = {}
+        for name in table:
+            found[name], problems = read_profile(name, self._table(table, name, "[slurm]"))
+            self.problems += problems
+        return found

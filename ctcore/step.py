@@ -41,11 +41,14 @@ class Output:
 
 @dataclass(frozen=True)
 class Resources:
-    """What one call needs: CPU cores, memory in GiB, minutes of wall time."""
+    """What one call needs: CPU cores, memory in GiB, minutes of wall time. None: what the place to run gives.
 
-    cpus: int = 1
-    memory_gb: float = 1.0
-    minutes: int = 60
+    Memory and minutes may be functions of the GiB that the call reads (raw files, references, inputs).
+    """
+
+    cpus: int | None = None
+    memory_gb: float | Callable[[float], float] | None = None
+    minutes: float | Callable[[float], float] | None = None
 
 
 @dataclass(frozen=True)

@@ -178,6 +178,14 @@ class Store:
                         removed.append(folder)
         return removed
 
+    def drop_staged(self, calls: Iterable[tuple[str, str, str]]) -> None:
+        """Remove what these calls (asset, partition, key) left in staging: whoever asks knows that they are over."""
+        begun = {"~".join((asset, partition, key[:_KEY_DIGITS])) for asset, partition, key in calls}
+        with _telling("sweep", self.staging):
+            for folder in list(self.staging.glob("[!.]*")):
+                if "~".join(folder.name.split("~")[:3]) in begun:
+                    _delete(folder)
+
     def _own_folder(self, *what: str) -> Path:
         folder = self.staging / "~".join((*what, _here(), str(os.getpid()), secrets.token_hex(4)))
         folder.mkdir(mode=0o700)

@@ -5,9 +5,13 @@ from pathlib import Path
 import dagster as dg
 from pydantic import Field
 
-from ctcore.local import LocalRunner
+from ctcore import progress
 from ctcore.making import Runner
+from ctcore.progress import Reader
 from ctcore.project import Project
+from ctcore.slurm.choose import runner_of
+from ctcore.slurm.profiles import Overrides
+from ctcore.slurm.stop import Stop
 
 
 class CtProject(dg.ConfigurableResource):
@@ -20,10 +24,16 @@ class CtProject(dg.ConfigurableResource):
         return Project.find(Path(self.root))
 
 
-class LocalJobs(dg.ConfigurableResource):
-    """Runs steps on this machine through submitit's local executor."""
+class Jobs(dg.ConfigurableResource):
+    """Runs steps through submitit: on this machine, or as job arrays on Slurm."""
 
-    workers: int = Field(default=0, description="Worker processes at once; 0 = as ct.toml says, or one a core.")
+    profile: str = Field(default="", description="local, or a [slurm.NAME] of ct.toml; empty: as CT_PROFILE says.")
+    workers: int = Field(default=0, description="Local worker processes at once; 0: as ct.toml says, or one a core.")
+    cpus: int = Field(default=0, description="CPUs a job, whatever step and profile say; 0: as they say.")
+    memory_gb: float = Field(default=0, description="GiB of memory a job; 0: as step and profile say.")
+    minutes: int = Field(default=0, description="Minutes of wall time a job; 0: as step and profile say.")
 
-    def runner(self, project: Project) -> Runner:
-        return LocalRunner(project, self.workers)
+    def runner(self, project: Project, stop: Stop | None = None, note: Reader = progress.note) -> Runner:
+        """`stop` knows when the run is cancelled; `note` is told how it goes."""
+        asked = Overrides(self.cpus or None, self.memory_gb or None, self.minutes or None)
+        return runner_of(project, self.profile, self.workers, asked, stop, note)

@@ -1,6 +1,7 @@
 """② The tables, as SQLAlchemy Core: the same on SQLite and PostgreSQL, small enough to read in SQL.
 
-Facts are append-only (`event`, `materialization`, `edge`, `member`, `attempt`); the rest are projections of them.
+Facts are append-only (`event`, `materialization`, `edge`, `member`, `attempt`); the rest are projections of them, or,
+like `lease` and the two of Slurm, what is under way.
 A node is (asset, partition); registry entities and references are nodes too, so every edge has one shape.
 """
 
@@ -181,6 +182,42 @@ attempt = Table(
     Column("error", Text, nullable=False),
     Column("log", Text),
     Index("attempt_node", "asset", "partition"),
+)
+
+slurm_batch = Table(
+    "slurm_batch",
+    metadata,
+    Column("id", Text, primary_key=True, comment="the array's job name in Slurm"),
+    Column("asset", Text, nullable=False),
+    Column("profile", Text, nullable=False),
+    Column("run_id", Text),
+    Column("cpus", Integer, nullable=False, comment="asked for, a job"),
+    Column("memory_mb", Integer, nullable=False, comment="asked for, a job"),
+    Column("minutes", Integer, nullable=False, comment="asked for, a job"),
+    Column("job", Text, comment="the array's number in Slurm; NULL: not known to be submitted"),
+    Column("intended_at", Text, nullable=False),
+)
+
+slurm_job = Table(
+    "slurm_job",
+    metadata,
+    Column("batch", Text, ForeignKey("slurm_batch.id"), primary_key=True),
+    Column("key", Text, primary_key=True, comment="memo key of the call"),
+    Column("idx", Integer, nullable=False, comment="index in the array"),
+    Column("partition", Text, nullable=False),
+    Column("call", Text, nullable=False, comment="name of its call and result files"),
+    Column("tries", Integer, nullable=False, comment="the which try this is"),
+    Column("requeues", Integer, nullable=False, comment="tries that were the cluster's fault"),
+    Column("state", Text, nullable=False, comment="what Slurm last said of it"),
+    Column("node", Text),
+    Column("elapsed_s", Float),
+    Column("cpu_s", Float, comment="used"),
+    Column("used_mb", Float, comment="the most memory at once"),
+    Column("log", Text),
+    Column("why", Text, comment="how it was judged"),
+    Column("ended_at", Text, comment="when it was judged; NULL: open"),
+    Index("slurm_job_key", "key"),
+    Index("slurm_job_ended", "ended_at"),
 )
 
 request = Table(

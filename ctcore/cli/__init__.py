@@ -19,6 +19,8 @@ _COMMANDS = {
     "verify": "verify",
     "run": "run",
     "dev": "run",
+    "jobs": "jobs",
+    "logs": "jobs",
     "reference": "reference",
 }
 

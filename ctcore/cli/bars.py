@@ -52,8 +52,8 @@ class Bars:
         elif done + by == total:
             print(f"{name:<20} {total}/{total}  {time.monotonic() - since:.1f} s", file=sys.stderr, flush=True)
 
-    def say(self, text: str) -> None:
+    def say(self, text: str, style: str | None = "red") -> None:
         if self._rich is not None:
-            self._rich.console.print(text, style="red", markup=False, highlight=False)
+            self._rich.console.print(text, style=style, markup=False, highlight=False)
         else:
             print(text, file=sys.stderr, flush=True)

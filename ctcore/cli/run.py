@@ -18,9 +18,12 @@ END_S = 20  # how long the daemon may take to end
 
 @click.command()
 @click.argument("what", nargs=-1, metavar="[STEP|STEP/PARTITION]...")
+@click.option("--profile", metavar="NAME", help="Where jobs run: local, or a [slurm.NAME] of ct.toml (or CT_PROFILE).")
 @click.pass_context
-def run(ctx: click.Context, what: tuple[str, ...]) -> None:
+def run(ctx: click.Context, what: tuple[str, ...], profile: str | None) -> None:
     """Make everything that is stale, or these steps and nodes with what they need. Fresh ones are left alone."""
+    if profile is not None:
+        os.environ["CT_PROFILE"] = profile
     ctx.exit(launch(opened(ctx), "run", *what))
 
 

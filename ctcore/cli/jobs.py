@@ -1,0 +1,50 @@
+"""`ct jobs` and `ct logs`: what is in Slurm, and what a node's calls have said."""
+
+import click
+
+from ctcore.cli.render import echo_json, json_option, opened, table
+from ctcore.errors import Usage
+from ctcore.nodes import find_node
+from ctcore.reasons import name_of
+from ctcore.slurm.listing import listed_jobs, log_of
+
+COLUMNS = ("node", "job", "state", "since", "on", "profile", "asked", "try", "for", "log")
+
+
+@click.command()
+@click.option("--all", "also_ended", is_flag=True, help="Also the last hundred that have ended.")
+@json_option
+@click.pass_context
+def jobs(ctx: click.Context, also_ended: bool, as_json: bool) -> None:
+    """What is in Slurm now: of which node, in which state, for how long, for which run, and where its log is."""
+    project = opened(ctx)
+    found = listed_jobs(project, also_ended)
+    if as_json:
+        echo_json([vars(one) for one in found.jobs])
+        return
+    rows = [
+        (one.node, one.job, one.state, one.since, one.on, one.profile, one.asked, one.tries, one.run, one.log)
+        for one in found.jobs
+    ]
+    table(COLUMNS, rows)
+    if not found.answered:
+        click.echo("Slurm does not answer: states are those that were seen last", err=True)
+
+
+@click.command()
+@click.argument("node")
+@click.option("--path", "only_path", is_flag=True, help="Print where it is, instead of what it says.")
+@click.pass_context
+def logs(ctx: click.Context, node: str, only_path: bool) -> None:
+    """What the last call of a node (step/partition) printed, here or on the cluster."""
+    project = opened(ctx)
+    which = find_node(project, node)
+    found = log_of(project, which)
+    if found is None:
+        raise Usage(f"{name_of(which)} has no log: nothing of it has run yet, or work/ was emptied")
+    if only_path:
+        click.echo(found)
+        return
+    with found.open(errors="replace") as lines:
+        for line in lines:
+            click.echo(line, nl=False)

@@ -1,0 +1,257 @@
+"""④ The catalog's rows of batches and jobs: written before sbatch, so that no job is unknown or submitted twice."""
+
+import json
+from collections.abc import Iterable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import bindparam, select, update
+
+from ctcore import leases
+from ctcore.catalog.engine import Writer, in_keys
+from ctcore.catalog.tables import slurm_batch, slurm_job
+from ctcore.clock import now
+from ctcore.execute import StepResult
+from ctcore.project import Project
+from ctcore.reasons import Node
+from ctcore.slurm import submit
+from ctcore.slurm.profiles import Needs
+
+MADE = "made"  # `why` of a job that went well
+
+
+@dataclass
+class Job:
+    """One call in one batch, as it was submitted or is meant to be."""
+
+    batch: str
+    index: int
+    key: str
+    node: Node
+    call: str
+    needs: Needs
+    profile: str
+    tries: int = 1
+    requeues: int = 0
+    array: str | None = None
+    state: str = ""
+    log: str | None = None
+    slurm_node: str | None = None
+    intended_at: str = ""
+
+    @property
+    def id(self) -> str:
+        """As Slurm names it."""
+        return f"{self.array}_{self.index}"
+
+
+@dataclass(frozen=True)
+class Ended:
+    """How a job was judged, and what it used."""
+
+    job: Job
+    state: str
+    why: str
+    node: str | None = None
+    elapsed_s: float | None = None
+    cpu_s: float | None = None
+    used_mb: float | None = None
+
+
+def intend(project: Project, jobs: Sequence[Job], run_id: str | None, instead_of: Iterable[Ended] = ()) -> None:
+    """Write down a batch before it is submitted, and that its leases are in Slurm's hands."""
+    first = jobs[0]
+    with project.catalog.write() as writer:
+        _settle(writer, instead_of)
+        writer.insert(
+            slurm_batch,
+            [
+                {
+                    "id": first.batch,
+                    "asset": first.node[0],
+                    "profile": first.profile,
+                    "run_id": run_id,
+                    "cpus": first.needs.cpus,
+                    "memory_mb": first.needs.memory_mb,
+                    "minutes": first.needs.minutes,
+                    "job": None,
+                    "intended_at": now(),
+                }
+            ],
+        )
+        writer.insert(slurm_job, [_row(job) for job in jobs])
+        leases.hand_over(writer, [job.key for job in jobs], leases.SLURM + first.batch, project.dialect)
+
+
+def submitted(project: Project, batch: str, number: str) -> None:
+    """Slurm took the batch under this number."""
+    with project.catalog.write() as writer:
+        writer.execute(update(slurm_batch).where(slurm_batch.c.id == batch).values(job=number))
+
+
+def settle(project: Project, ended: Sequence[Ended]) -> None:
+    """Write down how jobs ended: one statement for all of them."""
+    if ended:
+        with project.catalog.write() as writer:
+            _settle(writer, ended)
+
+
+def open_jobs(project: Project, keys: Iterable[str] | None = None) -> list[Job]:
+    """Jobs that nobody has judged yet, of these keys or of the whole project."""
+    mine = slurm_job.c.ended_at.is_(None)
+    if keys is not None:
+        mine &= in_keys(slurm_job.c.key, keys, project.dialect)
+    with project.catalog.read() as connection:
+        rows = connection.execute(
+            select(slurm_job, slurm_batch)
+            .join(slurm_batch, slurm_batch.c.id == slurm_job.c.batch)
+            .where(mine)
+            .order_by(slurm_batch.c.intended_at, slurm_job.c.idx)
+        ).all()
+    return [_job(row) for row in rows]
+
+
+@dataclass(frozen=True)
+class Made:
+    """The job that made an artifact. Efficiencies are shares of what was asked for."""
+
+    id: str
+    state: str
+    node: str | None
+    attempts: int
+    elapsed_s: float | None
+    cpus: int
+    cpu_s: float | None
+    memory_mb: int
+    used_mb: float | None
+    log: str | None
+
+    @property
+    def cpu_efficiency(self) -> float | None:
+        if not self.elapsed_s or self.cpu_s is None:
+            return None
+        return round(self.cpu_s / (self.elapsed_s * self.cpus), 3)
+
+    @property
+    def memory_efficiency(self) -> float | None:
+        return None if self.used_mb is None else round(self.used_mb / self.memory_mb, 3)
+
+
+def made_by(project: Project, keys: Iterable[str]) -> dict[str, Made]:
+    """The last job of each key that went well; keys that were not made in Slurm are left out."""
+    with project.catalog.read() as connection:
+        rows = connection.execute(
+            select(slurm_job, slurm_batch)
+            .join(slurm_batch, slurm_batch.c.id == slurm_job.c.batch)
+            .where(in_keys(slurm_job.c.key, keys, project.dialect), slurm_job.c.why == MADE)
+            .order_by(slurm_job.c.ended_at)
+        ).all()
+    return {
+        row.key: Made(
+            id=f"{row.job}_{row.idx}",
+            state=row.state,
+            node=row.node,
+            attempts=row.tries + row.requeues,
+            elapsed_s=row.elapsed_s,
+            cpus=row.cpus,
+            cpu_s=row.cpu_s,
+            memory_mb=row.memory_mb,
+            used_mb=row.used_mb,
+            log=row.log,
+        )
+        for row in rows
+    }
+
+
+def take_records(project: Project, keys: Iterable[str]) -> None:
+    """Jobs that ended well while nobody waited for them: what they used is kept, their records are taken."""
+    done = []
+    for job in open_jobs(project, keys):
+        path = project.work / "results" / f"{job.call}.json"
+        with suppress(FileNotFoundError):
+            result = StepResult(**json.loads(path.read_bytes()))
+            if result.error is None:
+                used = {name: result.used.get(name) for name in ("node", "elapsed_s", "cpu_s", "used_mb")}
+                done.append(Ended(job, "COMPLETED", MADE, **used))
+    settle(project, done)
+    tidy(project, [one.job for one in done])
+
+
+def close(writer: Writer, keys: Iterable[str], dialect: str) -> None:
+    """Their artifacts are recorded: whoever waited for these jobs, nobody has to any more."""
+    mine = in_keys(slurm_job.c.key, keys, dialect) & slurm_job.c.ended_at.is_(None)
+    writer.execute(update(slurm_job).where(mine).values(state="COMPLETED", why=MADE, ended_at=now()))
+
+
+def tidy(project: Project, listed: Sequence[Job]) -> None:
+    """Remove records that were taken, and the folders of batches of which every job went well."""
+    for job in listed:
+        (project.work / "results" / f"{job.call}.json").unlink(missing_ok=True)
+    batches = {job.batch for job in listed}
+    with project.catalog.read() as connection:
+        kept = set(
+            connection.execute(
+                select(slurm_job.c.batch).where(
+                    in_keys(slurm_job.c.batch, batches, project.dialect),
+                    slurm_job.c.ended_at.is_(None) | (slurm_job.c.why != MADE),
+                )
+            ).scalars()
+        )
+    for batch in batches - kept:
+        submit.remove(project, batch)
+
+
+def _settle(writer: Writer, ended: Iterable[Ended]) -> None:
+    rows = [
+        {
+            "_batch": one.job.batch,
+            "_key": one.job.key,
+            "state": one.state,
+            "why": one.why,
+            "node": one.node,
+            "elapsed_s": one.elapsed_s,
+            "cpu_s": one.cpu_s,
+            "used_mb": one.used_mb,
+            "log": one.job.log,
+            "ended_at": now(),
+        }
+        for one in ended
+    ]
+    if rows:
+        mine = (slurm_job.c.batch == bindparam("_batch")) & (slurm_job.c.key == bindparam("_key"))
+        values = {name: bindparam(name) for name in rows[0] if not name.startswith("_")}
+        writer.execute(update(slurm_job).where(mine).values(values), rows)
+
+
+def _row(job: Job) -> dict[str, Any]:
+    return {
+        "batch": job.batch,
+        "key": job.key,
+        "idx": job.index,
+        "partition": job.node[1],
+        "call": job.call,
+        "tries": job.tries,
+        "requeues": job.requeues,
+        "state": "",
+        "log": job.log,
+    }
+
+
+def _job(row: Any) -> Job:
+    return Job(
+        batch=row.batch,
+        index=row.idx,
+        key=row.key,
+        node=(row.asset, row.partition),
+        call=row.call,
+        needs=Needs(row.cpus, row.memory_mb, row.minutes),
+        profile=row.profile,
+        tries=row.tries,
+        requeues=row.requeues,
+        array=row.job,
+        state=row.state,
+        log=row.log,
+        slurm_node=row.node,
+        intended_at=row.intended_at,
+    )

@@ -1,0 +1,96 @@
+"""④ For people: the jobs of a project with their states of now, and the log of a node."""
+
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import select
+
+from ctcore.catalog.tables import slurm_batch, slurm_job
+from ctcore.project import Project
+from ctcore.reasons import Node, name_of
+from ctcore.slurm import client
+from ctcore.slurm.profiles import MIB_PER_GIB
+from ctcore.slurm.submit import output_of
+from ctcore.slurm.tasks import has_text
+
+SHOWN = 100
+
+
+@dataclass(frozen=True)
+class Shown:
+    """One line of `ct jobs`."""
+
+    node: str
+    job: str
+    state: str
+    since: str
+    on: str
+    profile: str
+    asked: str
+    tries: int
+    run: str
+    log: str
+
+
+@dataclass(frozen=True)
+class Listed:
+    """Jobs, and whether Slurm said something of them."""
+
+    jobs: list[Shown]
+    answered: bool
+
+
+def listed_jobs(project: Project, also_ended: bool = False) -> Listed:
+    """Open jobs with what squeue says now: one question; with the last ended ones where they are wanted."""
+    joined = select(slurm_job, slurm_batch).join(slurm_batch, slurm_batch.c.id == slurm_job.c.batch)
+    is_open = slurm_job.c.ended_at.is_(None)
+    with project.catalog.read() as connection:
+        rows = list(connection.execute(joined.where(is_open).order_by(slurm_batch.c.intended_at, slurm_job.c.idx)))
+        if also_ended:
+            rows += connection.execute(joined.where(~is_open).order_by(slurm_job.c.ended_at.desc()).limit(SHOWN))
+    queued = client.queue() if any(row.ended_at is None for row in rows) else []
+    by_id = {seen.id: seen for seen in queued or []}
+    return Listed([_shown(row, by_id.get(f"{row.job}_{row.idx}")) for row in rows], answered=queued is not None)
+
+
+def _shown(row: Any, seen: client.Seen | None) -> Shown:
+    number = f"{row.job}_{row.idx}" if row.job else "not submitted"
+    state = seen.state if seen else row.state or "unknown"
+    if seen and seen.reason not in ("", "None") and seen.state == "PENDING":
+        state += f" ({seen.reason})"
+    elapsed = seen.elapsed_s if seen else row.elapsed_s
+    return Shown(
+        node=name_of((row.asset, row.partition)),
+        job=number,
+        state=state if row.ended_at is None else f"{row.state}: {row.why}",
+        since=time.strftime("%H:%M:%S", time.gmtime(elapsed)) if elapsed else "",
+        on=(seen.node if seen else row.node) or "",
+        profile=row.profile,
+        asked=f"{row.cpus} CPU, {row.memory_mb / MIB_PER_GIB:.3g} GiB, {row.minutes} min",
+        tries=row.tries + row.requeues,
+        run=row.run_id or "",
+        log=row.log or "",
+    )
+
+
+def log_of(project: Project, node: Node) -> Path | None:
+    """The log that was written to last; where the call has said nothing, what its job said before."""
+    folder = project.work / "logs" / node[0] / node[1]
+    logs = [path for path in folder.glob("*.log") if has_text(path)]
+    if logs:
+        return max(logs, key=lambda path: path.stat().st_mtime_ns)
+    with project.catalog.read() as connection:
+        row = connection.execute(
+            select(slurm_job, slurm_batch)
+            .join(slurm_batch, slurm_batch.c.id == slurm_job.c.batch)
+            .where(slurm_batch.c.asset == node[0], slurm_job.c.partition == node[1])
+            .order_by(slurm_batch.c.intended_at.desc())
+            .limit(1)
+        ).first()
+    if row is not None and row.job is not None:
+        said = output_of(project, row.batch, f"{row.job}_{row.idx}")
+        if has_text(said):
+            return said
+    return next(iter(folder.glob("*.log")), None)

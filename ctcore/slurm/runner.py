@@ -1,0 +1,237 @@
+"""④ Calls as job arrays: submitted once, watched by one listing and one squeue for all of them, judged, tried again."""
+
+import json
+import os
+import time
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
+
+from ctcore import progress
+from ctcore.execute import StepCall, StepResult
+from ctcore.progress import Reader
+from ctcore.project import Project
+from ctcore.slurm import client, jobs
+from ctcore.slurm.jobs import Ended, Job
+from ctcore.slurm.outbox import Outbox, Wanted
+from ctcore.slurm.polling import Polling
+from ctcore.slurm.profiles import Needs, Overrides, Profile, grown, needs_of
+from ctcore.slurm.states import Judgement, is_over, judge
+from ctcore.slurm.stop import Stop, Wish
+from ctcore.slurm.tasks import Task, ended, failure
+
+LISTING_S = 0.5
+NOTE_S = 30.0
+
+
+class SlurmRunner:
+    """Runs calls of one step on the cluster of a profile. Jobs that a run left behind when it died are gone on with."""
+
+    def __init__(
+        self,
+        project: Project,
+        profile: Profile,
+        overrides: Overrides | None = None,
+        stop: Stop | None = None,
+        note: Reader = progress.note,
+    ) -> None:
+        self.project = project
+        self.profile = profile
+        self.overrides = overrides
+        self.stop = stop or Stop()
+        self.note = note
+
+    def run(self, calls: Sequence[StepCall]) -> Iterator[list[StepResult]]:
+        """Yield results as jobs end. A call without one was withdrawn, because the run was cancelled."""
+        return _Flight(self, calls).results()
+
+    def needs(self, call: StepCall) -> Needs:
+        """What a job of this call asks for."""
+        read = sum(size for _, size, *_ in call.watch)
+        return needs_of(self.profile, self.project.steps[call.node[0]].resources, read, self.overrides)
+
+
+def _staged(task: Task) -> tuple[str, str, str]:
+    return (*task.job.node, task.job.key)
+
+
+class _Flight:
+    """One run of some calls: what waits to be submitted, and what is in Slurm."""
+
+    def __init__(self, runner: SlurmRunner, calls: Sequence[StepCall]) -> None:
+        self.project, self.profile, self.stop, self.note = runner.project, runner.profile, runner.stop, runner.note
+        self.calls = {call.key: call for call in calls}
+        self.tasks: dict[str, Task] = {}
+        self.outbox = Outbox(self.project, self.profile, self.note)
+        self.polling = Polling(self.profile.poll)
+        self.wish: Wish = "go"
+        self._noted = time.monotonic()
+        held = self._attach(jobs.open_jobs(self.project, self.calls))
+        fresh = [call for call in calls if call.key not in held]
+        self.outbox.waiting += [Wanted(call, runner.needs(call)) for call in fresh]
+
+    def results(self) -> Iterator[list[StepResult]]:
+        whole = False
+        try:
+            while (self.outbox or self.tasks or self.outbox.refused) and self.wish != "leave":
+                with self.stop.listening():
+                    found = self._look()
+                    if not found:
+                        time.sleep(LISTING_S)
+                if found:
+                    yield found
+            whole = True
+        finally:
+            if not whole:
+                self._obey(self.stop.torn(self.profile.fail))
+        if self.stop.heard:
+            self.stop.end()
+
+    def _attach(self, left: Sequence[Job]) -> set[str]:
+        """Jobs of an earlier run: those that Slurm has are watched, those that it may not have are looked for."""
+        unknown: dict[str, list[Job]] = {}
+        for job in left:
+            if job.array is None:
+                unknown.setdefault(job.batch, []).append(job)
+            else:
+                self.tasks[job.call] = Task(job)
+        for batch, listed in unknown.items():
+            wanted = [Wanted(self.calls[job.key], job.needs, job.tries, job.requeues) for job in listed]
+            self.outbox.look_for(batch, listed, wanted)
+        if self.tasks:
+            self.note(f"{len(self.tasks)} jobs of an earlier run are in Slurm: waiting for them")
+        return {job.key for job in left}
+
+    def _look(self) -> list[StepResult]:
+        self._obey(self.stop.wish(self.profile.fail))
+        if self.wish == "go":
+            for job in self.outbox.go(len(self.tasks)):
+                self.tasks[job.call] = Task(job)
+                self.polling.soon()
+        self._read_records()
+        if self.tasks and self.polling.is_due():
+            self._ask()
+        return self._judge_all() + self._refused()
+
+    def _read_records(self) -> None:
+        """One listing for all; a record is read once."""
+        with suppress(FileNotFoundError), os.scandir(self.project.work / "results") as entries:
+            for entry in entries:
+                task = self.tasks.get(entry.name.removesuffix(".json"))
+                if task is not None and task.result is None:
+                    with open(entry.path, "rb") as file:
+                        task.read(StepResult(**json.load(file)))
+
+    def _ask(self) -> None:
+        """One question to the queue for all, and one to accounting for those that the queue does not know."""
+        queued = client.queue()
+        if queued is None:
+            self.polling.unanswered()
+            return
+        by_id = {seen.id: seen for seen in queued}
+        unknown = [task for task in self.tasks.values() if task.job.id not in by_id]
+        accounted = client.account({str(task.job.array) for task in unknown}) if unknown else {}
+        before = [task.state for task in self.tasks.values()]
+        for task in self.tasks.values():
+            if (seen := by_id.get(task.job.id)) is not None:
+                task.see(seen)
+            elif accounted is not None:
+                task.lost_from_queue(accounted.get(task.job.id))
+        self.polling.answered(changed=before != [task.state for task in self.tasks.values()])
+        self._note()
+
+    def _note(self) -> None:
+        if time.monotonic() - self._noted > NOTE_S:
+            self._noted = time.monotonic()
+            states = Counter(task.state.lower() or "unknown" for task in self.tasks.values())
+            said = ", ".join(f"{count} {state}" for state, count in states.most_common())
+            self.note(f"in Slurm: {said}; to be submitted: {len(self.outbox.waiting)}")
+
+    def _judge_all(self) -> list[StepResult]:
+        over = self._over(self.tasks.values())
+        if not over:
+            return []
+        lost = [task for task, judgement in over if judgement.verdict != "made"]
+        if lost:  # accounting knows the exit code, and what was used
+            self._account(lost)
+            for task in lost:
+                task.look_for_artifact(self.project)
+            over = self._over(task for task, _ in over)
+        results: list[StepResult] = []
+        settled: list[Ended] = []
+        for task, judgement in over:
+            del self.tasks[task.job.call]
+            if again := self._again(task, judgement):
+                self.outbox.waiting.append(again)
+                continue
+            settled.append(ended(task, judgement))
+            if (result := self._result(task, judgement)) is not None:
+                results.append(result)
+        jobs.settle(self.project, settled)
+        self.project.store.drop_staged(_staged(task) for task, judgement in over if judgement.verdict != "made")
+        jobs.tidy(self.project, [task.job for task, _ in over])
+        return results
+
+    def _over(self, tasks: Iterable[Task]) -> list[tuple[Task, Judgement]]:
+        judged = [(task, judge(task.facts(), self.profile.grace)) for task in tasks]
+        return [(task, judgement) for task, judgement in judged if judgement.verdict != "wait"]
+
+    def _again(self, task: Task, judgement: Judgement) -> Wanted | None:
+        """Another try, where there is to be one."""
+        job, call = task.job, self.calls[task.job.key]
+        if self.wish != "go":
+            return None
+        if judgement.verdict == "again":
+            return Wanted(call, job.needs, job.tries, job.requeues + 1, ended(task, judgement))
+        if judgement.verdict not in ("more-memory", "more-time") or job.tries >= self.profile.tries:
+            return None
+        more = grown(self.profile, job.needs, "memory" if judgement.verdict == "more-memory" else "time")
+        return more and Wanted(call, more, job.tries + 1, job.requeues, ended(task, judgement))
+
+    def _result(self, task: Task, judgement: Judgement) -> StepResult | None:
+        """None where it was withdrawn: nobody has tried it."""
+        if judgement.verdict == "withdrawn" or (self.wish != "go" and judgement.verdict == "again"):
+            return None
+        if judgement.verdict == "made":
+            return task.result
+        job = task.job
+        return StepResult(job.call, job.node, job.key, failure(self.project, task, judgement), task.log(self.project))
+
+    def _refused(self) -> list[StepResult]:
+        """Tries with more than the cluster has: the last one that it took is what failed."""
+        found = []
+        for wanted, said in self.outbox.refused:
+            call, before = wanted.call, wanted.instead_of
+            why = f"{before.why}, and Slurm refuses to give it more: {said}" if before else said
+            log = before.job.log if before else None
+            found.append(StepResult(call.attempt, call.node, call.key, why, log))
+        self.outbox.refused = []
+        return found
+
+    def _account(self, tasks: Sequence[Task]) -> None:
+        """What they used, as far as accounting knows by now."""
+        arrays = {str(task.job.array) for task in tasks if task.exact is None}
+        found = client.account(arrays) if arrays else None
+        for task in tasks:
+            seen = (found or {}).get(task.job.id)
+            if seen is not None and is_over(seen.state):  # it may be behind
+                task.exact = seen
+
+    def _obey(self, wish: Wish) -> None:
+        """Withdraw what waits (`slow`), cancel everything (`fast`), or leave the jobs to the next run (`leave`)."""
+        if wish == self.wish:
+            return
+        self.wish = wish
+        arrays = sorted({str(task.job.array) for task in self.tasks.values()})
+        if wish == "leave":
+            self.note(f"{len(self.tasks)} jobs stay in Slurm; the next run of these nodes waits for them")
+            return
+        self.outbox.drop()
+        if wish == "slow":
+            self.note("withdrawing queued jobs; running ones may finish, and are kept (again: cancel them)")
+        else:
+            self.note("cancelling all jobs (again: leave at once)")
+        client.cancel(arrays, only_queued=wish == "slow")
+        for task in self.tasks.values():
+            task.withdrawn = True
+        self.polling.soon()

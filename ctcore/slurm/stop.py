@@ -1,0 +1,69 @@
+"""④ How a run that waits for jobs is ended: by signals, heard only while it waits, and by what Dagster says of it."""
+
+import signal
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from types import FrameType
+from typing import Any, Literal, NoReturn
+
+Wish = Literal["go", "slow", "fast", "leave"]
+Fail = Literal["slow", "fast"]
+Asked = Literal["going", "cancelling", "cancelled", "shell"]
+"""Who runs it: a Dagster run that goes on, is being cancelled, or was said to be; or a person at a shell."""
+
+_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+
+
+class Stop:
+    """`slow`: withdraw what waits, keep what runs. `fast`: cancel all. `leave`: touch nothing, and be gone."""
+
+    def __init__(self, asked: Callable[[], Asked] = lambda: "shell") -> None:
+        self._asked = asked
+        self._heard: list[int] = []
+
+    @contextmanager
+    def listening(self) -> Iterator[None]:
+        """Signals are noted inside of this block, instead of tearing it apart in the middle of a change."""
+        if threading.current_thread() is not threading.main_thread():
+            yield
+            return
+        before = {number: signal.getsignal(number) for number in _SIGNALS}
+        for number in _SIGNALS:
+            signal.signal(number, self._hear)
+        try:
+            yield
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+    @property
+    def heard(self) -> int:
+        return len(self._heard)
+
+    def wish(self, fail: Fail) -> Wish:
+        """What is wanted now. A SIGTERM that nobody's cancelling explains is a restart: the jobs are left alone."""
+        if not self._heard:
+            return "go"
+        asked = self._asked()
+        if asked == "cancelled":
+            return "fast"
+        if asked == "going" or (asked == "shell" and signal.SIGTERM in self._heard):
+            return "leave"
+        wishes: tuple[Wish, ...] = ("slow", "fast", "leave")
+        return wishes[min(self.heard - 1 + (fail == "fast"), 2)]
+
+    def torn(self, fail: Fail) -> Wish:
+        """What is wanted where the run was ended from outside, and cannot go on waiting."""
+        asked = self._asked()
+        torn: dict[Asked, Wish] = {"cancelling": fail, "cancelled": "fast"}
+        return torn.get(asked, "leave")
+
+    def end(self) -> NoReturn:
+        """Be interrupted now, as one would have been without listening."""
+        if self._heard:
+            signal.raise_signal(signal.Signals(self._heard[0]))
+        raise KeyboardInterrupt
+
+    def _hear(self, number: int, _frame: FrameType | None) -> Any:
+        self._heard.append(number)

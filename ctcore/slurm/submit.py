@@ -1,0 +1,161 @@
+"""④ A batch of calls as one array: its folder and its sbatch file, submitted once, found again by its name.
+
+submitit knows the options of sbatch and writes the file; what the job runs, and when it is submitted, is ours.
+"""
+
+import fcntl
+import os
+import re
+import secrets
+import shlex
+import shutil
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+from ctcore.execute import StepCall, write_json
+from ctcore.project import Project
+from ctcore.slurm import client
+from ctcore.slurm.client import Submitted
+from ctcore.slurm.profiles import Needs, Profile
+
+_SCRIPT = "array.sh"
+_OUTPUT = re.compile(r"(\d+)_\d+\.out")
+UNKNOWN = Submitted(None)
+
+
+def new_name(project: Project) -> str:
+    """Of a batch: in Slurm, the array is called so."""
+    return f"ct-{project.id}-{secrets.token_hex(6)}"
+
+
+def folder_of(project: Project, batch: str) -> Path:
+    return project.work / "slurm" / batch
+
+
+def output_of(project: Project, batch: str, job: str) -> Path:
+    """What a job said outside of its calls: of its set-up, say. The node makes it when the job begins."""
+    return folder_of(project, batch) / f"{job}.out"
+
+
+def prepare(
+    project: Project, profile: Profile, batch: str, calls: Sequence[StepCall], needs: Needs, at_once: int
+) -> None:
+    """Write what the jobs will read: a file a call, and the script."""
+    folder = folder_of(project, batch)
+    for index, call in enumerate(calls):
+        write_json(folder / "calls" / f"{index}.json", asdict(replace(call, cpus=needs.cpus)))
+    text = _script(project, profile, batch, len(calls), needs, at_once)
+    (folder / _SCRIPT).write_text(text)
+
+
+def send(project: Project, batch: str) -> Submitted:
+    """Submit it, unless it was already. The lock is also held by sbatch: it may live longer than we do."""
+    folder = folder_of(project, batch)
+    with _locked(folder) as lock:
+        tried = folder / "tried"
+        if tried.exists() and (found := _find(folder, batch)) is not UNKNOWN:
+            return found
+        tried.touch()
+        return client.submit(folder / _SCRIPT, [lock])
+
+
+def find(project: Project, batch: str) -> Submitted:
+    """The array of a batch of which it is not known whether it was submitted; without a number: it was not."""
+    folder = folder_of(project, batch)
+    folder.mkdir(parents=True, exist_ok=True)
+    with _locked(folder):
+        found = _find(folder, batch)
+        if found is UNKNOWN:  # should it still come, it will find nothing to do
+            shutil.rmtree(folder / "calls", ignore_errors=True)
+        return found
+
+
+def _find(folder: Path, batch: str) -> Submitted:
+    """What a job has written, what the queue has, what accounting has. `later` where one of them does not answer."""
+    with os.scandir(folder) as entries:
+        numbers = {match[1] for entry in entries if (match := _OUTPUT.fullmatch(entry.name))}
+    if numbers:
+        return Submitted(max(numbers, key=int))
+    queued = client.queue()
+    if queued is None:
+        return Submitted(None, "squeue does not answer", later=True)
+    if numbers := {seen.id.partition("_")[0] for seen in queued if seen.name == batch}:
+        return Submitted(max(numbers, key=int))
+    accounted = client.account(names=[batch])
+    if accounted is None:
+        return Submitted(None, "sacct does not answer", later=True)
+    if numbers := {task.partition("_")[0] for task in accounted}:
+        return Submitted(max(numbers, key=int))
+    return UNKNOWN
+
+
+def remove(project: Project, batch: str) -> None:
+    """When every job of it went well, nothing of it is of use."""
+    shutil.rmtree(folder_of(project, batch), ignore_errors=True)
+
+
+@contextmanager
+def _locked(folder: Path) -> Iterator[int]:
+    handle = os.open(folder / "lock", os.O_RDWR | os.O_CREAT, 0o644)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX)
+        yield handle
+    finally:
+        os.close(handle)
+
+
+def _script(project: Project, profile: Profile, batch: str, jobs: int, needs: Needs, at_once: int) -> str:
+    from submitit import SlurmExecutor
+
+    folder = folder_of(project, batch)
+    executor = SlurmExecutor(folder)
+    executor.update_parameters(
+        job_name=batch,
+        time=needs.minutes,
+        mem=f"{needs.memory_mb}M",
+        cpus_per_task=needs.cpus,
+        partition=profile.partition,
+        account=profile.account,
+        qos=profile.qos,
+        constraint=profile.constraint,
+        gres=profile.gres,
+        array_parallelism=at_once,
+        setup=list(profile.setup),
+        wckey=None,
+        use_srun=False,
+        stderr_to_stdout=True,
+        additional_parameters=_more(profile, folder),
+    )
+    executor.parameters["map_count"] = jobs
+    return executor._make_submission_file_text(_command(project, profile), batch)
+
+
+def _more(profile: Profile, folder: Path) -> dict[str, Any]:
+    """What submitit has no name for. Slurm puts `%A_%a` into the name of the output file."""
+    options: dict[str, Any] = {"chdir": folder, "output": f"{_literal(folder)}/%A_%a.out", "requeue": True}
+    if profile.reservation:
+        options["reservation"] = profile.reservation
+    for option in profile.extra:
+        name, cut, value = option.removeprefix("--").partition("=")
+        options[name] = value if cut else True
+    if "no-requeue" in options:
+        del options["requeue"]
+    return options
+
+
+def _literal(folder: Path) -> str:
+    return str(folder).replace("%", "%%")
+
+
+def _command(project: Project, profile: Profile) -> str:
+    """`exec`, so that signals reach the step. Run in the batch's folder: nothing there can be imported by mistake."""
+    words = [profile.python or ("python3" if profile.container else shlex.quote(sys.executable)), "-P -m"]
+    words += ["ctcore.slurm.worker", shlex.quote(str(project.work)), shlex.quote(str(project.store.root))]
+    if profile.container:
+        inside = f"apptainer exec --bind {shlex.quote(str(project.root))} {shlex.quote(profile.container)}"
+        words.insert(0, inside)
+    return " ".join(["exec", *words, "calls/$SLURM_ARRAY_TASK_ID.json"])

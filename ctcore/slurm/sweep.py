@@ -1,0 +1,138 @@
+"""④ Jobs that nobody waits for, because their run has died: resolved by what Slurm, the records and the store say."""
+
+import json
+import shutil
+import time
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from sqlalchemy import select, update
+
+from ctcore import leases, ledger
+from ctcore.catalog.engine import in_keys
+from ctcore.catalog.tables import lease, slurm_job
+from ctcore.execute import StepResult
+from ctcore.project import Project
+from ctcore.slurm import client, jobs
+from ctcore.slurm.client import Seen
+from ctcore.slurm.jobs import Ended, Job
+from ctcore.slurm.states import Judgement, is_over, judge
+from ctcore.slurm.tasks import Task, ended, failure
+
+KEPT_S = 7 * 24 * 3600  # folders of batches in which something failed
+
+
+@dataclass(frozen=True)
+class Swept:
+    """What became of them: jobs still in Slurm, and by verdict those that were settled. `answered`: Slurm did."""
+
+    left: int
+    settled: dict[str, int]
+    answered: bool = True
+
+
+def sweep(project: Project) -> Swept:
+    """Record what has ended. A state has to be seen twice before it counts against a job: its record may come late."""
+    orphans = _orphans(project, jobs.open_jobs(project))
+    _tidy_folders(project)
+    if not orphans:
+        return Swept(0, {})
+    queued = client.queue()
+    if queued is None:
+        return Swept(len(orphans), {}, answered=False)
+    by_id = {seen.id: seen for seen in queued}
+    known = [job for job in orphans if job.array is not None or _found(project, job, queued)]
+    tasks = _look(project, known, by_id)
+    for task in tasks:
+        if is_over(task.state):
+            task.look_for_artifact(project)
+    over = [(task, judgement) for task in tasks if (judgement := _judged(task)).verdict != "wait"]
+    _remember(project, tasks, over)
+    settled = _settle(project, over)
+    lost = len(orphans) - len(known)
+    return Swept(len(tasks) - len(over) + lost, dict(settled))
+
+
+def _orphans(project: Project, listed: Sequence[Job]) -> list[Job]:
+    """Those whose key no living process holds."""
+    if not listed:
+        return []
+    with project.catalog.read() as connection:
+        rows = connection.execute(
+            select(lease.c.key, lease.c.owner).where(in_keys(lease.c.key, {job.key for job in listed}, project.dialect))
+        )
+        watched = {row.key for row in rows if leases.is_alive(row.owner)}
+    return [job for job in listed if job.key not in watched]
+
+
+def _found(project: Project, job: Job, queued: Sequence[Seen]) -> bool:
+    """A batch of which nobody knows whether it was submitted: the run that wants its nodes will look for it."""
+    numbers = {seen.id.partition("_")[0] for seen in queued if seen.name == job.batch}
+    if numbers:
+        job.array = max(numbers, key=int)
+        jobs.submitted(project, job.batch, job.array)
+    return bool(numbers)
+
+
+def _look(project: Project, listed: Sequence[Job], by_id: dict[str, Seen]) -> list[Task]:
+    unknown = {str(job.array) for job in listed if job.id not in by_id}
+    accounted = client.account(unknown) if unknown else {}
+    tasks = []
+    for job in listed:
+        task = Task(job)
+        if (seen := by_id.get(job.id)) is not None:
+            task.see(seen)
+        elif accounted is not None:
+            task.lost_from_queue(accounted.get(job.id))
+        record = project.work / "results" / f"{job.call}.json"
+        if record.is_file():
+            task.read(StepResult(**json.loads(record.read_bytes())))
+        tasks.append(task)
+    return tasks
+
+
+def _judged(task: Task) -> Judgement:
+    seen_before = is_over(task.state) and task.job.state == task.state
+    return judge(task.facts(), grace_s=0.0 if seen_before else float("inf"))
+
+
+def _remember(project: Project, tasks: Sequence[Task], over: Sequence[tuple[Task, Judgement]]) -> None:
+    """The states that were seen, for the next sweep."""
+    judged = {task.job.call for task, _ in over}
+    changed = [task for task in tasks if task.job.call not in judged and task.state != task.job.state]
+    if changed:
+        with project.catalog.write() as writer:
+            for state in {task.state for task in changed}:
+                calls = [task.job.call for task in changed if task.state == state]
+                mine = in_keys(slurm_job.c.call, calls, project.dialect)
+                writer.execute(update(slurm_job).where(mine).values(state=state))
+
+
+def _settle(project: Project, over: Sequence[tuple[Task, Judgement]]) -> Counter[str]:
+    """What was made is recorded, what the step could not do is its failure; the rest is missing, and asked for anew."""
+    made = [task for task, judgement in over if judgement.verdict == "made"]
+    published = [project.store.find(*task.job.node, task.job.key) for task in made]
+    ledger.record(project, [one for one in published if one is not None])
+    failed = [
+        ledger.Failed(task.job.node, task.job.key, failure(project, task, judgement), task.log(project))
+        for task, judgement in over
+        if judgement.verdict == "failed"
+    ]
+    ledger.record_failures(project, failed, None)
+    listed: list[Ended] = [ended(task, judgement) for task, judgement in over]
+    jobs.settle(project, listed)
+    lost = [(*task.job.node, task.job.key) for task, judgement in over if judgement.verdict != "made"]
+    project.store.drop_staged(lost)
+    jobs.tidy(project, [task.job for task, _ in over])
+    with project.catalog.write() as writer:
+        leases.give_back(writer, [task.job.key for task, _ in over], project.dialect)
+    return Counter(judgement.verdict for _, judgement in over)
+
+
+def _tidy_folders(project: Project) -> None:
+    before = time.time() - KEPT_S
+    wanted = {job.batch for job in jobs.open_jobs(project)}
+    for folder in (project.work / "slurm").glob("*"):
+        if folder.name not in wanted and folder.stat().st_mtime < before:
+            shutil.rmtree(folder, ignore_errors=True)

@@ -1,0 +1,20 @@
+"""④ On a compute node: run the calls of one task of an array. No catalog, no Dagster, no submitit.
+
+`python -m ctcore.slurm.worker WORK STORE CALLFILE…`
+"""
+
+import signal
+import sys
+
+from ctcore.execute import run_calls
+
+
+def main(arguments: list[str]) -> None:
+    """SIGTERM (time limit, preemption, scancel) ends the step like Ctrl-C: its staged folder is removed."""
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    work, store, *calls = arguments
+    run_calls(work, store, calls)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

@@ -1,0 +1,150 @@
+"""Profiles: what is declared in ct.toml, step and run, and what is asked of Slurm because of it."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ctcore.errors import ProjectError, Usage
+from ctcore.local import LocalRunner
+from ctcore.project import Project
+from ctcore.settings import read_settings
+from ctcore.slurm.choose import chosen, runner_of
+from ctcore.slurm.profiles import GIB, KEYS, Needs, Overrides, Profile, grown, needs_of
+from ctcore.slurm.runner import SlurmRunner
+from ctcore.step import Resources
+from tests.kit import STEPS, TOML, Inline, make, make_project
+
+PLAIN = Profile("x")
+
+
+def problems(tmp_path: Path, text: str) -> str:
+    (tmp_path / "ct.toml").write_text(f"{TOML}\n{text}")
+    with pytest.raises(ProjectError) as caught:
+        read_settings(tmp_path / "ct.toml")
+    return str(caught.value)
+
+
+def test_a_profile_is_read_whole(tmp_path: Path) -> None:
+    (tmp_path / "ct.toml").write_text(
+        f'{TOML}\n[slurm.big]\npartition = "main"\naccount = "lab"\nmemory_gb = 4\ntime = 90\n'
+        'extra = ["--nice=10", "--exclusive"]\nsetup = ["module load samtools"]\nfail = "fast"\npoll = 0.5\n'
+    )
+    profile = read_settings(tmp_path / "ct.toml").slurm["big"]
+    assert (profile.partition, profile.account, profile.memory_gb, profile.time) == ("main", "lab", 4, 90)
+    assert (profile.extra, profile.setup) == (("--nice=10", "--exclusive"), ("module load samtools",))
+    assert (profile.fail, profile.poll, profile.tries) == ("fast", 0.5, 3)
+
+
+def test_an_unknown_option_is_refused_with_the_list_of_valid_ones(tmp_path: Path) -> None:
+    said = problems(tmp_path, '[slurm.big]\nqueue = "main"\npartitoin = "main"\n')
+    assert "[slurm.big]: unknown key 'queue'; known: " in said
+    assert "'partitoin'; did you mean 'partition'?" in said
+    assert all(key in said for key in KEYS)
+
+
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        ("memory_gb = 0", "a number above 0"),
+        ('time = "1:00:00"', "a whole number, 1 or more"),
+        ("time = true", "a whole number, 1 or more"),
+        ("memory_growth = 0.5", "a number, 1.0 or more"),
+        ('setup = "module load x"', "a list of lines is expected"),
+        ('setup = ["a\\nb"]', "a list of lines is expected"),
+        ("partition = 7", "a text is expected"),
+        ('fail = "later"', 'it is "slow" or "fast"'),
+        ("tries = 0", "a whole number, 1 or more"),
+        ("poll = nan", "a number above 0"),
+        ('extra = ["-p main"]', "an option of sbatch is written --name=value"),
+        ('extra = ["--mem=4G"]', "--mem is set by ct; use the key memory_gb"),
+        ('extra = ["--job-name=x"]', "--job-name is set by ct; leave it out"),
+    ],
+)
+def test_a_value_of_another_kind_is_refused_with_what_is_expected(tmp_path: Path, line: str, said: str) -> None:
+    assert said in problems(tmp_path, f"[slurm.big]\n{line}\n")
+
+
+@pytest.mark.parametrize("name", ["local", "Big", "a b"])
+def test_a_profile_has_a_name_of_its_own(tmp_path: Path, name: str) -> None:
+    assert "a profile is named with" in problems(tmp_path, f'[slurm."{name}"]\n')
+
+
+def test_a_run_goes_before_the_step_and_the_step_before_the_profile() -> None:
+    profile = Profile("x", cpus=2, memory_gb=2, time=20)
+    assert needs_of(PLAIN, Resources(), 0) == Needs(1, 1024, 60)
+    assert needs_of(profile, Resources(), 0) == Needs(2, 2048, 20)
+    assert needs_of(profile, Resources(cpus=3, memory_gb=3), 0) == Needs(3, 3072, 20)
+    assert needs_of(profile, Resources(3, 3, 30), 0, Overrides(4, 0.5, 40)) == Needs(4, 512, 40)
+
+
+def test_a_step_may_need_more_for_larger_inputs() -> None:
+    declared = Resources(memory_gb=lambda gib: 1 + 2 * gib, minutes=lambda gib: 10 * gib)
+    assert needs_of(PLAIN, declared, 0) == Needs(1, 1024, 1)
+    assert needs_of(PLAIN, declared, 3 * GIB) == Needs(1, 7 * 1024, 30)
+
+
+def test_a_ceiling_holds_for_whatever_is_asked() -> None:
+    profile = Profile("x", max_memory_gb=2, max_time=30)
+    assert needs_of(profile, Resources(memory_gb=8, minutes=600), 0, Overrides(minutes=100)) == Needs(1, 2048, 30)
+
+
+@given(
+    st.builds(
+        Profile,
+        name=st.just("x"),
+        memory_growth=st.floats(1, 4),
+        time_growth=st.floats(1, 4),
+        max_memory_gb=st.none() | st.floats(0.1, 100),
+        max_time=st.none() | st.integers(1, 1000),
+    ),
+    st.sampled_from(["memory", "time"]),
+    st.integers(1, 10_000),
+    st.integers(1, 1000),
+)
+def test_another_try_asks_for_more_and_never_for_more_than_the_ceiling(
+    profile: Profile, what: str, memory: int, minutes: int
+) -> None:
+    before = needs_of(profile, Resources(), 0, Overrides(memory_gb=memory / 1024, minutes=minutes))
+    after = grown(profile, before, what)  # type: ignore[arg-type]
+    if after is None:
+        return
+    assert (after.memory_mb > before.memory_mb) == (what == "memory")
+    assert (after.minutes > before.minutes) == (what == "time")
+    assert profile.max_memory_gb is None or after.memory_mb <= round(profile.max_memory_gb * 1024)
+    assert profile.max_time is None or after.minutes <= profile.max_time
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Project:
+    steps = STEPS.replace("import Call, step", "import Call, Resources, step\n\nR = Resources(memory_gb=2)")
+    steps = steps.replace("params=Counting, ", "params=Counting, resources=R, ", 1)
+    return make_project(tmp_path, steps=steps, toml=f"{TOML}\n[slurm.big]\n")
+
+
+def test_the_environment_or_the_run_chooses_the_profile(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert chosen(project) is None and chosen(project, "local") is None
+    assert not isinstance(runner_of(project), SlurmRunner)
+    assert isinstance(runner_of(project, "big"), SlurmRunner)
+    monkeypatch.setenv("CT_PROFILE", "big")
+    assert chosen(project) == Profile("big")
+    assert chosen(project, "local") is None
+    with pytest.raises(Usage, match=r"no profile 'bigg'; did you mean 'big'\? there is: local, big"):
+        chosen(project, "bigg")
+
+
+def test_a_local_run_needs_no_slurm(project: Project) -> None:
+    assert {one.state for one in make(project, "counted", runner=runner_of(project))} == {"made"}
+    assert LocalRunner(project).workers == 2
+
+
+def test_what_a_step_needs_is_no_part_of_what_identifies_its_results(project: Project) -> None:
+    make(project, "counted", runner=Inline(project))
+    path = project.root / "steps" / "toy.py"
+    path.write_text(path.read_text().replace("memory_gb=2", "memory_gb=lambda gib: 3 + gib, cpus=2"))
+    after = Project.find(project.root)
+    assert callable(after.steps["counted"].resources.memory_gb)
+    assert replace(after.steps["counted"].resources, memory_gb=None).cpus == 2
+    assert {one.state for one in make(after, "counted")} == {"hit"}
