@@ -115,12 +115,12 @@ class Making:
 
     def _recovered(self, calls: Iterable[Prepared]) -> list[Outcome]:
         """Published by a process that died before it was recorded: record it now."""
-        found = [self.project.store.find(*call.node, call.key) for call in calls]
-        whole = [one for one in found if one is not None and self._is_whole(one)]
+        found = {call.key: self.project.store.find(*call.node, call.key) for call in calls}
+        whole = {key: one for key, one in found.items() if one is not None and self._is_whole(one)}
         if not whole:
             return []
-        jobs.take_records(self.project, [call.key for call in calls])
-        return self._record(whole, "published by a run that ended before recording it")
+        jobs.take_records(self.project, whole)
+        return self._record(list(whole.values()), "published by a run that ended before recording it")
 
     def _is_whole(self, one: Published) -> bool:
         return not self.project.store.check(one.folder, one.manifest, None, deep=True)

@@ -1,9 +1,11 @@
 """④ The catalog's rows of batches and jobs: written before sbatch, so that no job is unknown or submitted twice."""
 
 import json
+import time
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from sqlalchemy import bindparam, select, update
@@ -18,6 +20,7 @@ from ctcore.reasons import Node
 from ctcore.slurm import submit
 from ctcore.slurm.profiles import Needs
 
+RECORD_S = 2.0
 MADE = "made"  # `why` of a job that went well
 
 
@@ -167,7 +170,9 @@ def made_by(project: Project, keys: Iterable[str]) -> dict[str, Made]:
 def take_records(project: Project, keys: Iterable[str]) -> None:
     """Jobs that ended well while nobody waited for them: what they used is kept, their records are taken."""
     done = []
-    for job in open_jobs(project, keys):
+    listed = open_jobs(project, keys)
+    _wait_for_records([project.work / "results" / f"{job.call}.json" for job in listed])
+    for job in listed:
         path = project.work / "results" / f"{job.call}.json"
         with suppress(FileNotFoundError):
             result = StepResult(**json.loads(path.read_bytes()))
@@ -176,6 +181,13 @@ def take_records(project: Project, keys: Iterable[str]) -> None:
                 done.append(Ended(job, "COMPLETED", MADE, **used))
     settle(project, done)
     tidy(project, [one.job for one in done])
+
+
+def _wait_for_records(paths: Sequence[Path]) -> None:
+    """A job publishes first and writes its record then: one that was just published is about to have one."""
+    deadline = time.monotonic() + RECORD_S
+    while any(not path.exists() for path in paths) and time.monotonic() < deadline:
+        time.sleep(0.05)
 
 
 def close(writer: Writer, keys: Iterable[str], dialect: str) -> None:
