@@ -108,6 +108,23 @@ def test_what_ran_when_its_run_was_terminated_is_kept(toy: Cohort, instance: dg.
     assert Counter(one.state for one in toy.make().values()) == {"hit": 4}
 
 
+def test_ctrl_c_on_ct_run_waits_for_what_runs_and_says_so(toy: Cohort) -> None:
+    for name in toy.names:
+        toy.tell(name, "wait")
+    words = [sys.executable, "-m", "ctcore.cli", "-C", str(toy.project.root), "run", "counted"]
+    run = subprocess.Popen(words, env=environment(), stderr=subprocess.PIPE, text=True)
+    assert wait(lambda: len(toy.begun()) == 4, PATIENCE_S)
+    run.send_signal(signal.SIGINT)
+    assert not wait(lambda: run.poll() is not None, 2)
+    toy.go()
+    _, err = run.communicate(timeout=PATIENCE_S)
+    assert run.returncode == 130
+    assert "withdrawing queued jobs; running ones may finish" in err
+    assert "what was made is kept" in err and "Traceback" not in err
+    toy.settled()
+    assert Counter(one.state for one in toy.make().values()) == {"hit": 4}
+
+
 def test_a_deploy_leaves_the_jobs_to_the_next_run(
     toy: Cohort, instance: dg.DagsterInstance, quiet_slurm: Slurm
 ) -> None:
