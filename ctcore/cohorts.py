@@ -1,86 +1,78 @@
-"""② Who belongs to what today: entities and their ancestors, cohorts and their members, as conditions in SQL."""
+"""② Who belongs to what today: ancestors and descendants, who may be used, who is in a cohort, in columns."""
 
 import json
 import math
+from collections.abc import Mapping
 from contextlib import suppress
-from typing import Any
+from functools import cached_property
 
-from sqlalchemy import JSON, ColumnElement, Text, and_, cast, func, literal, select
+import numpy as np
 
-from ctcore.catalog.engine import unindexed
-from ctcore.catalog.tables import entity
 from ctcore.digest import canonical
-from ctcore.policy import usable
+from ctcore.mirror.entities import Entities
+from ctcore.mirror.ranges import Flags, Groups, any_of
+from ctcore.mirror.versions import Places, Whole, are_among
 from ctcore.settings import Cohort
 from ctcore.step import ENTITY_LEVELS, Level
 
 
-def at_level(level: Level) -> Any:
-    """The entity table under a name of its own; the caller adds `member_of(alias, level)`."""
-    return entity.alias()
+def rank(level: str) -> int:
+    return ENTITY_LEVELS.index(level)  # type: ignore[arg-type]
 
 
-def member_of(row: Any, level: Level, reached: bool = False) -> ColumnElement[bool]:
-    """The row is a usable entity of this level; `reached`: it is found through another one that it belongs to."""
-    return and_((unindexed(row.c.level) if reached else row.c.level) == level, usable(row))
+class Kin:
+    """Who belongs to whom. All answers are by position in a level."""
+
+    def __init__(self, entities: Mapping[str, Entities]) -> None:
+        self.entities = entities
+        self._above: dict[tuple[str, str], Places] = {}
+        self._below: dict[tuple[str, str], Groups] = {}
+
+    def above(self, level: str, higher: str) -> Places:
+        """The ancestor of everybody of a level at a higher one (or at the same)."""
+        if (level, higher) not in self._above:
+            found = np.arange(len(self.entities[level]))
+            for at in range(rank(level), rank(higher), -1):
+                found = self.entities[ENTITY_LEVELS[at]].parents[found]
+            self._above[level, higher] = found
+        return self._above[level, higher]
+
+    def below(self, level: str, lower: str) -> Groups:
+        """The descendants of everybody of a level at a lower one."""
+        if (level, lower) not in self._below:
+            self._below[level, lower] = Groups.of(self.above(lower, level), len(self.entities[level]))
+        return self._below[level, lower]
+
+    @cached_property
+    def usable(self) -> dict[str, Flags]:
+        """Who may be used: nobody does who belongs to one that may not."""
+        found: dict[str, Flags] = {}
+        for level in ENTITY_LEVELS:
+            found[level] = ~self.entities[level].barred
+            if level != "patient":
+                found[level] &= found[ENTITY_LEVELS[rank(level) - 1]][self.entities[level].parents]
+        return found
+
+    def linked(self, flags: Flags, level: str, other: str) -> Flags:
+        """Who of `other` has an ancestor or a descendant at `level` with this flag."""
+        if rank(level) <= rank(other):
+            return flags[self.above(other, level)]
+        return any_of(flags, self.above(level, other), len(self.entities[other]))
+
+    def column(self, column: str, of: str) -> Whole:
+        """The data versions of `level.column` for everybody of a level below it (or of its own)."""
+        level, _, name = column.partition(".")
+        return self.entities[level].columns[name][self.above(of, level)]
 
 
-def attribute(row: Any, column: str, dialect: str) -> ColumnElement[str]:
-    """A metadata column's value as canonical JSON text; `null` where it is blank. `id` is the ID itself."""
-    if column == "id":
-        return literal('"').concat(row.c.id).concat('"')  # IDs are inert: nothing in them needs escaping
-    if dialect == "sqlite":
-        return func.coalesce(row.c.attributes.op("->")(column), "null")
-    return func.coalesce(cast(cast(row.c.attributes, JSON).op("->")(column), Text), "null")
-
-
-def linked(low: Any, low_level: Level, high: Any, high_level: Level) -> ColumnElement[bool]:
-    """`high` is the ancestor of `low` at its level (or `low` itself)."""
-    distance = ENTITY_LEVELS.index(low_level) - ENTITY_LEVELS.index(high_level)
-    if distance == 0:
-        return low.c.seq == high.c.seq
-    if distance == 1:
-        return low.c.parent == high.c.seq
-    middle = entity.alias()
-    above = select(middle.c.parent).where(middle.c.seq == low.c.parent).correlate(low)
-    between = select(middle.c.seq).where(middle.c.parent == high.c.seq).correlate(high)
-    # the same said twice: an index from below and one from above, whichever of the two is known first
-    return and_(high.c.seq == above.scalar_subquery(), low.c.parent.in_(between))
-
-
-def some(table: Any, *conditions: ColumnElement[bool]) -> ColumnElement[bool]:
-    """There is a row of this table for which all of it holds."""
-    return select(literal(1)).select_from(table).where(*conditions).correlate_except(table).exists()
-
-
-def ancestor_column(row: Any, level: Level, column: str, dialect: str) -> ColumnElement[str]:
-    """The value of `level.column` at the ancestor of a row (or at the row itself), as canonical JSON text."""
-    high_level, _, name = column.partition(".")
-    if high_level == level:
-        return attribute(row, name, dialect)
-    parent = entity.alias()
-    if ENTITY_LEVELS.index(level) - ENTITY_LEVELS.index(high_level) == 1:
-        found = select(attribute(parent, name, dialect)).where(parent.c.seq == row.c.parent)
-        return found.correlate(row).scalar_subquery()
-    higher = entity.alias()
-    above = parent.join(higher, higher.c.seq == parent.c.parent)
-    found = select(attribute(higher, name, dialect)).select_from(above).where(parent.c.seq == row.c.parent)
-    return found.correlate(row).scalar_subquery()
-
-
-def in_cohort(row: Any, level: Level, cohort: Cohort, dialect: str) -> ColumnElement[bool]:
-    """The row satisfies the cohort's rule: by its own or an ancestor's column, or by one of its descendants'."""
-    conditions: list[ColumnElement[bool]] = []
+def in_cohort(kin: Kin, level: Level, cohort: Cohort) -> Flags:
+    """Who of a level satisfies the cohort's rule: by an own or an ancestor's column, or by one of the descendants'."""
+    found = kin.usable[level].copy()
     for column, value in cohort.where.items():
-        rule_level: Level = column.partition(".")[0]  # type: ignore[assignment]
-        wanted = _texts(value)
-        if ENTITY_LEVELS.index(rule_level) <= ENTITY_LEVELS.index(level):
-            conditions.append(ancestor_column(row, level, column, dialect).in_(wanted))
-        else:
-            below = at_level(rule_level)
-            found = attribute(below, column.partition(".")[2], dialect).in_(wanted)
-            conditions.append(some(below, member_of(below, rule_level), linked(below, rule_level, row, level), found))
-    return and_(member_of(row, level), *conditions)
+        own: Level = column.partition(".")[0]  # type: ignore[assignment]
+        has = are_among(kin.column(column, own), _texts(value)) & kin.usable[own]
+        found &= kin.linked(has, own, level)
+    return found
 
 
 def _texts(value: str) -> list[str]:

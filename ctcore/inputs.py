@@ -1,245 +1,202 @@
-"""⑥ What every node would be made from today: its inputs with their data versions, as statements over the catalog.
+"""⑥ What every node would be made from today: which nodes there are, and the sources of each of their inputs.
 
 The one definition of a node's inputs. Staleness compares it with the ledger's edges; the memo key is taken from it.
+Nodes are positions: of the entity in its level, of the cohort in ct.toml.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
-from sqlalchemy import ColumnElement, Select, and_, literal, select, union, union_all
-from sqlalchemy.sql.selectable import CompoundSelect, Subquery
+import numpy as np
 
-from ctcore.catalog.engine import in_keys
-from ctcore.catalog.tables import artifact, file, reference
-from ctcore.cohorts import ancestor_column, at_level, in_cohort, linked, member_of, some
+from ctcore.cohorts import Kin, in_cohort, rank
+from ctcore.mirror.made import Role
+from ctcore.mirror.mirror import Mirror
+from ctcore.mirror.ranges import Flags, Groups
+from ctcore.mirror.versions import Places, Whole, is_known, packed
 from ctcore.settings import Settings
-from ctcore.step import ENTITY_LEVELS, Level, Step
+from ctcore.step import Step
 from ctcore.steps import StepGraph
 
-Requirement = frozenset[tuple[Any, ...]]
+What = Literal["file", "step", "reference", "column"]
 
 
 @dataclass(frozen=True)
-class Wanted:
-    """One input of a step. `rows` selects (partition, asset, source, version, position), one row an edge;
-    version is NULL where the source has not been made. `fan_in`: the rows are members of the node."""
+class Want:
+    """One input of a step. Its sources are positions of `asset`; with `fan_in` they are members of the node.
+
+    Sources lie above the nodes (`above` leads from a node to its source), below them (`below` leads from a node to its
+    sources), or are the node itself; of a cohort they are its `members`. `there` tells which sources exist.
+    """
 
     input: str
-    fan_in: bool
-    rows: Subquery
+    asset: str
+    what: What
+    fan_in: bool = False
+    above: Places | None = None
+    below: Groups | None = None
+    downward: bool = False
+    members: tuple[Places, ...] | None = None
+    there: Flags | None = None
+
+    @property
+    def role(self) -> Role:
+        return (self.input, self.asset)
+
+    def pairs(self, chosen: Places) -> tuple[Places, Places]:
+        """The inputs of these nodes: which of the chosen each belongs to, and its source; ascending."""
+        if self.members is not None:
+            groups = [self.members[at] for at in chosen]
+            owner = np.repeat(np.arange(len(chosen)), [len(one) for one in groups])
+            return owner, np.concatenate([np.zeros(0, np.int64), *groups])
+        if self.downward:
+            assert self.below is not None
+            owner, source = self.below.pairs(chosen)
+        else:
+            owner, source = np.arange(len(chosen)), chosen if self.above is None else self.above[chosen]
+        if self.there is None or self.there.all():
+            return owner, source
+        kept = self.there[source]
+        return owner[kept], source[kept]
+
+    def takers(self, sources: Places) -> Places | None:
+        """The nodes that have one of these sources; None: any may."""
+        if self.members is not None or self.what == "reference":
+            return None
+        if self.above is None:
+            return sources
+        if self.downward:
+            return np.unique(self.above[sources])
+        assert self.below is not None
+        return self.below.pairs(sources)[1]
 
 
 class Inputs:
-    """Builds the statements for one project; they are few, however many nodes there are."""
+    """The nodes and inputs of today, in one state of the catalog. What was asked once is remembered."""
 
-    def __init__(self, graph: StepGraph, settings: Settings, dialect: str) -> None:
+    def __init__(self, graph: StepGraph, settings: Settings, mirror: Mirror) -> None:
         self.graph = graph
         self.settings = settings
-        self.dialect = dialect
+        self.mirror = mirror
+        self.kin = Kin(mirror.entities)
+        self.complete = self._complete()
+        self._wants: dict[str, tuple[Want, ...]] = {}
+        self._members: dict[tuple[str, str], Flags] = {}
 
-    def nodes(self, step: Step, keys: Iterable[str] | None = None) -> Subquery:
-        """The partitions that the step has today: (partition, position), in the order of the cohort."""
+    def nodes(self, step: Step) -> Flags:
+        """The partitions that the step has today: usable, with everything that the step needs."""
         if step.level == "cohort":
-            names = list(self.settings.cohorts)
-            rows = [
-                select(literal(name).label("partition"), literal(position).label("position"))
-                for position, name in enumerate(names)
-            ]
-            chosen = union_all(*rows).subquery()
-            found = select(chosen)
-            return self._only(found, chosen.c.partition, keys).subquery()
-        row = at_level(step.level)
-        found = select(row.c.id.label("partition"), row.c.seq.label("position")).where(self._can_have(row, step))
-        return self._only(found, row.c.id, keys).subquery()
+            return np.ones(len(self.settings.cohorts), np.bool_)
+        return self.complete[step.name] & self.kin.usable[step.level]
 
-    def excluded(self, step: Step, keys: Iterable[str] | None = None) -> Select:
-        """Usable entities of the step's level that lack what the step needs: (partition)."""
-        row = at_level(step.level)
-        found = select(row.c.id.label("partition")).where(
-            member_of(row, step.level), ~self._has(row, step.level, self._requirement(step))
-        )
-        return self._only(found, row.c.id, keys)
+    def excluded(self, step: Step) -> Places:
+        """Usable entities of the step's level that lack what the step needs."""
+        if step.level == "cohort":
+            return np.zeros(0, np.int64)
+        return np.flatnonzero(self.kin.usable[step.level] & ~self.nodes(step))
 
-    def wanted(self, step: Step, keys: Iterable[str] | None = None) -> Iterator[Wanted]:
-        """All inputs of a step, of all its nodes or of those named."""
-        listed = None if keys is None else list(keys)
+    def wants(self, step: Step) -> tuple[Want, ...]:
+        """All inputs of a step."""
+        if step.name not in self._wants:
+            self._wants[step.name] = tuple(self._listed(step))
+        return self._wants[step.name]
+
+    def with_ancestors(self, wanted: Mapping[str, Places]) -> dict[str, Places]:
+        """These nodes and every node that they are made from today, by step."""
+        found = {name: np.unique(places) for name, places in wanted.items()}
+        for name in reversed(self.graph.order):
+            for want in self.wants(self.graph[name]) if len(found.get(name, ())) else ():
+                if want.what == "step":
+                    sources = want.pairs(found[name])[1]
+                    found[want.asset] = np.union1d(found.get(want.asset, sources), sources)
+        return {name: places for name, places in found.items() if len(places)}
+
+    def versions(self, want: Want, step: Step, sources: Places, mirror: Mirror) -> Whole:
+        """The data versions of these sources today, in this state of the catalog; zeros where there is none."""
+        if want.what == "step":
+            return mirror.made[want.asset].version[sources]
+        if want.what == "file":
+            return mirror.entities[step.level].files[want.input][sources]
+        if want.what == "column":
+            level, _, name = want.input.partition(".")
+            return mirror.entities[level].columns[name][self.kin.above(want.asset, level)[sources]]
+        one = packed([mirror.references.get(want.input.removeprefix("reference:"))])
+        return np.broadcast_to(one, (len(sources), 4))
+
+    def _listed(self, step: Step) -> Iterator[Want]:
         for role in step.files:
-            yield Wanted(role, False, self._files(step, role, listed))
+            yield Want(role, step.level, "file")
         for name, up in step.inputs.items():
-            yield self._artifacts(step, name, self.graph[up], listed)
+            yield self._artifacts(step, name, self.graph[up])
         for key in step.references:
-            yield Wanted(f"reference:{key}", False, self._references(step, key, listed))
+            nothing = np.zeros(len(self.mirror.names(step.name)), np.int64)
+            yield Want(f"reference:{key}", "reference", "reference", above=nothing)
         for column in step.columns:
-            yield Wanted(column, False, self._columns(step, column, listed))
+            yield from self._columns(step, column)
 
-    def _only(self, found: Select, column: Any, keys: Iterable[str] | None) -> Select:
-        return found if keys is None else found.where(in_keys(column, keys, self.dialect))
-
-    def _files(self, step: Step, role: str, keys: list[str] | None) -> Subquery:
-        row = at_level(step.level)
-        found = select(
-            row.c.id.label("partition"),
-            literal(step.level).label("asset"),
-            row.c.id.label("source"),
-            file.c.digest.label("version"),
-            row.c.seq.label("position"),
-        ).where(self._can_have(row, step), file.c.entity == row.c.seq, file.c.role == role)
-        return self._only(found, row.c.id, keys).subquery()
-
-    def _references(self, step: Step, key: str, keys: list[str] | None) -> Subquery:
-        nodes = self.nodes(step, keys)
-        return (
-            select(
-                nodes.c.partition,
-                literal("reference").label("asset"),
-                literal(key).label("source"),
-                (reference.c.version + literal(" ") + reference.c.digest).label("version"),
-                literal(0).label("position"),
-            )
-            .select_from(nodes.outerjoin(reference, reference.c.key == key))
-            .subquery()
-        )
-
-    def _artifacts(self, step: Step, name: str, up: Step, keys: list[str] | None) -> Wanted:
-        fan_in = step.level != up.level and (step.level == "cohort" or _rank(up.level) > _rank(step.level))
+    def _artifacts(self, step: Step, name: str, up: Step) -> Want:
         if step.level == "cohort":
-            return Wanted(name, fan_in, self._into_cohort(up, keys))
-        row, source = at_level(step.level), at_level(up.level)
-        low, high = (source, row) if fan_in else (row, source)
-        low_level, high_level = (up.level, step.level) if fan_in else (step.level, up.level)
-        found = select(
-            row.c.id.label("partition"),
-            literal(up.name).label("asset"),
-            source.c.id.label("source"),
-            artifact.c.data_version.label("version"),
-            source.c.seq.label("position"),
-        ).select_from(
-            row.join(source, linked(low, low_level, high, high_level)).outerjoin(
-                artifact, and_(artifact.c.asset == up.name, artifact.c.partition == source.c.id)
-            )
-        )
-        found = found.where(self._can_have(row, step), self._can_have(source, up, reached=True))
-        return Wanted(name, fan_in, self._only(found, row.c.id, keys).subquery())
-
-    def _into_cohort(self, up: Step, keys: list[str] | None) -> Subquery:
-        parts: list[Select] = []
-        for name, cohort in self._cohorts(keys):
             if up.level == "cohort":
-                one = select(literal(name).label("partition")).subquery()
-                made = and_(artifact.c.asset == up.name, artifact.c.partition == name)
-                parts.append(
-                    select(
-                        one.c.partition,
-                        literal(up.name).label("asset"),
-                        literal(name).label("source"),
-                        artifact.c.data_version.label("version"),
-                        literal(0).label("position"),
-                    ).select_from(one.outerjoin(artifact, made))
-                )
-                continue
-            row = at_level(up.level)
-            made = and_(artifact.c.asset == up.name, artifact.c.partition == row.c.id)
-            parts.append(
-                select(
-                    literal(name).label("partition"),
-                    literal(up.name).label("asset"),
-                    row.c.id.label("source"),
-                    artifact.c.data_version.label("version"),
-                    row.c.seq.label("position"),
-                )
-                .select_from(row.outerjoin(artifact, made))
-                .where(self._can_have(row, up), in_cohort(row, up.level, cohort, self.dialect))
-            )
-        return _all(parts)
+                return Want(name, up.name, "step")
+            return Want(name, up.name, "step", fan_in=True, members=self._in_cohorts(up.level, self.nodes(up)))
+        there = self.nodes(up)
+        return Want(name, up.name, "step", rank(up.level) > rank(step.level), there=there, **self._way(step, up.level))
 
-    def _columns(self, step: Step, column: str, keys: list[str] | None) -> Subquery:
+    def _way(self, step: Step, level: str) -> dict[str, Any]:
+        """From the nodes of a step to the entities of another level."""
+        if level == step.level:
+            return {}
+        downward = rank(level) > rank(step.level)
+        low, high = (level, step.level) if downward else (step.level, level)
+        return {"above": self.kin.above(low, high), "below": self.kin.below(high, low), "downward": downward}
+
+    def _columns(self, step: Step, column: str) -> Iterator[Want]:
         """A column of the node's own entity or its ancestors; below its level, of each member."""
-        level: Level = column.partition(".")[0]  # type: ignore[assignment]
-        if step.level != "cohort" and _rank(level) <= _rank(step.level):
-            row = at_level(step.level)
-            found = self._column_rows(row, step.level, column, row.c.id).where(self._can_have(row, step))
-            return self._only(found, row.c.id, keys).subquery()
-        parts = [self._member_columns(step, self.graph[up], column, keys) for up in step.inputs.values()]
-        found = [part for some in parts for part in some]
-        if not found:
-            return _all([_nothing()])
-        return union(*found).subquery()
-
-    def _member_columns(self, step: Step, up: Step, column: str, keys: list[str] | None) -> Iterator[Select]:
-        if up.level == "cohort" or _rank(column.partition(".")[0]) > _rank(up.level):  # type: ignore[arg-type]
+        level = column.partition(".")[0]
+        if step.level != "cohort" and rank(level) <= rank(step.level):
+            yield Want(column, step.level, "column")
             return
-        source = at_level(up.level)
-        if step.level == "cohort":
-            for name, cohort in self._cohorts(keys):
-                found = self._column_rows(source, up.level, column, literal(name))
-                yield found.where(self._can_have(source, up), in_cohort(source, up.level, cohort, self.dialect))
-        elif _rank(up.level) > _rank(step.level):
-            row = at_level(step.level)
-            found = self._column_rows(source, up.level, column, row.c.id).where(
-                linked(source, up.level, row, step.level),
-                self._can_have(row, step),
-                self._can_have(source, up, reached=True),
-            )
-            yield self._only(found, row.c.id, keys)
+        there: dict[str, Flags] = {}
+        for up in (self.graph[name] for name in step.inputs.values()):
+            if up.level != "cohort" and rank(level) <= rank(up.level):
+                there[up.level] = there.get(up.level, False) | self.nodes(up)
+        for other, flags in there.items():
+            if step.level == "cohort":
+                yield Want(column, other, "column", members=self._in_cohorts(other, flags))
+            elif rank(other) > rank(step.level):
+                yield Want(column, other, "column", there=flags, **self._way(step, other))
 
-    def _column_rows(self, row: Any, level: Level, column: str, partition: Any) -> Select:
-        return select(
-            partition.label("partition"),
-            literal(level).label("asset"),
-            row.c.id.label("source"),
-            ancestor_column(row, level, column, self.dialect).label("version"),
-            row.c.seq.label("position"),
-        )
+    def _in_cohorts(self, level: str, there: Flags) -> tuple[Places, ...]:
+        return tuple(np.flatnonzero(there & self._in_cohort(level, name)) for name in self.settings.cohorts)
 
-    def _cohorts(self, keys: list[str] | None) -> Iterator[tuple[str, Any]]:
-        return (item for item in self.settings.cohorts.items() if keys is None or item[0] in keys)
+    def _in_cohort(self, level: str, name: str) -> Flags:
+        if (level, name) not in self._members:
+            self._members[level, name] = in_cohort(self.kin, level, self.settings.cohorts[name])  # type: ignore[arg-type]
+        return self._members[level, name]
 
-    def _can_have(self, row: Any, step: Step, reached: bool = False) -> ColumnElement[bool]:
-        """The entity is usable and has everything that a node of this step is made from."""
-        return and_(member_of(row, step.level, reached), self._has(row, step.level, self._requirement(step)))
-
-    def _requirement(self, step: Step) -> Requirement:
-        """What an entity must have, through all steps of its own level: raw files, and members below."""
-        found: set[tuple[Any, ...]] = {("file", role) for role in step.files}
-        for name in step.inputs.values():
-            up = self.graph[name]
-            if up.level == step.level:
-                found |= self._requirement(up)
-            else:
-                found.add(("linked", up.level, self._requirement(up)))
-        return frozenset(found)
-
-    def _has(self, row: Any, level: Level, requirement: Requirement) -> ColumnElement[bool]:
-        conditions: list[ColumnElement[bool]] = []
-        for kind, *what in sorted(requirement, key=repr):
-            if kind == "file":
-                conditions.append(some(file, file.c.entity == row.c.seq, file.c.role == what[0]))
+    def _complete(self) -> dict[str, Flags]:
+        """Who has what a step needs, through all steps before it: raw files, and members below."""
+        found: dict[str, Flags] = {}
+        for step in self.graph:
+            if step.level == "cohort":
                 continue
-            other_level, needed = what
-            other = at_level(other_level)
-            low, high = (other, row) if _rank(other_level) > _rank(level) else (row, other)
-            low_level, high_level = (other_level, level) if _rank(other_level) > _rank(level) else (level, other_level)
-            conditions.append(
-                some(
-                    other,
-                    linked(low, low_level, high, high_level),
-                    member_of(other, other_level, reached=True),
-                    self._has(other, other_level, needed),
-                )
-            )
-        return and_(literal(1) == 1, *conditions)
+            some = self.mirror.entities[step.level]
+            flags = np.ones(len(some), np.bool_)
+            for role in step.files:
+                flags &= is_known(some.files[role]) if role in some.files else False
+            for up in (self.graph[name] for name in step.inputs.values()):
+                has = found[up.name]
+                if up.level != step.level:
+                    has = self.kin.linked(has & self.kin.usable[up.level], up.level, step.level)
+                flags &= has
+            found[step.name] = flags
+        return found
 
 
-def _rank(level: Level) -> int:
-    return ENTITY_LEVELS.index(level)
-
-
-def _all(parts: list[Select]) -> Subquery:
-    found: CompoundSelect = union_all(*(parts or [_nothing()]))
-    return found.subquery()
-
-
-def _nothing() -> Select:
-    names = ("partition", "asset", "source", "version")
-    return select(*(literal("").label(name) for name in names), literal(0).label("position")).where(literal(1) == 0)
+def chosen_places(flags: Flags, places: Iterable[int] | None) -> Places:
+    """The nodes of a step, or those of some."""
+    if places is None:
+        return np.flatnonzero(flags)
+    some = np.unique(np.fromiter(places, np.int64))
+    return some[flags[some]]

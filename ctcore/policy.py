@@ -3,9 +3,9 @@
 QC, censoring and consent are added here and nowhere else; a caller never filters by itself.
 """
 
-from sqlalchemy import ColumnElement, FromClause, true
+from sqlalchemy import Connection
 
 
-def usable(_entity: FromClause) -> ColumnElement[bool]:
-    """The condition under which a row of `entity` (and so its parents) may be used."""
-    return true()
+def barred(_connection: Connection) -> list[int]:
+    """The entities (`entity.seq`) that may not be used by themselves; what belongs to them may not be used either."""
+    return []

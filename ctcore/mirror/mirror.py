@@ -1,0 +1,261 @@
+"""⑦ The mirror of one catalog: loaded once, then following the events, each change with what it touches.
+
+It is a cache. Everything in it can be read again from the catalog, and is, wherever the events do not say enough.
+"""
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+from sqlalchemy import Connection, func, select
+
+from ctcore.catalog.tables import attempt, damage, event, reference
+from ctcore.mirror.entities import Columns, Entities, load_entities, located, with_file
+from ctcore.mirror.made import Made, load_made
+from ctcore.mirror.versions import Places, Whole, packed
+from ctcore.reasons import Node
+from ctcore.settings import Settings
+from ctcore.step import ENTITY_LEVELS, Step
+from ctcore.steps import StepGraph
+
+FOLLOWED = 20_000  # after so many events it is quicker to read everything again
+
+
+@dataclass(frozen=True)
+class Shape:
+    """What a mirror is of: the steps with their levels, the columns they use, the cohorts."""
+
+    levels: Mapping[str, str]
+    columns: Columns
+    cohorts: tuple[str, ...]
+
+    @classmethod
+    def of(cls, graph: StepGraph, settings: Settings) -> "Shape":
+        used = {column for step in graph for column in step.columns}
+        used |= {column for cohort in settings.cohorts.values() for column in cohort.where}
+        levels = {step.name: step.level for step in graph}
+        return cls(levels, Columns.of(used), tuple(settings.cohorts))
+
+
+@dataclass
+class Touched:
+    """What changed between two states. `all` where who is in the cohort may have changed."""
+
+    all: bool = False
+    files: dict[tuple[str, str], set[int]] = field(default_factory=dict)
+    nodes: dict[str, set[int]] = field(default_factory=dict)
+    references: set[str] = field(default_factory=set)
+
+    def node(self, asset: str, places: Iterable[int]) -> None:
+        self.nodes.setdefault(asset, set()).update(places)
+
+
+@dataclass(frozen=True)
+class Mirror:
+    """One state of the catalog: that after the event `seq`, whose digest is `digest`. Never changed in place."""
+
+    shape: Shape
+    seq: int
+    digest: str
+    entities: Mapping[str, Entities]
+    made: Mapping[str, Made]
+    references: Mapping[str, str]
+    damaged: Mapping[str, Mapping[int, tuple[str, ...]]]
+    failed: Mapping[str, Mapping[int, str]]
+
+    def size(self, asset: str) -> int:
+        """How many partitions an asset could have."""
+        return len(self.names(asset))
+
+    def names(self, asset: str) -> Sequence[str]:
+        """The partition keys of an asset, in the order of the cohort."""
+        level = self.shape.levels.get(asset, asset)
+        return self.shape.cohorts if level == "cohort" else self.entities[level].ids
+
+    def name(self, asset: str, place: int) -> str:
+        return asset if asset == "reference" else self.names(asset)[place]
+
+    def locate(self, asset: str, partitions: Sequence[str]) -> list[int]:
+        """Their positions; -1 for what is not there."""
+        if asset == "reference":
+            return [0] * len(partitions)
+        level = self.shape.levels.get(asset, asset)
+        if level == "cohort":
+            known = {name: at for at, name in enumerate(self.shape.cohorts)}
+        elif level in self.entities:
+            known = self.entities[level].index
+        else:
+            known = {}
+        return [known.get(name, -1) for name in partitions]
+
+
+def load(connection: Connection, shape: Shape) -> Mirror:
+    """All of the catalog, as it is in this transaction."""
+    seq, digest = last_event(connection)
+    entities = load_entities(connection, shape.columns)
+    mirror = Mirror(shape, seq, digest, entities, {}, _references(connection), {}, {})
+    made = {}
+    for step in shape.levels:
+        made[step], _ = load_made(connection, step, mirror.size(step), mirror.locate)
+    return replace(mirror, made=made, damaged=_damaged(connection, mirror), failed=_failed(connection, mirror))
+
+
+def last_event(connection: Connection) -> tuple[int, str]:
+    row = connection.execute(select(event.c.seq, event.c.digest).order_by(event.c.seq.desc()).limit(1)).first()
+    return (row.seq, row.digest) if row else (0, "")
+
+
+def follow(connection: Connection, mirror: Mirror) -> tuple[Mirror, Touched]:
+    """The mirror after the events that came since, and what they touched."""
+    seq, digest = last_event(connection)
+    if (seq, digest) == (mirror.seq, mirror.digest):
+        return mirror, Touched()
+    before = connection.execute(select(event.c.digest).where(event.c.seq == mirror.seq)).scalar()
+    if (before or "") != mirror.digest or seq - mirror.seq > FOLLOWED:  # another catalog, or far behind
+        return load(connection, mirror.shape), Touched(all=True)
+    news = connection.execute(
+        select(event.c.kind, event.c.subject, event.c.body).where(event.c.seq > mirror.seq).order_by(event.c.seq)
+    ).all()
+    following = _Following(connection, replace(mirror, seq=seq, digest=digest))
+    for row in news:
+        following.heard.setdefault(row.kind, []).append((row.subject, row.body))
+    return following.told(), following.touched
+
+
+class _Following:
+    """One catching up: what each kind of event makes it read again."""
+
+    def __init__(self, connection: Connection, mirror: Mirror) -> None:
+        self.connection = connection
+        self.mirror = mirror
+        self.touched = Touched()
+        self.heard: dict[str, list[tuple[str, str]]] = {}
+
+    def told(self) -> Mirror:
+        kinds = set(self.heard)
+        if kinds - {"materialize", "reuse", "fail", "damage", "heal", "file", "reference", "run", *_HARMLESS}:
+            self._everybody()  # a sheet, or anything else that may change who is in the cohort
+        else:
+            self._files(self.heard.get("file", ()))
+        made = [subject for kind in ("materialize", "reuse") for subject, _ in self.heard.get(kind, ())]
+        self._made(_by_asset(made))
+        if kinds & {"materialize", "reuse", "damage", "heal"}:
+            self._damaged()
+        self._failed([(_node(subject), json.loads(body)["key"]) for subject, body in self.heard.get("fail", ())])
+        if "reference" in kinds:
+            self._references()
+        return self.mirror
+
+    def _everybody(self) -> None:
+        """Positions stay where they are: new entities come last. Where one is gone, everything is read again."""
+        entities = load_entities(self.connection, self.mirror.shape.columns)
+        self.touched.all = True
+        for level in ENTITY_LEVELS:
+            old, new = self.mirror.entities[level].seq, entities[level].seq
+            if not np.array_equal(old, new[: len(old)]):
+                self.mirror = load(self.connection, self.mirror.shape)
+                return
+        self.mirror = replace(self.mirror, entities=entities)
+        made = {step: made.grown(self.mirror.size(step)) for step, made in self.mirror.made.items()}
+        self.mirror = replace(self.mirror, made=made)
+
+    def _files(self, told: Sequence[tuple[str, str]]) -> None:
+        entities = dict(self.mirror.entities)
+        changed: dict[tuple[str, str], dict[int, str]] = {}
+        for subject, body in told:
+            said = json.loads(body)
+            if "new" in said:
+                level, place = self._place(_node(subject))
+                changed.setdefault((level, said["role"]), {})[place] = said["new"]
+        for (level, role), digests in changed.items():
+            places = np.array(list(digests))
+            column: Whole = entities[level].files[role].copy()
+            column[places] = packed(list(digests.values()))
+            entities[level] = with_file(entities[level], role, column)
+            self.touched.files[(level, role)] = set(digests)
+        self.mirror = replace(self.mirror, entities=entities)
+
+    def _place(self, node: Node) -> tuple[str, int]:
+        return node[0], self.mirror.locate(node[0], [node[1]])[0]
+
+    def _made(self, nodes: Mapping[str, set[str]]) -> None:
+        made = dict(self.mirror.made)
+        for step, partitions in nodes.items():
+            if step in made:
+                size = self.mirror.size(step)
+                made[step], places = load_made(
+                    self.connection, step, size, self.mirror.locate, made[step], partitions
+                )
+                self.touched.node(step, places.tolist())
+        self.mirror = replace(self.mirror, made=made)
+
+    def _damaged(self) -> None:
+        new = _damaged(self.connection, self.mirror)
+        for step in {*new, *self.mirror.damaged}:
+            old, now = self.mirror.damaged.get(step, {}), new.get(step, {})
+            self.touched.node(step, (at for at in {*old, *now} if old.get(at) != now.get(at)))
+        self.mirror = replace(self.mirror, damaged=new)
+
+    def _failed(self, told: Sequence[tuple[Node, str]]) -> None:
+        failed = {step: dict(known) for step, known in self.mirror.failed.items()}
+        for node, key in told:
+            place = self.mirror.locate(node[0], [node[1]])[0]
+            if place >= 0:
+                failed.setdefault(node[0], {})[place] = key
+                self.touched.node(node[0], [place])
+        self.mirror = replace(self.mirror, failed=failed)
+
+    def _references(self) -> None:
+        new = _references(self.connection)
+        old = self.mirror.references
+        self.touched.references = {key for key in {*old, *new} if old.get(key) != new.get(key)}
+        self.mirror = replace(self.mirror, references=new)
+
+
+_HARMLESS = {"told", "plan"}  # events that no verdict depends on
+
+
+def _references(connection: Connection) -> dict[str, str]:
+    """Data version by key: `version digest`."""
+    rows = connection.execute(select(reference.c.key, reference.c.version, reference.c.digest))
+    return {row.key: f"{row.version} {row.digest}" for row in rows}
+
+
+def _damaged(connection: Connection, mirror: Mirror) -> dict[str, dict[int, tuple[str, ...]]]:
+    rows = connection.execute(select(damage).order_by(damage.c.asset, damage.c.partition, damage.c.file))
+    found: dict[str, dict[int, tuple[str, ...]]] = {}
+    for row in rows:
+        place = mirror.locate(row.asset, [row.partition])[0]
+        if place >= 0:
+            some = found.setdefault(row.asset, {})
+            some[place] = (*some.get(place, ()), f"{row.file} {row.problem}")
+    return found
+
+
+def _failed(connection: Connection, mirror: Mirror) -> dict[str, dict[int, str]]:
+    """The key of the last failed call of each node."""
+    last = select(func.max(attempt.c.id)).group_by(attempt.c.asset, attempt.c.partition)
+    rows = connection.execute(
+        select(attempt.c.asset, attempt.c.partition, attempt.c.key).where(attempt.c.id.in_(last))
+    )
+    found: dict[str, dict[int, str]] = {}
+    for row in rows:
+        place = mirror.locate(row.asset, [row.partition])[0]
+        if place >= 0:
+            found.setdefault(row.asset, {})[place] = row.key
+    return found
+
+
+def _node(subject: str) -> Node:
+    asset, _, partition = subject.partition("/")
+    return asset, partition
+
+
+def _by_asset(subjects: Iterable[str]) -> dict[str, set[str]]:
+    found: dict[str, set[str]] = {}
+    for subject in subjects:
+        asset, partition = _node(subject)
+        found.setdefault(asset, set()).add(partition)
+    return found

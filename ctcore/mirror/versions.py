@@ -1,0 +1,85 @@
+"""⑦ Data versions as numbers, so that a million of them are compared at once.
+
+A version is a text: mostly the 64 hexadecimal digits of a digest, which is kept as it is; of any other text (a column's
+value, a reference's version) its BLAKE2b digest is. Whole versions have 256 bits; those of the ledger's edges, of which
+there are most, are cut to 128, which is enough to tell any two apart.
+"""
+
+from collections.abc import Iterable, Sequence
+from hashlib import blake2b
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+Whole = NDArray[np.uint64]
+"""(n, 4): 256 bits each; zeros where there is none."""
+Short = NDArray[np.uint64]
+"""(n, 2): the first 128 bits."""
+Places = NDArray[Any]
+"""(n,) integers: positions of entities in the order of their level, or of cohorts in that of ct.toml."""
+
+_HEX = 64
+
+
+def packed(texts: Sequence[str | None]) -> Whole:
+    """(n, 4) of n texts."""
+    raw = _digests(texts)
+    if raw is None:
+        known: dict[str | None, bytes] = {None: bytes(32)}
+        for text in texts:
+            if text not in known:
+                known[text] = _packed_one(text)
+        raw = b"".join([known[text] for text in texts])
+    return np.frombuffer(raw, np.uint64).reshape(-1, 4)
+
+
+def unpacked(versions: Whole) -> list[str]:
+    """The digests' texts again; only for what was packed from digests."""
+    text = np.ascontiguousarray(versions).tobytes().hex()
+    return [text[at : at + _HEX] for at in range(0, len(text), _HEX)]
+
+
+def nothing(n: int) -> Whole:
+    """n times no version."""
+    return np.zeros((n, 4), np.uint64)
+
+
+def is_known(versions: Whole) -> NDArray[np.bool_]:
+    return versions.any(axis=1)
+
+
+def differ(versions: Whole, used: Short) -> NDArray[np.bool_]:
+    """Where a version is not the one that was used."""
+    return (versions[:, 0] != used[:, 0]) | (versions[:, 1] != used[:, 1])
+
+
+def are_among(versions: Whole, texts: Iterable[str]) -> NDArray[np.bool_]:
+    """Where a version is that of one of these texts."""
+    found = np.zeros(len(versions), np.bool_)
+    for wanted in packed(list(texts)):
+        found |= (versions == wanted).all(axis=1)
+    return found
+
+
+def _digests(texts: Sequence[str | None]) -> bytes | None:
+    """All at once where all are digests; None where one is not."""
+    try:
+        joined = "".join(texts)  # type: ignore[arg-type]
+        raw = bytes.fromhex(joined)
+    except (TypeError, ValueError):
+        return None
+    whole = len(raw) == 32 * len(texts) and raw.hex() == joined and all(len(text) == _HEX for text in texts if text)
+    return raw if whole else None
+
+
+def _packed_one(text: str | None) -> bytes:
+    assert text is not None
+    if len(text) == _HEX:
+        try:
+            raw = bytes.fromhex(text)
+        except ValueError:
+            raw = b""
+        if raw.hex() == text:
+            return raw
+    return blake2b(text.encode(), digest_size=32).digest()
