@@ -34,8 +34,8 @@ def why(project: Project, node: Node) -> Explained:
     if node[0] in REGISTRY:
         return _registry(project, node)
     step = project.steps[node[0]]
-    verdicts = evaluate(project, {step.name: {node[1]}})
-    if verdicts.totals.get(step.name, 0) == 0 and node[1] not in verdicts.by_step.get(step.name, {}):
+    verdicts = evaluate(project)
+    if not verdicts.has(*node):
         raise no_such(project, step.level, node[1])
     verdict = verdicts.of(*node)
     made, failure = _made(project, node), _failure(project, node)
@@ -177,7 +177,9 @@ def _matrix(project: Project, verdicts: Verdicts, level: Level, limit: int | Non
     steps = tuple(step.name for step in project.steps if step.level == level)
     entities = _entities(project, level) if steps else []
     shown = entities if limit is None else entities[:limit]
-    rows = [(parent, who, [verdicts.of(name, who).state for name in steps]) for parent, who in shown]
+    columns = [verdicts.states(name)[:limit] for name in steps]
+    states = zip(*columns, strict=True) if columns else ()
+    rows = [(parent, who, list(mine)) for (parent, who), mine in zip(shown, states, strict=False)]
     counts = {name: {str(k): v for k, v in verdicts.count(name).items()} for name in steps}
     return Matrix(level, steps, rows, counts, len(entities) - len(shown))
 

@@ -112,6 +112,25 @@ class Inputs:
                     found[want.asset] = np.union1d(found.get(want.asset, sources), sources)
         return {name: places for name, places in found.items() if len(places)}
 
+    def with_descendants(self, wanted: Mapping[str, Places]) -> dict[str, Places]:
+        """These nodes and every node that is made from them today, by step."""
+        found = {name: np.unique(places) for name, places in wanted.items()}
+        for step in self.graph:
+            nodes = self.nodes(step)
+            for want in self.wants(step):
+                if want.what == "step" and len(found.get(want.asset, ())):
+                    takers = want.takers(found[want.asset])
+                    if takers is None:
+                        takers = np.array(
+                            [at for at in np.flatnonzero(nodes) if self._takes(want, at, found)], np.int64
+                        )
+                    found[step.name] = np.union1d(found.get(step.name, takers), takers[nodes[takers]])
+        return {name: places for name, places in found.items() if len(places)}
+
+    @staticmethod
+    def _takes(want: Want, cohort: int, found: Mapping[str, Places]) -> bool:
+        return bool(np.isin(want.pairs(np.array([cohort]))[1], found[want.asset]).any())
+
     def versions(self, want: Want, step: Step, sources: Places, mirror: Mirror) -> Whole:
         """The data versions of these sources today, in this state of the catalog; zeros where there is none."""
         if want.what == "step":

@@ -93,8 +93,8 @@ class Making:
                 time.sleep(WAIT_S)
 
     def _asked(self) -> list[str]:
-        verdicts = evaluate(self.project, {self.step.name: set(self.keys)})
-        stale = verdicts.by_step.get(self.step.name, {})
+        listed = evaluate(self.project).listed(self.step.name, self.keys)
+        stale = {verdict.partition: verdict for verdict in listed}
         self._why = {partition: verdict.why for partition, verdict in stale.items()}
         if not self.stale_only:
             return list(self.keys)

@@ -6,17 +6,24 @@ under its input's name: two inputs swapped are another call.
 
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from sqlalchemy import and_, func, select
+import numpy as np
+from sqlalchemy import Connection, and_, func, select
 
+from ctcore.catalog.attributes import attribute
 from ctcore.catalog.engine import in_keys
-from ctcore.catalog.tables import artifact, damage, edge, materialization, output
+from ctcore.catalog.tables import artifact, damage, edge, entity, materialization, output
 from ctcore.digest import Signature, digest_files, digest_value
+from ctcore.inputs import Inputs, Want
+from ctcore.mirror.mirror import Mirror
+from ctcore.mirror.versions import Places, is_known, unpacked
 from ctcore.project import Project
 from ctcore.reasons import Node, name_of
+from ctcore.standing import today
 from ctcore.step import Step
 from ctcore.steps import Recipe
 
@@ -56,56 +63,117 @@ def key_of(recipe: Recipe, node: Node, edges: Iterable[Edge]) -> str:
     return digest_value("ct.call.v1", {"recipe": recipe.digest, "node": list(node), "inputs": sorted(map(list, edges))})
 
 
-def prepare(project: Project, step: Step, keys: Iterable[str], params: Mapping[str, Any] | None = None) -> Preparation:
+def prepare(
+    project: Project,
+    step: Step,
+    keys: Iterable[str],
+    params: Mapping[str, Any] | None = None,
+    connection: Connection | None = None,
+) -> Preparation:
     """The calls for these partitions: one statement an input, however many partitions."""
     asked = list(dict.fromkeys(keys))
     given, recipe = project.params(step, params), project.recipe(step, params) if params else None
     recipe = recipe or project.recipes[step.name]
     found = Preparation()
-    edges: dict[str, list[Edge]] = defaultdict(list)
-    members: dict[str, list[Node]] = defaultdict(list)
-    sources: dict[str, set[str]] = defaultdict(set)
-    with project.catalog.read() as connection:
-        nodes = project.inputs.nodes(step, asked)
-        known = set(connection.execute(select(nodes.c.partition)).scalars())
-        for wanted in project.inputs.wanted(step, asked):
-            rows = wanted.rows
-            for row in connection.execute(select(rows).order_by(rows.c.position)):
-                if row.version is None:
-                    unknown = "was not looked at yet" if row.asset == "reference" else "was never made"
-                    words = f"input {wanted.input}: {name_of((row.asset, row.source))} {unknown}"
-                    found.blocked.setdefault(row.partition, words)
-                    continue
-                edges[row.partition].append(Edge(wanted.input, row.asset, row.source, row.version))
-                if wanted.fan_in:
-                    members[row.partition].append((project.steps[row.asset].level, row.source))
-                if wanted.input in step.inputs:
-                    sources[row.asset].add(row.source)
-        folders = {
-            (row.asset, row.partition): row.folder
-            for asset, partitions in sources.items()
-            for row in connection.execute(
-                select(artifact.c.asset, artifact.c.partition, materialization.c.folder)
-                .join(materialization, materialization.c.id == artifact.c.materialization)
-                .where(artifact.c.asset == asset, in_keys(artifact.c.partition, partitions, project.dialect))
-            )
-        }
-    for partition in asked:
-        if partition not in known:
+    with ExitStack() as stack:
+        reading = connection if connection is not None else stack.enter_context(project.catalog.read())
+        mirror, inputs = today(project, reading)
+        nodes = inputs.nodes(step)
+        places = np.array(mirror.locate(step.name, asked), np.int64)
+        can = (places >= 0) & nodes[places] if len(nodes) else np.zeros(len(asked), np.bool_)
+        chosen = [name for name, able in zip(asked, can.tolist(), strict=True) if able]
+        taken = _Taken(chosen)
+        for want in inputs.wants(step):
+            _take(taken, found, reading, Today(mirror, inputs, step, want), places[can])
+        folders = _folders(project, reading, taken.sources)
+    for partition, able in zip(asked, can.tolist(), strict=True):
+        if not able:
             found.blocked[partition] = f"{step.level} {partition} is not in the cohort, or lacks what it needs"
         elif partition not in found.blocked:
-            mine = tuple(edges[partition])
+            mine = tuple(taken.edges[partition])
             node = (step.name, partition)
             found.ready[partition] = Prepared(
                 node=node,
                 recipe=recipe,
                 params=given,
                 edges=mine,
-                members=tuple(dict.fromkeys(members[partition])),
+                members=tuple(dict.fromkeys(taken.members[partition])),
                 folders={e[1:3]: folders[e[1:3]] for e in mine if e.input in step.inputs},
                 key=key_of(recipe, node, mine),
             )
     return found
+
+
+class _Taken:
+    """What was found for the calls of some partitions so far."""
+
+    def __init__(self, partitions: list[str]) -> None:
+        self.partitions = partitions
+        self.edges: dict[str, list[Edge]] = defaultdict(list)
+        self.members: dict[str, list[Node]] = defaultdict(list)
+        self.sources: dict[str, set[str]] = defaultdict(set)
+
+
+class Today(NamedTuple):
+    """An input of a step, in one state of the catalog."""
+
+    mirror: Mirror
+    inputs: Inputs
+    step: Step
+    want: Want
+
+
+def _take(taken: _Taken, found: Preparation, connection: Connection, one: Today, places: Places) -> None:
+    mirror, want = one.mirror, one.want
+    owner, source = want.pairs(places)
+    if want.what == "reference":
+        names = [want.input.partition(":")[2]] * len(source)
+    else:
+        listed = mirror.names(want.asset)
+        names = [listed[at] for at in source.tolist()]
+    for at, name, version in zip(owner.tolist(), names, _versions(connection, one, source, names), strict=True):
+        partition = taken.partitions[at]
+        if version is None:
+            unknown = "was not looked at yet" if want.what == "reference" else "was never made"
+            words = f"input {want.input}: {name_of((want.asset, name))} {unknown}"
+            found.blocked.setdefault(partition, words)
+            continue
+        taken.edges[partition].append(Edge(want.input, want.asset, name, version))
+        if want.fan_in:
+            taken.members[partition].append((mirror.shape.levels[want.asset], name))  # type: ignore[arg-type]
+        if want.what == "step":
+            taken.sources[want.asset].add(name)
+
+
+def _versions(connection: Connection, one: Today, source: Places, names: list[str]) -> list[str | None]:
+    """The data versions of these sources as texts."""
+    want = one.want
+    if want.what == "reference":
+        return [one.mirror.references.get(want.input.partition(":")[2])] * len(source)
+    if want.what == "column":
+        level, _, column = want.input.partition(".")
+        above = one.inputs.kin.above(want.asset, level)[source]
+        ids = one.mirror.entities[level].ids
+        owners = [ids[at] for at in above.tolist()]
+        dialect = connection.dialect.name
+        mine = (entity.c.level == level) & in_keys(entity.c.id, set(owners), dialect)
+        rows = connection.execute(select(entity.c.id, attribute(entity, column, dialect)).where(mine))
+        values: dict[str, str] = {row[0]: row[1] for row in rows}
+        return [values[name] for name in owners]
+    versions = one.inputs.versions(want, one.step, source, one.mirror)
+    return [text if known else None for text, known in zip(unpacked(versions), is_known(versions), strict=True)]
+
+
+def _folders(project: Project, connection: Connection, sources: Mapping[str, set[str]]) -> dict[Node, str]:
+    return {
+        (row.asset, row.partition): row.folder
+        for asset, partitions in sources.items()
+        for row in connection.execute(
+            select(artifact.c.asset, artifact.c.partition, materialization.c.folder)
+            .join(materialization, materialization.c.id == artifact.c.materialization)
+            .where(artifact.c.asset == asset, in_keys(artifact.c.partition, partitions, project.dialect))
+        )
+    }
 
 
 @dataclass(frozen=True)

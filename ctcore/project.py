@@ -10,7 +10,6 @@ from typing import Any
 from ctcore.catalog.engine import Catalog
 from ctcore.digest import digest_files
 from ctcore.errors import ProjectError
-from ctcore.inputs import Inputs
 from ctcore.settings import FILE_NAME, Settings, read_settings
 from ctcore.step import ENTITY_LEVELS, Step
 from ctcore.steps import Recipe, StepGraph, load_steps, params_of, recipe_of
@@ -75,10 +74,6 @@ class Project:
             lines = "\n".join(f"  {problem}" for problem in problems)
             raise ProjectError(f"{self.root / FILE_NAME} does not declare what its steps use\n{lines}")
         return graph
-
-    @cached_property
-    def inputs(self) -> Inputs:
-        return Inputs(self.steps, self.settings, self.dialect)
 
     @property
     def dialect(self) -> str:

@@ -2,9 +2,9 @@
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property, lru_cache
+from functools import cached_property
 from typing import Literal
 
 from ctcore.digest import canonical, digest_value
@@ -60,12 +60,17 @@ class Reason:
 
 @dataclass(frozen=True)
 class Verdict:
-    """What is true of one node now. `reasons` has every cause, direct ones first."""
+    """What is true of one node now. `reasons` has every cause, direct ones first; `kinds` are theirs."""
 
     asset: str
     partition: str
     state: State
-    reasons: tuple[Reason, ...] = ()
+    reasons: Sequence[Reason] = ()
+    kinds: tuple[Kind, ...] = ()
+
+    def __post_init__(self) -> None:
+        if not self.kinds:
+            object.__setattr__(self, "kinds", tuple(dict.fromkeys(reason.kind for reason in self.reasons)))
 
     @property
     def node(self) -> Node:
@@ -79,7 +84,7 @@ class Verdict:
     @property
     def waits(self) -> bool:
         """An ancestor has to be made first."""
-        return any(reason.kind == "upstream" for reason in self.reasons)
+        return "upstream" in self.kinds
 
 
 def name_of(node: Node) -> str:
@@ -100,12 +105,6 @@ def shown(version: str) -> str:
 
 def changed(subject: str, old: str | None, new: str | None) -> str:
     return f"{subject} {short(old)} → {short(new)}"
-
-
-@lru_cache(maxsize=10_000)
-def private(version: str | None) -> str | None:
-    """What identifies the value of a metadata column without showing it."""
-    return None if version is None else digest_value("ct.value.v1", version)
 
 
 def differing(mapping: Mapping[str, object], other: Mapping[str, object]) -> str:

@@ -15,7 +15,7 @@ from ctcore.catalog.engine import in_keys
 from ctcore.errors import Usage
 from ctcore.nodes import find_nodes
 from ctcore.project import Project
-from ctcore.staleness import Keys, with_ancestors
+from ctcore.staleness import with_ancestors, with_descendants
 from ctcore.step import Level
 from ctcore.steps import REGISTRY
 
@@ -41,31 +41,11 @@ def selected(project: Project, texts: Sequence[str]) -> dict[str, set[str]] | No
             plain.append(name)  # all of them in one statement a level
             continue
         mine = _named(project, name)
-        _add(found, above(project, mine) if up else mine)
+        _add(found, with_ancestors(project, mine) if up else mine)
         if down:
             _add(found, with_descendants(project, mine))
     _add(found, _listed(project, plain))
     return {name: found[name] for name in project.steps.order if found.get(name)}
-
-
-def above(project: Project, keys: Keys) -> dict[str, set[str]]:
-    """These nodes and everything that they are made from today."""
-    with project.catalog.read() as connection:
-        return with_ancestors(project, connection, keys)
-
-
-def with_descendants(project: Project, keys: Keys) -> dict[str, set[str]]:
-    """These nodes and everything that is made from them today: a statement an input."""
-    found: dict[str, set[str]] = defaultdict(set, {name: set(some) for name, some in keys.items()})
-    with project.catalog.read() as connection:
-        for step in project.steps:
-            for wanted in project.inputs.wanted(step):
-                sources = found.get(step.inputs.get(wanted.input, ""))
-                if sources:
-                    rows = wanted.rows
-                    mine = select(rows.c.partition).where(in_keys(rows.c.source, sources, project.dialect)).distinct()
-                    found[step.name].update(connection.execute(mine).scalars())
-    return {name: some for name, some in found.items() if some}
 
 
 def _add(found: dict[str, set[str]], more: Mapping[str, Iterable[str]]) -> None:

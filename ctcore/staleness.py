@@ -1,321 +1,188 @@
-"""⑦ The one definition of what is still true: a few statements over the ledger, however many nodes.
+"""⑦ What is true of every node now: asked once for all of them, told for those that somebody looks at."""
 
-A node is fresh when the recipe, and every input that it would get today, have the data versions it was made from,
-and its bytes are there. Nothing here depends on time.
-"""
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from functools import cached_property
+from typing import overload
 
-import json
-from collections import defaultdict
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
-from typing import Any
+import numpy as np
+from sqlalchemy import Connection, select
 
-from sqlalchemy import Connection, and_, func, or_, select
-
-from ctcore.catalog.engine import in_keys
-from ctcore.catalog.tables import artifact, attempt, damage, edge, lease, recipe
-from ctcore.collecting import without_collecting
-from ctcore.inputs import Wanted
+from ctcore.catalog.tables import lease
+from ctcore.evidence import Evidence
+from ctcore.inputs import Inputs
+from ctcore.judge import BIT, KINDS, Evaluated
 from ctcore.leases import is_alive
 from ctcore.memo import prepare
+from ctcore.mirror.versions import Places
 from ctcore.project import Project
-from ctcore.reasons import (
-    Node,
-    Reason,
-    State,
-    Verdict,
-    changed,
-    differences,
-    differing,
-    name_of,
-    private,
-    reference_change,
-)
+from ctcore.reasons import Kind, Node, Reason, State, Verdict
+from ctcore.standing import standing, today
 from ctcore.step import Step
 
 Keys = Mapping[str, set[str]]
+TOLD = 500  # nodes whose reasons are told together
 
 
-@dataclass
 class Verdicts:
-    """Every node that is not fresh, and how many nodes each step has. What is not listed is fresh."""
+    """The verdict on every node, in one state of the catalog. Reasons are put into words when they are looked at."""
 
-    totals: dict[str, int] = field(default_factory=dict)
-    by_step: dict[str, dict[str, Verdict]] = field(default_factory=dict)
+    def __init__(self, project: Project, state: Evaluated, special: dict[Node, State]) -> None:
+        self.project = project
+        self.state = state
+        self.special = special
+        self.evidence = Evidence(project, state, special)
+
+    @cached_property
+    def totals(self) -> dict[str, int]:
+        """How many nodes each step has."""
+        return {step.name: int(self.state.inputs.nodes(step).sum()) for step in self.project.steps}
 
     def of(self, asset: str, partition: str) -> Verdict:
-        return self.by_step.get(asset, {}).get(partition) or Verdict(asset, partition, "fresh")
+        """One node; fresh is also what is no node: see `has`."""
+        found = self.listed(asset, [partition])
+        return found[0] if found else Verdict(asset, partition, "fresh")
+
+    def has(self, asset: str, partition: str) -> bool:
+        """Whether there is such a node, be it an excluded one."""
+        place = self.state.mirror.locate(asset, [partition])[0]
+        step = self.project.steps[asset]
+        return place >= 0 and bool(self.state.inputs.nodes(step)[place] or place in self.state.inputs.excluded(step))
+
+    def listed(self, asset: str, partitions: Iterable[str] | None = None) -> list[Verdict]:
+        """The nodes of a step that are not fresh, in the order of the cohort; or those of some partitions."""
+        step, kinds = self.project.steps[asset], self.state.kinds[asset]
+        places, excluded = np.flatnonzero(kinds), self.state.inputs.excluded(step)
+        if partitions is not None:
+            asked = np.array(self.state.mirror.locate(asset, list(partitions)), np.int64)
+            places, excluded = np.intersect1d(places, asked), np.intersect1d(excluded, asked)
+        return list(self._verdicts(step, places)) + [self._excluded(step, at) for at in excluded.tolist()]
 
     def stale(self) -> list[Verdict]:
         """Everything that would have to run, in the order in which it could."""
-        listed = (verdict for some in self.by_step.values() for verdict in some.values())
-        return [verdict for verdict in listed if verdict.state not in ("excluded", "running")]
+        some = (verdict for step in self.project.steps for verdict in self.listed(step.name))
+        return [verdict for verdict in some if verdict.state not in ("excluded", "running")]
 
-    def count(self, asset: str) -> dict[State, int]:
-        counts: dict[State, int] = defaultdict(int)
-        for verdict in self.by_step[asset].values():
-            counts[verdict.state] += 1
-        listed = sum(n for state, n in counts.items() if state != "excluded")
-        return {"fresh": self.totals[asset] - listed, **counts}
-
-
-@without_collecting
-def evaluate(project: Project, only: Keys | None = None) -> Verdicts:
-    """The verdict on every node, or on those of `only` (step → partitions) and what they are made from."""
-    with project.catalog.read() as connection:
-        wanted = None if only is None else with_ancestors(project, connection, only)
-        found = Verdicts()
-        for step in project.steps:
-            if wanted is not None and step.name not in wanted:
-                continue
-            keys = None if wanted is None else wanted[step.name]
-            _Evaluation(project, connection, step, keys).into(found)
+    def states(self, asset: str) -> list[State]:
+        """The states of all partitions of a step, in the order of the cohort; excluded is also what is no node."""
+        kinds, nodes = self.state.kinds[asset], self.state.inputs.nodes(self.project.steps[asset])
+        found: list[State] = ["fresh" if node else "excluded" for node in nodes.tolist()]
+        for at in np.flatnonzero(kinds).tolist():
+            found[at] = self.evidence.state_of(asset, at)
         return found
 
-
-def with_ancestors(project: Project, connection: Connection, only: Keys) -> dict[str, set[str]]:
-    """The named nodes and every node that they are made from today."""
-    wanted: dict[str, set[str]] = defaultdict(set, {name: set(keys) for name, keys in only.items()})
-    for name in reversed(project.steps.order):
-        if wanted.get(name):
-            for source in project.inputs.wanted(project.steps[name], wanted[name]):
-                if source.input in project.steps[name].inputs:
-                    up = project.steps[name].inputs[source.input]
-                    wanted[up].update(connection.execute(select(source.rows.c.source).distinct()).scalars())
-    return {name: keys for name, keys in wanted.items() if keys}
-
-
-class _Evaluation:
-    """One step: collects the reasons of its nodes, then says their states."""
-
-    def __init__(self, project: Project, connection: Connection, step: Step, keys: set[str] | None) -> None:
-        self.project = project
-        self.connection = connection
-        self.step = step
-        self.keys = keys
-        self.nodes = project.inputs.nodes(step, keys)
-        self.reasons: dict[str, list[Reason]] = defaultdict(list)
-
-    def into(self, found: Verdicts) -> None:
-        self._missing()
-        self._recipes()
-        for wanted in self.project.inputs.wanted(self.step, self.keys):
-            self._differing(wanted)
-        lost = self._damaged()
-        self._upstream(found)
-        found.totals[self.step.name] = self._count()
-        found.by_step[self.step.name] = self._verdicts(lost)
-
-    def _add(self, partition: str, kind: Any, words: str, node: Node | None = None, **what: Any) -> None:
-        self.reasons[partition].append(Reason(kind, words, node, **what))
-
-    def _count(self) -> int:
-        return self.connection.execute(select(func.count()).select_from(self.nodes)).scalar_one()
-
-    def _mine(self) -> Any:
-        made = artifact.c.asset == self.step.name
-        if self.keys is None:
-            return made
-        return and_(made, in_keys(artifact.c.partition, self.keys, self.project.dialect))
-
-    def _missing(self) -> None:
-        made = and_(artifact.c.asset == self.step.name, artifact.c.partition == self.nodes.c.partition)
-        rows = self.connection.execute(
-            select(self.nodes.c.partition)
-            .select_from(self.nodes.outerjoin(artifact, made))
-            .where(artifact.c.partition.is_(None))
-            .order_by(self.nodes.c.position)
+    def count(self, asset: str) -> dict[State, int]:
+        """How many nodes of a step are in each state."""
+        step, kinds = self.project.steps[asset], self.state.kinds[asset]
+        lost, missing = (kinds & BIT["bytes"]) != 0, (kinds & BIT["missing"]) != 0
+        counts: Counter[State] = Counter(
+            missing=int((missing & ~lost).sum()),
+            lost=int(lost.sum()),
+            stale=int(((kinds != 0) & ~missing & ~lost).sum()),
+            excluded=len(self.state.inputs.excluded(step)),
         )
-        for partition in rows.scalars():
-            self._add(partition, "missing", "never made")
+        for node, state in self.special.items():
+            if node[0] == asset:
+                place = self.state.mirror.locate(asset, [node[1]])[0]
+                counts[state] += 1
+                counts["lost" if lost[place] else "missing" if missing[place] else "stale"] -= 1
+        fresh = self.totals[asset] - int((kinds != 0).sum())
+        return {"fresh": fresh, **{state: n for state, n in counts.items() if n}}
 
-    def _recipes(self) -> None:
-        """Few recipes were ever used: compare those, then name the nodes that used another one."""
-        today = self.project.recipes[self.step.name]
-        used = self.connection.execute(
-            select(recipe).where(recipe.c.step == self.step.name, recipe.c.digest != today.digest)
-        )
-        said = {row.id: list(_recipe_reasons(row, today)) for row in used}
-        if not said:
-            return
-        rows = self.connection.execute(
-            select(artifact.c.partition, artifact.c.recipe)
-            .join(self.nodes, self.nodes.c.partition == artifact.c.partition)
-            .where(self._mine(), artifact.c.recipe.in_(said))
-        )
-        for partition, recipe_id in rows:
-            self.reasons[partition].extend(said[recipe_id])
+    def _verdicts(self, step: Step, places: Places) -> Iterator[Verdict]:
+        for first in range(0, len(places), TOLD):
+            some = _Told(self.evidence, step, places[first : first + TOLD])
+            for at in places[first : first + TOLD].tolist():
+                name, state = self.state.mirror.name(step.name, at), self.evidence.state_of(step.name, at)
+                yield Verdict(step.name, name, state, _Later(some, at), kinds_in(int(self.state.kinds[step.name][at])))
 
-    def _differing(self, wanted: Wanted) -> None:
-        now = wanted.rows
-        used = and_(
-            edge.c.materialization == artifact.c.materialization,
-            edge.c.input == wanted.input,
-            edge.c.asset == now.c.asset,
-            edge.c.partition == now.c.source,
-        )
-        mine = and_(artifact.c.asset == self.step.name, artifact.c.partition == now.c.partition)
-        other = self.connection.execute(
-            select(now.c.partition, now.c.asset, now.c.source, edge.c.version, now.c.version)
-            .select_from(now.join(artifact, mine).outerjoin(edge, used))
-            .where(or_(edge.c.version.is_(None), edge.c.version != now.c.version))
-            .order_by(now.c.position)
-        )
-        for partition, asset, source, old, new in other:
-            self._said(wanted, partition, (asset, source), old, new)
-        self._gone(wanted)
-
-    def _gone(self, wanted: Wanted) -> None:
-        """Inputs that were used and would not be given today.
-
-        EXCEPT, because it sorts: SQLite runs the outer join that says the same as a loop in a loop.
-        """
-        now = wanted.rows
-        used = and_(edge.c.materialization == artifact.c.materialization, edge.c.input == wanted.input)
-        edges = artifact.join(edge, used)
-        gone = (
-            select(artifact.c.partition, edge.c.asset, edge.c.partition.label("source"))
-            .select_from(edges.join(self.nodes, self.nodes.c.partition == artifact.c.partition))
-            .where(self._mine())
-            .except_(select(now.c.partition, now.c.asset, now.c.source))
-            .subquery()
-        )
-        version = (
-            select(edge.c.version)
-            .select_from(edges)
-            .where(
-                artifact.c.asset == self.step.name,
-                artifact.c.partition == gone.c.partition,
-                edge.c.asset == gone.c.asset,
-                edge.c.partition == gone.c.source,
-            )
-        )
-        rows = self.connection.execute(
-            select(gone, version.scalar_subquery()).order_by(gone.c.partition, gone.c.asset, gone.c.source)
-        )
-        for partition, asset, source, old in rows:
-            self._said(wanted, partition, (asset, source), old, None)
-
-    def _said(self, wanted: Wanted, partition: str, source: Node, old: str | None, new: str | None) -> None:
-        name = wanted.input
-        what = {"input": name, "old": old, "new": new}
-        if name.startswith("reference:"):
-            self._add(partition, "reference", reference_change(source[1], old, new), source, **what)
-        elif name in self.step.columns:
-            if old is not None and new is not None:  # who came and went is said of the members
-                what = {"input": name, "old": private(old), "new": private(new)}
-                self._add(partition, "metadata", f"{name} of {source[1]} changed", source, **what)
-        elif wanted.fan_in and old is None:
-            self._add(partition, "member-added", f"{name_of(source)} as {name}", source, **what)
-        elif wanted.fan_in and new is None:
-            self._add(partition, "member-removed", f"{name_of(source)} as {name}", source, **what)
-        else:
-            self._add(partition, "input", changed(f"{name} ({name_of(source)})", old, new), source, **what)
-
-    def _damaged(self) -> set[str]:
-        rows = self.connection.execute(
-            select(damage.c.partition, damage.c.file, damage.c.problem)
-            .join(self.nodes, self.nodes.c.partition == damage.c.partition)
-            .where(damage.c.asset == self.step.name)
-            .order_by(damage.c.partition, damage.c.file)
-        )
-        lost = set()
-        for partition, file, problem in rows:
-            lost.add(partition)
-            self._add(partition, "bytes", f"{file} {problem}", (self.step.name, partition), input=file, new=problem)
-        return lost
-
-    def _upstream(self, found: Verdicts) -> None:
-        """Ancestors that are not fresh: the first one an input, with its root cause and how many more."""
-        for wanted in self.project.inputs.wanted(self.step, self.keys):
-            up = self.step.inputs.get(wanted.input)
-            stale = {
-                key: verdict for key, verdict in found.by_step.get(up or "", {}).items() if verdict.state != "excluded"
-            }
-            if not stale:
-                continue
-            waiting: dict[str, list[Verdict]] = defaultdict(list)
-            for partition, source in self._sources(wanted, up or "", stale):
-                waiting[partition].append(stale[source])
-            for partition, verdicts in waiting.items():
-                self.reasons[partition].append(_because(wanted.input, verdicts))
-
-    def _sources(self, wanted: Wanted, up: str, stale: Iterable[str]) -> Iterable[tuple[str, str]]:
-        rows = wanted.rows
-        return [
-            (row[0], row[1])
-            for row in self.connection.execute(
-                select(rows.c.partition, rows.c.source)
-                .where(in_keys(rows.c.source, stale, self.project.dialect))
-                .order_by(rows.c.position)
-            )
-        ]
-
-    def _verdicts(self, lost: set[str]) -> dict[str, Verdict]:
-        name = self.step.name
-        running = _running(self.connection, name)
-        failed = _still_failing(self.project, self.connection, self.step, self.reasons)
-        verdicts = {}
-        for partition, reasons in self.reasons.items():
-            state: State = "stale"
-            if partition in running:
-                state = "running"
-            elif partition in failed:
-                state = "failed"
-            elif partition in lost:
-                state = "lost"
-            elif reasons[0].kind == "missing":
-                state = "missing"
-            verdicts[partition] = Verdict(name, partition, state, tuple(reasons))
-        excluded = self.project.inputs.excluded(self.step, self.keys) if self.step.level != "cohort" else None
-        for partition in self.connection.execute(excluded).scalars() if excluded is not None else ():
-            why = Reason("missing", f"has not what {name} needs ({_needs(self.step)})")
-            verdicts[partition] = Verdict(name, partition, "excluded", (why,))
-        return verdicts
+    def _excluded(self, step: Step, place: int) -> Verdict:
+        needs = ", ".join([*step.files, *step.inputs]) or step.level
+        why = Reason("missing", f"has not what {step.name} needs ({needs})")
+        return Verdict(step.name, self.state.mirror.name(step.name, place), "excluded", (why,))
 
 
-def _needs(step: Step) -> str:
-    return ", ".join([*step.files, *step.inputs]) or step.level
+def evaluate(project: Project) -> Verdicts:
+    """The verdict on every node."""
+    here = standing(project)
+    with project.catalog.read() as connection, here.lock:
+        state = here.evaluate(project, connection)
+        special = {**_failing(project, connection, state), **_running(connection, state)}
+    return Verdicts(project, state, special)
 
 
-def _because(name: str, verdicts: list[Verdict]) -> Reason:
-    """The reason `upstream`, from the first stale source of an input."""
-    first = verdicts[0]
-    inherited = next((r for r in first.reasons if r.kind == "upstream"), None)
-    direct = next((r for r in first.reasons if r.kind != "upstream"), None)
-    if inherited is not None and direct is None:
-        root, path = inherited.node, (first.node, *inherited.path)
-        words = f"{name} ({name_of(first.node)}) waits for {name_of(root or first.node)}"
-    else:
-        root, path = first.node, (first.node,)
-        state = "was never made" if first.state == "missing" else f"is {first.state}, {direct}"
-        words = f"{name} ({name_of(first.node)}) {state}"
-    if len(verdicts) > 1:
-        words += f", and {len(verdicts) - 1} more"
-    return Reason("upstream", words, root, path, name)
+def with_ancestors(project: Project, keys: Keys) -> dict[str, set[str]]:
+    """These nodes and every node that they are made from today."""
+    return _reach(project, keys, Inputs.with_ancestors)
 
 
-def _recipe_reasons(used: Any, today: Any) -> Iterable[Reason]:
-    if used.code != today.code:
-        yield Reason("code", changed(used.step, used.code, today.code), old=used.code, new=today.code)
-    old, new = json.loads(used.parameters), dict(today.parameters)
-    if old != new:
-        yield Reason("parameters", differences(old, new), old=differing(old, new), new=differing(new, old))
-    old, new = json.loads(used.environment), dict(today.environment)
-    if old != new:
-        yield Reason("environment", differences(old, new), old=differing(old, new), new=differing(new, old))
+def with_descendants(project: Project, keys: Keys) -> dict[str, set[str]]:
+    """These nodes and every node that is made from them today."""
+    return _reach(project, keys, Inputs.with_descendants)
 
 
-def _running(connection: Connection, asset: str) -> set[str]:
-    rows = connection.execute(select(lease.c.partition, lease.c.owner, lease.c.job).where(lease.c.asset == asset))
-    return {row.partition for row in rows if is_alive(row.owner) or is_alive(row.job)}
+def _reach(
+    project: Project, keys: Keys, way: Callable[[Inputs, Mapping[str, Places]], dict[str, Places]]
+) -> dict[str, set[str]]:
+    with project.catalog.read() as connection:
+        mirror, inputs = today(project, connection)
+    places = {name: np.array(mirror.locate(name, sorted(some)), np.int64) for name, some in keys.items()}
+    found = way(inputs, {name: some[some >= 0] for name, some in places.items()})
+    return {name: {mirror.name(name, at) for at in some.tolist()} for name, some in found.items()}
 
 
-def _still_failing(project: Project, connection: Connection, step: Step, candidates: Iterable[str]) -> set[str]:
+def kinds_in(bits: int) -> tuple[Kind, ...]:
+    return tuple(kind for kind in KINDS if bits & BIT[kind])
+
+
+class _Told:
+    """The reasons of some nodes of a step, told all at once when one of them is asked for."""
+
+    def __init__(self, evidence: Evidence, step: Step, places: Places) -> None:
+        self.evidence, self.step, self.places = evidence, step, places
+
+    @cached_property
+    def reasons(self) -> dict[int, tuple[Reason, ...]]:
+        return self.evidence.reasons(self.step, self.places)
+
+
+class _Later(Sequence[Reason]):
+    """The reasons of one node, once they are looked at."""
+
+    def __init__(self, told: _Told, place: int) -> None:
+        self._told, self._place = told, place
+
+    @overload
+    def __getitem__(self, at: int) -> Reason: ...
+    @overload
+    def __getitem__(self, at: slice) -> Sequence[Reason]: ...
+    def __getitem__(self, at: int | slice) -> Reason | Sequence[Reason]:
+        return self._told.reasons[self._place][at]
+
+    def __len__(self) -> int:
+        return len(self._told.reasons[self._place])
+
+
+def _running(connection: Connection, state: Evaluated) -> dict[Node, State]:
+    """Nodes that somebody works on now, and that are not fresh."""
+    rows = connection.execute(select(lease.c.asset, lease.c.partition, lease.c.owner, lease.c.job)).all()
+    alive = {name: is_alive(name) for row in rows for name in (row.owner, row.job)}
+    busy = [(row.asset, row.partition) for row in rows if alive[row.owner] or alive[row.job]]
+    return {node: "running" for node in busy if _is_open(state, node)}
+
+
+def _is_open(state: Evaluated, node: Node) -> bool:
+    place = state.mirror.locate(node[0], [node[1]])[0] if node[0] in state.kinds else -1
+    return place >= 0 and bool(state.kinds[node[0]][place])
+
+
+def _failing(project: Project, connection: Connection, state: Evaluated) -> dict[Node, State]:
     """Nodes whose last call failed and would be the same call today."""
-    last = select(func.max(attempt.c.id)).where(attempt.c.asset == step.name).group_by(attempt.c.partition)
-    rows = connection.execute(select(attempt.c.partition, attempt.c.key).where(attempt.c.id.in_(last)))
-    keys = {row.partition: row.key for row in rows}
-    asked = [partition for partition in candidates if partition in keys]
-    ready = prepare(project, step, asked).ready if asked else {}
-    return {partition for partition, prepared in ready.items() if prepared.key == keys[partition]}
+    found: dict[Node, State] = {}
+    for step, keys in state.mirror.failed.items():
+        if step not in state.kinds:
+            continue
+        names = {state.mirror.name(step, at): key for at, key in keys.items() if state.kinds[step][at]}
+        ready = prepare(project, project.steps[step], names, connection=connection).ready if names else {}
+        found.update({call.node: "failed" for call in ready.values() if call.key == names[call.node[1]]})
+    return found

@@ -2,22 +2,25 @@
 
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
-from sqlalchemy import select
+from sqlalchemy import Connection, select
 
+from ctcore.catalog.attributes import attribute
 from ctcore.catalog.engine import Catalog, in_keys
 from ctcore.catalog.tables import artifact, attempt, digest_memory, entity
 from ctcore.catalog.tables import event as event_table
-from ctcore.cohorts import attribute, in_cohort
+from ctcore.cohorts import Kin, in_cohort
 from ctcore.digest import Signature, canonical
 from ctcore.files import Memory
 from ctcore.ledger import Failed, record_failures
+from ctcore.mirror.entities import Columns, load_entities
 from ctcore.settings import Cohort
 from tests.kit import make_all, make_project
 
@@ -37,8 +40,8 @@ def catalog(catalog_url: str, tmp_path: Path) -> Iterator[Catalog]:
     opened.engine.dispose()
 
 
-def ask(catalog: Catalog, listed: list[Any], *statements: Any) -> list[list[Any]]:
-    """Answers while there is one patient for each of these values; nothing of it is kept."""
+def ask(catalog: Catalog, listed: list[Any], question: Callable[[Connection], list[Any]]) -> list[Any]:
+    """The answer while there is one patient for each of these values; nothing of it is kept."""
     rows = [
         {"seq": number, "level": "patient", "id": f"P{number}", "parent": None, "attributes": canonical(said).decode()}
         for number, said in enumerate({} if value is None else {"it": value, "other": 1} for value in listed)
@@ -46,9 +49,9 @@ def ask(catalog: Catalog, listed: list[Any], *statements: Any) -> list[list[Any]
     with catalog.alone() as connection:
         if rows:
             connection.execute(entity.insert(), rows)
-        answers = [list(connection.execute(statement)) for statement in statements]
+        answer = question(connection)
         connection.rollback()
-    return answers
+    return answer
 
 
 @quick
@@ -56,8 +59,9 @@ def ask(catalog: Catalog, listed: list[Any], *statements: Any) -> list[list[Any]
 @example(ODD)
 def test_a_value_is_its_canonical_text_wherever_it_is_kept(catalog: Catalog, listed: list[Any]) -> None:
     dialect = "sqlite" if catalog.is_sqlite else "postgresql"
-    (found,) = ask(catalog, listed, select(attribute(entity, "it", dialect)).order_by(entity.c.seq))
-    assert [row[0] for row in found] == [canonical(value).decode() for value in listed]
+    texts = select(attribute(entity, "it", dialect)).order_by(entity.c.seq)
+    found = ask(catalog, listed, lambda connection: list(connection.execute(texts).scalars()))
+    assert found == [canonical(value).decode() for value in listed]
 
 
 def means(wanted: str, value: Any) -> bool:
@@ -80,11 +84,16 @@ SPELLED = ["1", "1.0", "0", "true", "True", "false", "null", "", "F", 'a"b', "a\
 @given(st.lists(values, max_size=8), st.sampled_from(SPELLED) | texts)
 @example([*ODD, "F", '"F"', "[1]", "True"], "1")
 def test_a_cohort_takes_who_has_the_value_and_nobody_else(catalog: Catalog, listed: list[Any], wanted: str) -> None:
-    dialect = "sqlite" if catalog.is_sqlite else "postgresql"
-    patient, everything = entity.alias(), [*listed, *ODD, "F", '"F"', "[1]", "True"]
-    rule = in_cohort(patient, "patient", Cohort("some", {"patient.it": wanted}), dialect)
-    (found,) = ask(catalog, everything, select(patient.c.seq).where(rule).order_by(patient.c.seq))
-    assert [row[0] for row in found] == [number for number, value in enumerate(everything) if means(wanted, value)]
+    everything = [*listed, *ODD, "F", '"F"', "[1]", "True"]
+    cohort = Cohort("some", {"patient.it": wanted})
+
+    def members(connection: Connection) -> list[Any]:
+        entities = load_entities(connection, Columns.of(["patient.it"]))
+        return np.flatnonzero(in_cohort(Kin(entities), "patient", cohort)).tolist()
+
+    assert ask(catalog, everything, members) == [
+        number for number, value in enumerate(everything) if means(wanted, value)
+    ]
 
 
 def test_a_file_may_have_any_number_on_its_disk(catalog_url: str, tmp_path: Path) -> None:

@@ -4,17 +4,18 @@ import json
 import tempfile
 from pathlib import Path
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from sqlalchemy import select
 
-from ctcore.cohorts import at_level, in_cohort
+from ctcore.cohorts import in_cohort
 from ctcore.errors import ProjectError
 from ctcore.project import Project
 from ctcore.register import register
 from ctcore.schema import Column
 from ctcore.settings import Cohort, Reference, RunSettings, Settings, read_settings
+from ctcore.standing import today
 from tests.kit import TOML, make_project
 
 PROJECT = '[project]\nid = "toy"\n'
@@ -308,10 +309,10 @@ def test_a_rule_finds_values_of_every_type_as_the_sheet_has_them(tmp_path: Path)
 
 
 def members(project: Project, cohort: str) -> list[str]:
-    row = at_level("assay")
-    rule = in_cohort(row, "assay", project.settings.cohorts[cohort], project.dialect)
     with project.catalog.read() as connection:
-        return list(connection.execute(select(row.c.id).where(rule)).scalars())
+        mirror, inputs = today(project, connection)
+    rule = in_cohort(inputs.kin, "assay", project.settings.cohorts[cohort])
+    return [mirror.entities["assay"].ids[at] for at in np.flatnonzero(rule)]
 
 
 KEYS = ["project", "id", "levels", "patient", "columns", "enum", "files", "run", "workers", "where", "cohorts", "x"]

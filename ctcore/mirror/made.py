@@ -17,6 +17,7 @@ Role = tuple[str, str]
 """An input's name and the asset that it came from."""
 FETCHED = 50_000
 
+
 class Cursor(Protocol):
     """What is needed of a driver's cursor."""
 
@@ -131,9 +132,7 @@ def load_made(
     return Made(materialization, recipe, version, kept), place[here]
 
 
-def _edges(
-    connection: Connection, mine: ColumnElement[bool], numbers: Places, locate: Locate
-) -> dict[Role, Used]:
+def _edges(connection: Connection, mine: ColumnElement[bool], numbers: Places, locate: Locate) -> dict[Role, Used]:
     """The edges of some artifacts by role; `numbers` are their materializations, ascending."""
     statement = (
         select(edge.c.materialization, edge.c.input, edge.c.asset, edge.c.partition, edge.c.version)
@@ -181,10 +180,10 @@ def _used(parts: list[tuple[Places, Places, Short]], numbers: Places, strangers:
 
 
 def _raw(connection: Connection, statement: Select[Any]) -> Cursor:
-    """The driver's own cursor: SQLAlchemy's rows take as long as reading them. PostgreSQL sends a part at a time."""
+    """SQLite's own cursor: SQLAlchemy's rows take as long as reading them. PostgreSQL sends a part at a time."""
+    if connection.dialect.name != "sqlite":
+        return connection.execute(statement, execution_options={"stream_results": True, "max_row_buffer": FETCHED})
     compiled = statement.compile(dialect=connection.dialect)
-    names = compiled.positiontup
-    given = tuple(compiled.params[name] for name in names) if names else compiled.params
-    result = connection.exec_driver_sql(str(compiled), given, execution_options={"stream_results": True})
-    cursor: Any = result.cursor
+    given = tuple(compiled.params[name] for name in compiled.positiontup or ())
+    cursor: Any = connection.exec_driver_sql(str(compiled), given).cursor
     return cursor

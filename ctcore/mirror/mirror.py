@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from sqlalchemy import Connection, func, select
 
-from ctcore.catalog.tables import attempt, damage, event, reference
+from ctcore.catalog.tables import artifact, attempt, damage, event, reference
 from ctcore.mirror.entities import Columns, Entities, load_entities, located, with_file
 from ctcore.mirror.made import Made, load_made
 from ctcore.mirror.versions import Places, Whole, packed
@@ -51,6 +51,15 @@ class Touched:
     def node(self, asset: str, places: Iterable[int]) -> None:
         self.nodes.setdefault(asset, set()).update(places)
 
+    def add(self, more: "Touched") -> None:
+        """This and what was touched after it."""
+        self.all |= more.all
+        self.references |= more.references
+        for role, places in more.files.items():
+            self.files.setdefault(role, set()).update(places)
+        for asset, places in more.nodes.items():
+            self.node(asset, places)
+
 
 @dataclass(frozen=True)
 class Mirror:
@@ -62,7 +71,7 @@ class Mirror:
     entities: Mapping[str, Entities]
     made: Mapping[str, Made]
     references: Mapping[str, str]
-    damaged: Mapping[str, Mapping[int, tuple[str, ...]]]
+    damaged: Mapping[str, Mapping[int, tuple[tuple[str, str], ...]]]
     failed: Mapping[str, Mapping[int, str]]
 
     def size(self, asset: str) -> int:
@@ -143,7 +152,8 @@ class _Following:
         self._made(_by_asset(made))
         if kinds & {"materialize", "reuse", "damage", "heal"}:
             self._damaged()
-        self._failed([(_node(subject), json.loads(body)["key"]) for subject, body in self.heard.get("fail", ())])
+        if "fail" in kinds or (made and self.mirror.failed):
+            self._failed()
         if "reference" in kinds:
             self._references()
         return self.mirror
@@ -185,9 +195,7 @@ class _Following:
         for step, partitions in nodes.items():
             if step in made:
                 size = self.mirror.size(step)
-                made[step], places = load_made(
-                    self.connection, step, size, self.mirror.locate, made[step], partitions
-                )
+                made[step], places = load_made(self.connection, step, size, self.mirror.locate, made[step], partitions)
                 self.touched.node(step, places.tolist())
         self.mirror = replace(self.mirror, made=made)
 
@@ -198,14 +206,8 @@ class _Following:
             self.touched.node(step, (at for at in {*old, *now} if old.get(at) != now.get(at)))
         self.mirror = replace(self.mirror, damaged=new)
 
-    def _failed(self, told: Sequence[tuple[Node, str]]) -> None:
-        failed = {step: dict(known) for step, known in self.mirror.failed.items()}
-        for node, key in told:
-            place = self.mirror.locate(node[0], [node[1]])[0]
-            if place >= 0:
-                failed.setdefault(node[0], {})[place] = key
-                self.touched.node(node[0], [place])
-        self.mirror = replace(self.mirror, failed=failed)
+    def _failed(self) -> None:
+        self.mirror = replace(self.mirror, failed=_failed(self.connection, self.mirror))
 
     def _references(self) -> None:
         new = _references(self.connection)
@@ -223,22 +225,25 @@ def _references(connection: Connection) -> dict[str, str]:
     return {row.key: f"{row.version} {row.digest}" for row in rows}
 
 
-def _damaged(connection: Connection, mirror: Mirror) -> dict[str, dict[int, tuple[str, ...]]]:
+def _damaged(connection: Connection, mirror: Mirror) -> dict[str, dict[int, tuple[tuple[str, str], ...]]]:
     rows = connection.execute(select(damage).order_by(damage.c.asset, damage.c.partition, damage.c.file))
-    found: dict[str, dict[int, tuple[str, ...]]] = {}
+    found: dict[str, dict[int, tuple[tuple[str, str], ...]]] = {}
     for row in rows:
         place = mirror.locate(row.asset, [row.partition])[0]
         if place >= 0:
             some = found.setdefault(row.asset, {})
-            some[place] = (*some.get(place, ()), f"{row.file} {row.problem}")
+            some[place] = (*some.get(place, ()), (row.file, row.problem))
     return found
 
 
 def _failed(connection: Connection, mirror: Mirror) -> dict[str, dict[int, str]]:
-    """The key of the last failed call of each node."""
+    """The key of the last failed call of each node, where no artifact was made by that call later."""
     last = select(func.max(attempt.c.id)).group_by(attempt.c.asset, attempt.c.partition)
+    made = (artifact.c.asset == attempt.c.asset) & (artifact.c.partition == attempt.c.partition)
     rows = connection.execute(
-        select(attempt.c.asset, attempt.c.partition, attempt.c.key).where(attempt.c.id.in_(last))
+        select(attempt.c.asset, attempt.c.partition, attempt.c.key)
+        .select_from(attempt.outerjoin(artifact, made & (artifact.c.key == attempt.c.key)))
+        .where(attempt.c.id.in_(last), artifact.c.asset.is_(None))
     )
     found: dict[str, dict[int, str]] = {}
     for row in rows:

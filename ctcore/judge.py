@@ -1,0 +1,196 @@
+"""⑦ The one definition of what is still true: a few operations on columns, however many nodes.
+
+A node is fresh when the recipe, and every input that it would get today, have the data versions it was made from,
+and its bytes are there. Nothing here depends on time. What is not touched by an event since the last evaluation is
+not evaluated again; a node is evaluated in the same way alone and among a million.
+"""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any, get_args
+
+import numpy as np
+from numpy.typing import NDArray
+from sqlalchemy import Connection, select
+
+from ctcore.catalog.tables import recipe
+from ctcore.collecting import without_collecting
+from ctcore.compare import Differences, compare
+from ctcore.digest import canonical
+from ctcore.inputs import Inputs, Want, chosen_places
+from ctcore.mirror.made import Made, Used
+from ctcore.mirror.mirror import Mirror, Touched
+from ctcore.mirror.ranges import Flags, any_of
+from ctcore.mirror.versions import Places
+from ctcore.project import Project
+from ctcore.reasons import Kind
+from ctcore.step import Step
+from ctcore.steps import Recipe
+
+KINDS: tuple[Kind, ...] = get_args(Kind)
+BIT: Mapping[Kind, int] = {kind: 1 << at for at, kind in enumerate(KINDS)}
+Kinds = NDArray[np.uint16]
+"""(n,) a bit for each kind of reason that a node has; 0 where it is fresh, or is no node."""
+
+
+@dataclass(frozen=True)
+class Evaluated:
+    """The kinds of reasons of every node, in one state of the catalog and of the steps."""
+
+    mirror: Mirror
+    inputs: Inputs
+    recipes: Mapping[str, str]
+    kinds: Mapping[str, Kinds]
+
+    def not_fresh(self, step: str) -> Flags:
+        return self.kinds[step] != 0
+
+
+@without_collecting
+def evaluated(
+    project: Project,
+    connection: Connection,
+    mirror: Mirror,
+    inputs: Inputs,
+    before: Evaluated | None,
+    touched: Touched,
+) -> Evaluated:
+    """Every node; with `before`, only those that what was touched since may have changed."""
+    recipes = {name: one.digest for name, one in project.recipes.items()}
+    judge = Judge(project, connection, mirror, inputs)
+    turned: dict[str, Places] = {}
+    for step in project.steps:
+        nodes = inputs.nodes(step)
+        old = before.kinds.get(step.name) if before is not None and not touched.all else None
+        if before is None or old is None or before.recipes.get(step.name) != recipes[step.name]:
+            old, places = np.zeros(len(nodes), np.uint16), np.flatnonzero(nodes)
+        else:
+            some = _reached(step, inputs, touched, turned, len(nodes))
+            places = chosen_places(nodes, some)
+        if not len(places):
+            judge.kinds[step.name] = old
+            continue
+        kinds = old.copy()
+        kinds[places] = judge.of(step, places)
+        judge.kinds[step.name] = kinds
+        turned[step.name] = np.flatnonzero((old != 0) != (kinds != 0))
+    return Evaluated(mirror, inputs, recipes, judge.kinds)
+
+
+def _reached(
+    step: Step, inputs: Inputs, touched: Touched, turned: Mapping[str, Places], nodes: int
+) -> Iterable[int] | None:
+    """The nodes of a step whose verdict may be another one; None: all."""
+    found = set(touched.nodes.get(step.name, ()))
+    for want in inputs.wants(step):
+        if want.what == "reference" and want.input.removeprefix("reference:") in touched.references:
+            return None
+        sources: set[int] = set()
+        if want.what == "file":
+            sources |= touched.files.get((step.level, want.input), set())
+        elif want.what == "step":
+            sources |= touched.nodes.get(want.asset, set())
+            sources.update(turned.get(want.asset, np.zeros(0, np.int64)).tolist())
+        if sources:
+            takers = want.takers(np.array(sorted(sources), np.int64))
+            found.update(range(nodes) if takers is None else takers.tolist())
+    return found
+
+
+class Judge:
+    """Finds what differs between what nodes were made from and what they would be made from today."""
+
+    def __init__(self, project: Project, connection: Connection, mirror: Mirror, inputs: Inputs) -> None:
+        self.project = project
+        self.connection = connection
+        self.mirror = mirror
+        self.inputs = inputs
+        self.kinds: dict[str, Kinds] = {}
+
+    def of(self, step: Step, places: Places) -> Kinds:
+        """The kinds of reasons of these nodes of a step whose inputs have been judged."""
+        made = self.mirror.made[step.name]
+        found = np.zeros(len(places), np.uint16)
+        is_made = made.materialization[places] > 0
+        found[~is_made] = BIT["missing"]
+        here = np.flatnonzero(is_made)
+        found[here] |= self._recipes(step, made, places[here])
+        for want, differences in self.differences(step, places[here]):
+            _mark(found, here, step, want, differences)
+        harmed = self.mirror.damaged.get(step.name)
+        if harmed:
+            found[np.isin(places, list(harmed)) & is_made] |= BIT["bytes"]
+        for want in self.inputs.wants(step):
+            if want.what == "step" and self.kinds[want.asset].any():
+                owner, source = want.pairs(places)
+                waits = any_of(self.kinds[want.asset][source] != 0, owner, len(places))
+                found[waits] |= BIT["upstream"]
+        return found
+
+    def differences(self, step: Step, places: Places) -> Iterable[tuple[Want, Differences]]:
+        """By input: what differs of these nodes, which have been made. Then inputs that are none today."""
+        made = self.mirror.made[step.name]
+        none = Used.none(len(made.recipe))
+        wants = self.inputs.wants(step)
+        for want in wants:
+            owner, source = want.pairs(places)
+            versions = self.inputs.versions(want, step, source, self.mirror)
+            yield want, compare(want, made.used.get(want.role, none), places, versions, owner, source)
+        today = {want.role for want in wants}
+        for role, used in made.used.items():
+            if role not in today and used.count[places].any():
+                want = Want(*role, what=_what(step, role[0]), fan_in=_gathers(wants, role[0]))
+                nothing = np.zeros(0, np.int64)
+                yield want, Differences((nothing,) * 3, (nothing,) * 2, used.pairs(places))
+
+    def _recipes(self, step: Step, made: Made, places: Places) -> Kinds:
+        """Few recipes were ever used: compare those, then the nodes' numbers of recipes."""
+        used = made.recipe[places]
+        other = other_recipes(self.connection, self.project.recipes[step.name])
+        bits = np.zeros(max([int(used.max(initial=0)), *(row.id for row in other)]) + 1, np.uint16)
+        for row in other:
+            bits[row.id] = sum(BIT[kind] for kind in differing_parts(row, self.project.recipes[step.name]))
+        return bits[used]
+
+
+def other_recipes(connection: Connection, today: Recipe) -> list[Any]:
+    """The rows of the recipes of a step that are not today's."""
+    return list(connection.execute(select(recipe).where(recipe.c.step == today.step, recipe.c.digest != today.digest)))
+
+
+def differing_parts(used: Any, today: Recipe) -> list[Kind]:
+    """In which of its parts a recipe (a row) is not today's."""
+    parts: list[Kind] = ["code"] if used.code != today.code else []
+    if used.parameters != canonical(dict(today.parameters)).decode():
+        parts.append("parameters")
+    if used.environment != canonical(dict(today.environment)).decode():
+        parts.append("environment")
+    return parts
+
+
+def _mark(found: Kinds, here: Places, step: Step, want: Want, differences: Differences) -> None:
+    changed, came, went = kinds_of(want)
+    for kind, owner in ((changed, differences.changed[0]), (came, differences.came[0]), (went, differences.went[0])):
+        if kind is not None and len(owner):
+            found[here[owner]] |= BIT[kind]
+
+
+def kinds_of(want: Want) -> tuple[Kind, Kind | None, Kind | None]:
+    """What it is called when a source of this input changed, came, or went."""
+    if want.what == "reference":
+        return "reference", "reference", "reference"
+    if want.what == "column":
+        return "metadata", None, None  # who came and went is said of the members; what is read, of the code
+    if want.fan_in:
+        return "input", "member-added", "member-removed"
+    return "input", "input", "input"
+
+
+def _what(step: Step, name: str) -> Any:
+    if name.startswith("reference:"):
+        return "reference"
+    return "column" if "." in name else "step"
+
+
+def _gathers(wants: Iterable[Want], name: str) -> bool:
+    return any(want.input == name and want.fan_in for want in wants)

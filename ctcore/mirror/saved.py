@@ -1,0 +1,114 @@
+"""⑦ A mirror on disk, so that the next process does not read the whole catalog: arrays in a folder of work/.
+
+It may be deleted at any time. One that is of another catalog, of other steps or of another ct is not used.
+"""
+
+import json
+import os
+import shutil
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+from zipfile import BadZipFile
+
+import numpy as np
+
+from ctcore.mirror.entities import Entities
+from ctcore.mirror.made import Made, Used
+from ctcore.mirror.mirror import Mirror, Shape
+from ctcore.project import Project
+
+FORMAT = 1
+WORTH_IT = 2_000  # events that a next process would have to follow
+
+
+def read(project: Project, shape: Shape) -> Mirror | None:
+    """The saved mirror, where it is of these steps and of a catalog of this name."""
+    folder = project.work / "mirror"
+    try:
+        head = json.loads((folder / "head.json").read_bytes())
+        if head["of"] != _of(project, shape):
+            return None
+        return _restored(folder / head["folder"], head, shape)
+    except (OSError, ValueError, KeyError, BadZipFile):
+        return None
+
+
+def write(project: Project, mirror: Mirror) -> None:
+    """Save it beside the older one, then point to it. Where that cannot be, the next process reads the catalog."""
+    root = project.work / "mirror"
+    name = f"{mirror.seq}-{os.getpid()}"
+    with suppress(OSError):
+        root.mkdir(parents=True, exist_ok=True)
+        arrays, head = _parts(mirror)
+        part = root / f".{name}"
+        part.mkdir()
+        for key, array in arrays.items():
+            np.save(part / f"{key}.npy", array)
+        os.replace(part, root / name)
+        text = json.dumps({"of": _of(project, mirror.shape), "folder": name, **head})
+        (root / f".{name}.json").write_text(text)
+        os.replace(root / f".{name}.json", root / "head.json")
+        for other in root.iterdir():
+            if other.is_dir() and other.name != name:
+                shutil.rmtree(other, ignore_errors=True)
+
+
+def _of(project: Project, shape: Shape) -> list[Any]:
+    columns = {level: list(names) for level, names in shape.columns.names.items()}
+    return [FORMAT, project.id, project.catalog.place, dict(shape.levels), columns, list(shape.cohorts)]
+
+
+def _parts(mirror: Mirror) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The arrays by file name, and what is kept as JSON."""
+    arrays: dict[str, Any] = {}
+    head: dict[str, Any] = {"seq": mirror.seq, "digest": mirror.digest, "references": dict(mirror.references)}
+    head["damaged"] = {step: {str(at): said for at, said in some.items()} for step, some in mirror.damaged.items()}
+    head["failed"] = {step: {str(at): key for at, key in some.items()} for step, some in mirror.failed.items()}
+    head["entities"], head["used"] = {}, []
+    for level, some in mirror.entities.items():
+        arrays[f"{level}.seq"], arrays[f"{level}.parents"] = some.seq, some.parents
+        arrays[f"{level}.barred"] = some.barred
+        arrays[f"{level}.ids"] = np.frombuffer("\n".join(some.ids).encode(), np.uint8)
+        for what, columns in (("columns", some.columns), ("files", some.files)):
+            for number, (_, column) in enumerate(columns.items()):
+                arrays[f"{level}.{what}.{number}"] = column
+        head["entities"][level] = {"columns": list(some.columns), "files": list(some.files)}
+    for number, (step, made) in enumerate(mirror.made.items()):
+        arrays[f"{number}.materialization"], arrays[f"{number}.recipe"] = made.materialization, made.recipe
+        arrays[f"{number}.version"] = made.version
+        for role, used in made.used.items():
+            place, small = len(head["used"]), used.compact()
+            arrays |= {f"{place}.start": small.start, f"{place}.count": small.count}
+            arrays |= {f"{place}.source": small.source, f"{place}.used": small.version}
+            head["used"].append([step, list(role), [list(node) for node in small.strangers]])
+    return arrays, head
+
+
+def _restored(folder: Path, head: dict[str, Any], shape: Shape) -> Mirror:
+    def array(name: str) -> Any:
+        return np.load(folder / f"{name}.npy", mmap_mode="r")
+
+    entities = {}
+    for level, names in head["entities"].items():
+        text = array(f"{level}.ids").tobytes().decode()
+        columns = {name: array(f"{level}.columns.{at}") for at, name in enumerate(names["columns"])}
+        files = {name: array(f"{level}.files.{at}") for at, name in enumerate(names["files"])}
+        ids = text.split("\n") if text else []
+        entities[level] = Entities(
+            level, array(f"{level}.seq"), ids, array(f"{level}.parents"), columns, files, array(f"{level}.barred")
+        )
+    used: dict[str, dict[Any, Used]] = {}
+    for place, (step, role, strangers) in enumerate(head["used"]):
+        parts = [array(f"{place}.{part}") for part in ("start", "count", "source", "used")]
+        used.setdefault(step, {})[(role[0], role[1])] = Used(*parts, tuple((a, p) for a, p in strangers))
+    made = {}
+    for number, step in enumerate(shape.levels):
+        parts = [array(f"{number}.{part}") for part in ("materialization", "recipe", "version")]
+        made[step] = Made(*parts, used.get(step, {}))
+    damaged = {
+        step: {int(at): tuple((file, said) for file, said in some) for at, some in found.items()}
+        for step, found in head["damaged"].items()
+    }
+    failed = {step: {int(at): key for at, key in some.items()} for step, some in head["failed"].items()}
+    return Mirror(shape, head["seq"], head["digest"], entities, made, head["references"], damaged, failed)
