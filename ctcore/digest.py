@@ -8,6 +8,7 @@ import hashlib
 import json
 import mmap
 import os
+import re
 import threading
 import time
 from collections import deque
@@ -37,6 +38,7 @@ _CHUNK = 8 << 20  # read at a time where nothing is mapped
 _OPEN = os.O_RDONLY | os.O_NONBLOCK  # opening a pipe must not wait for its writer
 _INODE_BITS = 2**63 - 1
 _NESTED = (dict, list, tuple)
+_DIGEST = re.compile("[0-9a-f]{64}")
 _JSON = json.JSONEncoder(sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
 
 
@@ -63,6 +65,11 @@ def canonical(value: Any) -> bytes:
 def digest_value(tag: str, value: Any) -> str:
     """The digest of a JSON value as something."""
     return tagged(tag, canonical(value))
+
+
+def digest_text(text: str) -> str:
+    """What identifies any text in 64 hexadecimal digits; a digest identifies itself."""
+    return text if _DIGEST.fullmatch(text) else tagged("ct.text.v1", text.encode())
 
 
 def _only_text_keys(value: Any) -> None:

@@ -24,6 +24,7 @@ from ctcore.reasons import (
     differences,
     differing,
     name_of,
+    private,
     reference_change,
 )
 from ctcore.step import Step
@@ -94,7 +95,7 @@ class Evidence:
         """Each difference with its old and new version, by place among the nodes and then by source."""
         kinds = kinds_of(want)
         used = self.state.mirror.made[step.name].used.get(want.role)
-        changed_owner, changed_source, changed_edges = found.changed
+        changed_owner, changed_source, _ = found.changed
         came_owner, came_source = found.came
         went_owner, went_edges = found.went
         if not (len(changed_owner) or len(came_owner) or len(went_owner)):
@@ -200,7 +201,7 @@ def _said(want: Want, kind: Kind, node: Node, old: str | None, new: str | None) 
         words = reference_change(node[1], old, new)
     elif kind == "metadata":  # values are personal data
         words = f"{name} of {node[1]} changed"
-        old = None if old is None else unpacked(packed([old]))[0]
+        old = private(old)
     elif kind in ("member-added", "member-removed"):
         words = f"{name_of(node)} as {name}"
     else:

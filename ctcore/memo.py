@@ -126,11 +126,7 @@ class Today(NamedTuple):
 def _take(taken: _Taken, found: Preparation, connection: Connection, one: Today, places: Places) -> None:
     mirror, want = one.mirror, one.want
     owner, source = want.pairs(places)
-    if want.what == "reference":
-        names = [want.input.partition(":")[2]] * len(source)
-    else:
-        listed = mirror.names(want.asset)
-        names = [listed[at] for at in source.tolist()]
+    names = [want.input.partition(":")[2]] * len(source) if want.what == "reference" else _names(mirror, want, source)
     for at, name, version in zip(owner.tolist(), names, _versions(connection, one, source, names), strict=True):
         partition = taken.partitions[at]
         if version is None:
@@ -143,6 +139,11 @@ def _take(taken: _Taken, found: Preparation, connection: Connection, one: Today,
             taken.members[partition].append((mirror.shape.levels[want.asset], name))  # type: ignore[arg-type]
         if want.what == "step":
             taken.sources[want.asset].add(name)
+
+
+def _names(mirror: Mirror, want: Want, source: Places) -> list[str]:
+    listed = mirror.names(want.asset)
+    return [listed[at] for at in source.tolist()]
 
 
 def _versions(connection: Connection, one: Today, source: Places, names: list[str]) -> list[str | None]:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Literal
 
-from ctcore.digest import canonical, digest_value
+from ctcore.digest import canonical, digest_text, digest_value
 
 Kind = Literal[
     "missing",
@@ -105,6 +105,11 @@ def shown(version: str) -> str:
 
 def changed(subject: str, old: str | None, new: str | None) -> str:
     return f"{subject} {short(old)} → {short(new)}"
+
+
+def private(version: str | None) -> str | None:
+    """What identifies the value of a metadata column without showing it."""
+    return None if version is None else digest_text(version)
 
 
 def differing(mapping: Mapping[str, object], other: Mapping[str, object]) -> str:

@@ -8,10 +8,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from fnmatch import fnmatchcase
 
-from sqlalchemy import select
-
 from ctcore.batches import partitions
-from ctcore.catalog.engine import in_keys
 from ctcore.errors import Usage
 from ctcore.nodes import find_nodes
 from ctcore.project import Project
@@ -71,7 +68,8 @@ def _named(project: Project, name: str) -> dict[str, set[str]]:
     steps = [one for one in project.steps.order if fnmatchcase(one, step)]
     pattern = partition if cut else "*"
     matching: dict[Level, set[str]] = {}
-    for level in {project.steps[one].level for one in steps}:
+    levels: set[Level] = {project.steps[one].level for one in steps}
+    for level in levels:
         matching[level] = {key for key in partitions(project, level) if fnmatchcase(key, pattern)}
     found = {one: matching[project.steps[one].level] for one in steps if matching[project.steps[one].level]}
     if not found:

@@ -75,7 +75,7 @@ class Verdicts:
         """How many nodes of a step are in each state."""
         step, kinds = self.project.steps[asset], self.state.kinds[asset]
         lost, missing = (kinds & BIT["bytes"]) != 0, (kinds & BIT["missing"]) != 0
-        counts: Counter[State] = Counter(
+        counts: Counter[str] = Counter(
             missing=int((missing & ~lost).sum()),
             lost=int(lost.sum()),
             stale=int(((kinds != 0) & ~missing & ~lost).sum()),
@@ -87,7 +87,7 @@ class Verdicts:
                 counts[state] += 1
                 counts["lost" if lost[place] else "missing" if missing[place] else "stale"] -= 1
         fresh = self.totals[asset] - int((kinds != 0).sum())
-        return {"fresh": fresh, **{state: n for state, n in counts.items() if n}}
+        return {"fresh": fresh, **{state: n for state, n in counts.items() if n}}  # type: ignore[dict-item]
 
     def _verdicts(self, step: Step, places: Places) -> Iterator[Verdict]:
         for first in range(0, len(places), TOLD):
@@ -107,7 +107,7 @@ def evaluate(project: Project) -> Verdicts:
     here = standing(project)
     with project.catalog.read() as connection, here.lock:
         state = here.evaluate(project, connection)
-        special = {**_failing(project, connection, state), **_running(connection, state)}
+        special: dict[Node, State] = {**_failing(project, connection, state), **_running(connection, state)}
     return Verdicts(project, state, special)
 
 

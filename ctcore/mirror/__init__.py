@@ -1,1 +1,1 @@
-"""⑦ The catalog in columns: what verdicts are computed from, kept in memory and beside the project, following events."""
+"""⑦ The catalog in columns: what verdicts are computed from; it follows the events."""

@@ -7,11 +7,11 @@ from functools import cached_property
 import numpy as np
 from sqlalchemy import Connection, select
 
+from ctcore.catalog.attributes import attribute
 from ctcore.catalog.tables import entity, file
 from ctcore.mirror.ranges import Flags
 from ctcore.mirror.versions import Places, Whole, nothing, packed
 from ctcore.policy import barred
-from ctcore.catalog.attributes import attribute
 from ctcore.step import ENTITY_LEVELS, Level
 
 

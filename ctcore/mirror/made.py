@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 import numpy as np
-from sqlalchemy import ColumnElement, Connection, Select, and_, select
+from sqlalchemy import ColumnElement, Connection, and_, select
 
 from ctcore.catalog.engine import in_keys
 from ctcore.catalog.tables import artifact, edge
@@ -68,7 +68,7 @@ class Used:
 
     def compact(self) -> "Used":
         """Without the edges that are forgotten."""
-        owner, place = self.pairs(np.arange(len(self.start)))
+        _, place = self.pairs(np.arange(len(self.start)))
         start = np.cumsum(self.count) - self.count
         return replace(self, start=start, source=self.source[place], version=self.version[place])
 
@@ -179,7 +179,7 @@ def _used(parts: list[tuple[Places, Places, Short]], numbers: Places, strangers:
     return Used(np.cumsum(count) - count, count, source[order], version[order], strangers)
 
 
-def _raw(connection: Connection, statement: Select[Any]) -> Cursor:
+def _raw(connection: Connection, statement: Any) -> Cursor:
     """SQLite's own cursor: SQLAlchemy's rows take as long as reading them. PostgreSQL sends a part at a time."""
     if connection.dialect.name != "sqlite":
         return connection.execute(statement, execution_options={"stream_results": True, "max_row_buffer": FETCHED})

@@ -6,18 +6,17 @@ It is a cache. Everything in it can be read again from the catalog, and is, wher
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
 
 import numpy as np
 from sqlalchemy import Connection, func, select
 
 from ctcore.catalog.tables import artifact, attempt, damage, event, reference
-from ctcore.mirror.entities import Columns, Entities, load_entities, located, with_file
+from ctcore.mirror.entities import Columns, Entities, load_entities, with_file
 from ctcore.mirror.made import Made, load_made
-from ctcore.mirror.versions import Places, Whole, packed
+from ctcore.mirror.versions import Whole, packed
 from ctcore.reasons import Node
 from ctcore.settings import Settings
-from ctcore.step import ENTITY_LEVELS, Step
+from ctcore.step import ENTITY_LEVELS
 from ctcore.steps import StepGraph
 
 FOLLOWED = 20_000  # after so many events it is quicker to read everything again

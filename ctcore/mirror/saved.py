@@ -100,12 +100,13 @@ def _restored(folder: Path, head: dict[str, Any], shape: Shape) -> Mirror:
         )
     used: dict[str, dict[Any, Used]] = {}
     for place, (step, role, strangers) in enumerate(head["used"]):
-        parts = [array(f"{place}.{part}") for part in ("start", "count", "source", "used")]
-        used.setdefault(step, {})[(role[0], role[1])] = Used(*parts, tuple((a, p) for a, p in strangers))
+        start, count, source, version = (array(f"{place}.{part}") for part in ("start", "count", "source", "used"))
+        nodes = tuple((asset, partition) for asset, partition in strangers)
+        used.setdefault(step, {})[(role[0], role[1])] = Used(start, count, source, version, nodes)
     made = {}
     for number, step in enumerate(shape.levels):
-        parts = [array(f"{number}.{part}") for part in ("materialization", "recipe", "version")]
-        made[step] = Made(*parts, used.get(step, {}))
+        numbers, recipes, versions = (array(f"{number}.{part}") for part in ("materialization", "recipe", "version"))
+        made[step] = Made(numbers, recipes, versions, used.get(step, {}))
     damaged = {
         step: {int(at): tuple((file, said) for file, said in some) for at, some in found.items()}
         for step, found in head["damaged"].items()

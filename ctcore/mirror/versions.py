@@ -1,16 +1,17 @@
 """⑦ Data versions as numbers, so that a million of them are compared at once.
 
 A version is a text: mostly the 64 hexadecimal digits of a digest, which is kept as it is; of any other text (a column's
-value, a reference's version) its BLAKE2b digest is. Whole versions have 256 bits; those of the ledger's edges, of which
+value, a reference's version) its digest is. Whole versions have 256 bits; those of the ledger's edges, of which
 there are most, are cut to 128, which is enough to tell any two apart.
 """
 
 from collections.abc import Iterable, Sequence
-from hashlib import blake2b
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+
+from ctcore.digest import digest_text
 
 Whole = NDArray[np.uint64]
 """(n, 4): 256 bits each; zeros where there is none."""
@@ -26,10 +27,7 @@ def packed(texts: Sequence[str | None]) -> Whole:
     """(n, 4) of n texts."""
     raw = _digests(texts)
     if raw is None:
-        known: dict[str | None, bytes] = {None: bytes(32)}
-        for text in texts:
-            if text not in known:
-                known[text] = _packed_one(text)
+        known = {text: bytes(32) if text is None else bytes.fromhex(digest_text(text)) for text in set(texts)}
         raw = b"".join([known[text] for text in texts])
     return np.frombuffer(raw, np.uint64).reshape(-1, 4)
 
@@ -46,7 +44,7 @@ def nothing(n: int) -> Whole:
 
 
 def is_known(versions: Whole) -> NDArray[np.bool_]:
-    return versions.any(axis=1)
+    return versions.any(axis=1).astype(np.bool_)
 
 
 def differ(versions: Whole, used: Short) -> NDArray[np.bool_]:
@@ -71,15 +69,3 @@ def _digests(texts: Sequence[str | None]) -> bytes | None:
         return None
     whole = len(raw) == 32 * len(texts) and raw.hex() == joined and all(len(text) == _HEX for text in texts if text)
     return raw if whole else None
-
-
-def _packed_one(text: str | None) -> bytes:
-    assert text is not None
-    if len(text) == _HEX:
-        try:
-            raw = bytes.fromhex(text)
-        except ValueError:
-            raw = b""
-        if raw.hex() == text:
-            return raw
-    return blake2b(text.encode(), digest_size=32).digest()
