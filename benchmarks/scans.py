@@ -136,4 +136,3 @@ def _edges(
     cursor = connection.execute("SELECT asset, partition, version FROM edge")
     while rows := cursor.fetchmany(at_once):
         yield [(numbers[row[:2]], row[2]) for row in rows if row[:2] in numbers]
-

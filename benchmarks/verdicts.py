@@ -3,10 +3,9 @@
 import os
 import shutil
 import sys
-import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -79,43 +78,40 @@ def _growths(name: str, points: dict[str, list[tuple[int, Measured]]]) -> Iterat
 def _measured(root: Path, assays: int, url: str | None, loaded: tuple[str, Measured] | None) -> list[Row]:
     if url is not None:
         os.environ["CT_POSTGRES_URL"] = url
-    cpu, *counted = apart(_fill, root, assays)
-    made = Nation(Project(root), *counted)
+    filled = apart(_fill, root, assays)
+    made = Nation(Project(root), *filled.value)
     before = {path.name for path in root.iterdir()}
     baselines = apart(_baselines, root, url, loaded)
     cold = apart(_alone, root, made.nodes, before)
     saved = apart(_alone, root, made.nodes, None)
     name = "SQLite" if url is None else "PostgreSQL"
     rows = [
-        Row("filling the catalog", made.size, Measured(made.seconds, cpu, None)),
+        Row("filling the catalog", made.size, filled),
         *(Row(f"raw: {what}", made.size, found) for what, found in baselines.all.items()),
-        Row(COLD, made.size, cold, *baselines.stored, _raw(assays)),
-        Row(SAVED, made.size, saved, *baselines.loaded, _raw(assays)),
+        _beside(COLD, made, cold, baselines.stored),
+        _beside(SAVED, made, saved, baselines.loaded),
         *_Warm(made, baselines, full=saved).rows(),
     ]
     shutil.rmtree(root)
     return [Row(f"{name}, {row.what}", row.size, row.mine, row.baseline, row.theirs, row.target) for row in rows]
 
 
-def _fill(root: Path, assays: int) -> tuple[float, int, int, int, float]:
-    """Processor's seconds, then what makes a Nation."""
-    busy = time.process_time()
-    made = nation(root, assays)
-    busy = time.process_time() - busy
+def _fill(root: Path, assays: int) -> Measured:
+    found = timed(lambda: nation(root, assays), times=1)
+    made = found.value
     if assays <= CHECKED_UP_TO:
         check(made)
-    return busy, made.assays, made.nodes, made.edges, made.seconds
+    return replace(found, value=(made.assays, made.nodes, made.edges))
 
 
-def _raw(assays: int) -> Target | None:
-    """Below a size, what any call costs is more than the scan, and the ratio says nothing."""
-    return Target(TIMES_RAW, "×") if assays >= RAW_FROM else None
+def _beside(what: str, made: Nation, mine: Measured, against: tuple[str, Measured]) -> Row:
+    """Below a size, what any call costs is more than the scan, and the ratio is no target."""
+    target = Target(TIMES_RAW, "×") if made.assays >= RAW_FROM else None
+    return Row(what, made.size, mine, *against, target)
 
 
 def _baselines(root: Path, url: str | None, loaded: tuple[str, Measured] | None) -> Baselines:
-    stored = (
-        scans.of_the_server(url, Project(root).catalog.schema) if url else scans.of_the_file(root / "catalog.db")
-    )
+    stored = scans.of_the_server(url, Project(root).catalog.schema) if url else scans.of_the_file(root / "catalog.db")
     tables = dict([loaded]) if loaded else scans.of_loaded_tables(root / "catalog.db", root)
     for what, found in (*stored.items(), *tables.items()):
         expect(f"versions that differ, {what}", found.value[1], 0)
@@ -130,7 +126,7 @@ def _alone(root: Path, nodes: int, keep: set[str] | None) -> Measured:
             shutil.rmtree(path) if path.is_dir() else path.unlink()
     found = timed(lambda: _verdicts(Project.find(root)), times=1)
     _expect_stale(found.value, 0, nodes)
-    return Measured(found.seconds, found.cpu, found.peak_mib)
+    return replace(found, value=None)
 
 
 def _verdicts(project: Project) -> Verdicts:
@@ -173,7 +169,7 @@ class _Warm:
         self._change_reference("1")
         back = timed(lambda: _verdicts(self.project), times=1)
         _expect_stale(back.value, 0, self.made.nodes)
-        yield Row(WARM, self.made.size, back, *self.baselines.loaded, _raw(self.made.assays))
+        yield _beside(WARM, self.made, replace(back, value=None), self.baselines.loaded)
 
     def _row(
         self,
@@ -190,8 +186,7 @@ class _Warm:
 
         found = timed(_verdicts, self.times, before=changed)
         _expect_stale(found.value, stale, self.made.nodes)
-        mine = Measured(found.seconds, found.cpu, found.peak_mib)
-        return Row(what, self.made.size, mine, *(against or self.baselines.loaded), target)
+        return Row(what, self.made.size, replace(found, value=None), *(against or self.baselines.loaded), target)
 
     def _change_file(self, back: bool = False) -> None:
         """As looking at the files writes it."""
