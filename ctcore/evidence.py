@@ -112,8 +112,8 @@ class Evidence:
         came = zip(came_owner, came_source.tolist(), self._today(connection, step, want, came_source), strict=True)
         listed += [(int(owner), self._source(want, source), None, now, kinds[1]) for owner, source, now in came]
         went = zip(went_owner, went_nodes, old[len(changed_nodes) :], strict=True)
+        listed += [(int(owner), node, was, None, kinds[2]) for owner, node, was in went]
         yield from listed
-        yield from ((int(owner), node, was, None, kinds[2]) for owner, node, was in went)
 
     def _source(self, want: Want, place: int) -> Node:
         return want.asset, self._name(want.asset, place) if want.what != "reference" else want.input.partition(":")[2]

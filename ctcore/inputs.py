@@ -122,7 +122,7 @@ class Inputs:
                     takers = want.takers(found[want.asset])
                     if takers is None:
                         takers = np.array(
-                            [at for at in np.flatnonzero(nodes) if self._takes(want, at, found)], np.int64
+                            [at for at in np.flatnonzero(nodes).tolist() if self._takes(want, at, found)], np.int64
                         )
                     found[step.name] = np.union1d(found.get(step.name, takers), takers[nodes[takers]])
         return {name: places for name, places in found.items() if len(places)}

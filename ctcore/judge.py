@@ -141,7 +141,7 @@ class Judge:
             if role not in today and used.count[places].any():
                 want = Want(*role, what=_what(step, role[0]), fan_in=_gathers(wants, role[0]))
                 nothing = np.zeros(0, np.int64)
-                yield want, Differences((nothing,) * 3, (nothing,) * 2, used.pairs(places))
+                yield want, Differences((nothing, nothing, nothing), (nothing, nothing), used.pairs(places))
 
     def _recipes(self, step: Step, made: Made, places: Places) -> Kinds:
         """Few recipes were ever used: compare those, then the nodes' numbers of recipes."""
@@ -169,8 +169,8 @@ def differing_parts(used: Any, today: Recipe) -> list[Kind]:
 
 
 def _mark(found: Kinds, here: Places, step: Step, want: Want, differences: Differences) -> None:
-    changed, came, went = kinds_of(want)
-    for kind, owner in ((changed, differences.changed[0]), (came, differences.came[0]), (went, differences.went[0])):
+    owners = (differences.changed[0], differences.came[0], differences.went[0])
+    for kind, owner in zip(kinds_of(want), owners, strict=True):
         if kind is not None and len(owner):
             found[here[owner]] |= BIT[kind]
 

@@ -5,7 +5,7 @@ under its input's name: two inputs swapped are another call.
 """
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -143,7 +143,7 @@ def _take(taken: _Taken, found: Preparation, connection: Connection, one: Today,
 
 def _names(mirror: Mirror, want: Want, source: Places) -> list[str]:
     listed = mirror.names(want.asset)
-    return [listed[at] for at in source.tolist()]
+    return [listed[int(at)] for at in source]
 
 
 def _versions(connection: Connection, one: Today, source: Places, names: list[str]) -> list[str | None]:

@@ -44,7 +44,8 @@ def nothing(n: int) -> Whole:
 
 
 def is_known(versions: Whole) -> NDArray[np.bool_]:
-    return versions.any(axis=1).astype(np.bool_)
+    found: NDArray[np.bool_] = np.any(versions, axis=1)
+    return found
 
 
 def differ(versions: Whole, used: Short) -> NDArray[np.bool_]:
