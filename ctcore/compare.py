@@ -6,7 +6,7 @@ import numpy as np
 
 from ctcore.inputs import Want
 from ctcore.mirror.made import Used
-from ctcore.mirror.ranges import Flags
+from ctcore.mirror.ranges import Flags, taken
 from ctcore.mirror.versions import Places, Whole, differ
 
 
@@ -25,9 +25,9 @@ class Differences:
 def compare(want: Want, used: Used, chosen: Places, versions: Whole, owner: Places, source: Places) -> Differences:
     """`owner` and `source` are the pairs that `want` gives for the chosen nodes, `versions` those of the sources."""
     was_owner, edges = used.pairs(chosen)
-    was_source = used.source[edges]
+    was_source = taken(used.source, edges)
     if len(owner) == len(was_owner) and np.array_equal(source, was_source) and np.array_equal(owner, was_owner):
-        other = np.flatnonzero(differ(versions, used.version[edges]))
+        other = np.flatnonzero(differ(versions, taken(used.version, edges)))
         empty = np.zeros(0, np.int64)
         return Differences((owner[other], source[other], edges[other]), (empty, empty), (empty, empty))
     today, before = _keys(owner, source, was_source), _keys(was_owner, was_source, source)

@@ -81,7 +81,7 @@ class Evidence:
                 if row is not None:
                     known[at] += _recipe_reasons(row, self.project.recipes[step.name])
             judge = Judge(self.project, connection, self.state.mirror, self.state.inputs)
-            for want, differing_ones in judge.differences(step, here):
+            for want, _, _, differing_ones in judge.differences(step, here):
                 for owner, node, old, new_version, kind in self._found(connection, step, here, want, differing_ones):
                     if kind is not None:
                         known[int(here[owner])].append(_said(want, kind, node, old, new_version))
@@ -105,7 +105,7 @@ class Evidence:
         owners = [*here[changed_owner].tolist(), *here[went_owner].tolist()]
         old = self._used(connection, step, want, owners, [*changed_nodes, *went_nodes])
         new = self._today(connection, step, want, changed_source)
-        listed: list[_Found] = [
+        listed: list[Any] = [
             (int(owner), node, was, now, kinds[0])
             for owner, node, was, now in zip(changed_owner, changed_nodes, old, new, strict=False)
         ]

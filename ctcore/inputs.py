@@ -4,7 +4,7 @@ The one definition of a node's inputs. Staleness compares it with the ledger's e
 Nodes are positions: of the entity in its level, of the cohort in ct.toml.
 """
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -13,7 +13,7 @@ import numpy as np
 from ctcore.cohorts import Kin, in_cohort, rank
 from ctcore.mirror.made import Role
 from ctcore.mirror.mirror import Mirror
-from ctcore.mirror.ranges import Flags, Groups
+from ctcore.mirror.ranges import Flags, Groups, taken
 from ctcore.mirror.versions import Places, Whole, is_known, packed
 from ctcore.settings import Settings
 from ctcore.step import Step
@@ -48,6 +48,8 @@ class Want:
         """The inputs of these nodes: which of the chosen each belongs to, and its source; ascending."""
         if self.members is not None:
             groups = [self.members[at] for at in chosen]
+            if len(groups) == 1:
+                return np.zeros(len(groups[0]), np.int64), groups[0]
             owner = np.repeat(np.arange(len(chosen)), [len(one) for one in groups])
             return owner, np.concatenate([np.zeros(0, np.int64), *groups])
         if self.downward:
@@ -134,9 +136,9 @@ class Inputs:
     def versions(self, want: Want, step: Step, sources: Places, mirror: Mirror) -> Whole:
         """The data versions of these sources today, in this state of the catalog; zeros where there is none."""
         if want.what == "step":
-            return mirror.made[want.asset].version[sources]
+            return taken(mirror.made[want.asset].version, sources)
         if want.what == "file":
-            return mirror.entities[step.level].files[want.input][sources]
+            return taken(mirror.entities[step.level].files[want.input], sources)
         if want.what == "column":
             level, _, name = want.input.partition(".")
             return mirror.entities[level].columns[name][self.kin.above(want.asset, level)[sources]]
@@ -211,11 +213,3 @@ class Inputs:
                 flags &= has
             found[step.name] = flags
         return found
-
-
-def chosen_places(flags: Flags, places: Iterable[int] | None) -> Places:
-    """The nodes of a step, or those of some."""
-    if places is None:
-        return np.flatnonzero(flags)
-    some = np.unique(np.fromiter(places, np.int64))
-    return some[flags[some]]

@@ -5,7 +5,7 @@ and its bytes are there. Nothing here depends on time. What is not touched by an
 not evaluated again; a node is evaluated in the same way alone and among a million.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, get_args
 
@@ -17,10 +17,10 @@ from ctcore.catalog.tables import recipe
 from ctcore.collecting import without_collecting
 from ctcore.compare import Differences, compare
 from ctcore.digest import canonical
-from ctcore.inputs import Inputs, Want, chosen_places
+from ctcore.inputs import Inputs, Want
 from ctcore.mirror.made import Made, Used
 from ctcore.mirror.mirror import Mirror, Touched
-from ctcore.mirror.ranges import Flags, any_of
+from ctcore.mirror.ranges import Flags, any_of, taken
 from ctcore.mirror.versions import Places
 from ctcore.project import Project
 from ctcore.reasons import Kind
@@ -31,6 +31,8 @@ KINDS: tuple[Kind, ...] = get_args(Kind)
 BIT: Mapping[Kind, int] = {kind: 1 << at for at, kind in enumerate(KINDS)}
 Kinds = NDArray[np.uint16]
 """(n,) a bit for each kind of reason that a node has; 0 where it is fresh, or is no node."""
+
+_NONE = np.zeros(0, np.int64)
 
 
 @dataclass(frozen=True)
@@ -65,8 +67,7 @@ def evaluated(
         if before is None or old is None or before.recipes.get(step.name) != recipes[step.name]:
             old, places = np.zeros(len(nodes), np.uint16), np.flatnonzero(nodes)
         else:
-            some = _reached(step, inputs, touched, turned, len(nodes))
-            places = chosen_places(nodes, some)
+            places = np.flatnonzero(nodes & _reached(step, inputs, touched, turned, len(nodes)))
         if not len(places):
             judge.kinds[step.name] = old
             continue
@@ -77,23 +78,20 @@ def evaluated(
     return Evaluated(mirror, inputs, recipes, judge.kinds)
 
 
-def _reached(
-    step: Step, inputs: Inputs, touched: Touched, turned: Mapping[str, Places], nodes: int
-) -> Iterable[int] | None:
-    """The nodes of a step whose verdict may be another one; None: all."""
-    found = set(touched.nodes.get(step.name, ()))
+def _reached(step: Step, inputs: Inputs, touched: Touched, turned: Mapping[str, Places], nodes: int) -> Flags:
+    """The nodes of a step whose verdict may be another one."""
+    found = np.zeros(nodes, np.bool_)
+    found[list(touched.nodes.get(step.name, ()))] = True
     for want in inputs.wants(step):
         if want.what == "reference" and want.input.removeprefix("reference:") in touched.references:
-            return None
-        sources: set[int] = set()
-        if want.what == "file":
-            sources |= touched.files.get((step.level, want.input), set())
-        elif want.what == "step":
-            sources |= touched.nodes.get(want.asset, set())
-            sources.update(turned.get(want.asset, np.zeros(0, np.int64)).tolist())
-        if sources:
-            takers = want.takers(np.array(sorted(sources), np.int64))
-            found.update(range(nodes) if takers is None else takers.tolist())
+            return np.ones(nodes, np.bool_)
+        some = touched.files.get((step.level, want.input), set()) if want.what == "file" else set[int]()
+        if want.what == "step":
+            some = touched.nodes.get(want.asset, set())
+        for sources in (np.array(list(some), np.int64), turned.get(want.asset, _NONE)):
+            if len(sources):
+                takers = want.takers(sources)
+                found[slice(None) if takers is None else takers] = True
     return found
 
 
@@ -115,19 +113,25 @@ class Judge:
         found[~is_made] = BIT["missing"]
         here = np.flatnonzero(is_made)
         found[here] |= self._recipes(step, made, places[here])
-        for want, differences in self.differences(step, places[here]):
-            _mark(found, here, step, want, differences)
+        for want, owner, source, differences in self.differences(step, places[here]):
+            _mark(found, here, want, differences)
+            self._waits(found, here, want, owner, source)
+        if len(here) < len(places):
+            others = np.flatnonzero(~is_made)
+            for want in self.inputs.wants(step):
+                self._waits(found, others, want, *want.pairs(places[others]))
         harmed = self.mirror.damaged.get(step.name)
         if harmed:
             found[np.isin(places, list(harmed)) & is_made] |= BIT["bytes"]
-        for want in self.inputs.wants(step):
-            if want.what == "step" and self.kinds[want.asset].any():
-                owner, source = want.pairs(places)
-                waits = any_of(self.kinds[want.asset][source] != 0, owner, len(places))
-                found[waits] |= BIT["upstream"]
         return found
 
-    def differences(self, step: Step, places: Places) -> Iterable[tuple[Want, Differences]]:
+    def _waits(self, found: Kinds, here: Places, want: Want, owner: Places, source: Places) -> None:
+        """Mark the nodes that have an ancestor which is not fresh."""
+        if want.what == "step" and self.kinds[want.asset].any():
+            waits = any_of(taken(self.kinds[want.asset], source) != 0, owner, len(here))
+            found[here[waits]] |= BIT["upstream"]
+
+    def differences(self, step: Step, places: Places) -> Iterator[tuple[Want, Places, Places, Differences]]:
         """By input: what differs of these nodes, which have been made. Then inputs that are none today."""
         made = self.mirror.made[step.name]
         none = Used.none(len(made.recipe))
@@ -135,13 +139,14 @@ class Judge:
         for want in wants:
             owner, source = want.pairs(places)
             versions = self.inputs.versions(want, step, source, self.mirror)
-            yield want, compare(want, made.used.get(want.role, none), places, versions, owner, source)
+            yield want, owner, source, compare(want, made.used.get(want.role, none), places, versions, owner, source)
         today = {want.role for want in wants}
         for role, used in made.used.items():
             if role not in today and used.count[places].any():
                 want = Want(*role, what=_what(step, role[0]), fan_in=_gathers(wants, role[0]))
                 nothing = np.zeros(0, np.int64)
-                yield want, Differences((nothing, nothing, nothing), (nothing, nothing), used.pairs(places))
+                gone = Differences((nothing, nothing, nothing), (nothing, nothing), used.pairs(places))
+                yield want, nothing, nothing, gone
 
     def _recipes(self, step: Step, made: Made, places: Places) -> Kinds:
         """Few recipes were ever used: compare those, then the nodes' numbers of recipes."""
@@ -168,7 +173,7 @@ def differing_parts(used: Any, today: Recipe) -> list[Kind]:
     return parts
 
 
-def _mark(found: Kinds, here: Places, step: Step, want: Want, differences: Differences) -> None:
+def _mark(found: Kinds, here: Places, want: Want, differences: Differences) -> None:
     owners = (differences.changed[0], differences.came[0], differences.went[0])
     for kind, owner in zip(kinds_of(want), owners, strict=True):
         if kind is not None and len(owner):

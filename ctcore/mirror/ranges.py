@@ -1,6 +1,7 @@
 """⑦ Groups of numbers that lie behind each other in one array: a node's inputs, a patient's assays."""
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,9 +13,19 @@ Flags = NDArray[np.bool_]
 
 def spread(start: Places, count: Places) -> tuple[Places, Places]:
     """Of groups by start and length: which group each element is of, and where it lies."""
+    if len(count) == 1:
+        return np.zeros(count[0], np.int64), np.arange(start[0], start[0] + count[0])
     owner = np.repeat(np.arange(len(count)), count)
     before = np.cumsum(count) - count
     return owner, np.arange(len(owner)) - np.repeat(before - start, count)
+
+
+def taken(array: NDArray[Any], places: Places) -> NDArray[Any]:
+    """`array[places]`; where they lie side by side, as in a cohort of everybody, without copying it."""
+    n = len(places)
+    if n and places[-1] - places[0] == n - 1 and (n == 1 or bool((places[1:] > places[:-1]).all())):
+        return array[places[0] : places[0] + n]
+    return array[places]
 
 
 def any_of(flags: Flags, owner: Places, groups: int) -> Flags:
