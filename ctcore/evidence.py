@@ -12,7 +12,7 @@ from ctcore.catalog.engine import in_keys
 from ctcore.catalog.tables import edge
 from ctcore.compare import Differences
 from ctcore.inputs import Want
-from ctcore.judge import BIT, Evaluated, Judge, kinds_of, other_recipes
+from ctcore.judge import BIT, Evaluated, Judge, kinds_of
 from ctcore.mirror.versions import Places, packed, unpacked
 from ctcore.project import Project
 from ctcore.reasons import (
@@ -75,12 +75,12 @@ class Evidence:
             known[at].append(Reason("missing", "never made"))
         here = new[is_made]
         with self.project.catalog.read() as connection:
-            used = {row.id: row for row in other_recipes(connection, self.project.recipes[step.name])}
+            judge = Judge(self.project, connection, self.state.mirror, self.state.inputs)
+            used = {row.id: row for row in judge.other_recipes(step)}
             for at in here.tolist():
                 row = used.get(int(made.recipe[at]))
                 if row is not None:
                     known[at] += _recipe_reasons(row, self.project.recipes[step.name])
-            judge = Judge(self.project, connection, self.state.mirror, self.state.inputs)
             for want, _, _, differing_ones in judge.differences(step, here):
                 for owner, node, old, new_version, kind in self._found(connection, step, here, want, differing_ones):
                     if kind is not None:

@@ -7,6 +7,7 @@ not evaluated again; a node is evaluated in the same way alone and among a milli
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, get_args
 
 import numpy as np
@@ -148,19 +149,26 @@ class Judge:
                 gone = Differences((nothing, nothing, nothing), (nothing, nothing), used.pairs(places))
                 yield want, nothing, nothing, gone
 
+    def other_recipes(self, step: Step) -> list[Any]:
+        """The recipes (rows) by which a step was done and which are not today's."""
+        today = self.project.recipes[step.name].digest
+        return [row for row in self._known_recipes.get(step.name, ()) if row.digest != today]
+
+    @cached_property
+    def _known_recipes(self) -> dict[str, list[Any]]:
+        found: dict[str, list[Any]] = {}
+        for row in self.connection.execute(select(recipe)):
+            found.setdefault(row.step, []).append(row)
+        return found
+
     def _recipes(self, step: Step, made: Made, places: Places) -> Kinds:
         """Few recipes were ever used: compare those, then the nodes' numbers of recipes."""
         used = made.recipe[places]
-        other = other_recipes(self.connection, self.project.recipes[step.name])
+        other = self.other_recipes(step)
         bits = np.zeros(max([int(used.max(initial=0)), *(row.id for row in other)]) + 1, np.uint16)
         for row in other:
             bits[row.id] = sum(BIT[kind] for kind in differing_parts(row, self.project.recipes[step.name]))
         return bits[used]
-
-
-def other_recipes(connection: Connection, today: Recipe) -> list[Any]:
-    """The rows of the recipes of a step that are not today's."""
-    return list(connection.execute(select(recipe).where(recipe.c.step == today.step, recipe.c.digest != today.digest)))
 
 
 def differing_parts(used: Any, today: Recipe) -> list[Kind]:

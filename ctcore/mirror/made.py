@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from operator import itemgetter
 from typing import Any, Protocol
 
 import numpy as np
@@ -151,22 +152,23 @@ def _edges(connection: Connection, mine: ColumnElement[bool], numbers: Places, l
                 listed.append((role[1], partitions[at]))
                 source[at] = -len(listed)
             whole = packed(versions)
-            parts.setdefault(role, []).append((np.array(owner, np.int64), source, whole[:, :2].copy()))
+            parts.setdefault(role, []).append((owner, source, whole[:, :2].copy()))
     return {role: _used(some, numbers, tuple(strangers[role])) for role, some in parts.items()}
 
 
-def _by_role(rows: Sequence[tuple[int, str, str, str, str]]) -> dict[Role, tuple[list[int], list[str], list[str]]]:
-    found: dict[Role, tuple[list[int], list[str], list[str]]] = {}
+def _by_role(rows: Sequence[tuple[int, str, str, str, str]]) -> dict[Role, tuple[Places, Sequence[str], Sequence[str]]]:
+    """Materializations, source partitions and versions of the edges, by role."""
     numbers, inputs, assets, partitions, versions = zip(*rows, strict=True)
-    roles = list(zip(inputs, assets, strict=True))
-    if len(kinds := set(roles)) == 1:
-        return {kinds.pop(): (list(numbers), list(partitions), list(versions))}
-    for role, *rest in zip(roles, numbers, partitions, versions, strict=True):
-        lists = found.get(role)
-        if lists is None:
-            lists = found[role] = ([], [], [])
-        for column, value in zip(lists, rest, strict=True):
-            column.append(value)
+    owner = np.array(numbers, np.int64)
+    codes: dict[Role, int] = {}
+    coded = np.array([codes.setdefault(role, len(codes)) for role in zip(inputs, assets, strict=True)], np.int32)
+    if len(codes) == 1:
+        return {next(iter(codes)): (owner, partitions, versions)}
+    found = {}
+    for role, code in codes.items():
+        mine = np.flatnonzero(coded == code)
+        pick = itemgetter(*mine.tolist(), 0)  # always two or more, so that it gives a tuple
+        found[role] = (owner[mine], pick(partitions)[:-1], pick(versions)[:-1])
     return found
 
 
