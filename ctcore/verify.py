@@ -176,6 +176,8 @@ def _write(project: Project, rows: Mapping[Node, _Made], whole: Iterable[Node], 
                 for one in news
             ],
         )
+        for node, name in sorted(healed):
+            writer.event("heal", name_of(node), {"file": name})
         for one in news:
             writer.event("damage", name_of(one.node), {"file": one.file, "problem": one.problem})
         for asset in {node[0] for node in good}:
