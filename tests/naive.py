@@ -186,7 +186,7 @@ class Naive:
         now = self.today(step, who)
         for place in sorted({*made.inputs, *now}):
             old, new = made.inputs.get(place), now.get(place)
-            if old != new:
+            if old != new or (place in made.inputs) != (place in now):
                 yield from self.difference(step, *place, old, new)
         for file, problem in self.facts.damage.get((step.name, who), {}).items():
             yield Reason("bytes", f"{file} {problem}", (step.name, who))
