@@ -319,9 +319,9 @@ class Exact:
             if folder in self.harmed:
                 path.unlink(missing_ok=True)
                 write(path, self.harmed.pop(folder))
-        elif folder not in self.harmed:
-            self.harmed[folder] = path.read_bytes()
-            path.unlink()
+        else:
+            self.harmed.setdefault(folder, path.read_bytes() if path.exists() else b"")
+            path.unlink(missing_ok=True)
             if how == "change":
                 write(path, bytes(255 - byte for byte in self.harmed[folder]))
         os.chmod(folder, 0o555)

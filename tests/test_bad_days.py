@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 import ctcore.clock
+import ctcore.verify
 from ctcore import ledger
 from ctcore.asking import ready, state_of_the_world
 from ctcore.errors import StepError
@@ -191,6 +192,54 @@ def test_a_former_making_that_is_recorded_again_is_an_event(tmp_path: Path) -> N
     ledger.record(project, [former])
     assert reasons(project)["counted/A1"] == ["input"]
     assert state_of_the_world(project) != before
+
+
+# Who verifies while others make
+
+
+@both
+def test_two_who_find_the_same_damage_at_once_agree(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The second one wrote it down after the first one had looked for what is known."""
+    project = make_project(tmp_path / "toy")
+    make_all(project)
+    file = next((project.store.root / "counted" / "A1").glob("*/n.txt"))
+    file.chmod(0o644)
+    file.write_bytes(b"#" + file.read_bytes())
+    _between(monkeypatch, "_moved", lambda: verify(again(project), deep=False))
+    assert [one.node for one in verify(project, deep=False).findings] == [("counted", "A1")]
+    assert evaluate(project).of("counted", "A1").state == "lost"
+
+
+@both
+def test_damage_that_was_found_of_a_former_making_is_not_the_new_one_s(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The node is made anew while somebody reads its former bytes."""
+    project = make_project(tmp_path / "toy")
+    make_all(project)
+    file = next((project.store.root / "counted" / "A1").glob("*/n.txt"))
+    file.chmod(0o644)
+    file.write_bytes(b"#" + file.read_bytes())
+    (project.root / "reads/A1.txt").write_text("quite other reads\n")
+    look(project)
+    _between(monkeypatch, "_check", lambda: make_all(again(project)))
+    verify(project, deep=False)
+    assert reasons(project) == {}
+    assert verify(project).findings == ()
+
+
+def _between(monkeypatch: pytest.MonkeyPatch, after: str, what: Callable[[], Any]) -> None:
+    """Do something once, when that part of a verification has ended."""
+    real = getattr(ctcore.verify, after)
+
+    def then(*given: Any) -> Any:
+        found = real(*given)
+        if not after.startswith("_check") or found:
+            monkeypatch.setattr(ctcore.verify, after, real)
+            what()
+        return found
+
+    monkeypatch.setattr(ctcore.verify, after, then)
 
 
 # Clocks
