@@ -53,7 +53,7 @@ def record(project: Project, published: Sequence[Published]) -> dict[Node, int]:
         fresh: list[tuple[int, Published, dict[str, Any]]] = []
         for one, side in zip(published, sidecars, strict=True):
             node: Node = (side["node"][0], side["node"][1])
-            found = known.get((side["key"], side["started_at"]))
+            found = known.get((side["key"], side["started_at"], one.data_version))
             if found is None:
                 found, next_id = next_id, next_id + 1
                 fresh.append((found, one, side))
@@ -71,12 +71,17 @@ def record(project: Project, published: Sequence[Published]) -> dict[Node, int]:
             }
             for one, side in zip(published, sidecars, strict=True)
         ]
+        moved = _moved(connection, current, project.dialect)
         _make_current(writer, current, project.dialect)
         keys = [side["key"] for side in sidecars]
         give_back(writer, keys, project.dialect)
         jobs.close(writer, keys, project.dialect)
         for _, one, side in fresh:
             writer.event("materialize", name_of(tuple(side["node"])), _said(project, one, side))
+        new = {number for number, _, _ in fresh}
+        for row in moved:
+            if row["materialization"] not in new:
+                _say_reused(writer, row)
     return ids
 
 
@@ -112,9 +117,27 @@ def reuse(project: Project, found: Mapping[Node, Hit]) -> list[Node]:
             project.dialect,
         )
         for row in moved:
-            body = {"key": row.key, "data_version": row.data_version, "materialization": row.id}
-            writer.event("reuse", name_of((row.asset, row.partition)), body)
+            _say_reused(writer, {**row._mapping, "materialization": row.id})
     return [(row.asset, row.partition) for row in moved]
+
+
+def _say_reused(writer: Writer, row: Mapping[str, Any]) -> None:
+    body = {name: row[name] for name in ("key", "data_version", "materialization")}
+    writer.event("reuse", name_of((row["asset"], row["partition"])), body)
+
+
+def _moved(connection: Connection, rows: Sequence[dict[str, Any]], dialect: str) -> list[dict[str, Any]]:
+    """Those of which the node is not what it is about to be: it points elsewhere, or is damaged."""
+    assets, partitions = {row["asset"] for row in rows}, {row["partition"] for row in rows}
+
+    def nodes(table: Table, *columns: Any) -> Iterable[Any]:
+        mine = table.c.asset.in_(assets) & in_keys(table.c.partition, partitions, dialect)
+        return connection.execute(select(table.c.asset, table.c.partition, *columns).where(mine))
+
+    points = {(row[0], row[1]): row[2] for row in nodes(artifact, artifact.c.materialization)}
+    harmed = {(row[0], row[1]) for row in nodes(damage)}
+    whole = points.items() - {(node, points.get(node)) for node in harmed}
+    return [row for row in rows if ((row["asset"], row["partition"]), row["materialization"]) not in whole]
 
 
 def record_failures(project: Project, failed: Iterable[Failed], run_id: str | None) -> None:
@@ -199,13 +222,13 @@ def _recipe_ids(writer: Writer, used: Iterable[Recipe]) -> dict[str, int]:
     return known
 
 
-def _already(connection: Connection, keys: Iterable[str], dialect: str) -> dict[tuple[str, str], int]:
+def _already(connection: Connection, keys: Iterable[str], dialect: str) -> dict[tuple[str, str, str], int]:
+    """By what tells two makings of one call apart: when, and what came of it; a clock may stand still."""
+    made = materialization.c
     rows = connection.execute(
-        select(materialization.c.key, materialization.c.started_at, materialization.c.id).where(
-            in_keys(materialization.c.key, keys, dialect)
-        )
+        select(made.key, made.started_at, made.data_version, made.id).where(in_keys(made.key, keys, dialect))
     )
-    return {(row.key, row.started_at): row.id for row in rows}
+    return {(row.key, row.started_at, row.data_version): row.id for row in rows}
 
 
 def _insert(

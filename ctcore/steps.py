@@ -130,7 +130,21 @@ class StepGraph:
         for column in step.columns:
             if column.partition(".")[0] not in ENTITY_LEVELS or not column.partition(".")[2]:
                 yield f"{where}: column {column!r}: write level.column (patient.sex)"
-        yield from (f"{where}: {said}" for said in (*_output_problems(step), *_parameter_problems(step)))
+        others = (*_name_problems(step), *_output_problems(step), *_parameter_problems(step))
+        yield from (f"{where}: {said}" for said in others)
+
+
+def _name_problems(step: Step) -> Iterator[str]:
+    """In the ledger and in the key of a call, what a step takes is known by its name."""
+    for what in ("files", "references", "columns"):
+        names = getattr(step, what)
+        for name in sorted({name for name in names if names.count(name) > 1}):
+            yield f"{what} name {name!r} twice; write it once"
+    for name in step.inputs:
+        if name in step.files:
+            yield f"input {name!r} has the name of a file; rename the input"
+        elif not name.isidentifier():
+            yield f"input {name!r}: name it with letters, digits and _"
 
 
 def _output_problems(step: Step) -> Iterator[str]:

@@ -1,12 +1,12 @@
 """⑤ Are the bytes still there? Compares the store with the ledger and writes down what is gone or changed."""
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Container, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import bindparam, delete, literal, select, update
+from sqlalchemy import Connection, bindparam, delete, literal, select, update
 
-from ctcore.catalog.engine import in_keys
+from ctcore.catalog.engine import Writer, in_keys
 from ctcore.catalog.tables import artifact, damage, materialization, output
 from ctcore.clock import now
 from ctcore.digest import Signature
@@ -143,43 +143,21 @@ def _check(
 
 
 def _write(project: Project, rows: Mapping[Node, _Made], whole: Iterable[Node], findings: list[Finding]) -> None:
-    found = {(one.node, one.file): one for one in findings}
-    with project.catalog.read() as connection:
-        everything = {((row.asset, row.partition), row.file) for row in connection.execute(select(damage))}
-    known = {key for key in everything if key[0] in rows}
-    news = [one for key, one in found.items() if key not in known]
-    healed = known - set(found)
+    """Reading took a while: what is made anew by now is not what was looked at, and others may have looked too."""
     harmed = {one.node for one in findings}
-    good = [node for node in whole if node not in harmed]
+    good = {node for node in whole if node not in harmed}
     moved = _moved(project, rows, harmed)
-    if not (news or healed or good or moved):
+    with project.catalog.read() as connection:
+        known = _known(connection, rows)
+    if not (good or moved or known != {(one.node, one.file): one.problem for one in findings}):
         return
     with project.catalog.write() as writer:
-        if healed:
-            mine = (
-                (damage.c.asset == bindparam("b_asset"))
-                & (damage.c.partition == bindparam("b_partition"))
-                & (damage.c.file == bindparam("b_file"))
-            )
-            rows_healed = [{"b_asset": node[0], "b_partition": node[1], "b_file": name} for node, name in healed]
-            writer.execute(delete(damage).where(mine), rows_healed)
-        writer.insert(
-            damage,
-            [
-                {
-                    "asset": one.node[0],
-                    "partition": one.node[1],
-                    "file": one.file,
-                    "problem": one.problem,
-                    "found_at": now(),
-                }
-                for one in news
-            ],
-        )
-        for one in news:
-            writer.event("damage", name_of(one.node), {"file": one.file, "problem": one.problem})
-        for asset in {node[0] for node in good}:
-            keys = [node[1] for node in good if node[0] == asset]
+        points = writer.execute(select(artifact.c.asset, artifact.c.partition, artifact.c.materialization))
+        same = {(row[0], row[1]): row[2] for row in points}
+        still = {node for node, made in rows.items() if same.get(node) == made.materialization}
+        _write_damage(writer, still, [one for one in findings if one.node in still])
+        for asset in {node[0] for node in good & still}:
+            keys = [node[1] for node in good & still if node[0] == asset]
             writer.execute(
                 update(artifact)
                 .where(artifact.c.asset == asset, in_keys(artifact.c.partition, keys, project.dialect))
@@ -188,6 +166,35 @@ def _write(project: Project, rows: Mapping[Node, _Made], whole: Iterable[Node], 
         if moved:
             mine = (output.c.materialization == bindparam("b_made")) & (output.c.file == bindparam("b_file"))
             writer.execute(update(output).where(mine), moved)
+
+
+def _known(connection: Connection, nodes: Container[Node]) -> dict[tuple[Node, str], str]:
+    """The damage of these nodes that is written down: what is wrong with which file."""
+    listed = {((row.asset, row.partition), row.file): row.problem for row in connection.execute(select(damage))}
+    return {place: problem for place, problem in listed.items() if place[0] in nodes}
+
+
+def _write_damage(writer: Writer, nodes: Container[Node], findings: list[Finding]) -> None:
+    """Bring what is known of these nodes to what was found, and say what became other."""
+    known, found = _known(writer.connection, nodes), {(one.node, one.file): one for one in findings}
+    over = {place for place, problem in known.items() if place not in found or found[place].problem != problem}
+    news = [one for place, one in found.items() if place not in known or place in over]
+    if over:
+        mine = (
+            (damage.c.asset == bindparam("b_asset"))
+            & (damage.c.partition == bindparam("b_partition"))
+            & (damage.c.file == bindparam("b_file"))
+        )
+        listed = [{"b_asset": node[0], "b_partition": node[1], "b_file": name} for node, name in over]
+        writer.execute(delete(damage).where(mine), listed)
+    moment = now()
+    names = ("asset", "partition", "file", "problem", "found_at")
+    rows = [(*one.node, one.file, one.problem, moment) for one in news]
+    writer.insert(damage, [dict(zip(names, row, strict=True)) for row in rows])
+    for node, name in sorted(over - set(found)):
+        writer.event("heal", name_of(node), {"file": name})
+    for one in news:
+        writer.event("damage", name_of(one.node), {"file": one.file, "problem": one.problem})
 
 
 def _moved(project: Project, rows: Mapping[Node, _Made], harmed: set[Node]) -> list[dict[str, Any]]:

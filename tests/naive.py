@@ -1,0 +1,248 @@
+"""What a verdict is, said as plainly as Python can: a model of the world, and the definition in a few lines.
+
+Knows nothing of the catalog or of how verdicts are evaluated. Facts change only when the project is told of them;
+what is declared is handed in, because a process that runs on holds what was declared when it began.
+"""
+
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+from ctcore.digest import canonical
+from ctcore.memo import Edge, key_of
+from ctcore.reasons import Node, Reason, Verdict, changed, differences, name_of, reference_change
+from ctcore.steps import Recipe
+
+LEVELS = ("patient", "specimen", "assay")
+Inputs = dict[tuple[str, str, str], str]
+
+
+class Plan(NamedTuple):
+    """A declared step."""
+
+    name: str
+    level: str
+    inputs: dict[str, str]
+    files: tuple[str, ...]
+    references: tuple[str, ...]
+    columns: tuple[str, ...]
+
+    @property
+    def rank(self) -> int:
+        return (*LEVELS, "cohort").index(self.level)
+
+
+@dataclass(frozen=True)
+class Declared:
+    """What a process holds in memory: the steps in their order, the rules of the cohorts, the recipes of today."""
+
+    steps: Mapping[str, Plan]
+    cohorts: Mapping[str, Mapping[str, Any]]
+    recipes: Mapping[str, Recipe]
+
+
+@dataclass
+class Made:
+    """One making: how, and from what."""
+
+    node: Node
+    key: str
+    recipe: Recipe
+    inputs: Inputs
+    version: str
+
+
+@dataclass
+class Facts:
+    """What the project was told, in the order of registration."""
+
+    parent: dict[tuple[str, str], str | None] = field(default_factory=dict)
+    attributes: dict[tuple[str, str], dict[str, Any]] = field(default_factory=dict)
+    files: dict[tuple[str, str, str], str] = field(default_factory=dict)  # role, level, ID → digest
+    references: dict[str, str] = field(default_factory=dict)  # key → "version digest"
+    ledger: dict[Node, Made] = field(default_factory=dict)
+    damage: dict[Node, dict[str, str]] = field(default_factory=dict)
+    failing: dict[Node, str] = field(default_factory=dict)  # the key of the last call, where it failed
+    running: set[Node] = field(default_factory=set)
+
+
+class Naive:
+    """The verdicts on these facts for a process that holds these declarations."""
+
+    def __init__(self, facts: Facts, declared: Declared) -> None:
+        self.facts, self.declared = facts, declared
+        self.found: dict[Node, Verdict] = {}
+        self.totals: dict[str, int] = {}
+        for step in declared.steps.values():
+            nodes = self.nodes(step)
+            self.totals[step.name] = len(nodes)
+            for who in nodes:
+                if reasons := [*self.direct(step, who), *self.upstream(step, who)]:
+                    node = (step.name, who)
+                    self.found[node] = Verdict(*node, self.state(step, who, reasons[0]), tuple(reasons))
+
+    # Who belongs to what
+
+    def ids(self, level: str) -> list[str]:
+        return [who for at, who in self.facts.parent if at == level]
+
+    def climb(self, level: str, who: str, to: str) -> str:
+        while level != to:
+            who, level = self.facts.parent[level, who] or "", LEVELS[LEVELS.index(level) - 1]
+        return who
+
+    def related(self, level: str, who: str, other: str) -> list[str]:
+        """The ancestor, the entity itself, or the descendants."""
+        if LEVELS.index(other) <= LEVELS.index(level):
+            return [self.climb(level, who, other)]
+        return [one for one in self.ids(other) if self.climb(other, one, level) == who]
+
+    def value(self, level: str, who: str, column: str) -> Any:
+        at, _, name = column.partition(".")
+        holder = self.climb(level, who, at)
+        return holder if name == "id" else self.facts.attributes[at, holder].get(name)
+
+    def can(self, step: Plan, who: str) -> bool:
+        """It has what the step needs."""
+        ups = [self.declared.steps[up] for up in step.inputs.values()]
+        return all((role, step.level, who) in self.facts.files for role in step.files) and all(
+            any(self.can(up, one) for one in self.related(step.level, who, up.level)) for up in ups
+        )
+
+    def fits(self, cohort: str, level: str, who: str) -> bool:
+        rules = self.declared.cohorts[cohort].items()
+        return all(
+            any(
+                self.value(at, one, column) == wanted
+                for at in [column.partition(".")[0]]
+                for one in self.related(level, who, at)
+            )
+            for column, wanted in rules
+        )
+
+    def nodes(self, step: Plan) -> list[str]:
+        if step.level == "cohort":
+            return list(self.declared.cohorts)
+        return [who for who in self.ids(step.level) if self.can(step, who)]
+
+    def excluded(self, step: Plan) -> set[str]:
+        return set() if step.level == "cohort" else set(self.ids(step.level)) - set(self.nodes(step))
+
+    def members(self, step: Plan, who: str, up: Plan) -> list[str]:
+        if up.level == "cohort":
+            return [who]
+        if step.level == "cohort":
+            return [one for one in self.ids(up.level) if self.can(up, one) and self.fits(who, up.level, one)]
+        return [one for one in self.related(step.level, who, up.level) if self.can(up, one)]
+
+    # What a node would be made from today
+
+    def today(self, step: Plan, who: str) -> dict[tuple[str, str, str], str | None]:
+        """None as the version of what is not there yet."""
+        facts, now = self.facts, dict[tuple[str, str, str], str | None]()
+        for role in step.files:
+            now[role, step.level, who] = facts.files[role, step.level, who]
+        for name, up in step.inputs.items():
+            for one in self.members(step, who, self.declared.steps[up]):
+                now[name, up, one] = facts.ledger[up, one].version if (up, one) in facts.ledger else None
+        for key in step.references:
+            now[f"reference:{key}", "reference", key] = facts.references.get(key)
+        for column in step.columns:
+            for level, one in self.holders(step, who, column):
+                now[column, level, one] = canonical(self.value(level, one, column)).decode()
+        return now
+
+    def holders(self, step: Plan, who: str, column: str) -> Iterator[tuple[str, str]]:
+        """The node itself for its own and its ancestors' columns; otherwise each member that has such a column."""
+        rank = LEVELS.index(column.partition(".")[0])
+        if step.level != "cohort" and rank <= step.rank:
+            yield step.level, who
+            return
+        for up in [self.declared.steps[name] for name in step.inputs.values()]:
+            if up.level != "cohort" and step.rank != up.rank and rank <= up.rank and self.fans_in(step, up):
+                yield from ((up.level, one) for one in self.members(step, who, up))
+
+    def fans_in(self, step: Plan, up: Plan) -> bool:
+        return step.level != up.level and (step.level == "cohort" or up.rank > step.rank)
+
+    def key(self, step: Plan, who: str) -> str | None:
+        """The identity of today's call; None where it cannot be made."""
+        if who not in self.nodes(step):
+            return None
+        now = self.today(step, who)
+        edges = [Edge(*place, version) for place, version in now.items() if version is not None]
+        return key_of(self.declared.recipes[step.name], (step.name, who), edges) if len(edges) == len(now) else None
+
+    # The definition
+
+    def direct(self, step: Plan, who: str) -> Iterator[Reason]:
+        """What it was made with and from, against what it would be made with and from."""
+        made = self.facts.ledger.get((step.name, who))
+        if made is None:
+            yield Reason("missing", "never made")
+            return
+        yield from _recipe(made.recipe, self.declared.recipes[step.name])
+        now = self.today(step, who)
+        for place in sorted({*made.inputs, *now}):
+            old, new = made.inputs.get(place), now.get(place)
+            if old != new or (place in made.inputs) != (place in now):
+                yield from self.difference(step, *place, old, new)
+        for file, problem in self.facts.damage.get((step.name, who), {}).items():
+            yield Reason("bytes", f"{file} {problem}", (step.name, who))
+
+    def difference(
+        self, step: Plan, name: str, asset: str, who: str, old: str | None, new: str | None
+    ) -> Iterator[Reason]:
+        source, up = (asset, who), self.declared.steps.get(step.inputs.get(name, ""))
+        if name.startswith("reference:"):
+            yield Reason("reference", reference_change(who, old, new), source)
+        elif "." in name:
+            if old is not None and new is not None:
+                yield Reason("metadata", f"{name} of {who} changed", source)
+        elif up is not None and self.fans_in(step, up) and None in (old, new):
+            yield Reason("member-added" if old is None else "member-removed", f"{name_of(source)} as {name}", source)
+        else:
+            yield Reason("input", changed(f"{name} ({name_of(source)})", old, new), source)
+
+    def upstream(self, step: Plan, who: str) -> Iterator[Reason]:
+        """An input that is not fresh itself, one an input's name: its cause, and the way there."""
+        for name, up in step.inputs.items():
+            stale = [v for one in self.members(step, who, self.declared.steps[up]) if (v := self.found.get((up, one)))]
+            if stale:
+                above = stale[0].reasons[0]
+                root = above.node if above.kind == "upstream" else stale[0].node
+                yield Reason("upstream", name, root, (stale[0].node, *above.path))
+
+    def state(self, step: Plan, who: str, first: Reason) -> Any:
+        node = (step.name, who)
+        if node in self.facts.running:
+            return "running"
+        if node in self.facts.failing and self.facts.failing[node] == self.key(step, who):
+            return "failed"
+        return "lost" if node in self.facts.damage else "missing" if first.kind == "missing" else "stale"
+
+    # The same once more, the other way round: for claims that must follow
+
+    def behind(self) -> set[Node]:
+        """Every node with an ancestor, however far, that is not fresh of its own."""
+        own = {node for node, verdict in self.found.items() if verdict.reasons[0].kind != "upstream"}
+        found: set[Node] = set()
+        for step in self.declared.steps.values():
+            for who in self.nodes(step):
+                ups = {(up, one) for up in step.inputs.values() for one in self._of(step, who, up)}
+                if ups & (own | found):
+                    found.add((step.name, who))
+        return found
+
+    def _of(self, step: Plan, who: str, up: str) -> list[str]:
+        return self.members(step, who, self.declared.steps[up])
+
+
+def _recipe(used: Recipe, today: Recipe) -> Iterator[Reason]:
+    if used.code != today.code:
+        yield Reason("code", changed(used.step, used.code, today.code))
+    for kind in ("parameters", "environment"):
+        old, new = (json.loads(canonical(dict(getattr(one, kind)))) for one in (used, today))
+        if old != new:
+            yield Reason(kind, differences(old, new))  # type: ignore[arg-type]
