@@ -77,6 +77,12 @@ def standing(project: Project) -> Standing:
         return found
 
 
+def forget() -> None:
+    """Ask all catalogs anew, as a new process does."""
+    with _lock:
+        _known.clear()
+
+
 def today(project: Project, connection: Connection) -> tuple[Mirror, Inputs]:
     """The catalog as this transaction sees it, in columns, and what every node would be made from."""
     here = standing(project)

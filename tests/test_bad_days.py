@@ -124,7 +124,6 @@ def test_an_input_that_is_unknown_by_now_is_named(
         assert (verdict.state, [(one.kind, one.node) for one in verdict.reasons]) == ("stale", [(kind, edge[1:])])
 
 
-@pytest.mark.xfail(strict=True, reason="edges under an input's name that the step has no more are not looked at")
 def test_an_input_whose_name_is_unknown_by_now_is_named(project: Project) -> None:
     harm(project, ("merged", "S1"))
     record(project, ("merged", "S1"), ("controls", "counted", "A3", "0" * 64), text="made by hand")
@@ -143,7 +142,6 @@ def test_what_was_made_from_a_step_that_is_gone_says_so(project: Project) -> Non
 # What becomes of a failure
 
 
-@pytest.mark.xfail(strict=True, reason="a failure is remembered although the same call went well since")
 def test_a_call_that_failed_once_and_then_went_well_is_not_failing(project: Project) -> None:
     """Otherwise nobody would make it again by itself when its bytes are gone."""
     node = ("counted", "A1")

@@ -148,7 +148,7 @@ def _edges(connection: Connection, mine: ColumnElement[bool], numbers: Places, l
             source = np.array(locate(role[1], partitions), np.int32)
             unknown = np.flatnonzero(source < 0)
             listed = strangers.setdefault(role, [])
-            for at in unknown:
+            for at in unknown.tolist():
                 listed.append((role[1], partitions[at]))
                 source[at] = -len(listed)
             whole = packed(versions)
