@@ -71,6 +71,7 @@ def made_project(root: Path, assays: int, steps: str = STEPS) -> tuple[Project, 
     project = make_project(root, [{"patient_id": "P0", "specimen_id": "S0", "assay_id": "A0", "sex": "F"}], steps)
     with project.catalog.write() as writer:
         _add_entities(writer, assays)
+        writer.event("fill", "sheet", {"assays": assays})
     return project, sum(_make_all(project, step) for step in project.steps)
 
 
@@ -115,6 +116,7 @@ def _make_all(project: Project, step: Step) -> int:
         sides = {"parameters": dict(used.parameters), "environment": dict(used.environment)}
         writer.insert(recipe, [{**row, **{name: canonical(value).decode() for name, value in sides.items()}}])
         calls = dict(enumerate(ready.values(), first))
+        writer.event("fill", step.name, {"artifacts": len(calls)})
         writer.insert(materialization, [_materialization(at, call, number) for at, call in calls.items()])
         writer.insert(output, [_output(at, call, project) for at, call in calls.items()])
         writer.insert(edge, [{"materialization": at, **used._asdict()} for at, c in calls.items() for used in c.edges])

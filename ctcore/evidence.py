@@ -141,6 +141,8 @@ class Evidence:
         return [known.get((number, node[1])) for number, node in zip(numbers, sources, strict=True)]
 
     def _today(self, connection: Any, step: Step, want: Want, sources: Places) -> list[str | None]:
+        if not len(sources):
+            return []
         if want.what == "reference":
             return [self.state.mirror.references.get(want.input.partition(":")[2])] * len(sources)
         versions = self.state.inputs.versions(want, step, sources, self.state.mirror)

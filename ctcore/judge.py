@@ -65,8 +65,10 @@ def evaluated(
     for step in project.steps:
         nodes = inputs.nodes(step)
         old = before.kinds.get(step.name) if before is not None and not touched.all else None
-        if before is None or old is None or before.recipes.get(step.name) != recipes[step.name]:
+        if before is None or old is None:
             old, places = np.zeros(len(nodes), np.uint16), np.flatnonzero(nodes)
+        elif before.recipes.get(step.name) != recipes[step.name]:
+            places = np.flatnonzero(nodes)
         else:
             places = np.flatnonzero(nodes & _reached(step, inputs, touched, turned, len(nodes)))
         if not len(places):
@@ -202,7 +204,7 @@ def kinds_of(want: Want) -> tuple[Kind, Kind | None, Kind | None]:
 def _what(step: Step, name: str) -> Any:
     if name.startswith("reference:"):
         return "reference"
-    return "column" if "." in name else "step"
+    return "column" if "." in name else "file"
 
 
 def _gathers(wants: Iterable[Want], name: str) -> bool:

@@ -162,6 +162,18 @@ class _Later(Sequence[Reason]):
     def __len__(self) -> int:
         return len(self._told.reasons[self._place])
 
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Sequence) and tuple(self) == tuple(other)
+
+    def __hash__(self) -> int:
+        return hash(tuple(self))
+
+    def __repr__(self) -> str:
+        return repr(tuple(self))
+
+    def __reduce__(self) -> tuple[type[tuple[Reason, ...]], tuple[tuple[Reason, ...]]]:
+        return tuple, (tuple(self),)
+
 
 def _running(connection: Connection, state: Evaluated) -> dict[Node, State]:
     """Nodes that somebody works on now, and that are not fresh."""

@@ -1,5 +1,6 @@
 """What must not lead a verdict astray: unknown things in the ledger, clocks, others that ask or write meanwhile."""
 
+import os
 import subprocess
 import sys
 import threading
@@ -24,7 +25,6 @@ from ctcore.register import Allowed, register
 from ctcore.staleness import evaluate
 from ctcore.verify import verify
 from tests.kit import ROWS, STEPS, Inline, again, assay, make, make_all, make_project, reasons, write_sheet
-from tests.shell import environment
 
 both = pytest.mark.usefixtures("catalog_url")
 
@@ -411,7 +411,9 @@ def test_processes_that_ask_at_once_are_told_the_same(tmp_path: Path) -> None:
     pipe = subprocess.PIPE
     command = [sys.executable, "-c", _ASK, str(project.root)]
     asking = [
-        subprocess.Popen(command, stdin=pipe, stdout=pipe, text=True, env=environment(), cwd=Path(__file__).parents[1])
+        subprocess.Popen(
+            command, stdin=pipe, stdout=pipe, text=True, env=dict(os.environ), cwd=Path(__file__).parents[1]
+        )
         for _ in range(2)
     ]
     try:

@@ -134,6 +134,7 @@ def test_asking_again_after_one_change_reads_what_changed(cohorts: Cohorts) -> N
     found = []
     for assays in SIZES:
         project, _ = cohorts(assays)
+        look(project)
         evaluate(project)
         (project.root / "reads/A0.txt").write_text("other reads of A0\n")
         look(project)

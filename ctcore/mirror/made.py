@@ -145,7 +145,7 @@ def _edges(connection: Connection, mine: ColumnElement[bool], numbers: Places, l
     cursor = _raw(connection, statement)
     while rows := cursor.fetchmany(FETCHED):
         for role, (owner, partitions, versions) in _by_role(rows).items():
-            source = np.array(locate(role[1], partitions), np.int32)
+            source = np.array(_sources(role, partitions, locate), np.int32)
             unknown = np.flatnonzero(source < 0)
             listed = strangers.setdefault(role, [])
             for at in unknown.tolist():
@@ -154,6 +154,13 @@ def _edges(connection: Connection, mine: ColumnElement[bool], numbers: Places, l
             whole = packed(versions)
             parts.setdefault(role, []).append((owner, source, whole[:, :2].copy()))
     return {role: _used(some, numbers, tuple(strangers[role])) for role, some in parts.items()}
+
+
+def _sources(role: Role, partitions: Sequence[str], locate: Locate) -> list[int]:
+    """An input that is a reference has one source, the reference it is named after."""
+    if role[1] == "reference":
+        return [0 if role[0] == f"reference:{key}" else -1 for key in partitions]
+    return locate(role[1], partitions)
 
 
 def _by_role(rows: Sequence[tuple[int, str, str, str, str]]) -> dict[Role, tuple[Places, Sequence[str], Sequence[str]]]:

@@ -10,16 +10,22 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 from sqlalchemy import Connection, func, select
 
-from ctcore.catalog.tables import artifact, attempt, damage, event, reference
+from ctcore.catalog.engine import in_keys
+from ctcore.catalog.tables import attempt, damage, event, reference
 from ctcore.mirror.entities import Columns, Entities, load_entities, with_file
 from ctcore.mirror.made import Made, load_made
 from ctcore.mirror.versions import Whole, packed
-from ctcore.reasons import Node
+from ctcore.reasons import Node, name_of
 from ctcore.settings import Settings
 from ctcore.step import ENTITY_LEVELS
 from ctcore.steps import StepGraph
 
 FOLLOWED = 20_000  # after so many events it is quicker to read everything again
+
+
+_CALLS = ("fail", "materialize", "reuse")
+_PEOPLE = {"register"}  # events that may change who is in the cohort, and what is declared of them
+_KNOWN = {*_CALLS, "damage", "heal", "file", "reference"}
 
 
 @dataclass(frozen=True)
@@ -87,8 +93,6 @@ class Mirror:
 
     def locate(self, asset: str, partitions: Sequence[str]) -> list[int]:
         """Their positions; -1 for what is not there."""
-        if asset == "reference":
-            return [0] * len(partitions)
         level = self.shape.levels.get(asset, asset)
         if level == "cohort":
             known = {name: at for at, name in enumerate(self.shape.cohorts)}
@@ -129,6 +133,8 @@ def follow(connection: Connection, mirror: Mirror) -> tuple[Mirror, Touched]:
     following = _Following(connection, replace(mirror, seq=seq, digest=digest))
     for row in news:
         following.heard.setdefault(row.kind, []).append((row.subject, row.body))
+        if row.kind in _CALLS:
+            following.calls.append((row.kind, row.subject, row.body))
     return following.told(), following.touched
 
 
@@ -140,11 +146,15 @@ class _Following:
         self.mirror = mirror
         self.touched = Touched()
         self.heard: dict[str, list[tuple[str, str]]] = {}
+        self.calls: list[tuple[str, str, str]] = []
 
     def told(self) -> Mirror:
         kinds = set(self.heard)
-        if kinds - {"materialize", "reuse", "fail", "damage", "heal", "file", "reference", "run", *_HARMLESS}:
-            self._everybody()  # a sheet, or anything else that may change who is in the cohort
+        if kinds - _KNOWN - _PEOPLE:
+            self.touched.all = True
+            return load(self.connection, self.mirror.shape)
+        if kinds & _PEOPLE:
+            self._everybody()
         else:
             self._files(self.heard.get("file", ()))
         made = [subject for kind in ("materialize", "reuse") for subject, _ in self.heard.get(kind, ())]
@@ -206,16 +216,20 @@ class _Following:
         self.mirror = replace(self.mirror, damaged=new)
 
     def _failed(self) -> None:
-        self.mirror = replace(self.mirror, failed=_failed(self.connection, self.mirror))
+        failed = {step: dict(known) for step, known in self.mirror.failed.items()}
+        for kind, subject, body in self.calls:
+            step, place = self._place(_node(subject))
+            if kind == "fail" and place >= 0:
+                failed.setdefault(step, {})[place] = json.loads(body)["key"]
+            else:
+                failed.get(step, {}).pop(place, None)
+        self.mirror = replace(self.mirror, failed=failed)
 
     def _references(self) -> None:
         new = _references(self.connection)
         old = self.mirror.references
         self.touched.references = {key for key in {*old, *new} if old.get(key) != new.get(key)}
         self.mirror = replace(self.mirror, references=new)
-
-
-_HARMLESS = {"told", "plan"}  # events that no verdict depends on
 
 
 def _references(connection: Connection) -> dict[str, str]:
@@ -236,18 +250,26 @@ def _damaged(connection: Connection, mirror: Mirror) -> dict[str, dict[int, tupl
 
 
 def _failed(connection: Connection, mirror: Mirror) -> dict[str, dict[int, str]]:
-    """The key of the last failed call of each node, where no artifact was made by that call later."""
+    """The key of the last call of each node, where it failed: after it, nothing was made or found."""
     last = select(func.max(attempt.c.id)).group_by(attempt.c.asset, attempt.c.partition)
-    made = (artifact.c.asset == attempt.c.asset) & (artifact.c.partition == attempt.c.partition)
     rows = connection.execute(
-        select(attempt.c.asset, attempt.c.partition, attempt.c.key)
-        .select_from(attempt.outerjoin(artifact, made & (artifact.c.key == attempt.c.key)))
-        .where(attempt.c.id.in_(last), artifact.c.asset.is_(None))
+        select(attempt.c.asset, attempt.c.partition, attempt.c.key).where(attempt.c.id.in_(last))
+    ).all()
+    if not rows:
+        return {}
+    names = [name_of((row.asset, row.partition)) for row in rows]
+    ended = connection.execute(
+        select(event.c.subject, event.c.kind, func.max(event.c.seq).label("seq"))
+        .where(event.c.kind.in_(_CALLS), in_keys(event.c.subject, names, connection.dialect.name))
+        .group_by(event.c.subject, event.c.kind)
     )
+    lasting: dict[str, tuple[int, str]] = {}
+    for row in ended:
+        lasting[row.subject] = max(lasting.get(row.subject, (0, "")), (row.seq, row.kind))
     found: dict[str, dict[int, str]] = {}
-    for row in rows:
+    for row, name in zip(rows, names, strict=True):
         place = mirror.locate(row.asset, [row.partition])[0]
-        if place >= 0:
+        if place >= 0 and lasting.get(name, (0, "fail"))[1] == "fail":
             found.setdefault(row.asset, {})[place] = row.key
     return found
 
