@@ -73,7 +73,8 @@ def _is_linear(found: list[tuple[int, Costs]]) -> None:
     assert large[1].statements == small[1].statements, f"statements must not be one a node: {found}"
     for name in ("rows", "instructions", "calls", "peak"):
         pair = [(total, max(getattr(one, name), 1)) for total, one in (small, large)]
-        assert growth(*pair) < 1.15, f"{name}: {found}"
+        most = 1.5 if name == "peak" else 1.15  # Python's tables grow by doubling
+        assert growth(*pair) < most, f"{name}: {found}"
 
 
 @pytest.mark.parametrize("state", ["fresh", "stale"])
