@@ -4,7 +4,10 @@ import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property, lru_cache
 from typing import Literal
+
+from ctcore.digest import canonical, digest_value
 
 Kind = Literal[
     "missing",
@@ -25,15 +28,34 @@ Node = tuple[str, str]
 
 @dataclass(frozen=True)
 class Reason:
-    """One cause with its evidence. `words` is what people read; `node` is where the cause lies."""
+    """One cause with its evidence. `words` is what people read; `node` is where the cause lies.
+
+    What differs, in full, by kind:
+    - `code`: digests. `parameters`, `environment`: canonical JSON of the members that differ (`differing`).
+      These three have neither node nor input: their evidence follows from the recipe used and that of today alone.
+    - `input`, `reference`, `member-added`, `member-removed`: the input's name, its node, its data versions;
+      None where it was not given then, is not given today, or (new) is not made.
+    - `metadata`: the column and whose it is; of the values only digests (`private`), because they are personal data.
+    - `bytes`: the file as `input`, and its problem as `new`.
+    - `upstream`: the input through which the root cause comes, which is `node`; `path` leads there.
+    """
 
     kind: Kind
     words: str
     node: Node | None = None
     path: tuple[Node, ...] = ()
+    input: str | None = None
+    old: str | None = None
+    new: str | None = None
 
     def __str__(self) -> str:
         return f"{self.kind}: {self.words}"
+
+    @cached_property
+    def evidence(self) -> str:
+        """Identifies what differs, whatever the words: the same kind, input, node, old and new."""
+        node = None if self.node is None else list(self.node)
+        return digest_value("ct.evidence.v1", [self.kind, self.input, node, self.old, self.new])
 
 
 @dataclass(frozen=True)
@@ -78,6 +100,17 @@ def shown(version: str) -> str:
 
 def changed(subject: str, old: str | None, new: str | None) -> str:
     return f"{subject} {short(old)} → {short(new)}"
+
+
+@lru_cache(maxsize=10_000)
+def private(version: str | None) -> str | None:
+    """What identifies the value of a metadata column without showing it."""
+    return None if version is None else digest_value("ct.value.v1", version)
+
+
+def differing(mapping: Mapping[str, object], other: Mapping[str, object]) -> str:
+    """Canonical JSON of those members of a mapping that are not the same in another one."""
+    return canonical({name: value for name, value in mapping.items() if other.get(name, ...) != value}).decode()
 
 
 def differences(old: Mapping[str, object], new: Mapping[str, object]) -> str:

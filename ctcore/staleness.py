@@ -26,7 +26,9 @@ from ctcore.reasons import (
     Verdict,
     changed,
     differences,
+    differing,
     name_of,
+    private,
     reference_change,
 )
 from ctcore.step import Step
@@ -104,8 +106,8 @@ class _Evaluation:
         found.totals[self.step.name] = self._count()
         found.by_step[self.step.name] = self._verdicts(lost)
 
-    def _add(self, partition: str, kind: Any, words: str, node: Node | None = None) -> None:
-        self.reasons[partition].append(Reason(kind, words, node))
+    def _add(self, partition: str, kind: Any, words: str, node: Node | None = None, **what: str | None) -> None:
+        self.reasons[partition].append(Reason(kind, words, node, **what))
 
     def _count(self) -> int:
         return self.connection.execute(select(func.count()).select_from(self.nodes)).scalar_one()
@@ -196,17 +198,19 @@ class _Evaluation:
 
     def _said(self, wanted: Wanted, partition: str, source: Node, old: str | None, new: str | None) -> None:
         name = wanted.input
+        what = {"input": name, "old": old, "new": new}
         if name.startswith("reference:"):
-            self._add(partition, "reference", reference_change(source[1], old, new), source)
+            self._add(partition, "reference", reference_change(source[1], old, new), source, **what)
         elif name in self.step.columns:
             if old is not None and new is not None:  # who came and went is said of the members
-                self._add(partition, "metadata", f"{name} of {source[1]} changed", source)  # values are personal data
+                what = {"input": name, "old": private(old), "new": private(new)}
+                self._add(partition, "metadata", f"{name} of {source[1]} changed", source, **what)
         elif wanted.fan_in and old is None:
-            self._add(partition, "member-added", f"{name_of(source)} as {name}", source)
+            self._add(partition, "member-added", f"{name_of(source)} as {name}", source, **what)
         elif wanted.fan_in and new is None:
-            self._add(partition, "member-removed", f"{name_of(source)} as {name}", source)
+            self._add(partition, "member-removed", f"{name_of(source)} as {name}", source, **what)
         else:
-            self._add(partition, "input", changed(f"{name} ({name_of(source)})", old, new), source)
+            self._add(partition, "input", changed(f"{name} ({name_of(source)})", old, new), source, **what)
 
     def _damaged(self) -> set[str]:
         rows = self.connection.execute(
@@ -218,7 +222,7 @@ class _Evaluation:
         lost = set()
         for partition, file, problem in rows:
             lost.add(partition)
-            self._add(partition, "bytes", f"{file} {problem}", (self.step.name, partition))
+            self._add(partition, "bytes", f"{file} {problem}", (self.step.name, partition), input=file, new=problem)
         return lost
 
     def _upstream(self, found: Verdicts) -> None:
@@ -288,18 +292,18 @@ def _because(name: str, verdicts: list[Verdict]) -> Reason:
         words = f"{name} ({name_of(first.node)}) {state}"
     if len(verdicts) > 1:
         words += f", and {len(verdicts) - 1} more"
-    return Reason("upstream", words, root, path)
+    return Reason("upstream", words, root, path, name)
 
 
 def _recipe_reasons(used: Any, today: Any) -> Iterable[Reason]:
     if used.code != today.code:
-        yield Reason("code", changed(used.step, used.code, today.code))
+        yield Reason("code", changed(used.step, used.code, today.code), old=used.code, new=today.code)
     old, new = json.loads(used.parameters), dict(today.parameters)
     if old != new:
-        yield Reason("parameters", differences(old, new))
+        yield Reason("parameters", differences(old, new), old=differing(old, new), new=differing(new, old))
     old, new = json.loads(used.environment), dict(today.environment)
     if old != new:
-        yield Reason("environment", differences(old, new))
+        yield Reason("environment", differences(old, new), old=differing(old, new), new=differing(new, old))
 
 
 def _running(connection: Connection, asset: str) -> set[str]:

@@ -1,0 +1,127 @@
+"""A reason's evidence: what differs, in full, so that the same change is known again and another one is not."""
+
+from pathlib import Path
+
+import pytest
+
+from ctcore.explain import why
+from ctcore.files import look
+from ctcore.nodes import find_node
+from ctcore.project import Project
+from ctcore.reasons import Reason, private
+from ctcore.register import Allowed, register
+from ctcore.verify import verify
+from tests.kit import ROWS, STEPS, TOML, add, again, assay, make_all, make_project, write_sheet
+
+pytestmark = pytest.mark.usefixtures("catalog_url")
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Project:
+    made = make_project(tmp_path / "toy")
+    make_all(made)
+    return made
+
+
+def found(project: Project, node: str) -> dict[str, Reason]:
+    """The reasons of a node by kind."""
+    return {reason.kind: reason for reason in why(project, find_node(project, node)).verdict.reasons}
+
+
+def replace_reads(project: Project, text: str) -> None:
+    (project.root / "reads/A1.txt").write_text(text)
+    look(project)
+
+
+def rewritten(project: Project, *changes: tuple[str, str]) -> Project:
+    text = STEPS
+    for old, new in changes:
+        text = text.replace(old, new)
+    (project.root / "steps/toy.py").write_text(text)
+    return again(project)
+
+
+def test_an_input_is_named_with_both_whole_digests(project: Project) -> None:
+    before = found(project, "counted/A1")
+    replace_reads(project, "other reads\n")
+    reason = found(project, "counted/A1")["input"]
+    assert before == {}
+    assert (reason.input, reason.node) == ("reads", ("assay", "A1"))
+    assert reason.old and reason.new and len(reason.old) == len(reason.new) == 64 and reason.old != reason.new
+
+
+def test_the_same_change_has_the_same_evidence_and_another_one_another(project: Project) -> None:
+    replace_reads(project, "other reads\n")
+    first = found(project, "counted/A1")["input"].evidence
+    replace_reads(project, "quite other reads\n")
+    second = found(project, "counted/A1")["input"].evidence
+    replace_reads(project, "other reads\n")
+    assert found(project, "counted/A1")["input"].evidence == first != second
+
+
+def test_evidence_is_not_of_the_words() -> None:
+    one = Reason("code", "counted a → b", old="a", new="b")
+    assert one.evidence == Reason("code", "said otherwise", old="a", new="b").evidence
+    others = [Reason("input", one.words, old="a", new="b"), Reason("code", one.words, old="b", new="a")]
+    assert one.evidence not in {other.evidence for other in others}
+
+
+def test_code_is_named_with_both_whole_digests(project: Project) -> None:
+    old = project.recipes["counted"].code
+    now = rewritten(project, ("strip()) *", "strip()) * 1 *"))
+    reason = found(now, "counted/A1")["code"]
+    assert (reason.old, reason.new, reason.node) == (old, now.recipes["counted"].code, None)
+    assert reason.evidence == found(now, "counted/A2")["code"].evidence
+
+
+def test_only_the_parameters_that_differ_are_evidence(project: Project) -> None:
+    now = rewritten(project, ("factor: int = 1", "factor: int = 2"))
+    reason = found(now, "counted/A1")["parameters"]
+    assert (reason.old, reason.new) == ('{"factor":1}', '{"factor":2}')
+
+
+def test_a_reference_is_named_with_version_and_whole_digest(project: Project) -> None:
+    (project.root / "ct.toml").write_text(TOML.replace('version = "1"', 'version = "2"'))
+    now = again(project)
+    look(now)
+    reason = found(now, "counted/A1")["reference"]
+    assert reason.old and reason.new and reason.old.startswith("1 ") and reason.new == f"2{reason.old[1:]}"
+    assert (reason.input, reason.node) == ("reference:genome", ("reference", "genome"))
+
+
+def test_members_are_named_with_what_came_and_what_went(project: Project) -> None:
+    add(project, [*ROWS, assay("P3", "S3", "A4", sex="F")])
+    came = found(project, "joined/all")["member-added"]
+    assert (came.input, came.node, came.old, came.new) == ("specimens", ("merged", "S3"), None, None)
+    moved = [*ROWS[:1], assay("P1", "S1b", "A2", sex="F", age="40"), ROWS[2]]
+    register(project, write_sheet(project.root, moved), Allowed(frozenset(["A2"])))
+    went = found(project, "merged/S1")["member-removed"]
+    assert (went.node, went.new) == (("counted", "A2"), None) and went.old and len(went.old) == 64
+
+
+def test_a_value_of_a_person_is_evidence_only_as_a_digest(project: Project) -> None:
+    rows = [{**row, "sex": "M"} for row in ROWS]
+    register(project, write_sheet(project.root, rows), Allowed(update=frozenset(["patient.sex"])))
+    reason = found(project, "merged/S1")["metadata"]
+    assert (reason.old, reason.new) == (private('"F"'), private('"M"'))
+    assert '"F"' not in repr(reason) and '"M"' not in repr(reason)
+
+
+def test_a_lost_file_is_named_with_its_problem(project: Project) -> None:
+    folder = next((project.store.root / "joined/all").iterdir())
+    folder.chmod(0o755)
+    (folder / "table.tsv").unlink()
+    verify(project)
+    reason = found(project, "joined/all")["bytes"]
+    assert (reason.input, reason.node) == ("table.tsv", ("joined", "all"))
+    assert reason.new and reason.words == f"table.tsv {reason.new}"
+
+
+def test_the_root_cause_is_named_with_the_input_through_which_it_comes(project: Project) -> None:
+    replace_reads(project, "other reads\n")
+    reason = found(project, "joined/all")["upstream"]
+    assert (reason.input, reason.node, reason.path) == (
+        "specimens",
+        ("counted", "A1"),
+        (("merged", "S1"), ("counted", "A1")),
+    )
