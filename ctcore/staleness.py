@@ -106,7 +106,7 @@ class _Evaluation:
         found.totals[self.step.name] = self._count()
         found.by_step[self.step.name] = self._verdicts(lost)
 
-    def _add(self, partition: str, kind: Any, words: str, node: Node | None = None, **what: str | None) -> None:
+    def _add(self, partition: str, kind: Any, words: str, node: Node | None = None, **what: Any) -> None:
         self.reasons[partition].append(Reason(kind, words, node, **what))
 
     def _count(self) -> int:
