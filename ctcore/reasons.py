@@ -60,12 +60,13 @@ class Reason:
 
 @dataclass(frozen=True)
 class Verdict:
-    """What is true of one node now. `reasons` has every cause, direct ones first."""
+    """What is true of one node now. `reasons` has every cause, direct ones first; `waived` those that were accepted."""
 
     asset: str
     partition: str
     state: State
     reasons: tuple[Reason, ...] = ()
+    waived: tuple[Reason, ...] = ()
 
     @property
     def node(self) -> Node:
@@ -80,6 +81,11 @@ class Verdict:
     def waits(self) -> bool:
         """An ancestor has to be made first."""
         return any(reason.kind == "upstream" for reason in self.reasons)
+
+    @property
+    def only_waits(self) -> bool:
+        """Nothing of its own has changed: what it is made from is only about to change."""
+        return bool(self.reasons) and all(reason.kind == "upstream" for reason in self.reasons)
 
 
 def name_of(node: Node) -> str:

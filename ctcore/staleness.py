@@ -32,19 +32,32 @@ from ctcore.reasons import (
     reference_change,
 )
 from ctcore.step import Step
+from ctcore.waivers import waived
 
 Keys = Mapping[str, set[str]]
 
 
 @dataclass
 class Verdicts:
-    """Every node that is not fresh, and how many nodes each step has. What is not listed is fresh."""
+    """Every node that is not fresh, and how many nodes each step has. What is not listed is fresh.
+
+    `accepted` lists the fresh ones that are so because somebody accepted what differs.
+    """
 
     totals: dict[str, int] = field(default_factory=dict)
     by_step: dict[str, dict[str, Verdict]] = field(default_factory=dict)
+    accepted: dict[str, dict[str, Verdict]] = field(default_factory=dict)
 
     def of(self, asset: str, partition: str) -> Verdict:
-        return self.by_step.get(asset, {}).get(partition) or Verdict(asset, partition, "fresh")
+        listed = self.by_step.get(asset, {}).get(partition) or self.accepted.get(asset, {}).get(partition)
+        return listed or Verdict(asset, partition, "fresh")
+
+    def marked(self) -> list[Verdict]:
+        """Everything of which some reason was accepted, fresh or not."""
+        listed = (
+            verdict for found in (self.accepted, self.by_step) for some in found.values() for verdict in some.values()
+        )
+        return [verdict for verdict in listed if verdict.waived]
 
     def stale(self) -> list[Verdict]:
         """Everything that would have to run, in the order in which it could."""
@@ -102,9 +115,14 @@ class _Evaluation:
         for wanted in self.project.inputs.wanted(self.step, self.keys):
             self._differing(wanted)
         lost = self._damaged()
+        taken = self._waive()
         self._upstream(found)
-        found.totals[self.step.name] = self._count()
-        found.by_step[self.step.name] = self._verdicts(lost)
+        name = self.step.name
+        found.totals[name] = self._count()
+        found.by_step[name] = self._verdicts(lost, taken)
+        found.accepted[name] = {
+            key: Verdict(name, key, "fresh", waived=some) for key, some in taken.items() if key not in self.reasons
+        }
 
     def _add(self, partition: str, kind: Any, words: str, node: Node | None = None, **what: Any) -> None:
         self.reasons[partition].append(Reason(kind, words, node, **what))
@@ -225,6 +243,18 @@ class _Evaluation:
             self._add(partition, "bytes", f"{file} {problem}", (self.step.name, partition), input=file, new=problem)
         return lost
 
+    def _waive(self) -> dict[str, tuple[Reason, ...]]:
+        """Takes away the reasons that were accepted, and returns them."""
+        taken: dict[str, tuple[Reason, ...]] = {}
+        for partition, evidence in waived(self.connection, self.step.name).items():
+            mine = self.reasons.get(partition, [])
+            if some := tuple(reason for reason in mine if reason.evidence in evidence):
+                taken[partition] = some
+                self.reasons[partition] = [reason for reason in mine if reason not in some]
+                if not self.reasons[partition]:
+                    del self.reasons[partition]
+        return taken
+
     def _upstream(self, found: Verdicts) -> None:
         """Ancestors that are not fresh: the first one an input, with its root cause and how many more."""
         for wanted in self.project.inputs.wanted(self.step, self.keys):
@@ -251,7 +281,7 @@ class _Evaluation:
             )
         ]
 
-    def _verdicts(self, lost: set[str]) -> dict[str, Verdict]:
+    def _verdicts(self, lost: set[str], taken: Mapping[str, tuple[Reason, ...]]) -> dict[str, Verdict]:
         name = self.step.name
         running = _running(self.connection, name)
         failed = _still_failing(self.project, self.connection, self.step, self.reasons)
@@ -266,7 +296,7 @@ class _Evaluation:
                 state = "lost"
             elif reasons[0].kind == "missing":
                 state = "missing"
-            verdicts[partition] = Verdict(name, partition, state, tuple(reasons))
+            verdicts[partition] = Verdict(name, partition, state, tuple(reasons), taken.get(partition, ()))
         excluded = self.project.inputs.excluded(self.step, self.keys) if self.step.level != "cohort" else None
         for partition in self.connection.execute(excluded).scalars() if excluded is not None else ():
             why = Reason("missing", f"has not what {name} needs ({_needs(self.step)})")
