@@ -22,7 +22,7 @@ from ctcore.staleness import Keys, Verdicts, evaluate
 
 NEVER: Mapping[str, str] = {
     "missing": "there is no result yet that could stand",
-    "upstream": "it says what is about to change: accept the reason where it lies, at the root cause",
+    "upstream": "it says what is about to change: accept the reason at the root cause, or make that again",
     "bytes": "a file that is gone or changed is not what was made; `ct run` makes it again",
 }
 KINDS: tuple[str, ...] = tuple(kind for kind in get_args(Kind) if kind not in NEVER)
@@ -230,7 +230,9 @@ def _nothing(keys: Keys, verdicts: Verdicts, kinds: Iterable[str]) -> str:
     others = sorted(kind for kind in there if kind not in NEVER and kind not in kinds)
     if others:
         return f"nothing to accept with these kinds: {_said(keys)} {_are(keys)} not fresh by {', '.join(others)}"
-    return f"nothing of {_said(keys)} can be accepted: {said}"
+    roots = {name_of(r.node) for verdict in stale for r in verdict.reasons if r.kind == "upstream" and r.node}
+    hint = f" ({min(roots)}" + f" and {len(roots) - 1} more" * (len(roots) > 1) + ")" if roots else ""
+    return f"nothing of {_said(keys)} can be accepted: {said}{hint}"
 
 
 def _are(keys: Keys) -> str:

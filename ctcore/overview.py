@@ -69,8 +69,12 @@ class Overview:
 
 
 def overview(project: Project, keys: Keys | None = None) -> Overview:
-    """Steps in the order of the data, their nodes in that of the cohort."""
-    found = evaluate(project, keys)
+    """Steps in the order of the data."""
+    return overview_of(project, evaluate(project, keys), keys)
+
+
+def overview_of(project: Project, found: Verdicts, keys: Keys | None = None) -> Overview:
+    """The same from verdicts that are there already."""
     counts, listed = [], []
     for step in project.steps:
         if keys is not None and step.name not in keys:

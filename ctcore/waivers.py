@@ -133,8 +133,19 @@ def _lineage(connection: Connection, asset: str, partitions: Iterable[str], dial
     )
 
 
+def summaries(connection: Connection, verdicts: Iterable[Verdict], dialect: str) -> list[str]:
+    """What was accepted of these nodes, an acceptance a line."""
+    alike: dict[tuple[str, str, int], list[Waiver]] = defaultdict(list)
+    for some in holding(connection, verdicts, dialect).values():
+        for one in some:
+            alike[(one.node[0], one.kind, one.acceptance)].append(one)
+    return [f"{_names(some)}: {some[0]}" for some in alike.values()]
+
+
 def _said(some: list[Waiver]) -> str:
-    first = some[0]
-    name = name_of(first.node)
-    who = name if len(some) == 1 else f"{len(some)} nodes of {first.node[0]} ({name} first)"
-    return f"built from {who}, whose {first}"
+    return f"built from {_names(some)}, whose {some[0]}"
+
+
+def _names(some: list[Waiver]) -> str:
+    name = name_of(some[0].node)
+    return name if len(some) == 1 else f"{len(some)} nodes of {some[0].node[0]} ({name} first)"
