@@ -25,6 +25,7 @@ NEVER: Mapping[str, str] = {
     "upstream": "it says what is about to change: accept the reason at the root cause, or make that again",
     "bytes": "a file that is gone or changed is not what was made; `ct run` makes it again",
 }
+NOT_YET = "it is not made yet: accept it once it is, and it stands for that content"
 KINDS: tuple[str, ...] = tuple(kind for kind in get_args(Kind) if kind not in NEVER)
 AN_EVENT = 1000  # nodes that one event names
 
@@ -92,12 +93,21 @@ def propose(project: Project, keys: Keys, kinds: frozenset[str] = frozenset(KIND
 
 
 def _add(found: Proposal, verdict: Verdict, making: Mapping[Node, int], kinds: frozenset[str]) -> None:
-    mine = [reason for reason in verdict.reasons if reason.kind in kinds and reason.kind not in NEVER]
+    mine = [reason for reason in verdict.reasons if reason.kind in kinds and _refusal(reason) is None]
     if mine and verdict.node in making:
         found.reasons[verdict.node] = mine
         found.making[verdict.node] = making[verdict.node]
     if verdict.state != "excluded":
         found.left.update({reason.kind for reason in verdict.reasons if reason not in mine})
+
+
+def _refusal(reason: Reason) -> str | None:
+    """Why a reason cannot be accepted; None where it can."""
+    if reason.kind in NEVER:
+        return f"{reason.kind!r}: {NEVER[reason.kind]}"
+    if reason.node is not None and reason.old is None and reason.new is None:
+        return f"{reason}: {NOT_YET}"  # what it will be, nobody has seen
+    return None
 
 
 def accept(project: Project, proposal: Proposal, reason: str) -> Proposal:
@@ -152,6 +162,39 @@ def _to_undo(connection: Connection, keys: Keys, kinds: frozenset[str], dialect:
 def _chunks(partitions: Sequence[str]) -> Iterator[list[str]]:
     for at in range(0, len(partitions), AN_EVENT):
         yield list(partitions[at : at + AN_EVENT])
+
+
+def standing(project: Project) -> list[Any]:
+    """What stands as accepted of the artifacts that are there now: a row an acceptance, step and kind."""
+    with project.catalog.read() as connection:
+        of = (waiver.c.asset == artifact.c.asset) & (waiver.c.partition == artifact.c.partition)
+        rows = connection.execute(
+            select(
+                acceptance.c.id,
+                acceptance.c.at,
+                acceptance.c.actor,
+                waiver.c.asset,
+                func.count().label("nodes"),
+                func.min(waiver.c.partition).label("first"),
+                waiver.c.kind,
+                func.min(waiver.c.words).label("words"),
+                acceptance.c.reason,
+            )
+            .select_from(waiver)
+            .join(acceptance, acceptance.c.id == waiver.c.acceptance)
+            .join(artifact, of & (waiver.c.materialization == artifact.c.materialization))
+            .where(waiver.c.undone.is_(None))
+            .group_by(
+                acceptance.c.id,
+                acceptance.c.at,
+                acceptance.c.actor,
+                acceptance.c.reason,
+                waiver.c.asset,
+                waiver.c.kind,
+            )
+            .order_by(acceptance.c.id, waiver.c.asset, waiver.c.kind)
+        )
+        return list(rows)
 
 
 def _makings(connection: Connection, keys: Keys, dialect: str) -> dict[Node, int]:
@@ -225,11 +268,11 @@ def _nothing(keys: Keys, verdicts: Verdicts, kinds: Iterable[str]) -> str:
     for verdict in stale:
         if verdict.state == "excluded":
             return f"{name_of(verdict.node)} is excluded: nothing is expected of it, so there is nothing to accept"
-    there = Counter(reason.kind for verdict in stale for reason in verdict.reasons)
-    said = "; ".join(f"{kind!r}: {NEVER[kind]}" for kind in there if kind in NEVER)
-    others = sorted(kind for kind in there if kind not in NEVER and kind not in kinds)
+    listed = [reason for verdict in stale for reason in verdict.reasons]
+    others = sorted({reason.kind for reason in listed if _refusal(reason) is None and reason.kind not in kinds})
     if others:
         return f"nothing to accept with these kinds: {_said(keys)} {_are(keys)} not fresh by {', '.join(others)}"
+    said = "; ".join(dict.fromkeys(refusal for reason in listed if (refusal := _refusal(reason))))
     roots = {name_of(r.node) for verdict in stale for r in verdict.reasons if r.kind == "upstream" and r.node}
     hint = f" ({min(roots)}" + f" and {len(roots) - 1} more" * (len(roots) > 1) + ")" if roots else ""
     return f"nothing of {_said(keys)} can be accepted: {said}{hint}"

@@ -8,10 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from ctcore.files import look
 from ctcore.overview import EACH_UP_TO
 from ctcore.register import Allowed, register
-from tests.kit import ROWS, STEPS, add, again, assay, make_all, make_project, write_sheet
+from tests.kit import ROWS, STEPS, add, assay, make, make_all, make_project, write_sheet
 from tests.shell import Said, command, contents, ct, environment
 
 
@@ -186,11 +185,26 @@ def test_no_value_of_a_person_is_in_what_is_piped_or_written(other_sex: Path) ->
         assert '"M"' not in text and '"F"' not in text and '\\"M' not in text
 
 
-def test_a_new_member_that_was_made_can_be_accepted_by_the_cohort(tmp_path: Path) -> None:
+def test_a_new_member_can_be_accepted_once_it_is_made(tmp_path: Path) -> None:
+    """Before, nobody knows what would be accepted."""
     project = make_project(tmp_path / "toy")
     make_all(project)
     add(project, [*ROWS, assay("P3", "S3", "A4", sex="F")])
-    look(project)
-    said = ct("-C", project.root, "accept", "joined", "--reason", "the table is frozen")
-    assert said.code == 0 and "still not fresh: 1 upstream" in said.err
-    assert again(project).steps["joined"].level == "cohort"
+    early = ct("-C", project.root, "accept", "joined", "--reason", "the table is frozen")
+    assert early.code == 2 and "member-added: merged/S3 as specimens: it is not made yet" in early.err
+    make(project, "counted", "A4")
+    make(project, "merged", "S3")
+    assert ct("-C", project.root, "accept", "joined", "--reason", "the table is frozen").code == 0
+    assert ct("-C", project.root, "stale").code == 0
+
+
+def test_what_stands_is_listed_with_names_and_reasons(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CT_ACTOR", "grace")
+    ct("-C", root, "accept", "--select", "counted", "--reason", "layout")
+    ct("-C", root, "accept", "--undo", "counted/A1", "--reason", "not that one")
+    said = rows(ct("-C", root, "accept", "--list"))
+    assert said[0] == ["day", "by", "step", "nodes", "first", "accepted", "reason"]
+    assert [row[1:5] for row in said[1:]] == [["grace", "counted", "2", "A2"]]
+    assert said[1][5].startswith("code: counted ") and said[1][6] == "layout"
+    (listed,) = json.loads(ct("-C", root, "accept", "--list", "--json").out)
+    assert (listed["actor"], listed["nodes"], listed["kind"]) == ("grace", 2, "code")

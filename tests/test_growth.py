@@ -9,6 +9,8 @@ from sqlalchemy import event, update
 
 from benchmarks.cohort import made_project
 from benchmarks.measure import growth
+from ctcore.accept import KINDS, accept, propose, undo
+from ctcore.batches import partitions
 from ctcore.catalog.tables import reference
 from ctcore.explain import why
 from ctcore.nodes import find_node
@@ -57,6 +59,23 @@ def test_evaluating_four_times_the_nodes_costs_about_four_times_as_much(tmp_path
             with project.catalog.write() as writer:
                 writer.execute(update(reference).values(version="2"))
         found.append((total, instructions(project, lambda project=project: evaluate(project))))
+    assert growth(*found) < 1.15, found
+
+
+def test_accepting_four_times_the_nodes_costs_about_four_times_as_much(tmp_path: Path) -> None:
+    found = []
+    for assays in (300, 1200):
+        project, _ = made_project(tmp_path / str(assays), assays)
+        with project.catalog.write() as writer:
+            writer.execute(update(reference).values(version="2"))
+        keys = {"counted": set(partitions(project, "assay"))}
+
+        def accepts(project: Project = project, keys: dict[str, set[str]] = keys) -> None:
+            assert len(accept(project, propose(project, keys), "only a name").reasons) == len(keys["counted"])
+            assert evaluate(project).stale() == []
+            undo(project, keys, frozenset(KINDS), "and back")
+
+        found.append((assays, instructions(project, accepts)))
     assert growth(*found) < 1.15, found
 
 

@@ -7,7 +7,7 @@ from typing import Any
 import click
 
 from ctcore.accept import accept as accept_reasons
-from ctcore.accept import checked_kinds, checked_reason, propose, undo, undoable
+from ctcore.accept import checked_kinds, checked_reason, propose, standing, undo, undoable
 from ctcore.cli.render import FOUND, echo_json, json_option, opened, table
 from ctcore.errors import Usage
 from ctcore.nodes import find_nodes
@@ -110,6 +110,7 @@ def _reasons(found: Overview) -> None:
 @click.option("--reason", metavar="TEXT", help="Why; it is kept beside your name. Required.")
 @click.option("--only", metavar="KIND,...", help="Only reasons of these kinds.")
 @click.option("--dry-run", is_flag=True, help="Say what would be accepted, and write nothing.")
+@click.option("--list", "lists", is_flag=True, help="What stands as accepted, by whom, and why.")
 @click.option("--undo", "undoes", is_flag=True, help="Take back what was accepted: the reasons count again.")
 @json_option
 @click.pass_context
@@ -121,14 +122,31 @@ def accept(
     only: str | None,
     dry_run: bool,
     undoes: bool,
+    lists: bool,
     as_json: bool,
 ) -> None:
     """Accept what differs now of nodes as not mattering: fresh, with your name on it, until something else differs."""
+    if lists:
+        _list(opened(ctx), as_json)
+        return
     kinds = checked_kinds(only)
     why = checked_reason(reason) if reason is not None or not dry_run else ""
     project = opened(ctx)
     keys = _keys(project, nodes, select_)
     (_undo if undoes else _accept)(project, keys, kinds, why, dry_run, as_json)
+
+
+def _list(project: Project, as_json: bool) -> None:
+    rows = [row._asdict() for row in standing(project)]
+    if as_json:
+        echo_json(rows)
+        return
+    said = [
+        (row["at"][:10], row["actor"], row["asset"], row["nodes"], row["first"], f"{row['kind']}: {row['words']}")
+        for row in rows
+    ]
+    columns = ("day", "by", "step", "nodes", "first", "accepted", "reason")
+    table(columns, [(*cells, row["reason"]) for cells, row in zip(said, rows, strict=True)])
 
 
 def _keys(project: Project, nodes: Sequence[str], select_: Sequence[str]) -> dict[str, set[str]]:
