@@ -10,6 +10,7 @@ from sqlalchemy import select
 
 from ctcore.catalog.tables import artifact, attempt, entity, file, materialization, output, reference
 from ctcore.errors import StoreError, Usage
+from ctcore.members import came_and_went
 from ctcore.memo import current_edges
 from ctcore.nodes import no_such
 from ctcore.project import Project
@@ -19,13 +20,15 @@ from ctcore.step import LEVELS, Level
 from ctcore.steps import REGISTRY
 from ctcore.waivers import Waiver, built_from, holding
 
+SHOWN = 20  # members of which it is said why they came or went
+
 
 @dataclass(frozen=True)
 class Explained:
     """A node's verdict as one sentence, with the evidence as data.
 
     `accepted` are its reasons that somebody waived, `built_from` the same of what it was built from; `roots` the root
-    causes of what is only about to change, each with the path to it.
+    causes of what is only about to change, each with the path to it; `members` why each came or went.
     """
 
     verdict: Verdict
@@ -35,12 +38,14 @@ class Explained:
     accepted: Sequence[Waiver] = ()
     built_from: Sequence[str] = ()
     roots: Sequence[str] = ()
+    members: Sequence[str] = ()
 
     @property
     def text(self) -> str:
         """All that people read."""
         accepted = [f"accepted: {one}" for one in self.accepted if self.verdict.state != "fresh"]
-        return "\n".join([self.sentence, *accepted, *self.built_from, *self.roots])
+        members = [*self.members[:SHOWN], *([f"… and {len(self.members) - SHOWN} more"] * (len(self.members) > SHOWN))]
+        return "\n".join([self.sentence, *accepted, *self.built_from, *members, *self.roots])
 
 
 def why(project: Project, node: Node) -> Explained:
@@ -58,7 +63,8 @@ def why(project: Project, node: Node) -> Explained:
         accepted = holding(connection, [verdict], project.dialect).get(node, [])
         built = built_from(connection, step.name, [node[1]], marks, project.dialect).get(node[1], [])
     sentence = _sentence(project, verdict, made, failure, accepted)
-    return Explained(verdict, sentence, made, failure, accepted, built, [*_roots(verdict, verdicts)])
+    roots, members = [*_roots(verdict, verdicts)], came_and_went(project, verdict)
+    return Explained(verdict, sentence, made, failure, accepted, built, roots, members)
 
 
 def _roots(verdict: Verdict, verdicts: Verdicts) -> Iterator[str]:

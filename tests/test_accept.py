@@ -140,12 +140,11 @@ def test_made_again_for_another_reason_it_uses_the_code_of_that_day(project: Pro
     assert made is not None and made["facts"]["letters"] == 100
 
 
-def test_asked_for_by_name_an_accepted_node_stays_as_it_is(project: Project) -> None:
+def test_undone_it_is_made_by_the_code_of_today(project: Project) -> None:
     now = rewritten(project, TEN_TIMES)
     accepted(now, *COUNTED)
     assert make_all(now) == {}
-    keys = {"counted": {"A1"}}
-    undo(now, keys, ALL, "it does matter")
+    undo(now, {"counted": {"A1"}}, ALL, "it does matter")
     assert make_all(now)["counted/A1"] == "made"
 
 

@@ -38,6 +38,7 @@ def why(ctx: click.Context, node: str, values: bool, as_json: bool) -> None:
                 "accepted": [str(one) for one in found.accepted],
                 "built_from_accepted": found.built_from,
                 "roots": found.roots,
+                "members": found.members,
                 "made": found.made,
                 "failure": found.failure,
             }
