@@ -131,6 +131,15 @@ def test_a_new_making_has_nothing_accepted(project: Project) -> None:
     assert reasons(rewritten(project))["counted/A1"] == ["code"]
 
 
+def test_the_same_change_of_another_making_is_not_accepted(project: Project) -> None:
+    """The code goes there, back, and there again: between, the node was made anew, which nobody has looked at."""
+    accepted(rewritten(project, OTHER), *COUNTED)
+    original = rewritten(project)
+    replace_reads(original)
+    assert make_all(original)["counted/A1"] == "made"
+    assert [node for node, kinds in reasons(rewritten(project, OTHER)).items() if "code" in kinds] == ["counted/A1"]
+
+
 def test_made_again_for_another_reason_it_uses_the_code_of_that_day(project: Project) -> None:
     now = rewritten(project, TEN_TIMES)
     accepted(now, *COUNTED)
