@@ -1,20 +1,25 @@
-"""③ Asset checks: are the bytes there, do they keep the contract, is the asset complete.
+"""③ Asset checks: are the bytes there, do they keep the contract, is the asset complete, is it still true.
 
 They are part of the asset's own computation, because Dagster skips a separate check behind a run of many partitions.
 In a run that makes the asset they look at what it made; run by themselves, at everything.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import dagster as dg
 from sqlalchemy import select
 
+from ctcore.batches import partitions
 from ctcore.catalog.tables import artifact, materialization
+from ctcore.overview import Overview, change_of, is_missing, overview_of
 from ctcore.project import Project
-from ctcore.staleness import evaluate
+from ctcore.staleness import Verdicts, evaluate
 from ctcore.step import Step
 from ctcore.verify import Finding, verify_asset
+from ctcore.waivers import summaries
 
 SHOWN = 50
 BYTES = "bytes"
@@ -22,11 +27,12 @@ _DESCRIPTIONS = {
     BYTES: "Every file is there with the digest it was published with.",
     "contract": "Every output still keeps the step's contract of today.",
     "completeness": "Every usable entity has a fresh artifact.",
+    "fresh": "What was made would be made today from the same; what differs is named, as `ct why` names it.",
 }
 
 
 def check_specs(name: str) -> list[dg.AssetCheckSpec]:
-    """The three checks of a step asset."""
+    """The checks of a step asset."""
     return [dg.AssetCheckSpec(check, asset=name, description=said) for check, said in _DESCRIPTIONS.items()]
 
 
@@ -34,8 +40,22 @@ def check_results(
     project: Project, step: Step, checks: Sequence[str], run_id: str | None
 ) -> Iterator[dg.AssetCheckResult]:
     """Results of the named checks; `run_id` limits them to what one run made."""
+    look = _Look(project, step, run_id)
     for check in checks:
-        yield _CHECKS[check](project, step, run_id)
+        yield _CHECKS[check](look)
+
+
+@dataclass(frozen=True)
+class _Look:
+    """What the checks of one step look at; the verdicts are taken once."""
+
+    project: Project
+    step: Step
+    run_id: str | None
+
+    @cached_property
+    def verdicts(self) -> Verdicts:
+        return evaluate(self.project)
 
 
 def damage_found(asset: str, findings: Sequence[Finding]) -> dg.AssetCheckEvaluation:
@@ -46,9 +66,9 @@ def damage_found(asset: str, findings: Sequence[Finding]) -> dg.AssetCheckEvalua
     )
 
 
-def _bytes(project: Project, step: Step, run_id: str | None) -> dg.AssetCheckResult:
-    found = verify_asset(project, step.name, run_id)
-    return _bytes_result(step.name, found.findings, found.artifacts, {"bytes": found.bytes})
+def _bytes(look: _Look) -> dg.AssetCheckResult:
+    found = verify_asset(look.project, look.step.name, look.run_id)
+    return _bytes_result(look.step.name, found.findings, found.artifacts, {"bytes": found.bytes})
 
 
 def _bytes_result(
@@ -58,8 +78,9 @@ def _bytes_result(
     return _result(asset, BYTES, said, looked, more or {})
 
 
-def _contract(project: Project, step: Step, run_id: str | None) -> dg.AssetCheckResult:
-    folders = _folders(project, step.name, run_id)
+def _contract(look: _Look) -> dg.AssetCheckResult:
+    project, step = look.project, look.step
+    folders = _folders(project, step.name, look.run_id)
     said = [
         f"{partition}: {output.file}: {problem}"
         for partition, folder in folders
@@ -70,17 +91,37 @@ def _contract(project: Project, step: Step, run_id: str | None) -> dg.AssetCheck
     return _result(step.name, "contract", said, len(folders), {})
 
 
-def _completeness(project: Project, step: Step, run_id: str | None) -> dg.AssetCheckResult:
-    counts = evaluate(project).count(step.name)
+def _fresh(look: _Look) -> dg.AssetCheckResult:
+    """What was made and differs, node by node or in groups, and what of it was accepted by whom."""
+    step, project = look.step, look.project
+    found = overview_of(project, look.verdicts, {step.name: set(partitions(project, step.level))})
+    made = Overview(found.counts, [verdict for verdict in found.verdicts if not is_missing(verdict)])
+    if len(made.verdicts) <= SHOWN:
+        said = [f"{verdict.partition} ({change_of(verdict)}): {verdict.why}" for verdict in made.verdicts]
+    else:
+        said = [f"{group.nodes} nodes: {group.kind}: {group.text}" for group in made.groups()]
+    count = found.counts[0]
+    more: dict[str, Any] = {"fresh": count.fresh, "changed": count.changed, "about to change": count.waiting}
+    accepted = look.verdicts.accepted[step.name].values()
+    if accepted:
+        with project.catalog.read() as connection:
+            lines = summaries(connection, accepted, project.dialect)
+        more |= {"accepted": len(accepted), "accepted reasons": _lines(lines)}
+    return _result(step.name, "fresh", said, count.nodes, more, dg.AssetCheckSeverity.WARN)
+
+
+def _completeness(look: _Look) -> dg.AssetCheckResult:
+    step, counts = look.step, look.verdicts.count(look.step.name)
     said = [f"{n} {state}" for state, n in counts.items() if state not in ("fresh", "excluded") and n]
     warn = dg.AssetCheckSeverity.WARN
     return _result(step.name, "completeness", said, sum(counts.values()), {"fresh": counts["fresh"]}, warn)
 
 
-_CHECKS: dict[str, Callable[[Project, Step, str | None], dg.AssetCheckResult]] = {
+_CHECKS: dict[str, Callable[[_Look], dg.AssetCheckResult]] = {
     BYTES: _bytes,
     "contract": _contract,
     "completeness": _completeness,
+    "fresh": _fresh,
 }
 
 
@@ -89,15 +130,19 @@ def _result(
     check: str,
     problems: Sequence[str],
     looked: int,
-    more: Mapping[str, int],
+    more: Mapping[str, Any],
     severity: dg.AssetCheckSeverity = dg.AssetCheckSeverity.ERROR,
 ) -> dg.AssetCheckResult:
     metadata: dict[str, Any] = {"looked at": looked, "found": len(problems), **more}
     if problems:
-        metadata["problems"] = dg.MetadataValue.md("\n".join(f"- {said}" for said in problems[:SHOWN]))
+        metadata["problems"] = _lines(problems)
     return dg.AssetCheckResult(
         asset_key=dg.AssetKey(asset), check_name=check, passed=not problems, metadata=metadata, severity=severity
     )
+
+
+def _lines(said: Sequence[str]) -> dg.MetadataValue:
+    return dg.MetadataValue.md("\n".join(f"- {one}" for one in said[:SHOWN]))
 
 
 def _folders(project: Project, name: str, run_id: str | None) -> list[tuple[str, str]]:

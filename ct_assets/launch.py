@@ -31,9 +31,9 @@ from ctcore.ledger import record_run
 from ctcore.making import Outcome
 from ctcore.project import Project
 from ctcore.reasons import Verdict, name_of
-from ctcore.select import above, selected
+from ctcore.select import selected
 from ctcore.slurm.choose import chosen
-from ctcore.staleness import evaluate
+from ctcore.staleness import evaluate, with_ancestors
 from ctcore.steps import REGISTRY
 from ctcore.verify import verify
 
@@ -129,7 +129,7 @@ class Launch:
         if self.only is not None and name not in self.only:
             return []
         keys = None if self.only is None else self.only[name]
-        found = dict(evaluate(self.project, None if keys is None else {name: keys}).by_step.get(name, {}))
+        found = {verdict.partition: verdict for verdict in evaluate(self.project).listed(name, keys)}
         for verdict in self.untold:
             if verdict.asset == name:
                 found.setdefault(verdict.partition, verdict)
@@ -219,7 +219,7 @@ def _definitions(project: Project) -> dg.Definitions:
 def _only(project: Project, what: Sequence[str]) -> dict[str, set[str]] | None:
     """The nodes that were named (a step: all of its), with everything that they are made from."""
     named = selected(project, what)
-    return None if named is None else above(project, named)
+    return None if named is None else with_ancestors(project, named)
 
 
 def _look(project: Project) -> None:

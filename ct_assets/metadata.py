@@ -19,7 +19,9 @@ from ctcore.project import Project
 from ctcore.reasons import short, shown
 from ctcore.slurm import jobs
 from ctcore.slurm.tasks import tail
+from ctcore.staleness import evaluate
 from ctcore.step import Step
+from ctcore.waivers import any_waiver, built_from
 
 SHOWN_ROWS = 20
 PICTURE_BYTES = 150_000
@@ -39,6 +41,7 @@ def describe(project: Project, step: Step, outcomes: Sequence[Outcome]) -> dict[
         edges = _grouped(connection, edge, ids, project.dialect)
         members = _grouped(connection, member, ids, project.dialect)
         files = _grouped(connection, output, ids, project.dialect)
+        accepted = _accepted(project, connection, step, {row.partition for row in made})
     made_by = jobs.made_by(project, {row.key for row in made})
     return {
         row.id: {
@@ -49,6 +52,7 @@ def describe(project: Project, step: Step, outcomes: Sequence[Outcome]) -> dict[
             "outputs": _outputs(files[row.id]),
             "inputs": _inputs(step, edges[row.id]),
             **({"members": _members(members[row.id])} if members[row.id] else {}),
+            **({"accepted": accepted[row.partition]} if row.partition in accepted else {}),
         }
         for row in made
     }
@@ -59,6 +63,17 @@ def _grouped(connection: Connection, table: Table, ids: Sequence[int], dialect: 
     for row in connection.execute(select(table).where(in_keys(table.c.materialization, ids, dialect))):
         found[row.materialization].append(row)
     return found
+
+
+def _accepted(
+    project: Project, connection: Connection, step: Step, partitions: set[str]
+) -> dict[str, dg.MetadataValue]:
+    """By partition, what it was built from although somebody had to accept what differs there."""
+    if not any_waiver(connection):
+        return {}
+    marked = evaluate(project).marked()
+    found = built_from(connection, step.name, partitions, marked, project.dialect)
+    return {key: dg.MetadataValue.md("\n".join(f"- {one}" for one in said)) for key, said in found.items()}
 
 
 def _memo(outcome: Outcome, row: Any) -> dict[str, Any]:

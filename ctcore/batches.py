@@ -35,7 +35,7 @@ class Batch:
 
 def verdict_key(verdict: Verdict) -> str:
     """Identifies a verdict: the node and why it is not fresh."""
-    return digest_value("ct.verdict.v1", [*verdict.node, *(str(reason) for reason in verdict.reasons)])
+    return digest_value("ct.verdict.v2", [*verdict.node, *(reason.evidence for reason in verdict.reasons)])
 
 
 def partitions(project: Project, level: Level) -> list[str]:

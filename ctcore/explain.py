@@ -1,7 +1,7 @@
 """⑦ Sentences about one node, and the matrix of all: what `ct why`, `ct show` and `ct status` say."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,23 +10,42 @@ from sqlalchemy import select
 
 from ctcore.catalog.tables import artifact, attempt, entity, file, materialization, output, reference
 from ctcore.errors import StoreError, Usage
-from ctcore.memo import current_edges
+from ctcore.members import came_and_went
+from ctcore.memo import current_edges, prepare
 from ctcore.nodes import no_such
 from ctcore.project import Project
 from ctcore.reasons import Node, Verdict, name_of, short
 from ctcore.staleness import Verdicts, evaluate
 from ctcore.step import LEVELS, Level
 from ctcore.steps import REGISTRY
+from ctcore.waivers import Waiver, built_from, holding
+
+SHOWN = 20  # members of which it is said why they came or went
 
 
 @dataclass(frozen=True)
 class Explained:
-    """A node's verdict as one sentence, with the evidence as data."""
+    """A node's verdict as one sentence, with the evidence as data.
+
+    `accepted` are its reasons that somebody waived, `built_from` the same of what it was built from; `roots` the root
+    causes of what is only about to change, each with the path to it; `members` why each came or went.
+    """
 
     verdict: Verdict
     sentence: str
     made: dict[str, Any] | None
     failure: dict[str, Any] | None
+    accepted: Sequence[Waiver] = ()
+    built_from: Sequence[str] = ()
+    roots: Sequence[str] = ()
+    members: Sequence[str] = ()
+
+    @property
+    def text(self) -> str:
+        """All that people read."""
+        accepted = [f"accepted: {one}" for one in self.accepted if self.verdict.state != "fresh"]
+        members = [*self.members[:SHOWN], *([f"… and {len(self.members) - SHOWN} more"] * (len(self.members) > SHOWN))]
+        return "\n".join([self.sentence, *accepted, *self.built_from, *members, *self.roots])
 
 
 def why(project: Project, node: Node) -> Explained:
@@ -39,17 +58,40 @@ def why(project: Project, node: Node) -> Explained:
         raise no_such(project, step.level, node[1])
     verdict = verdicts.of(*node)
     made, failure = _made(project, node), _failure(project, node)
-    return Explained(verdict, _sentence(project, verdict, made, failure), made, failure)
+    marks = verdicts.marked()
+    with project.catalog.read() as connection:
+        accepted = holding(connection, [verdict], project.dialect).get(node, [])
+        built = built_from(connection, step.name, [node[1]], marks, project.dialect).get(node[1], [])
+    sentence = _sentence(project, verdict, made, failure, accepted)
+    roots, members = [*_roots(verdict, verdicts)], came_and_went(project, verdict)
+    return Explained(verdict, sentence, made, failure, accepted, built, roots, members)
 
 
-def _sentence(project: Project, verdict: Verdict, made: dict[str, Any] | None, failure: dict[str, Any] | None) -> str:
+def _roots(verdict: Verdict, verdicts: Verdicts) -> Iterator[str]:
+    for reason in verdict.reasons:
+        if reason.kind == "upstream" and reason.node is not None:
+            direct = "; ".join(str(one) for one in verdicts.of(*reason.node).reasons if one.kind != "upstream")
+            yield f"root cause: {name_of(reason.node)}: {direct}"
+            yield f"path: {' ← '.join(map(name_of, [verdict.node, *reason.path]))}"
+
+
+def _sentence(
+    project: Project,
+    verdict: Verdict,
+    made: dict[str, Any] | None,
+    failure: dict[str, Any] | None,
+    accepted: Sequence[Waiver],
+) -> str:
     name = name_of(verdict.node)
     if verdict.state == "fresh" and made is not None:
+        content = f"(content {short(made['data_version'])})"
+        begun = f"{name} is fresh: made {made['started_at']} because of {made['reason']}"
+        if accepted:
+            return f"{begun}; {'; '.join(map(str, accepted))}; nothing else differs {content}"
         inputs = len(current_edges(project, verdict.node))
         return (
-            f"{name} is fresh: made {made['started_at']} because of {made['reason']}, and its code, parameters, "
-            f"environment and {inputs} input{'s' * (inputs != 1)} are still the ones it was made from "
-            f"(content {short(made['data_version'])})"
+            f"{begun}, and its code, parameters, environment and {inputs} input{'s' * (inputs != 1)} "
+            f"are still the ones it was made from {content}"
         )
     if verdict.state == "failed" and failure is not None:
         said = failure["error"].splitlines()[0]
@@ -85,6 +127,20 @@ def _made(project: Project, node: Node) -> dict[str, Any] | None:
             "path": str(project.store.root / row["folder"]),
             "files": [dict(one) for one in files],
         }
+
+
+def column_values(project: Project, verdict: Verdict) -> list[str]:
+    """What metadata columns were and are, of the reasons for which they differ. Personal data: for eyes only."""
+    differing = [(r.input or "", r.node) for r in verdict.reasons if r.kind == "metadata" and r.node]
+    if not differing:
+        return []
+    used = {(one.input, (one.asset, one.partition)): one.version for one in current_edges(project, verdict.node)}
+    now = prepare(project, project.steps[verdict.asset], [verdict.partition]).ready
+    today = {(one.input, (one.asset, one.partition)): one.version for call in now.values() for one in call.edges}
+    return [
+        f"{name} of {node and node[1]}: {used.get((name, node))} → {today.get((name, node))}"
+        for name, node in differing
+    ]
 
 
 def artifact_path(project: Project, node: Node, output: str | None = None) -> Path:
@@ -161,6 +217,8 @@ class Matrix:
     rows: Sequence[tuple[str, str, Sequence[str]]]
     counts: dict[str, dict[str, int]]
     hidden: int
+    accepted: Mapping[str, Set[str]]
+    """By step, the fresh ones that are so because somebody accepted what differs."""
 
 
 def matrix(project: Project, limit: int | None = 40) -> list[Matrix]:
@@ -181,7 +239,8 @@ def _matrix(project: Project, verdicts: Verdicts, level: Level, limit: int | Non
     states = zip(*columns, strict=True) if columns else ()
     rows = [(parent, who, list(mine)) for (parent, who), mine in zip(shown, states, strict=False)]
     counts = {name: {str(k): v for k, v in verdicts.count(name).items()} for name in steps}
-    return Matrix(level, steps, rows, counts, len(entities) - len(shown))
+    accepted = {name: verdicts.accepted[name].keys() for name in steps}
+    return Matrix(level, steps, rows, counts, len(entities) - len(shown), accepted)
 
 
 def _entities(project: Project, level: Level) -> Sequence[tuple[str, str]]:

@@ -15,6 +15,7 @@ from ctcore.mirror.made import Role
 from ctcore.mirror.mirror import Mirror
 from ctcore.mirror.ranges import Flags, Groups, taken
 from ctcore.mirror.versions import Places, Whole, is_known, packed
+from ctcore.reasons import Kind
 from ctcore.settings import Settings
 from ctcore.step import Step
 from ctcore.steps import StepGraph
@@ -43,6 +44,17 @@ class Want:
     @property
     def role(self) -> Role:
         return (self.input, self.asset)
+
+    @property
+    def kinds(self) -> tuple[Kind, Kind | None, Kind | None]:
+        """What it is called when a source of this input changed, came, or went."""
+        if self.what == "reference":
+            return "reference", "reference", "reference"
+        if self.what == "column":
+            return "metadata", None, None  # who came and went is said of the members; what is read, of the code
+        if self.fan_in:
+            return "input", "member-added", "member-removed"
+        return "input", "input", "input"
 
     def pairs(self, chosen: Places) -> tuple[Places, Places]:
         """The inputs of these nodes: which of the chosen each belongs to, and its source; ascending."""

@@ -24,9 +24,10 @@ from ctcore.mirror.mirror import Mirror, Touched
 from ctcore.mirror.ranges import Flags, any_of, taken
 from ctcore.mirror.versions import Places
 from ctcore.project import Project
-from ctcore.reasons import Kind
+from ctcore.reasons import Kind, Reason
 from ctcore.step import Step
 from ctcore.steps import Recipe
+from ctcore.telling import direct_reasons
 
 KINDS: tuple[Kind, ...] = get_args(Kind)
 BIT: Mapping[Kind, int] = {kind: 1 << at for at, kind in enumerate(KINDS)}
@@ -38,15 +39,13 @@ _NONE = np.zeros(0, np.int64)
 
 @dataclass(frozen=True)
 class Evaluated:
-    """The kinds of reasons of every node, in one state of the catalog and of the steps."""
+    """The kinds of reasons of every node, in one state of the catalog and of the steps; `waived` were accepted."""
 
     mirror: Mirror
     inputs: Inputs
     recipes: Mapping[str, str]
     kinds: Mapping[str, Kinds]
-
-    def not_fresh(self, step: str) -> Flags:
-        return self.kinds[step] != 0
+    waived: Mapping[str, Mapping[int, tuple[Reason, ...]]]
 
 
 @without_collecting
@@ -65,6 +64,8 @@ def evaluated(
     for step in project.steps:
         nodes = inputs.nodes(step)
         old = before.kinds.get(step.name) if before is not None and not touched.all else None
+        if before is not None and old is not None:
+            judge.waived[step.name] = dict(before.waived.get(step.name, {}))
         if before is None or old is None:
             old, places = np.zeros(len(nodes), np.uint16), np.flatnonzero(nodes)
         elif before.recipes.get(step.name) != recipes[step.name]:
@@ -78,7 +79,7 @@ def evaluated(
         kinds[places] = judge.of(step, places)
         judge.kinds[step.name] = kinds
         turned[step.name] = np.flatnonzero((old != 0) != (kinds != 0))
-    return Evaluated(mirror, inputs, recipes, judge.kinds)
+    return Evaluated(mirror, inputs, recipes, judge.kinds, judge.waived)
 
 
 def _reached(step: Step, inputs: Inputs, touched: Touched, turned: Mapping[str, Places], nodes: int) -> Flags:
@@ -107,6 +108,7 @@ class Judge:
         self.mirror = mirror
         self.inputs = inputs
         self.kinds: dict[str, Kinds] = {}
+        self.waived: dict[str, dict[int, tuple[Reason, ...]]] = {}
 
     def of(self, step: Step, places: Places) -> Kinds:
         """The kinds of reasons of these nodes of a step whose inputs have been judged."""
@@ -116,23 +118,43 @@ class Judge:
         found[~is_made] = BIT["missing"]
         here = np.flatnonzero(is_made)
         found[here] |= self._recipes(step, made, places[here])
+        waits = np.zeros(len(places), np.bool_)
         for want, owner, source, differences in self.differences(step, places[here]):
             _mark(found, here, want, differences)
-            self._waits(found, here, want, owner, source)
-        if len(here) < len(places):
-            others = np.flatnonzero(~is_made)
-            for want in self.inputs.wants(step):
-                self._waits(found, others, want, *want.pairs(places[others]))
+            self._wait(waits, here, want, owner, source)
+        others = np.flatnonzero(~is_made)
+        for want in self.inputs.wants(step) if len(others) else ():
+            self._wait(waits, others, want, *want.pairs(places[others]))
         harmed = self.mirror.damaged.get(step.name)
         if harmed:
             found[np.isin(places, list(harmed)) & is_made] |= BIT["bytes"]
+        self._waive(step, made, places, found)
+        found[waits] |= BIT["upstream"]
         return found
 
-    def _waits(self, found: Kinds, here: Places, want: Want, owner: Places, source: Places) -> None:
+    def _waive(self, step: Step, made: Made, places: Places, found: Kinds) -> None:
+        """Take away the reasons that were accepted, of these makings and with this evidence."""
+        before = self.waived.get(step.name, {})
+        known = {at: before[at] for at in before.keys() - set(places.tolist())} if before else {}
+        self.waived[step.name] = known
+        waivers = self.mirror.waivers.get(step.name)
+        rows = np.flatnonzero((found != 0) & np.isin(places, list(waivers or ())))
+        if not waivers or not len(rows):
+            return
+        told = direct_reasons(self, step, places[rows])
+        for row in rows.tolist():
+            at = int(places[row])
+            stands = {evidence for number, evidence in waivers[at] if number == made.materialization[at]}
+            accepted = tuple(reason for reason in told[at] if reason.evidence in stands)
+            if accepted:
+                known[at] = accepted
+                left: set[Kind] = {reason.kind for reason in told[at] if reason not in accepted}
+                found[row] = sum(BIT[kind] for kind in left)
+
+    def _wait(self, waits: Flags, here: Places, want: Want, owner: Places, source: Places) -> None:
         """Mark the nodes that have an ancestor which is not fresh."""
         if want.what == "step" and self.kinds[want.asset].any():
-            waits = any_of(taken(self.kinds[want.asset], source) != 0, owner, len(here))
-            found[here[waits]] |= BIT["upstream"]
+            waits[here[any_of(taken(self.kinds[want.asset], source) != 0, owner, len(here))]] = True
 
     def differences(self, step: Step, places: Places) -> Iterator[tuple[Want, Places, Places, Differences]]:
         """By input: what differs of these nodes, which have been made. Then inputs that are none today."""
@@ -185,20 +207,9 @@ def differing_parts(used: Any, today: Recipe) -> list[Kind]:
 
 def _mark(found: Kinds, here: Places, want: Want, differences: Differences) -> None:
     owners = (differences.changed[0], differences.came[0], differences.went[0])
-    for kind, owner in zip(kinds_of(want), owners, strict=True):
+    for kind, owner in zip(want.kinds, owners, strict=True):
         if kind is not None and len(owner):
             found[here[owner]] |= BIT[kind]
-
-
-def kinds_of(want: Want) -> tuple[Kind, Kind | None, Kind | None]:
-    """What it is called when a source of this input changed, came, or went."""
-    if want.what == "reference":
-        return "reference", "reference", "reference"
-    if want.what == "column":
-        return "metadata", None, None  # who came and went is said of the members; what is read, of the code
-    if want.fan_in:
-        return "input", "member-added", "member-removed"
-    return "input", "input", "input"
 
 
 def _what(step: Step, name: str) -> Any:

@@ -60,13 +60,17 @@ class Reason:
 
 @dataclass(frozen=True)
 class Verdict:
-    """What is true of one node now. `reasons` has every cause, direct ones first; `kinds` are theirs."""
+    """What is true of one node now. `reasons` has every cause, direct ones first; `kinds` are theirs.
+
+    `waived` are those that were accepted.
+    """
 
     asset: str
     partition: str
     state: State
     reasons: Sequence[Reason] = ()
     kinds: tuple[Kind, ...] = ()
+    waived: tuple[Reason, ...] = ()
 
     def __post_init__(self) -> None:
         if not self.kinds:
@@ -85,6 +89,11 @@ class Verdict:
     def waits(self) -> bool:
         """An ancestor has to be made first."""
         return "upstream" in self.kinds
+
+    @property
+    def only_waits(self) -> bool:
+        """Nothing of its own has changed: what it is made from is only about to change."""
+        return self.kinds == ("upstream",)
 
 
 def name_of(node: Node) -> str:

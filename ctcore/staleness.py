@@ -41,7 +41,7 @@ class Verdicts:
     def of(self, asset: str, partition: str) -> Verdict:
         """One node; fresh is also what is no node: see `has`."""
         found = self.listed(asset, [partition])
-        return found[0] if found else Verdict(asset, partition, "fresh")
+        return found[0] if found else self.accepted[asset].get(partition) or Verdict(asset, partition, "fresh")
 
     def has(self, asset: str, partition: str) -> bool:
         """Whether there is such a node, be it an excluded one."""
@@ -62,6 +62,23 @@ class Verdicts:
         """Everything that would have to run, in the order in which it could."""
         some = (verdict for step in self.project.steps for verdict in self.listed(step.name))
         return [verdict for verdict in some if verdict.state not in ("excluded", "running")]
+
+    @cached_property
+    def accepted(self) -> dict[str, dict[str, Verdict]]:
+        """The nodes that are fresh because somebody accepted what differs, by step."""
+        found: dict[str, dict[str, Verdict]] = {step.name: {} for step in self.project.steps}
+        for step, waived in self.state.waived.items():
+            for at, reasons in sorted(waived.items()):
+                if not self.state.kinds[step][at]:
+                    name = self.state.mirror.name(step, at)
+                    found[step][name] = Verdict(step, name, "fresh", waived=reasons)
+        return found
+
+    def marked(self) -> list[Verdict]:
+        """Everything of which some reason was accepted, fresh or not."""
+        fresh = [verdict for some in self.accepted.values() for verdict in some.values()]
+        names = {step: [self.state.mirror.name(step, at) for at in some] for step, some in self.state.waived.items()}
+        return fresh + [one for step, some in names.items() if some for one in self.listed(step, some)]
 
     def states(self, asset: str) -> list[State]:
         """The states of all partitions of a step, in the order of the cohort; excluded is also what is no node."""
@@ -90,11 +107,13 @@ class Verdicts:
         return {"fresh": fresh, **{state: n for state, n in counts.items() if n}}  # type: ignore[dict-item]
 
     def _verdicts(self, step: Step, places: Places) -> Iterator[Verdict]:
+        waived = self.state.waived.get(step.name, {})
         for first in range(0, len(places), TOLD):
             some = _Told(self.evidence, step, places[first : first + TOLD])
             for at in places[first : first + TOLD].tolist():
                 name, state = self.state.mirror.name(step.name, at), self.evidence.state_of(step.name, at)
-                yield Verdict(step.name, name, state, _Later(some, at), kinds_in(int(self.state.kinds[step.name][at])))
+                kinds = kinds_in(int(self.state.kinds[step.name][at]))
+                yield Verdict(step.name, name, state, _Later(some, at), kinds, waived.get(at, ()))
 
     def _excluded(self, step: Step, place: int) -> Verdict:
         needs = ", ".join([*step.files, *step.inputs]) or step.level

@@ -5,7 +5,7 @@ The state that is handed out belongs to the transaction of the given connection 
 
 import threading
 from collections import OrderedDict
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from sqlalchemy import Connection
@@ -13,7 +13,7 @@ from sqlalchemy import Connection
 from ctcore.inputs import Inputs
 from ctcore.judge import Evaluated, evaluated
 from ctcore.mirror import saved
-from ctcore.mirror.mirror import Mirror, Shape, Touched, follow, load
+from ctcore.mirror.mirror import Mirror, Shape, Touched, follow, load, load_waivers
 from ctcore.project import Project
 
 KEPT = 4  # catalogs; a process has to do with one, a test process with many
@@ -55,6 +55,7 @@ class Standing:
         kept = saved.read(project, shape)
         if kept is not None:
             mirror, _ = follow(connection, kept)
+            mirror = replace(mirror, waivers=load_waivers(connection, mirror))
         else:
             mirror = load(connection, shape)
         if kept is None or mirror.seq - kept.seq > saved.WORTH_IT:

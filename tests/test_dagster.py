@@ -16,11 +16,12 @@ from ctcore.files import look
 from ctcore.project import Project
 from ctcore.register import Allowed, register
 from ctcore.settings import FILE_NAME
+from ctcore.staleness import evaluate
 from sensors.integrity import integrity_sensor
 from sensors.sheet import sheet_sensor
 from sensors.staleness import staleness_sensor
 from tests.kit import ROWS, STEPS, TOML, again, assay, make_all, make_project, reasons, write_sheet
-from tests.shell import environment, shell
+from tests.shell import ct, environment, shell
 
 RANGE = ("dagster/asset_partition_range_start", "dagster/asset_partition_range_end")
 CHECKED = STEPS.replace(
@@ -162,7 +163,7 @@ def results(result: dg.ExecuteInProcessResult) -> dict[str, bool]:
 
 def test_checks_run_with_their_asset_and_alone(project: Project, instance: dg.DagsterInstance) -> None:
     ran = run(project, instance, "counted", tags=span("A1", "A2"))
-    assert results(ran) == {"bytes": True, "contract": True, "completeness": False}  # A3 is missing
+    assert results(ran) == {"bytes": True, "contract": True, "completeness": False, "fresh": True}  # A3 is missing
     run(project, instance, "counted", partition_key="A3")
     victim = next((project.store.root / "counted/A1").glob("*/n.txt"))
     victim.chmod(0o644)
@@ -173,9 +174,11 @@ def test_checks_run_with_their_asset_and_alone(project: Project, instance: dg.Da
     assert "A1: n.txt" in str(said["problems"].value) and said["looked at"].value == 3
 
 
-def _check(project: Project, instance: dg.DagsterInstance, name: str) -> dg.ExecuteInProcessResult:
+def _check(
+    project: Project, instance: dg.DagsterInstance, name: str, asset: str = "counted"
+) -> dg.ExecuteInProcessResult:
     defs = dg.Definitions(assets=build_assets(project), resources=build_resources(project))
-    wanted = dg.AssetSelection.checks(dg.AssetCheckKey(dg.AssetKey("counted"), name))
+    wanted = dg.AssetSelection.checks(dg.AssetCheckKey(dg.AssetKey(asset), name))
     job = dg.define_asset_job("look", selection=wanted)
     whole = dg.Definitions(assets=defs.assets, resources=defs.resources, jobs=[job])
     return whole.resolve_job_def("look").execute_in_process(instance=instance)
@@ -327,3 +330,55 @@ def test_dagsters_own_commands_work_on_a_project(tmp_path: Path) -> None:
     assert reasons(Project.find(root)).keys() == {"joined/all"}
     assert look(Project.find(root)).problems == []
     assert "DAGSTER_HOME" not in os.environ or os.environ["DAGSTER_HOME"] != home["DAGSTER_HOME"]
+
+
+def test_the_same_words_everywhere(project: Project, instance: dg.DagsterInstance) -> None:
+    """`ct why`, `ct stale`, the sensor's tag, the asset check and the materialization: word for word."""
+    run(project, instance, "counted", tags=span("A1", "A3"))
+    run(project, instance, "merged", tags=span("S1", "S2"))
+    (project.root / "reads/A3.txt").write_text("other reads\n")
+    (project.root / "ct.toml").write_text(TOML.replace('version = "1"', 'version = "2"'))
+    now = again(project)
+    look(now)
+    verdicts = evaluate(now)
+    changed, waiting = verdicts.of("counted", "A3"), verdicts.of("merged", "S2")
+    assert [r.kind for r in changed.reasons] == ["input", "reference"] and waiting.only_waits
+
+    for verdict in (changed, waiting):
+        name = "/".join(verdict.node)
+        assert ct("-C", now.root, "why", name).out.splitlines()[0] == f"{name} is stale: {verdict.why}"
+        row = next(line for line in ct("-C", now.root, "stale", "--why").out.splitlines() if line.startswith(name))
+        assert row.split("\t")[1:] == ["stale", "changed" if verdict is changed else "about to change", verdict.why]
+        listed = json.loads(ct("-C", now.root, "stale", "--why", "--json").out)["nodes"]
+        reasons_said = next(one["reasons"] for one in listed if one["node"] == name)
+        assert [f"{one['kind']}: {one['words']}" for one in reasons_said] == [str(r) for r in verdict.reasons]
+    for asset, partition, said in (("counted", "A3", "changed"), ("merged", "S2", "about to change")):
+        problems = _problems(_check(now, instance, "fresh", asset))
+        assert f"- {partition} ({said}): {verdicts.of(asset, partition).why}" in problems
+
+    tick = _tick(staleness_sensor(now), _context(now, instance))
+    asked = next(one for one in tick.run_requests or [] if names(one) == ["counted"])
+    assert asked.tags["ct/why"] == f"{verdicts.of('counted', 'A1').why} (and 2 more)"
+    assert follow(now, instance, asked).success
+    assert latest(instance, "counted", "A3").metadata["memo"].value == f"miss: {changed.why}"
+
+
+def _problems(ran: dg.ExecuteInProcessResult) -> list[str]:
+    return str(ran.get_asset_check_evaluations()[0].metadata["problems"].value).splitlines()
+
+
+def test_what_was_accepted_is_said_in_dagster_too(project: Project, instance: dg.DagsterInstance) -> None:
+    run(project, instance, "counted", tags=span("A1", "A3"))
+    (project.root / "steps/toy.py").write_text(CHECKED.replace("strip()) *", "strip()) * 1 *"))
+    now = again(project)
+    assert results(_check(now, instance, "fresh")) == {"fresh": False}
+    words = evaluate(now).of("counted", "A1").why
+    assert ct("-C", now.root, "accept", "--select", "counted", "--reason", "only the layout").code == 0
+    looked = _check(now, instance, "fresh")
+    shown = looked.get_asset_check_evaluations()[0].metadata
+    assert results(looked) == {"fresh": True} and shown["accepted"].value == 3
+    assert f"3 nodes of counted (counted/A1 first): {words} was accepted by" in str(shown["accepted reasons"].value)
+    run(now, instance, "merged", partition_key="S1")
+    said = str(latest(instance, "merged", "S1").metadata["accepted"].value)
+    assert f"built from 2 nodes of counted (counted/A1 first), whose {words} was accepted by" in said
+    assert said.endswith(": only the layout")

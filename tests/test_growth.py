@@ -11,6 +11,7 @@ from sqlalchemy import func, select, update
 
 from benchmarks.cohort import made_project
 from benchmarks.measure import growth
+from ctcore.accept import KINDS, accept, propose, undo
 from ctcore.batches import partitions
 from ctcore.catalog.tables import artifact, reference
 from ctcore.explain import why
@@ -89,6 +90,25 @@ def test_evaluating_four_times_the_nodes_costs_about_four_times_as_much(tmp_path
         assert len(evaluate(project).stale()) == (total if state == "stale" else 0)
         found.append(anew(lambda _, made=(project, total): made, assays, evaluate))
     _is_linear(found)
+
+
+def test_accepting_four_times_the_nodes_costs_about_four_times_as_much(tmp_path: Path) -> None:
+    found = []
+    for assays in SIZES:
+        project, _ = made_project(tmp_path / str(assays), assays)
+        with project.catalog.write() as writer:
+            writer.execute(update(reference).values(version="2"))
+            writer.event("reference", "reference/genome", {"key": "genome"})
+        keys = {"counted": set(partitions(project, "assay"))}
+
+        def accepts(project: Project = project, keys: dict[str, set[str]] = keys) -> None:
+            assert len(accept(project, propose(project, keys), "only a name").reasons) == len(keys["counted"])
+            assert evaluate(project).stale() == []
+            undo(project, keys, frozenset(KINDS), "and back")
+
+        found.append((assays, costs(project, accepts)))
+    pair = [(assays, one.instructions) for assays, one in found]
+    assert growth(*pair) < 1.15, found
 
 
 @pytest.mark.parametrize("node", ["counted/A7", "merged/S7", "person/P7", "compared/A7", "joined/all"])

@@ -11,7 +11,7 @@ from ctcore.project import Project
 from ctcore.reasons import Reason, private
 from ctcore.register import Allowed, register
 from ctcore.verify import verify
-from tests.kit import ROWS, STEPS, TOML, add, again, assay, make_all, make_project, write_sheet
+from tests.kit import ROWS, STEPS, TOML, add, again, assay, make, make_all, make_project, write_sheet
 
 pytestmark = pytest.mark.usefixtures("catalog_url")
 
@@ -125,3 +125,32 @@ def test_the_root_cause_is_named_with_the_input_through_which_it_comes(project: 
         ("counted", "A1"),
         (("merged", "S1"), ("counted", "A1")),
     )
+
+
+def test_why_a_member_went_is_said(project: Project) -> None:
+    moved = [*ROWS[:1], assay("P1", "S1b", "A2", sex="F", age="40"), ROWS[2]]
+    register(project, write_sheet(project.root, moved), Allowed(frozenset(["A2"])))
+    assert said(project, "merged/S1") == ["member-removed: counted/A2 as counts: assay A2 belongs to specimen S1b"]
+
+
+def test_why_a_member_of_a_cohort_went_is_said(project: Project) -> None:
+    (project.root / "ct.toml").write_text(
+        TOML.replace("[cohorts.all]", '[cohorts.all]\nwhere = { "patient.sex" = "F" }')
+    )
+    words = said(again(project), "joined/all")
+    assert words == ["member-removed: merged/S2 as specimens: the rule of cohort all does not choose it"]
+
+
+def test_why_a_member_came_is_said(project: Project) -> None:
+    add(project, [*ROWS, assay("P3", "S3", "A4", sex="F")])
+    assert said(project, "joined/all") == ["member-added: merged/S3 as specimens: it was never made"]
+    make(project, "counted", "A4")
+    make(project, "merged", "S3")
+    assert said(project, "joined/all") == ["member-added: merged/S3 as specimens: it was made since then"]
+
+
+def said(project: Project, node: str) -> list[str]:
+    """What is said of each member, in the lines that people read."""
+    explained = why(project, find_node(project, node))
+    assert set(explained.members) <= set(explained.text.splitlines())
+    return list(explained.members)

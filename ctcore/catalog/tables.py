@@ -1,7 +1,7 @@
 """② The tables, as SQLAlchemy Core: the same on SQLite and PostgreSQL, small enough to read in SQL.
 
-Facts are append-only (`event`, `materialization`, `edge`, `member`, `attempt`); the rest are projections of them, or,
-like `lease` and the two of Slurm, what is under way.
+Facts are append-only (`event`, `materialization`, `edge`, `member`, `attempt`, `acceptance`, `waiver`); the rest are
+projections of them, or, like `lease` and the two of Slurm, what is under way.
 A node is (asset, partition); registry entities and references are nodes too, so every edge has one shape.
 """
 
@@ -156,6 +156,30 @@ damage = Table(
     Column("file", Text, primary_key=True),
     Column("problem", Text, nullable=False),
     Column("found_at", Text, nullable=False),
+)
+
+acceptance = Table(
+    "acceptance",
+    metadata,
+    Column("id", Integer, primary_key=True, autoincrement=False),
+    Column("at", Text, nullable=False),
+    Column("actor", Text, nullable=False),
+    Column("undoes", Boolean, nullable=False, comment="it takes waivers back"),
+    Column("reason", Text, nullable=False, comment="why, in the actor's words"),
+)
+
+waiver = Table(
+    "waiver",
+    metadata,
+    Column("asset", Text, primary_key=True),
+    Column("partition", Text, primary_key=True),
+    Column("materialization", Integer, ForeignKey("materialization.id"), primary_key=True, comment="holds for it only"),
+    Column("evidence", Text, primary_key=True, comment="what exactly is waived: the reason's evidence"),
+    Column("acceptance", Integer, ForeignKey("acceptance.id"), primary_key=True),
+    Column("kind", Text, nullable=False),
+    Column("words", Text, nullable=False, comment="the reason as it was shown"),
+    Column("undone", Integer, ForeignKey("acceptance.id"), comment="by which it was taken back; NULL: it stands"),
+    sqlite_with_rowid=False,
 )
 
 lease = Table(

@@ -1,10 +1,11 @@
 """`ct register` and `ct status`: who is in the cohort, and how far everything is."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import click
 
-from ctcore.cli.render import FOUND, Reading, echo_json, json_option, opened, table
+from ctcore.cli.render import FOUND, MARK, Reading, echo_json, json_option, opened, table
 from ctcore.errors import Usage
 from ctcore.explain import Matrix, matrix
 from ctcore.files import check_references, look
@@ -86,6 +87,7 @@ def status(ctx: click.Context, everything: bool, as_json: bool) -> None:
                 one.level: {
                     "steps": one.steps,
                     "counts": one.counts,
+                    "accepted": {name: sorted(some) for name, some in one.accepted.items() if some},
                     "entities": {who: dict(zip(one.steps, states, strict=True)) for _, who, states in one.rows},
                 }
                 for one in tables
@@ -107,13 +109,21 @@ def status(ctx: click.Context, everything: bool, as_json: bool) -> None:
 def _matrix(one: Matrix) -> None:
     above = {"assay": "specimen", "specimen": "patient"}.get(one.level)
     columns = [*([above] if above else []), one.level, *one.steps]
-    rows = [[*([parent] if above else []), who, *states] for parent, who, states in one.rows]
+    rows = [[*([parent] if above else []), who, *_marked(one, who, states)] for parent, who, states in one.rows]
     total = [_share(one.counts[name]) for name in one.steps]
     rows.append([*([""] if above else []), "fresh", *total])
     table(columns, rows, title=f"{one.level}s")
+    if any(one.accepted.values()):
+        click.echo(f"{MARK}: fresh because somebody accepted what differs; `ct why NODE` says who and why", err=True)
     if one.hidden:
         click.echo(f"… and {one.hidden} more {one.level}s (--all)", err=True)
     click.echo()
+
+
+def _marked(one: Matrix, who: str, states: Sequence[str]) -> list[str]:
+    return [
+        f"{state}{MARK}" if who in one.accepted[name] else state for name, state in zip(one.steps, states, strict=True)
+    ]
 
 
 def _share(counts: dict[str, int]) -> str:

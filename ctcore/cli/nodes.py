@@ -1,11 +1,14 @@
 """`ct why`, `ct show` and `ct path`: one node."""
 
+import sys
 from typing import Any
 
 import click
 
-from ctcore.cli.render import FOUND, echo_json, json_option, opened, table
-from ctcore.explain import artifact_path, entry
+from ctcore.cli.render import FOUND, echo_json, is_terminal, json_option, opened, table
+from ctcore.cli.stale import reasons_json
+from ctcore.errors import Usage
+from ctcore.explain import artifact_path, column_values, entry
 from ctcore.explain import why as explain
 from ctcore.memo import current_edges
 from ctcore.nodes import find_node
@@ -15,35 +18,36 @@ from ctcore.steps import REGISTRY
 
 @click.command()
 @click.argument("node")
+@click.option("--values", is_flag=True, help="Also what metadata columns were and are: personal data, for a terminal.")
 @json_option
 @click.pass_context
-def why(ctx: click.Context, node: str, as_json: bool) -> None:
+def why(ctx: click.Context, node: str, values: bool, as_json: bool) -> None:
     """Why a node (step/partition) is what it is, in one sentence. Exit code 3 where it is not fresh."""
+    if values and (as_json or not is_terminal(sys.stdout)):
+        raise Usage("--values shows personal data: only on a terminal, as text")
     project = opened(ctx)
     found = explain(project, find_node(project, node))
+    verdict = found.verdict
     if as_json:
-        verdict = found.verdict
         echo_json(
             {
                 "node": name_of(verdict.node),
                 "state": verdict.state,
                 "sentence": found.sentence,
-                "reasons": [
-                    {
-                        "kind": r.kind,
-                        "words": r.words,
-                        "node": r.node and name_of(r.node),
-                        "path": [name_of(step) for step in r.path],
-                    }
-                    for r in verdict.reasons
-                ],
+                "reasons": reasons_json(verdict),
+                "accepted": [str(one) for one in found.accepted],
+                "built_from_accepted": found.built_from,
+                "roots": found.roots,
+                "members": found.members,
                 "made": found.made,
                 "failure": found.failure,
             }
         )
     else:
-        click.echo(found.sentence)
-    ctx.exit(0 if found.verdict.state == "fresh" else FOUND)
+        click.echo(found.text)
+    for line in column_values(project, verdict) if values else ():
+        click.echo(line)
+    ctx.exit(0 if verdict.state == "fresh" else FOUND)
 
 
 @click.command()
@@ -61,9 +65,9 @@ def show(ctx: click.Context, node: str, as_json: bool) -> None:
     found = explain(project, which)
     edges = current_edges(project, which)
     if as_json:
-        echo_json({"verdict": found.sentence, "made": found.made, "inputs": [e._asdict() for e in edges]})
+        echo_json({"verdict": found.text, "made": found.made, "inputs": [e._asdict() for e in edges]})
         return
-    click.echo(found.sentence)
+    click.echo(found.text)
     if found.made is None:
         return
     click.echo(f"\npath        {found.made['path']}")

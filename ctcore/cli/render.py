@@ -10,6 +10,7 @@ import click
 
 from ctcore.project import Project
 
+MARK = "*"  # behind a state: it was accepted
 FOUND = 3  # exit code of a command that looked and found something
 
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
@@ -53,7 +54,7 @@ def table(columns: Sequence[str], rows: Sequence[Sequence[Any]], title: str | No
 
     drawn = Table(*columns, title=title, title_justify="left", box=None, pad_edge=False)
     for row in texts:
-        drawn.add_row(*(Text(cell, style=_COLOURS.get(cell, "")) for cell in row))
+        drawn.add_row(*(Text(cell, style=_COLOURS.get(cell.removesuffix(MARK), "")) for cell in row))
     Console().print(drawn)
 
 

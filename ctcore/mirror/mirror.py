@@ -11,7 +11,7 @@ import numpy as np
 from sqlalchemy import Connection, func, select
 
 from ctcore.catalog.engine import in_keys
-from ctcore.catalog.tables import attempt, damage, event, reference
+from ctcore.catalog.tables import attempt, damage, event, reference, waiver
 from ctcore.mirror.entities import Columns, Entities, load_entities, with_file
 from ctcore.mirror.made import Made, load_made
 from ctcore.mirror.versions import Whole, packed
@@ -25,7 +25,8 @@ FOLLOWED = 20_000  # after so many events it is quicker to read everything again
 
 _CALLS = ("fail", "materialize", "reuse")
 _PEOPLE = {"register"}  # events that may change who is in the cohort, and what is declared of them
-_KNOWN = {*_CALLS, "damage", "heal", "file", "reference"}
+_ACCEPTS = {"accept", "accept-undone"}
+_KNOWN = {*_CALLS, *_ACCEPTS, "damage", "heal", "file", "reference"}
 
 
 @dataclass(frozen=True)
@@ -68,7 +69,11 @@ class Touched:
 
 @dataclass(frozen=True)
 class Mirror:
-    """One state of the catalog: that after the event `seq`, whose digest is `digest`. Never changed in place."""
+    """One state of the catalog: that after the event `seq`, whose digest is `digest`. Never changed in place.
+
+    By step and position: `damaged`, (file, problem) of each harmed file; `failed`, the key of the last call where that
+    failed; `waivers`, (materialization, evidence) of what was accepted.
+    """
 
     shape: Shape
     seq: int
@@ -78,6 +83,7 @@ class Mirror:
     references: Mapping[str, str]
     damaged: Mapping[str, Mapping[int, tuple[tuple[str, str], ...]]]
     failed: Mapping[str, Mapping[int, str]]
+    waivers: Mapping[str, Mapping[int, tuple[tuple[int, str], ...]]]
 
     def size(self, asset: str) -> int:
         """How many partitions an asset could have."""
@@ -107,11 +113,17 @@ def load(connection: Connection, shape: Shape) -> Mirror:
     """All of the catalog, as it is in this transaction."""
     seq, digest = last_event(connection)
     entities = load_entities(connection, shape.columns)
-    mirror = Mirror(shape, seq, digest, entities, {}, _references(connection), {}, {})
+    mirror = Mirror(shape, seq, digest, entities, {}, _references(connection), {}, {}, {})
     made = {}
     for step in shape.levels:
         made[step], _ = load_made(connection, step, mirror.size(step), mirror.locate)
-    return replace(mirror, made=made, damaged=_damaged(connection, mirror), failed=_failed(connection, mirror))
+    return replace(
+        mirror,
+        made=made,
+        damaged=_damaged(connection, mirror),
+        failed=_failed(connection, mirror),
+        waivers=load_waivers(connection, mirror),
+    )
 
 
 def last_event(connection: Connection) -> tuple[int, str]:
@@ -165,6 +177,8 @@ class _Following:
             self._failed()
         if "reference" in kinds:
             self._references()
+        if kinds & _ACCEPTS:
+            self._waivers()
         return self.mirror
 
     def _everybody(self) -> None:
@@ -225,6 +239,13 @@ class _Following:
                 failed.get(step, {}).pop(place, None)
         self.mirror = replace(self.mirror, failed=failed)
 
+    def _waivers(self) -> None:
+        new = load_waivers(self.connection, self.mirror)
+        for step in {*new, *self.mirror.waivers}:
+            old, now = self.mirror.waivers.get(step, {}), new.get(step, {})
+            self.touched.node(step, (at for at in {*old, *now} if old.get(at) != now.get(at)))
+        self.mirror = replace(self.mirror, waivers=new)
+
     def _references(self) -> None:
         new = _references(self.connection)
         old = self.mirror.references
@@ -246,6 +267,20 @@ def _damaged(connection: Connection, mirror: Mirror) -> dict[str, dict[int, tupl
         if place >= 0:
             some = found.setdefault(row.asset, {})
             some[place] = (*some.get(place, ()), (row.file, row.problem))
+    return found
+
+
+def load_waivers(connection: Connection, mirror: Mirror) -> dict[str, dict[int, tuple[tuple[int, str], ...]]]:
+    """What stands as accepted."""
+    fields = (waiver.c.asset, waiver.c.partition, waiver.c.materialization, waiver.c.evidence)
+    some: dict[str, dict[str, list[tuple[int, str]]]] = {}
+    for row in connection.execute(select(*fields).where(waiver.c.undone.is_(None))):
+        some.setdefault(row.asset, {}).setdefault(row.partition, []).append((row.materialization, row.evidence))
+    found: dict[str, dict[int, tuple[tuple[int, str], ...]]] = {}
+    for step, partitions in some.items():
+        places = mirror.locate(step, list(partitions))
+        named = zip(places, partitions.values(), strict=True)
+        found[step] = {at: tuple(sorted(listed)) for at, listed in named if at >= 0}
     return found
 
 

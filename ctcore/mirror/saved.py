@@ -23,7 +23,7 @@ WORTH_IT = 2_000  # events that a next process would have to follow
 
 
 def read(project: Project, shape: Shape) -> Mirror | None:
-    """The saved mirror, where it is of these steps and of a catalog of this name."""
+    """The saved mirror, where it is of these steps and of a catalog of this name; without waivers."""
     folder = project.work / "mirror"
     try:
         head = json.loads((folder / "head.json").read_bytes())
@@ -112,4 +112,4 @@ def _restored(folder: Path, head: dict[str, Any], shape: Shape) -> Mirror:
         for step, found in head["damaged"].items()
     }
     failed = {step: {int(at): key for at, key in some.items()} for step, some in head["failed"].items()}
-    return Mirror(shape, head["seq"], head["digest"], entities, made, head["references"], damaged, failed)
+    return Mirror(shape, head["seq"], head["digest"], entities, made, head["references"], damaged, failed, {})

@@ -1,0 +1,143 @@
+"""⑦ The direct reasons of nodes in words: what differs, with its evidence. Told only of those that are looked at."""
+
+import json
+from collections.abc import Iterable, Iterator, Sequence
+from typing import TYPE_CHECKING, Any
+
+from sqlalchemy import select
+
+from ctcore.catalog.engine import in_keys
+from ctcore.catalog.tables import edge
+from ctcore.compare import Differences
+from ctcore.inputs import Want
+from ctcore.mirror.versions import Places, packed, unpacked
+from ctcore.reasons import (
+    Kind,
+    Node,
+    Reason,
+    changed,
+    differences,
+    differing,
+    name_of,
+    private,
+    reference_change,
+)
+from ctcore.step import Step
+from ctcore.steps import Recipe
+
+if TYPE_CHECKING:
+    from ctcore.judge import Judge
+
+_Found = tuple[int, Node, str | None, str | None, Kind | None]
+
+
+def direct_reasons(judge: "Judge", step: Step, places: Places) -> dict[int, list[Reason]]:
+    """All reasons of these nodes but those that lie in their ancestors; also the ones that were accepted."""
+    found: dict[int, list[Reason]] = {at: [] for at in places.tolist()}
+    made = judge.mirror.made[step.name]
+    is_made = made.materialization[places] > 0
+    for at in places[~is_made].tolist():
+        found[at].append(Reason("missing", "never made"))
+    here = places[is_made]
+    today = judge.project.recipes[step.name]
+    used = {row.id: list(_recipe_reasons(row, today)) for row in judge.other_recipes(step)}
+    for at in here.tolist():
+        found[at] += used.get(int(made.recipe[at]), ())
+    for want, _, _, differing_ones in judge.differences(step, here):
+        for owner, node, old, new, kind in _Teller(judge, step, here, want).found(differing_ones):
+            if kind is not None:
+                found[int(here[owner])].append(_said(want, kind, node, old, new))
+    harmed = judge.mirror.damaged.get(step.name, {})
+    for at in here.tolist() if harmed else ():
+        node = (step.name, judge.mirror.name(step.name, at))
+        for file, problem in harmed.get(at, ()):
+            found[at].append(Reason("bytes", f"{file} {problem}", node, input=file, new=problem))
+    return found
+
+
+class _Teller:
+    """One input of some nodes that have been made."""
+
+    def __init__(self, judge: "Judge", step: Step, here: Places, want: Want) -> None:
+        self.judge, self.step, self.here, self.want = judge, step, here, want
+
+    def found(self, found: Differences) -> Iterator[_Found]:
+        """Each difference with its old and new version, by place among the nodes and then by source."""
+        kinds, mirror = self.want.kinds, self.judge.mirror
+        used = mirror.made[self.step.name].used.get(self.want.role)
+        changed_owner, changed_source, _ = found.changed
+        came_owner, came_source = found.came
+        went_owner, went_edges = found.went
+        if not (len(changed_owner) or len(came_owner) or len(went_owner)):
+            return
+        went_nodes = [used.node(self.want.role, int(at), mirror.name) for at in used.source[went_edges]] if used else []
+        changed_nodes = [self._source(at) for at in changed_source.tolist()]
+        owners = [*self.here[changed_owner].tolist(), *self.here[went_owner].tolist()]
+        old = self._used(owners, [*changed_nodes, *went_nodes])
+        new = self._today(changed_source)
+        listed: list[Any] = [
+            (int(owner), node, was, now, kinds[0])
+            for owner, node, was, now in zip(changed_owner, changed_nodes, old, new, strict=False)
+        ]
+        came = zip(came_owner, came_source.tolist(), self._today(came_source), strict=True)
+        listed += [(int(owner), self._source(source), None, now, kinds[1]) for owner, source, now in came]
+        went = zip(went_owner, went_nodes, old[len(changed_nodes) :], strict=True)
+        listed += [(int(owner), node, was, None, kinds[2]) for owner, node, was in went]
+        yield from listed
+
+    def _source(self, place: int) -> Node:
+        if self.want.what == "reference":
+            return self.want.asset, self.want.input.partition(":")[2]
+        return self.want.asset, self.judge.mirror.name(self.want.asset, place)
+
+    def _used(self, owners: Sequence[int], sources: Sequence[Node]) -> list[str | None]:
+        """The data versions that were used, from the ledger: they never change."""
+        if not owners:
+            return []
+        numbers = self.judge.mirror.made[self.step.name].materialization[owners].tolist()
+        dialect = self.judge.project.dialect
+        rows = self.judge.connection.execute(
+            select(edge.c.materialization, edge.c.partition, edge.c.version).where(
+                in_keys(edge.c.materialization, set(numbers), dialect),
+                edge.c.input == self.want.input,
+                edge.c.asset == self.want.asset,
+                in_keys(edge.c.partition, {node[1] for node in sources}, dialect),
+            )
+        )
+        known = {(row.materialization, row.partition): row.version for row in rows}
+        return [known.get((number, node[1])) for number, node in zip(numbers, sources, strict=True)]
+
+    def _today(self, sources: Places) -> list[str | None]:
+        if not len(sources):
+            return []
+        mirror = self.judge.mirror
+        if self.want.what == "reference":
+            return [mirror.references.get(self.want.input.partition(":")[2])] * len(sources)
+        versions = self.judge.inputs.versions(self.want, self.step, sources, mirror)
+        none = unpacked(packed([None]))[0]
+        return [None if text == none else text for text in unpacked(versions)]
+
+
+def _said(want: Want, kind: Kind, node: Node, old: str | None, new: str | None) -> Reason:
+    name = want.input
+    if kind == "reference":
+        words = reference_change(node[1], old, new)
+    elif kind == "metadata":  # values are personal data
+        words = f"{name} of {node[1]} changed"
+        old = private(old)
+    elif kind in ("member-added", "member-removed"):
+        words = f"{name_of(node)} as {name}"
+    else:
+        words = changed(f"{name} ({name_of(node)})", old, new)
+    return Reason(kind, words, node, input=name, old=old, new=new)
+
+
+def _recipe_reasons(used: Any, today: Recipe) -> Iterable[Reason]:
+    if used.code != today.code:
+        yield Reason("code", changed(used.step, used.code, today.code), old=used.code, new=today.code)
+    old, new = json.loads(used.parameters), dict(today.parameters)
+    if old != new:
+        yield Reason("parameters", differences(old, new), old=differing(old, new), new=differing(new, old))
+    old, new = json.loads(used.environment), dict(today.environment)
+    if old != new:
+        yield Reason("environment", differences(old, new), old=differing(old, new), new=differing(new, old))
