@@ -29,9 +29,9 @@ from ctcore.files import check_references, look
 from ctcore.leases import process_name
 from ctcore.ledger import record_run
 from ctcore.making import Outcome
-from ctcore.nodes import find_nodes
 from ctcore.project import Project
 from ctcore.reasons import Verdict, name_of
+from ctcore.select import above, selected
 from ctcore.slurm.choose import chosen
 from ctcore.staleness import evaluate
 from ctcore.steps import REGISTRY
@@ -218,19 +218,8 @@ def _definitions(project: Project) -> dg.Definitions:
 
 def _only(project: Project, what: Sequence[str]) -> dict[str, set[str]] | None:
     """The nodes that were named (a step: all of its), with everything that they are made from."""
-    if not what:
-        return None
-    from ctcore.batches import partitions
-    from ctcore.staleness import with_ancestors
-
-    wanted: dict[str, set[str]] = {}
-    for name in project.steps.order:
-        if name in what:
-            wanted[name] = set(partitions(project, project.steps[name].level))
-    for asset, partition in find_nodes(project, [text for text in what if text not in project.steps]):
-        wanted.setdefault(project.steps[asset].name, set()).add(partition)
-    with project.catalog.read() as connection:
-        return with_ancestors(project, connection, wanted)
+    named = selected(project, what)
+    return None if named is None else above(project, named)
 
 
 def _look(project: Project) -> None:

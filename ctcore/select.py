@@ -1,0 +1,109 @@
+"""⑦ Selections: what a person means by `aligned_reads`, `merged_reads/S1+`, `+cohort_report` or `*/HG00100-LCL`.
+
+One meaning for all commands that take steps and nodes.
+"""
+
+import re
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from fnmatch import fnmatchcase
+
+from sqlalchemy import select
+
+from ctcore.batches import partitions
+from ctcore.catalog.engine import in_keys
+from ctcore.errors import Usage
+from ctcore.nodes import find_nodes
+from ctcore.project import Project
+from ctcore.staleness import Keys, with_ancestors
+from ctcore.step import Level
+from ctcore.steps import REGISTRY
+
+HELP = "step, step/partition, either with * for any letters; +X: and what it needs, X+: and what is made from it"
+_GLOB = re.compile(r"[*?\[]")
+
+
+def selected(project: Project, texts: Sequence[str]) -> dict[str, set[str]] | None:
+    """The nodes that are named, as step → partitions, in the order of the steps. None where nothing is named: all.
+
+    Several texts, or one with commas, are a union. Usage error, with what was probably meant, where one names nothing.
+    """
+    tokens = [token for text in texts for token in map(str.strip, text.split(",")) if token]
+    if not tokens:
+        if texts:
+            raise Usage(f"nothing is selected by {', '.join(map(repr, texts))}; write {HELP}")
+        return None
+    plain: list[str] = []
+    found: dict[str, set[str]] = defaultdict(set)
+    for token in tokens:
+        up, name, down = _parts(token)
+        if not (up or down or name in project.steps or _GLOB.search(name)):
+            plain.append(name)  # all of them in one statement a level
+            continue
+        mine = _named(project, name)
+        _add(found, above(project, mine) if up else mine)
+        if down:
+            _add(found, with_descendants(project, mine))
+    _add(found, _listed(project, plain))
+    return {name: found[name] for name in project.steps.order if found.get(name)}
+
+
+def above(project: Project, keys: Keys) -> dict[str, set[str]]:
+    """These nodes and everything that they are made from today."""
+    with project.catalog.read() as connection:
+        return with_ancestors(project, connection, keys)
+
+
+def with_descendants(project: Project, keys: Keys) -> dict[str, set[str]]:
+    """These nodes and everything that is made from them today: a statement an input."""
+    found: dict[str, set[str]] = defaultdict(set, {name: set(some) for name, some in keys.items()})
+    with project.catalog.read() as connection:
+        for step in project.steps:
+            for wanted in project.inputs.wanted(step):
+                sources = found.get(step.inputs.get(wanted.input, ""))
+                if sources:
+                    rows = wanted.rows
+                    mine = select(rows.c.partition).where(in_keys(rows.c.source, sources, project.dialect)).distinct()
+                    found[step.name].update(connection.execute(mine).scalars())
+    return {name: some for name, some in found.items() if some}
+
+
+def _add(found: dict[str, set[str]], more: Mapping[str, Iterable[str]]) -> None:
+    for name, some in more.items():
+        found[name].update(some)
+
+
+def _parts(token: str) -> tuple[bool, str, bool]:
+    """`+name+` → what is asked for above and below it."""
+    name = token.removeprefix("+").removesuffix("+")
+    if not name or name.startswith("+") or name.endswith("+") or "\0" in name:
+        raise Usage(f"{token!r} selects nothing; write {HELP}")
+    return token.startswith("+"), name, token.endswith("+")
+
+
+def _named(project: Project, name: str) -> dict[str, set[str]]:
+    """A step's nodes, one node, or those that match."""
+    if name in project.steps:
+        return {name: set(partitions(project, project.steps[name].level))}
+    if not _GLOB.search(name):
+        return _listed(project, [name])
+    step, cut, partition = name.partition("/")
+    steps = [one for one in project.steps.order if fnmatchcase(one, step)]
+    pattern = partition if cut else "*"
+    matching: dict[Level, set[str]] = {}
+    for level in {project.steps[one].level for one in steps}:
+        matching[level] = {key for key in partitions(project, level) if fnmatchcase(key, pattern)}
+    found = {one: matching[project.steps[one].level] for one in steps if matching[project.steps[one].level]}
+    if not found:
+        known = f"steps: {', '.join(project.steps.order) or 'none'}"
+        raise Usage(f"nothing matches {name!r}; " + (f"no {steps[0]} has such a partition" if steps else known))
+    return found
+
+
+def _listed(project: Project, names: Sequence[str]) -> dict[str, set[str]]:
+    found: dict[str, set[str]] = defaultdict(set)
+    for asset, partition in find_nodes(project, names) if names else ():
+        if asset in REGISTRY:
+            raise Usage(f"{asset}/{partition} is registered, not made by a step; */{partition} are its own nodes")
+        found[asset].add(partition)
+    return found
