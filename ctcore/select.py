@@ -91,7 +91,8 @@ def _named(project: Project, name: str) -> dict[str, set[str]]:
     steps = [one for one in project.steps.order if fnmatchcase(one, step)]
     pattern = partition if cut else "*"
     matching: dict[Level, set[str]] = {}
-    for level in {project.steps[one].level for one in steps}:
+    levels: set[Level] = {project.steps[one].level for one in steps}
+    for level in levels:
         matching[level] = {key for key in partitions(project, level) if fnmatchcase(key, pattern)}
     found = {one: matching[project.steps[one].level] for one in steps if matching[project.steps[one].level]}
     if not found:
