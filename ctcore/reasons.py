@@ -25,12 +25,14 @@ Node = tuple[str, str]
 
 @dataclass(frozen=True)
 class Reason:
-    """One cause with its evidence. `words` is what people read; `node` is where the cause lies."""
+    """One cause with its evidence. `words` is what people read; `node` is where the cause lies. `sources` is how many
+    nodes of this input have it."""
 
     kind: Kind
     words: str
     node: Node | None = None
     path: tuple[Node, ...] = ()
+    sources: int = 1
 
     def __str__(self) -> str:
         return f"{self.kind}: {self.words}"

@@ -288,7 +288,7 @@ def _because(name: str, verdicts: list[Verdict]) -> Reason:
         words = f"{name} ({name_of(first.node)}) {state}"
     if len(verdicts) > 1:
         words += f", and {len(verdicts) - 1} more"
-    return Reason("upstream", words, root, path)
+    return Reason("upstream", words, root, path, len(verdicts))
 
 
 def _recipe_reasons(used: Any, today: Any) -> Iterable[Reason]:

@@ -13,6 +13,7 @@ _COMMANDS = {
     "init": "init",
     "register": "cohort",
     "status": "cohort",
+    "plan": "plan",
     "show": "nodes",
     "why": "nodes",
     "path": "nodes",
