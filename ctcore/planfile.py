@@ -38,7 +38,7 @@ class Saved:
 
 @dataclass(frozen=True)
 class Compared:
-    """A saved plan beside today: `holds` is what is still in it, `done` how many nodes are made, or being made, by now."""
+    """A saved plan beside today: `holds` is what is still in it; `done` nodes are made by now, or are being made."""
 
     holds: Mapping[str, set[str]]
     done: int

@@ -91,8 +91,10 @@ def number(value: float) -> str:
 
 def duration(seconds: float) -> str:
     """`40 s`, `12 min`, `3 h 20 min`, `2 d 4 h`."""
+    if 0 < seconds < 0.95:
+        return "<1 s"
     if seconds < 60:
-        return f"{number(round(seconds, 1))} s"
+        return f"{seconds:.0f} s"
     minutes = round(seconds / 60)
     if minutes < 60:
         return f"{minutes} min"

@@ -69,7 +69,7 @@ class Settings:
     environment_lock: str | None
     run: RunSettings
     slurm: Mapping[str, Profile] = field(default_factory=dict)
-    automation: Automation = Automation()
+    automation: Automation = field(default_factory=Automation)
 
 
 def read_settings(path: Path) -> Settings:

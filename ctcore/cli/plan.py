@@ -5,6 +5,7 @@ from pathlib import Path
 import click
 
 from ctcore.cli.render import FOUND, echo_json, json_option, opened, table
+from ctcore.files import look
 from ctcore.plan import plan as planned
 from ctcore.planfile import as_json as in_json
 from ctcore.planfile import save
@@ -32,6 +33,8 @@ def plan(
     At most: all downstream of what runs. Expected: what the past says, by how often a step gave other content.
     """
     project = opened(ctx)
+    for said in look(project).problems:
+        click.echo(f"problem: {said}", err=True)
     found = planned(project, (*what, *select), profile)
     if file is not None:
         save(project, found, file)
