@@ -163,7 +163,7 @@ class _Planner:
     def step(self, step: Step) -> StepPlan:
         listed = self.verdicts.by_step[step.name].values()
         stale = [one for one in listed if one.state not in ("excluded", "running")]
-        held = self._held(step.name, stale)
+        held = left_alone(self.project, self.asked, step.name, stale, self.held)
         able = [one for one in stale if one.partition not in held]
         prepared = prepare(self.project, step, [one.partition for one in able if not one.waits])
         found = hits(self.project, prepared.ready.values()) if prepared.ready else {}
@@ -187,21 +187,6 @@ class _Planner:
             changes=self.changes[step.name],
             keys={key: call.key for key, call in prepared.ready.items()},
         )
-
-    def _held(self, name: str, stale: Sequence[Verdict]) -> dict[str, str]:
-        """Nodes that are left alone because of `never`, and those that wait for such a one, with the words."""
-        if self.asked.leaves_alone(self.project, name):
-            words = f'[policy] {name} = "never": made only where it is named'
-            held = dict.fromkeys((one.partition for one in stale), words)
-        else:
-            held = {
-                one.partition: f"waits for {name_of(reason.path[0])}, which is left alone ([policy])"
-                for one in stale
-                for reason in one.reasons
-                if reason.path and reason.path[0][1] in self.held.get(reason.path[0][0], ())
-            }
-        self.held[name] = set(held)
-        return held
 
     def _likely(self, verdict: Verdict) -> float:
         """How likely the node has to be made: surely, unless it only waits for others that may stay as they are."""
@@ -240,6 +225,27 @@ class _Planner:
         lost = all(reason.kind == "bytes" for reason in verdict.reasons)
         share = past.share_of_same if lost else past.share
         return 1.0 if share is None else share
+
+
+def left_alone(
+    project: Project, asked: Scope, name: str, stale: Sequence[Verdict], before: dict[str, set[str]]
+) -> dict[str, str]:
+    """Nodes that are not run because of `never`, and those that wait for such a one, with the words.
+
+    `before` has those of the steps above; these are added.
+    """
+    if asked.leaves_alone(project, name):
+        words = f'[policy] {name} = "never": made only where it is named'
+        held = dict.fromkeys((one.partition for one in stale), words)
+    else:
+        held = {
+            one.partition: f"waits for {name_of(reason.path[0])}, which is left alone ([policy])"
+            for one in stale
+            for reason in one.reasons
+            if reason.path and reason.path[0][1] in before.get(reason.path[0][0], ())
+        }
+    before[name] = set(held)
+    return held
 
 
 def _versions(project: Project, name: str, keys: Iterable[str]) -> dict[str, str]:
