@@ -233,7 +233,8 @@ def _planned(project: Project, file: Path, partial: bool) -> Scope:
     if compared.differs and not partial:
         raise refuse(file, compared)
     for group in compared.differs:
-        click.echo(f"left out: {group.example} and {group.nodes - 1} more: {group.words}", err=True)
+        more = f" and {group.nodes - 1} more" if group.nodes > 1 else ""
+        click.echo(f"left out: {group.example}{more}: {group.words}", err=True)
     if compared.done:
         click.echo(f"{compared.done} planned nodes are made already", err=True)
     return Scope(compared.holds, compared.holds)

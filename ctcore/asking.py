@@ -23,6 +23,7 @@ from ctcore.staleness import Verdicts, evaluate
 
 LOST_AFTER_S = 120
 REGISTRY_A_RUN = 1000
+_PAUSED = f"paused: [run] pause = true in {FILE_NAME}"
 _UNTOLD = Reason("metadata", "Dagster has not seen it as it is now")
 
 Going = Callable[[set[str]], set[str]]
@@ -84,7 +85,7 @@ def look(project: Project, going: Going, states: States) -> Asking:
     A run that is not there yet may still come; after a while it counts as lost, and its nodes as tried in vain.
     """
     if project.settings.automation.pause:
-        return Asking(held=(Held((), f"paused: [run] pause = true in {FILE_NAME}"),), settled=True)
+        return Asking(held=(Held((), _PAUSED),), settled=True)
     free, known = ready(evaluate(project)), _requests(project)
     running = _under_way(known.values(), states)
     free, held = by_policy(project, free)
@@ -111,11 +112,11 @@ def untold(project: Project, going: Going) -> list[Verdict]:
     return [Verdict(*node, "stale", (_UNTOLD,)) for node, run in waiting if run not in busy]
 
 
-def held_back(project: Project) -> list[str]:
-    """Why the sensor does not ask for all that is ready, for `ct plan`: what it would say itself."""
+def held_back(project: Project, verdicts: Iterable[Verdict]) -> list[str]:
+    """Why the sensor would not ask for all of these that are ready, as it would say it."""
     if project.settings.automation.pause:
-        return [f"the staleness sensor is paused: [run] pause = true in {FILE_NAME}"]
-    free, held = by_policy(project, ready(evaluate(project)))
+        return [_PAUSED]
+    free, held = by_policy(project, (verdict for verdict in verdicts if not verdict.waits))
     failures = failures_of(project, free, {verdict.node: verdict_key(verdict) for verdict in free})
     held += backing_off(project, free, failures)
     budget = Budget(project, ())
@@ -154,7 +155,7 @@ def _without(listed: Iterable[Batch], known: Mapping[Node, Any], running: set[st
 def _busy(busy: Sequence[Verdict], left: Sequence[Batch], running: set[str]) -> Iterator[Held]:
     if busy:
         yield Held((), f"{many(busy)} asked for already")
-    nodes = tuple(verdict.node for batch in left for verdict in batch.verdicts)
+    nodes = tuple(verdict.node for batch in left for verdict in batch.verdicts if verdict.asset not in REGISTRY)
     if nodes:
         yield Held(nodes, f"{many(nodes)} waiting for {len(running)} runs under way ([run] requests_in_flight)")
 

@@ -1,11 +1,11 @@
 """⑧ What keeps back what is ready: the policy of its step, the wait after a failure, the budget of the day."""
 
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import func, select
+from sqlalchemy import Connection, func, select
 
 from ctcore.catalog.engine import in_keys
 from ctcore.catalog.tables import attempt, request
@@ -94,33 +94,39 @@ def next_try(failures: Failures, first_s: int) -> str:
 
 
 def failures_of(project: Project, ready: Iterable[Verdict], keys: Mapping[Node, str]) -> dict[Node, Failures]:
-    """From the ledger: the same call failed so often; or it was asked for so often and nothing came of it.
+    """From the ledger: the same call failed so often; or the node was asked for so often and nothing came of it.
 
-    `keys` identify the verdicts as they are now: what is asked for other reasons starts anew.
+    `keys` identify the verdicts as they are now: what is asked for other reasons starts anew, and so does what would
+    be another call than the one that failed.
     """
     nodes = {verdict.node: verdict for verdict in ready}
-    partitions = {node[1] for node in nodes}
-    found: dict[Node, Failures] = {}
     with project.catalog.read() as connection:
-        asked = select(request).where(in_keys(request.c.partition, partitions, project.dialect))
-        for row in connection.execute(asked):
-            if keys.get((row.asset, row.partition)) == row.key:
-                found[(row.asset, row.partition)] = Failures(row.tries, row.asked_at)
-        failed = {node[1] for node, verdict in nodes.items() if verdict.state == "failed"}
-        tries = (
-            select(attempt.c.asset, attempt.c.partition, func.count(), func.max(attempt.c.ended_at))
-            .where(in_keys(attempt.c.partition, failed, project.dialect))
-            .group_by(attempt.c.asset, attempt.c.partition, attempt.c.key)
-            .order_by(func.max(attempt.c.id))
-        )
-        last: dict[Node, Failures] = {}
-        for asset, partition, count, ended in connection.execute(tries) if failed else ():
-            last[(asset, partition)] = Failures(count, ended)
-    for node, one in last.items():
-        if node in nodes and nodes[node].state == "failed":
-            before = found.get(node, one)
-            found[node] = Failures(max(one.tries, before.tries), max(one.last, before.last))
+        mine = in_keys(request.c.partition, {node[1] for node in nodes}, project.dialect)
+        rows = {(row.asset, row.partition): row for row in connection.execute(select(request).where(mine))}
+        asked = {node: row for node, row in rows.items() if keys.get(node) == row.key}
+        failed = {node for node, verdict in nodes.items() if verdict.state == "failed"}
+        calls = _failed_calls(project, connection, failed | set(asked))
+    found = {node: calls[node] for node in failed if node in calls}
+    for node, row in asked.items():
+        call = calls.get(node)
+        if node in found:
+            found[node] = Failures(max(row.tries, found[node].tries), max(row.asked_at, found[node].last))
+        elif call is None or call.last < row.asked_at:
+            found[node] = Failures(row.tries, row.asked_at)
     return found
+
+
+def _failed_calls(project: Project, connection: Connection, nodes: Collection[Node]) -> dict[Node, Failures]:
+    """How often the last call of each node failed that has failed."""
+    if not nodes:
+        return {}
+    tries = (
+        select(attempt.c.asset, attempt.c.partition, func.count(), func.max(attempt.c.ended_at))
+        .where(in_keys(attempt.c.partition, {node[1] for node in nodes}, project.dialect))
+        .group_by(attempt.c.asset, attempt.c.partition, attempt.c.key)
+        .order_by(func.max(attempt.c.id))
+    )
+    return {(asset, partition): Failures(n, ended) for asset, partition, n, ended in connection.execute(tries)}
 
 
 class Budget:
@@ -158,9 +164,7 @@ class Budget:
             yield Held(nodes, f"{many(nodes)} beyond today's budget: {self.words}; goes on at {tomorrow}", tomorrow)
         else:
             steps = ", ".join(sorted({asset for asset, _ in nodes}))
-            yield Held(
-                nodes, f"{many(nodes)} of {steps} wait until the first {PROBE} show what one costs ([run] budget)"
-            )
+            yield Held(nodes, f"{many(nodes)} of {steps} wait until {PROBE} have shown what one costs ([run] budget)")
 
     @property
     def words(self) -> str:

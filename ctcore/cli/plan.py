@@ -4,6 +4,7 @@ from pathlib import Path
 
 import click
 
+from ctcore.asking import held_back
 from ctcore.cli.render import FOUND, echo_json, json_option, opened, table
 from ctcore.files import look
 from ctcore.plan import plan as planned
@@ -38,12 +39,15 @@ def plan(
     found = planned(project, (*what, *select), profile)
     if file is not None:
         save(project, found, file)
+    held = held_back(project, (verdict for one in found.steps for verdict in (*one.run, *one.reuse)))
     if as_json:
-        echo_json(in_json(found))
+        echo_json({**in_json(found), "held_back": held})
     else:
         _tables(("what would run, in order", COLUMNS, rows(found)), ("why", REASONS, reason_rows(found)))
         _tables(("what would not run", REASONS, left_rows(found)))
         click.echo(summary(found), err=True)
+        for said in held:
+            click.echo(f"the staleness sensor: {said}", err=True)
     if file is not None:
         click.echo(f"saved; `ct run --plan {file}` runs exactly this", err=True)
     ctx.exit(FOUND if found.nodes or found.reused else 0)
