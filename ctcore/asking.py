@@ -20,6 +20,7 @@ from ctcore.reasons import Node, Reason, Verdict
 from ctcore.registry import unreported
 from ctcore.settings import FILE_NAME
 from ctcore.staleness import Verdicts, evaluate
+from ctcore.steps import REGISTRY
 
 LOST_AFTER_S = 120
 REGISTRY_A_RUN = 1000
@@ -92,17 +93,26 @@ def look(project: Project, going: Going, states: States) -> Asking:
     busy = [verdict for verdict in free if _runs(known, verdict.node, running)]
     free = [verdict for verdict in free if not _runs(known, verdict.node, running)]
     keys = {verdict.node: verdict_key(verdict) for verdict in free}
-    failures = failures_of(project, free, keys)
-    waiting = list(backing_off(project, free, failures))
+    waiting = list(backing_off(project, free, failures_of(project, free, keys)))
     later = {node for one in waiting for node in one.nodes}
-    budget = Budget(project, [node for node, row in known.items() if row.run_key in running])
+    budget = Budget(project, [n for n, row in known.items() if row.run_key in running and n[0] in project.steps])
     free, beyond = budget.within([verdict for verdict in free if verdict.node not in later])
-    told = [one for one in untold(project, going) if one.node not in keys and not _runs(known, one.node, running)]
-    wanted = [*_in_order(project, [*free, *told]), *_without(registry_batches(project), known, running)]
-    most = min(project.settings.run.requests_per_tick, project.settings.run.requests_in_flight - len(running))
-    asked = _note(project, wanted[: max(0, most)], known, keys)
-    held += [*waiting, *budget.held(beyond), *_busy(busy, wanted[max(0, most) :], running)]
-    return Asking(asked, tuple(held), settled=not (asked or busy or running or wanted))
+    told = [one for one in untold(project, going) if one.node not in keys]
+    registered = registry_batches(project)
+    tellings = [*told, *(verdict for batch in registered for verdict in batch.verdicts)]
+    passed = {one.node for one in tellings if _runs(known, one.node, running)} | _told_in_vain(project, tellings)
+    told = [one for one in told if one.node not in passed]
+    wanted = [*_in_order(project, [*free, *told]), *_without(registered, passed)]
+    most = max(0, min(project.settings.run.requests_per_tick, project.settings.run.requests_in_flight - len(running)))
+    asked = _note(project, wanted[:most], known, keys)
+    held += [*waiting, *budget.held(beyond), *_busy(busy, wanted[most:], running)]
+    return Asking(asked, tuple(held), settled=not (asked or busy or running or wanted or tellings))
+
+
+def _told_in_vain(project: Project, tellings: Sequence[Verdict]) -> set[Node]:
+    """Dagster was to be told of these, was not, and it is too early to try again."""
+    keys = {verdict.node: verdict_key(verdict) for verdict in tellings}
+    return {node for one in backing_off(project, tellings, failures_of(project, tellings, keys)) for node in one.nodes}
 
 
 def untold(project: Project, going: Going) -> list[Verdict]:
@@ -144,10 +154,10 @@ def _in_order(project: Project, free: Sequence[Verdict]) -> list[Batch]:
     return [batch for name, listed in by_step.items() for batch in batches(project, name, listed)]
 
 
-def _without(listed: Iterable[Batch], known: Mapping[Node, Any], running: set[str]) -> Iterator[Batch]:
-    """Batches without the nodes that a run is telling of already."""
+def _without(listed: Iterable[Batch], passed: set[Node]) -> Iterator[Batch]:
+    """Batches without the nodes that are passed over."""
     for batch in listed:
-        left = tuple(verdict for verdict in batch.verdicts if not _runs(known, verdict.node, running))
+        left = tuple(verdict for verdict in batch.verdicts if verdict.node not in passed)
         if left:
             yield Batch(batch.asset, left[0].partition, left[-1].partition, left)
 
