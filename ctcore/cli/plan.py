@@ -13,6 +13,8 @@ from ctcore.planfile import save
 from ctcore.plantext import COLUMNS, REASONS, left_rows, reason_rows, rows, summary
 from ctcore.select import HELP
 
+SHOWN = 20
+
 
 @click.command()
 @click.argument("what", nargs=-1, metavar="[STEP|STEP/PARTITION]...")
@@ -34,8 +36,11 @@ def plan(
     At most: all downstream of what runs. Expected: what the past says, by how often a step gave other content.
     """
     project = opened(ctx)
-    for said in look(project).problems:
+    problems = look(project).problems
+    for said in problems[:SHOWN]:
         click.echo(f"problem: {said}", err=True)
+    if len(problems) > SHOWN:
+        click.echo(f"… and {len(problems) - SHOWN} more problems of files", err=True)
     found = planned(project, (*what, *select), profile)
     if file is not None:
         save(project, found, file)
