@@ -13,7 +13,7 @@ from sqlalchemy import delete
 
 from ct_assets.build import build_assets, build_resources
 from ct_assets.partitions import add_missing
-from ctcore.catalog.tables import request
+from ctcore.catalog.tables import request as asked_table
 from ctcore.files import look
 from ctcore.project import Project
 from ctcore.register import Allowed, register
@@ -292,7 +292,7 @@ def test_a_run_passes_over_what_was_not_asked_for(project: Project, instance: dg
     tick = _tick(sensor, _context(project, instance))
     asked = (tick.run_requests or [])[0]
     with project.catalog.write() as writer:
-        writer.execute(delete(request).where(request.c.partition == "A2"))
+        writer.execute(delete(asked_table).where(asked_table.c.partition == "A2"))
     assert follow(project, instance, asked).success
     left = reasons(again(project))
     assert "counted/A2" in left and "counted/A1" not in left and "counted/A3" not in left
