@@ -19,7 +19,7 @@ from ct_assets.checks import check_results, check_specs
 from ct_assets.eventlog import kept_open
 from ct_assets.metadata import describe, fenced
 from ct_assets.partitions import definition
-from ct_assets.runs import wanted
+from ct_assets.runs import asked_of, wanted
 from ct_assets.versions import DATA_VERSION, last_event, step_tags
 from ctcore import ledger, progress
 from ctcore.errors import CtError
@@ -87,6 +87,7 @@ def _making(context: dg.AssetExecutionContext, project: Project, step: Step, con
         params=_given(config),
         stale_only=context.run.tags.get(ONLY_STALE) == "stale",
         tells=True,
+        among=asked_of(project, context.run),
         runner=jobs.runner(project, Stop(lambda: wanted(context.instance, context.run)), _notes(context)),
     )
 

@@ -1,11 +1,18 @@
-"""⑧ What Dagster knows of runs: which are under way, and ending those whose process is gone."""
+"""⑧ What Dagster knows of runs: which are under way, what each is for, and ending those whose process is gone."""
+
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 
 import dagster as dg
 
+from ctcore.asking import asked_for
 from ctcore.leases import is_alive
+from ctcore.project import Project
 from ctcore.slurm.stop import Asked
 
 PROCESS_TAG = "ct/process"
+REQUEST_TAG = "ct/request"
 ENDED = (dg.DagsterRunStatus.SUCCESS, dg.DagsterRunStatus.FAILURE, dg.DagsterRunStatus.CANCELED)
 
 _ACTIVE = (
@@ -14,6 +21,28 @@ _ACTIVE = (
     dg.DagsterRunStatus.STARTED,
     dg.DagsterRunStatus.CANCELING,
 )
+
+
+_only: ContextVar[Collection[str] | None] = ContextVar("ct_only", default=None)
+
+
+@contextmanager
+def only(keys: Collection[str]) -> Iterator[None]:
+    """Runs inside the block make these partitions and no others, whatever range they cover."""
+    token = _only.set(keys)
+    try:
+        yield
+    finally:
+        _only.reset(token)
+
+
+def asked_of(project: Project, run: dg.DagsterRun) -> Collection[str] | None:
+    """The partitions that this run is to make. A range covers others between them, which may be stale and not wanted.
+
+    None: whatever is stale in its range, as for a run that is started again long after it was asked for.
+    """
+    request = run.tags.get(REQUEST_TAG)
+    return asked_for(project, request) if request else _only.get()
 
 
 def going(instance: dg.DagsterInstance, runs: set[str]) -> set[str]:

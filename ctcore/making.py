@@ -2,7 +2,7 @@
 
 import secrets
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, Protocol
@@ -61,6 +61,7 @@ class Making:
     params: Mapping[str, Any] | None = None
     stale_only: bool = False
     tells: bool = False  # whoever takes the outcomes tells Dagster of them
+    among: Collection[str] | None = None  # with `stale_only`: these and no others, where a run covers more
     runner: Runner | None = None
     _why: dict[str, str] = field(default_factory=dict)
 
@@ -101,6 +102,8 @@ class Making:
         unreported = ledger.unreported(self.project) if self.tells else []
         untold = {node[1] for node, _ in unreported if node[0] == self.step.name}
         wanted = {key for key, verdict in stale.items() if verdict.state != "excluded"} | untold
+        if self.among is not None:
+            wanted &= set(self.among)
         return [key for key in self.keys if key in wanted]
 
     def _reused(self, calls: Iterable[Prepared], found: Mapping[str, Hit]) -> list[Outcome]:

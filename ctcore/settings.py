@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, cast
 
+from ctcore.automation import RUN_KEYS, Automation, read_automation
 from ctcore.digest import canonical
 from ctcore.errors import ProjectError
 from ctcore.schema import COLUMN_NAME, COLUMN_TYPES, ID_PATTERN, Column, Levels, LevelSchema
@@ -41,12 +42,14 @@ class Cohort:
 
 @dataclass(frozen=True)
 class RunSettings:
-    """How much runs at once: local worker processes (0 = one a core), partitions a Dagster run, runs a sensor tick;
-    and how often sensors look, in seconds."""
+    """How much runs at once: local worker processes (0 = one a core), partitions a Dagster run, runs a sensor tick and
+    runs under way; how often sensors look, and when a failure is tried again, in seconds."""
 
     workers: int = 0
     partitions_per_run: int = 500
     requests_per_tick: int = 20
+    requests_in_flight: int = 20
+    retry_after_s: int = 300
     look_every_s: int = 15
     verify_every_s: int = 300
 
@@ -66,6 +69,7 @@ class Settings:
     environment_lock: str | None
     run: RunSettings
     slurm: Mapping[str, Profile] = field(default_factory=dict)
+    automation: Automation = field(default_factory=Automation)
 
 
 def read_settings(path: Path) -> Settings:
@@ -97,7 +101,18 @@ class _Reader:
         self.problems: list[str] = []
 
     def settings(self, document: dict[str, Any]) -> Settings:
-        known = {"project", "levels", "references", "cohorts", "steps", "params", "environment", "run", "slurm"}
+        known = [
+            "project",
+            "levels",
+            "references",
+            "cohorts",
+            "steps",
+            "params",
+            "environment",
+            "run",
+            "policy",
+            "slurm",
+        ]
         self._only(document, known, "the top level")
         project = self._table(document, "project")
         self._only(project, {"id", "name", "sheet"}, "[project]")
@@ -109,6 +124,9 @@ class _Reader:
         environment = self._table(document, "environment")
         self._only(environment, {"lock"}, "[environment]")
         levels = self._levels(self._table(document, "levels"))
+        run = self._table(document, "run")
+        automation, problems = read_automation(run, self._table(document, "policy"))
+        self.problems += problems
         return Settings(
             project_id=project_id,
             name=self._text(project, "name", "[project]") or project_id,
@@ -119,8 +137,9 @@ class _Reader:
             step_folders=self._texts(steps, "folders", "[steps]", ("ct_assets/steps", "steps")),
             params=self._params(self._table(document, "params")),
             environment_lock=self._text(environment, "lock", "[environment]"),
-            run=self._run(self._table(document, "run")),
+            run=self._run(run),
             slurm=self._slurm(self._table(document, "slurm")),
+            automation=automation,
         )
 
     def _table(self, parent: dict[str, Any], key: str, where: str = "") -> dict[str, Any]:
@@ -269,7 +288,7 @@ class _Reader:
 
     def _run(self, table: dict[str, Any]) -> RunSettings:
         known = {option.name for option in fields(RunSettings)}
-        self._only(table, known, "[run]")
+        self._only(table, {*known, *RUN_KEYS}, "[run]")
         good = {}
         for key in known & set(table):
             value, least = table[key], 0 if key == "workers" else 1

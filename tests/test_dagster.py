@@ -9,9 +9,11 @@ from pathlib import Path
 
 import dagster as dg
 import pytest
+from sqlalchemy import delete
 
 from ct_assets.build import build_assets, build_resources
 from ct_assets.partitions import add_missing
+from ctcore.catalog.tables import request as asked_table
 from ctcore.files import look
 from ctcore.project import Project
 from ctcore.register import Allowed, register
@@ -271,6 +273,32 @@ def test_a_failing_node_is_not_asked_for_for_ever(tmp_path: Path, instance: dg.D
             asked += names(request) == ["counted"]
             follow(project, instance, request)
     assert asked == 1
+
+
+def test_the_plan_is_an_asset_that_shows_what_would_run(project: Project, instance: dg.DagsterInstance) -> None:
+    with (project.root / FILE_NAME).open("a") as stream:
+        stream.write('\n[policy]\ncounted = "ask"\n')
+    config = {"ops": {"plan": {"config": {"select": ["merged/S1"]}}}}
+    assert run(project, instance, "plan", run_config=config).success
+    event = instance.get_latest_materialization_event(dg.AssetKey("plan"))
+    shown = event.asset_materialization.metadata if event and event.asset_materialization else {}
+    assert (shown["at most"].value, shown["expected"].value) == (3, 3)
+    text = str(shown["plan"].value)
+    assert "| counted | assay | 2 | 2 | 0 | no history | no history | 0 | no history |" in text
+    assert "The staleness sensor: 2 nodes of counted waiting for a person" in text
+    assert len(reasons(again(project))) == 6, "nothing was made"
+
+
+def test_a_run_passes_over_what_was_not_asked_for(project: Project, instance: dg.DagsterInstance) -> None:
+    """A range covers A2, which the request has not."""
+    sensor = staleness_sensor(project)
+    tick = _tick(sensor, _context(project, instance))
+    asked = (tick.run_requests or [])[0]
+    with project.catalog.write() as writer:
+        writer.execute(delete(asked_table).where(asked_table.c.partition == "A2"))
+    assert follow(project, instance, asked).success
+    left = reasons(again(project))
+    assert "counted/A2" in left and "counted/A1" not in left and "counted/A3" not in left
 
 
 def test_the_sheet_sensor_registers_a_changed_sheet_and_adds_partitions(

@@ -14,6 +14,7 @@ _COMMANDS = {
     "register": "cohort",
     "status": "cohort",
     "stale": "stale",
+    "plan": "plan",
     "show": "nodes",
     "why": "nodes",
     "path": "nodes",
