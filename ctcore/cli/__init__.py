@@ -16,6 +16,7 @@ _COMMANDS = {
     "show": "nodes",
     "why": "nodes",
     "path": "nodes",
+    "trace": "lineage",
     "verify": "verify",
     "run": "run",
     "dev": "run",
