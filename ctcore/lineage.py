@@ -134,17 +134,17 @@ def going_up(start: CTE) -> CTE:
 
 def going_down(start: CTE) -> CTE:
     """The start, and every making that was made from it."""
-    return start.union(select(edge.c.materialization).select_from(used_by(start)))
+    made = start.join(materialization, materialization.c.id == start.c.id)
+    return start.union(select(edge.c.materialization).select_from(made.join(edge, same_content())))
 
 
-def used_by(start: Any) -> Any:
-    """Makings joined to the edges that name their content."""
-    same = and_(
+def same_content() -> Any:
+    """An edge names the content of a making."""
+    return and_(
         edge.c.asset == materialization.c.asset,
         edge.c.partition == materialization.c.partition,
         edge.c.version == materialization.c.data_version,
     )
-    return start.join(materialization, materialization.c.id == start.c.id).join(edge, same)
 
 
 def starting(ids: Iterable[int], dialect: str) -> CTE:
@@ -160,7 +160,7 @@ def makings(connection: Connection, ids: Iterable[int], dialect: str) -> dict[in
         .where(in_keys(materialization.c.id, ids, dialect))
         .order_by(materialization.c.id)
     )
-    return {row[0]: Making(*row[:-1], bool(row[-1])) for row in rows}
+    return {made.id: made for made in map(Making._make, rows)}
 
 
 def _is_current() -> Any:

@@ -1,4 +1,4 @@
-"""⑥ From what a person has in hand to what the catalog knows of it: a node, an ID, a file without its path, a digest."""
+"""⑥ From what a person has in hand to what the catalog knows of it: a node, an ID, a file, a digest."""
 
 import difflib
 import re
@@ -76,7 +76,10 @@ def _named(project: Project, connection: Connection, text: str, every: bool) -> 
 def _registered(connection: Connection, text: str) -> list[Node]:
     levels = connection.execute(select(entity.c.level).where(entity.c.id == text).order_by(entity.c.seq)).scalars()
     known = connection.execute(select(reference.c.key).where(reference.c.key == text)).scalars()
-    return [*((level, text) for level in levels), *(("reference", key) for key in known)]
+    declared = [*((level, text) for level in levels), *(("reference", key) for key in known)]
+    named = (edge.c.asset.in_(REGISTRY)) & (edge.c.partition == text)
+    used = connection.execute(select(edge.c.asset).where(named).distinct()).scalars()
+    return list(dict.fromkeys([*declared, *((asset, text) for asset in sorted(used))]))
 
 
 def _node(project: Project, connection: Connection, node: Node, every: bool) -> Target | None:
@@ -232,7 +235,7 @@ def _said(found: Target) -> Iterable[str]:
 
 def _nothing(project: Project, text: str) -> Target:
     """One error that names what was looked at."""
-    asset, cut, partition = text.strip().partition("/")
+    asset, cut, _ = text.strip().partition("/")
     if cut and (asset in REGISTRY or asset in project.steps):
         node = find_node(project, text)
         if asset in project.steps:

@@ -17,6 +17,7 @@ _COMMANDS = {
     "why": "nodes",
     "path": "nodes",
     "trace": "lineage",
+    "impact": "lineage",
     "verify": "verify",
     "run": "run",
     "dev": "run",

@@ -1,8 +1,14 @@
 """`ct trace`, `ct impact` and `ct diff`: what something was made from, what was made from it, and what differs."""
 
+from typing import TYPE_CHECKING
+
 import click
 
-from ctcore.cli.render import echo_json, json_option, opened
+from ctcore.cli.render import FOUND, echo_json, json_option, opened, size, table
+from ctcore.reasons import Node, name_of
+
+if TYPE_CHECKING:
+    from ctcore.impact import Affected, Impact
 
 
 @click.command()
@@ -34,7 +40,63 @@ def trace(ctx: click.Context, what: str, as_json: bool, mermaid: bool, dot: bool
     tree.draw(found, everything)
     if found.roots:
         click.echo(f"in all: {tree.summary(found)}")
-    if found.cycle:
-        from ctcore.reasons import name_of
+    _show_cycle(found.cycle)
 
-        click.echo(f"the catalog is damaged: {' ← '.join(map(name_of, found.cycle))} is a cycle", err=True)
+
+@click.command()
+@click.argument("what")
+@json_option
+@click.option("--list", "every", is_flag=True, help="List every making, not only counts.")
+@click.pass_context
+def impact(ctx: click.Context, what: str, as_json: bool, every: bool) -> None:
+    """Everything that was built from WHAT: an ID, a file (found by its bytes), a reference, a node, or a digest.
+
+    Exit code 3 where something has it inside although the sheet and the rules of today would leave it out.
+    """
+    from ctcore.impact import as_data
+    from ctcore.impact import impact as find
+    from ctcore.targets import find_target
+
+    project = opened(ctx)
+    found = find(project, find_target(project, what, every=True))
+    if as_json:
+        echo_json(as_data(found))
+    else:
+        _show_impact(found, every)
+    ctx.exit(FOUND if found.former else 0)
+
+
+def _show_impact(found: "Impact", every: bool) -> None:
+    for note in found.target.notes:
+        click.echo(note, err=True)
+    if not found.affected:
+        click.echo(f"nothing was built from {found.target.text}", err=True)
+    if every:
+        columns = ("node", "making", "depth", "size", "current", "would not be inside today because")
+        table(columns, [_affected(one) for one in found.affected])
+    else:
+        columns = ("level", "step", "artifacts", "size", "earlier makings", "their size", "not today")
+        rows = [(*vars(row).values(),) for row in found.rows()]
+        table(columns, [(row[0], row[1], row[2], size(row[3]), row[4], size(row[5]), row[6]) for row in rows])
+    for said in dict.fromkeys(found.belonging.values()):
+        click.echo(said, err=True)
+    if found.former:
+        one = found.former[0]
+        name = f"{len(found.former):,} artifact{'s' * (len(found.former) != 1)}"
+        click.echo(
+            f"{name} would not have {found.target.text} inside today, the first of them "
+            f"{name_of(one.making.node)} ({one.former}); `ct impact --list {found.target.text}` names all",
+            err=True,
+        )
+    _show_cycle(found.cycle)
+
+
+def _affected(one: "Affected") -> tuple[object, ...]:
+    made = one.making
+    now = "yes" if made.current else "no"
+    return (name_of(made.node), f"#{made.id}", one.depth, size(made.size), now, one.former if made.current else "")
+
+
+def _show_cycle(cycle: list[Node]) -> None:
+    if cycle:
+        click.echo(f"the catalog is damaged: {' ← '.join(map(name_of, cycle))} goes round in a circle", err=True)

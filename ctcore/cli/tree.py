@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 import click
 
-from ctcore.cli.render import is_terminal
+from ctcore.cli.render import is_terminal, size
 from ctcore.memo import Edge
 from ctcore.reasons import Node, name_of, short, shown
 from ctcore.trace import Trace
@@ -19,15 +19,6 @@ class Line(NamedTuple):
     depth: int
     text: str
     style: str = ""
-
-
-def size(number: float) -> str:
-    """1234567 → 1.2 MB."""
-    for unit in ("B", "kB", "MB", "GB"):
-        if number < 1000:
-            return f"{number:.0f} {unit}" if unit == "B" else f"{number:.1f} {unit}"
-        number /= 1000
-    return f"{number:.1f} TB"
 
 
 def inert(text: str) -> str:
