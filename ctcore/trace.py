@@ -77,7 +77,7 @@ class Trace:
     def summary(self) -> Counter[str]:
         """How much there is of everything: step → makings, and the leaves by what they are."""
         counts: Counter[str] = Counter()
-        leaves: dict[str, set[tuple[str, ...]]] = {}
+        leaves: dict[Kind, set[tuple[str, ...]]] = {}
         for number in self.depths:
             counts[self.lineage.makings[number].asset] += 1
             for used in self.lineage.edges.get(number, ()):
@@ -107,21 +107,23 @@ def trace(project: Project, target: Target) -> Trace:
         found = Trace(target, lineage, {}, {}, {}, {})
         chosen = list(found.depths)
         used = {lineage.makings[number].recipe for number in chosen}
-        found.recipes = _recipes(connection, used, project.dialect)
-        found.outputs = _outputs(connection, chosen, project.dialect)
+        found.recipes = recipes_of(connection, used, project.dialect)
+        found.outputs = outputs_of(connection, chosen, project.dialect)
         nodes = {(one.asset, one.partition) for number in chosen for one in lineage.edges.get(number, ())}
         _registry(project, connection, nodes | set(target.registered), found)
     found.states = _states(project, found)
     return found
 
 
-def _recipes(connection: Connection, ids: Iterable[int], dialect: str) -> dict[int, dict[str, Any]]:
+def recipes_of(connection: Connection, ids: Iterable[int], dialect: str) -> dict[int, dict[str, Any]]:
+    """How steps were done, by the recipe's number."""
     rows = connection.execute(select(recipe).where(in_keys(recipe.c.id, ids, dialect))).mappings()
     texts = ("parameters", "environment")
     return {row["id"]: {**row, **{name: json.loads(row[name]) for name in texts}} for row in rows}
 
 
-def _outputs(connection: Connection, ids: Iterable[int], dialect: str) -> dict[int, list[dict[str, Any]]]:
+def outputs_of(connection: Connection, ids: Iterable[int], dialect: str) -> dict[int, list[dict[str, Any]]]:
+    """The files of makings."""
     mine = in_keys(output.c.materialization, ids, dialect)
     names = (output.c.materialization, output.c.file, output.c.digest, output.c.size)
     found: dict[int, list[dict[str, Any]]] = {}

@@ -18,6 +18,7 @@ _COMMANDS = {
     "path": "nodes",
     "trace": "lineage",
     "impact": "lineage",
+    "diff": "lineage",
     "verify": "verify",
     "run": "run",
     "dev": "run",

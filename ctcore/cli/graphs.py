@@ -1,4 +1,4 @@
-"""A trace as a graph for documents: Mermaid and Graphviz's DOT. Boxes have numbers for names: no text has to be safe."""
+"""A trace as a graph for documents, in Mermaid and in DOT. Boxes have numbers for names: no text has to be safe."""
 
 from collections.abc import Iterable, Iterator
 from typing import NamedTuple
@@ -22,7 +22,7 @@ class Arrow(NamedTuple):
 
 
 def boxes(trace: Trace, everything: bool = False) -> tuple[list[Box], list[Arrow]]:
-    """The makings nearest first, with their leaves; of an input's many sources the first few, and a box for the rest."""
+    """Makings nearest first, with their leaves; of an input's many sources the first few, and a box for the rest."""
     found: dict[str, Box] = {}
     arrows: list[Arrow] = []
     waiting = dict.fromkeys(trace.roots)

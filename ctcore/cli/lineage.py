@@ -1,14 +1,17 @@
 """`ct trace`, `ct impact` and `ct diff`: what something was made from, what was made from it, and what differs."""
 
+import sys
 from typing import TYPE_CHECKING
 
 import click
 
-from ctcore.cli.render import FOUND, echo_json, json_option, opened, size, table
-from ctcore.reasons import Node, name_of
+from ctcore.cli.render import FOUND, echo_json, is_terminal, json_option, opened, size, table
+from ctcore.reasons import Node, Reason, name_of
+
+MANY = 30  # so many differences are shown at once
 
 if TYPE_CHECKING:
-    from ctcore.impact import Affected, Impact
+    from ctcore.impact import Affected, Impact, Row
 
 
 @click.command()
@@ -76,8 +79,7 @@ def _show_impact(found: "Impact", every: bool) -> None:
         table(columns, [_affected(one) for one in found.affected])
     else:
         columns = ("level", "step", "artifacts", "size", "earlier makings", "their size", "not today")
-        rows = [(*vars(row).values(),) for row in found.rows()]
-        table(columns, [(row[0], row[1], row[2], size(row[3]), row[4], size(row[5]), row[6]) for row in rows])
+        table(columns, [_row(row) for row in found.rows()])
     for said in dict.fromkeys(found.belonging.values()):
         click.echo(said, err=True)
     if found.former:
@@ -91,12 +93,65 @@ def _show_impact(found: "Impact", every: bool) -> None:
     _show_cycle(found.cycle)
 
 
+def _row(row: "Row") -> tuple[object, ...]:
+    now, before = _bytes(row.size), _bytes(row.earlier_size)
+    return (row.level, row.step, row.nodes, now, row.earlier, before, row.former)
+
+
+def _bytes(number: int) -> str | int:
+    """In words for people, as a number for programs."""
+    return size(number) if is_terminal(sys.stdout) else number
+
+
 def _affected(one: "Affected") -> tuple[object, ...]:
     made = one.making
     now = "yes" if made.current else "no"
-    return (name_of(made.node), f"#{made.id}", one.depth, size(made.size), now, one.former if made.current else "")
+    return (name_of(made.node), f"#{made.id}", one.depth, _bytes(made.size), now, one.former if made.current else "")
 
 
 def _show_cycle(cycle: list[Node]) -> None:
     if cycle:
         click.echo(f"the catalog is damaged: {' ← '.join(map(name_of, cycle))} goes round in a circle", err=True)
+
+
+@click.command()
+@click.argument("a")
+@click.argument("b", required=False)
+@json_option
+@click.option("--all", "everything", is_flag=True, help="Show every difference, however many there are.")
+@click.pass_context
+def diff(ctx: click.Context, a: str, b: str | None, as_json: bool, everything: bool) -> None:
+    """In what the makings A and B differ, the first cause first: exit code 3 where they do.
+
+    A making is a node (its current one), node@previous, node@12 (its number), node@3f2a (its digest), or a file.
+    B may be @previous, @12 or @3f2a of A's node; without B, A is compared with its previous making.
+    """
+    from ctcore.differ import as_data, find_pair
+    from ctcore.differ import diff as compare
+
+    project = opened(ctx)
+    found = compare(project, find_pair(project, a, b))
+    if as_json:
+        echo_json(as_data(found))
+        ctx.exit(FOUND if found else 0)
+    click.echo(found.sentence)
+    rows = [("", cause.kind, cause.words) for cause in found.causes]
+    rows += [("root", root.kind, _rooted(root)) for root in found.roots]
+    rows += [("file", "bytes", said) for said in found.files]
+    few = rows if everything or len(rows) <= MANY else _few(rows)
+    if rows:
+        click.echo()
+        table(("", "kind", "difference"), few)
+    if len(rows) > len(few):
+        click.echo(f"… and {len(rows) - len(few):,} more; --all shows them", err=True)
+    ctx.exit(FOUND if found else 0)
+
+
+def _few(rows: list[tuple[str, str, str]]) -> list[tuple[str, str, str]]:
+    """The first ones of each sort: direct causes, roots, files."""
+    sorts = [[row for row in rows if row[0] == sort] for sort in ("", "root", "file")]
+    return [row for some in sorts for row in some[: MANY // 3]]
+
+
+def _rooted(root: Reason) -> str:
+    return f"{root.words}, by way of {' ← '.join(map(name_of, root.path))}"

@@ -58,7 +58,7 @@ def table(columns: Sequence[str], rows: Sequence[Sequence[Any]], title: str | No
 
 
 def size(number: float) -> str:
-    """1234567 → 1.2 MB."""
+    """Bytes for people: 1234567 → 1.2 MB."""
     for unit in ("B", "kB", "MB", "GB"):
         if number < 1000:
             return f"{number:.0f} {unit}" if unit == "B" else f"{number:.1f} {unit}"

@@ -2,16 +2,17 @@
 
 import sys
 from collections.abc import Iterable, Iterator, Sequence
-from typing import NamedTuple
+from typing import NamedTuple, get_args
 
 import click
 
 from ctcore.cli.render import is_terminal, size
 from ctcore.memo import Edge
 from ctcore.reasons import Node, name_of, short, shown
-from ctcore.trace import Trace
+from ctcore.trace import Kind, Trace
 
 FEW = 5  # so many of an input's many sources are shown
+LONGEST = 200  # the reason for a making of a large cohort names all its members
 DEEPEST = 40  # from here on, lines are numbered by depth instead of moved to the right
 
 
@@ -86,7 +87,8 @@ class Tree:
 
     def _inside(self, depth: int, number: int) -> Iterator[Line | tuple[int, int, str]]:
         one = self.trace.lineage.makings[number]
-        yield Line(depth, inert(f"made {one.started_at} in {one.seconds:.1f} s: {one.reason}"), "dim")
+        said = inert(f"made {one.started_at} in {one.seconds:.1f} s: {one.reason}")
+        yield Line(depth, said if len(said) <= LONGEST else f"{said[:LONGEST]}…", "dim")
         yield from self._recipe(depth, number)
         if depth == 1:
             for made in self.trace.outputs.get(number, ()):
@@ -153,8 +155,11 @@ class Tree:
 
 
 def summary(trace: Trace) -> str:
+    """`1 joined, 50,000 merged, 100,000 files, 1 reference`."""
     counts = trace.summary()
-    return ", ".join(f"{number:,} {name}" for name, number in counts.items())
+    leaves = {f"{kind}s" for kind in get_args(Kind)}
+    named = {name: name[:-1] if number == 1 and name in leaves else name for name, number in counts.items()}
+    return ", ".join(f"{number:,} {named[name]}" for name, number in counts.items())
 
 
 def draw(trace: Trace, everything: bool) -> None:
