@@ -129,12 +129,13 @@ def _first(project: Project, connection: Connection, nodes: set[Node], digest: s
     for asset, partition in nodes:
         keys[asset].add(partition)
     for asset, some in keys.items():
-        for number, partition in connection.execute(_using(project, asset, some, digest)):
-            found.nodes[number].add((asset, partition))
-            found.direct[number] = None
-        for statement in _about(project, asset, some) if digest is None else ():
-            for number, partition in connection.execute(statement):
+        statements = [_using(project, asset, some, digest), *(_about(project, asset, some) if digest is None else ())]
+        for at, statement in enumerate(statements):
+            rows: Any = connection.execute(statement)
+            for number, partition in rows:
                 found.nodes[number].add((asset, partition))
+                if at == 0:
+                    found.direct[number] = None
     return found
 
 

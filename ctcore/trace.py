@@ -100,15 +100,15 @@ class Entity:
 
 
 @without_collecting
-def trace(project: Project, target: Target) -> Trace:
-    """How these makings came about, and where today's inputs would differ."""
+def trace(project: Project, target: Target, files: bool = False) -> Trace:
+    """How these makings came about, and which are stale today. `files`: of all makings, not only of the target."""
     with project.catalog.read() as connection:
         lineage = upwards(project, connection, target.made)
         found = Trace(target, lineage, {}, {}, {}, {})
         chosen = list(found.depths)
         used = {lineage.makings[number].recipe for number in chosen}
         found.recipes = recipes_of(connection, used, project.dialect)
-        found.outputs = outputs_of(connection, chosen, project.dialect)
+        found.outputs = outputs_of(connection, chosen if files else found.roots, project.dialect)
         nodes = {(one.asset, one.partition) for number in chosen for one in lineage.edges.get(number, ())}
         _registry(project, connection, nodes | set(target.registered), found)
     found.states = _states(project, found)
@@ -192,6 +192,7 @@ def as_data(found: Trace) -> dict[str, Any]:
         "roots": found.roots,
         "registered": [name_of(node) for node in found.target.registered],
         "makings": makings,
+        "recipes": [found.recipes[number] for number in sorted(found.recipes)],
         "entities": [vars(one) | {"parent": one.parent and name_of(one.parent)} for one in found.entities.values()],
         "cycle": [name_of(node) for node in found.cycle],
     }
@@ -199,7 +200,6 @@ def as_data(found: Trace) -> dict[str, Any]:
 
 def _making_data(found: Trace, number: int) -> dict[str, Any]:
     one: Making = found.lineage.makings[number]
-    done = found.recipes[one.recipe]
     return {
         "materialization": number,
         "node": name_of(one.node),
@@ -207,10 +207,7 @@ def _making_data(found: Trace, number: int) -> dict[str, Any]:
         "state": found.states.get(one.node, "fresh") if one.current else None,
         **{name: getattr(one, name) for name in ("data_version", "key", "folder", "size", "reason", "run_id")},
         **{name: getattr(one, name) for name in ("started_at", "seconds")},
-        "step": done["step"],
-        "code": done["code"],
-        "parameters": done["parameters"],
-        "environment": done["environment"],
+        "recipe": one.recipe,
         "files": found.outputs.get(number, []),
         "inputs": [_input_data(found, number, used) for used in found.lineage.edges.get(number, ())],
     }

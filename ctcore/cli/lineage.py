@@ -31,7 +31,7 @@ def trace(ctx: click.Context, what: str, as_json: bool, mermaid: bool, dot: bool
     if as_json + mermaid + dot > 1:
         raise click.UsageError("choose one of --json, --mermaid and --dot")
     project = opened(ctx)
-    found = find(project, find_target(project, what))
+    found = find(project, find_target(project, what), files=as_json)
     if as_json:
         echo_json(as_data(found))
         return
