@@ -249,8 +249,14 @@ class _Today:
     def dropped(self, node: Node, sources: set[Node]) -> str | None:
         """Why the node would take none of these today."""
         verdict = self.verdicts.of(*node)
-        gone = {reason.node: f"{name_of(node)}: {reason}" for reason in verdict.reasons if _is_gone(reason)}
-        return next(iter(gone.values())) if gone and sources <= gone.keys() else None
+        gone: dict[Node | None, str] = {}
+        for reason in verdict.reasons:
+            if _is_gone(reason) and reason.node is not None:
+                step, partition = reason.node
+                member: Node = (self.levels.get(step, step), partition)  # its columns are not told apart from it
+                said = f"{name_of(node)}: {reason}"
+                gone |= {reason.node: said, member: said}
+        return gone[min(sources)] if gone and sources <= gone.keys() else None
 
 
 def _is_gone(reason: Any) -> bool:

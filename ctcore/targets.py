@@ -241,7 +241,7 @@ def _nothing(project: Project, text: str) -> Target:
         if asset in project.steps:
             raise Usage(f"{name_of(node)} was never made; `ct run {name_of(node)}` makes it, `ct why` says why")
     looked = "no step/partition, ID, cohort, reference or file of this name, and no digest's first digits"
-    if Path(text).is_dir():
+    if text.strip() and Path(text).is_dir():
         raise Usage(f"{text} is a folder; name one of its files, or the node")
     near = _near(project, text)
     raise Usage(f"{text!r} is unknown: {looked}; {near}")

@@ -21,7 +21,7 @@ from ctcore.project import Project
 from ctcore.reasons import name_of
 from ctcore.targets import find_target
 from ctcore.trace import Trace, trace
-from tests.kit import ROWS, TOML, add, again, make_all, make_project, write_sheet
+from tests.kit import ROWS, STEPS, TOML, add, again, make_all, make_project, write_sheet
 from tests.shell import ct
 from tests.test_growth import instructions
 
@@ -139,7 +139,11 @@ def test_what_a_moved_specimen_left_behind_is_found_by_its_former_patient(own: P
     assert listed.code == 3 and "4 artifacts would not have P1 inside today" in listed.err
 
 
-def test_an_artifact_of_a_cohort_that_its_rule_would_not_make_so_today_is_told(own: Project) -> None:
+def test_an_artifact_of_a_cohort_that_its_rule_would_not_make_so_today_is_told(tmp_path: Path) -> None:
+    """Also where the step reads a column of its members, which is an edge from each member itself."""
+    steps = STEPS.replace('"specimens": "merged"},', '"specimens": "merged"}, columns=["patient.sex"],')
+    own = make_project(tmp_path / "own", steps=steps)
+    make_all(own)
     toml = own.root / "ct.toml"
     toml.write_text(TOML.replace("[cohorts.all]", '[cohorts.all]\nwhere = { "patient.sex" = "M" }'))
     found = built_from(again(own), "P1")
@@ -234,7 +238,7 @@ def test_of_equal_files_in_the_store_the_one_that_is_named_is_meant(made: Projec
         ("reads", "is a folder"),
         ("", "unknown"),
         ("@previous", "unknown"),
-        ("/", "unknown"),
+        ("/", "is a folder"),
     ],
 )
 def test_what_is_not_found_is_one_error_with_a_way_out(
@@ -287,7 +291,7 @@ def test_a_making_is_named_in_every_way_and_the_sides_can_be_swapped(own: Projec
 
 def test_code_parameters_members_and_references_are_each_told(own: Project) -> None:
     steps = own.root / "steps" / "toy.py"
-    steps.write_text(steps.read_text().replace("factor: int = 1", "factor: int = 2").replace("'", "'"))
+    steps.write_text(steps.read_text().replace("factor: int = 1", "factor: int = 2"))
     (own.root / "genome.txt").write_text("TTTT\n")
     add(own, [*ROWS, {"patient_id": "P3", "specimen_id": "S3", "assay_id": "A9", "sex": "F", "age": "4"}])
     make_all(again(own))
@@ -466,7 +470,7 @@ def test_walking_four_times_as_much_costs_about_four_times_as_much(shape: str) -
     """Counted in SQLite's own instructions."""
     found: dict[str, list[int]] = defaultdict(list)
     for size in (500, 2000):
-        sources = [[], *([n] for n in range(1, size))] if shape == "chain" else layers(size // 50, 50)
+        sources = [[], *([n] for n in range(1, size))] if shape == "chain" else layers(size // 10, 10, fan=10)
         with TemporaryDirectory() as folder:
             project = make_project(Path(folder) / "p")
             ledger(project, sources)
