@@ -61,16 +61,25 @@ def _named(project: Project, connection: Connection, text: str, every: bool) -> 
     nodes = _registered(connection, text)
     levels = [node[0] for node in nodes]
     cohort = [step.name for step in project.steps if step.level == "cohort"] if text in project.settings.cohorts else []
-    if text in project.steps:
-        made = _of_nodes(project, connection, materialization.c.asset == text, every)
-        if len({one.partition for one in made.values()}) == 1:
-            return Target(text, made)
+    if text in project.steps and not nodes:
+        return _of_step(project, connection, text, every)
     mine = and_(materialization.c.asset.in_(cohort), materialization.c.partition == text)
     found = Target(text, _of_nodes(project, connection, mine, every) if cohort else {}, nodes)
     if len(levels) > 1 or (levels and found.made):
         meant = [name_of(node) for node in nodes] + [f"the artifacts of cohort {text}"] * bool(found.made)
         found.notes.append(f"{text} names several: {', '.join(meant)}; all of them are meant")
     return found
+
+
+def _of_step(project: Project, connection: Connection, name: str, every: bool) -> Target:
+    """A step is its only node; where all makings are asked for, all of its nodes."""
+    made = _of_nodes(project, connection, materialization.c.asset == name, every)
+    nodes = list(dict.fromkeys(one.node for one in made.values()))
+    if not nodes:
+        raise Usage(f"{name} was never made; `ct run {name}` makes it")
+    if len(nodes) > 1 and not every:
+        raise Usage(f"{name} has {len(nodes)} nodes; name one, as in {name_of(nodes[0])}")
+    return Target(name, made)
 
 
 def _registered(connection: Connection, text: str) -> list[Node]:

@@ -335,6 +335,28 @@ def _copy_last(writer: Any, asset: str) -> None:
     writer.execute(update(artifact).where(artifact.c.asset == asset).values(materialization=99))
 
 
+def test_equal_bytes_made_twice_are_both_followed_down_and_the_last_before_the_use_up(own: Project) -> None:
+    with own.catalog.write() as writer:
+        mine = (materialization.c.asset == "counted") & (materialization.c.partition == "A1")
+        row = writer.execute(select(materialization).where(mine)).mappings().one()
+        writer.execute(insert(materialization).values({**row, "id": 99, "key": "other"}))
+        used = {"materialization": 99, "input": "reads", "asset": "assay", "partition": "A50", "version": "0" * 64}
+        writer.insert(edge, [used])
+    project = again(own)
+    assert {name_of(one.making.node) for one in built_from(project, "A50").affected} == {
+        "counted/A1",
+        "merged/S1",
+        "joined/all",
+    }
+    assert row["id"] in traced(project, "joined").depths and 99 not in traced(project, "joined").depths
+
+
+def test_a_step_alone_means_all_its_nodes_where_that_can_be_meant(made: Project) -> None:
+    assert current(built_from(made, "counted")) == ALL
+    with pytest.raises(Usage, match="counted has 3 nodes; name one, as in counted/A1"):
+        traced(made, "counted")
+
+
 # What is damaged or unknown
 
 
