@@ -13,7 +13,7 @@ from ctcore.belonging import below
 from ctcore.catalog.engine import in_keys
 from ctcore.catalog.tables import edge, materialization, member
 from ctcore.collecting import without_collecting
-from ctcore.lineage import Making, distances, find_cycle, going_down, makings, same_content, starting
+from ctcore.lineage import Making, distances, find_cycle, going_down, makings, same_content, starting, walked
 from ctcore.project import Project
 from ctcore.reasons import Node, name_of, short
 from ctcore.staleness import Verdicts, evaluate
@@ -88,8 +88,7 @@ def impact(project: Project, target: Target) -> Impact:
         now, before = below(connection, entities, project.dialect) if not target.digest else (set(entities), {})
         others = set(target.registered) - set(entities)
         first = _first(project, connection, now | before.keys() | others, target.digest)
-        walk = going_down(starting({*target.made, *first.nodes}, project.dialect))
-        ids = connection.execute(select(walk.c.id)).scalars().all()
+        ids = walked(connection, going_down(starting({*target.made, *first.nodes}, project.dialect)))
         made = makings(connection, ids, project.dialect)
         pairs = _pairs(connection, ids, project.dialect)
     depths = _depths(target.made, first, pairs)

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, NamedTuple
 
-from sqlalchemy import CTE, Connection, and_, select
+from sqlalchemy import CTE, Connection, and_, select, text
 
 from ctcore.catalog.engine import in_keys
 from ctcore.catalog.tables import artifact, edge, materialization
@@ -120,6 +120,19 @@ def _next(way: dict[int, Iterator[int]], done: set[int]) -> int | None:
     return None
 
 
+def walked(connection: Connection, walk: CTE) -> Sequence[int]:
+    """The makings of a walk. By indexes, in the order in which its joins are written, also on PostgreSQL: it cannot
+    know how long a walk is, and would read a whole table at each step of it."""
+    if connection.dialect.name == "postgresql":
+        for way in ("enable_seqscan", "enable_hashjoin", "enable_mergejoin"):
+            connection.execute(text(f"SET LOCAL {way} = off"))
+        connection.execute(text("SET LOCAL join_collapse_limit = 1"))
+    found = connection.execute(select(walk.c.id)).scalars().all()
+    if connection.dialect.name == "postgresql":
+        connection.execute(text("SET LOCAL join_collapse_limit = DEFAULT"))
+    return found
+
+
 def going_up(start: CTE) -> CTE:
     """The start, and every making that it was made from."""
     source = materialization.alias()
@@ -174,8 +187,7 @@ def _is_current() -> Any:
 @without_collecting
 def upwards(project: Project, connection: Connection, roots: Iterable[int]) -> Lineage:
     """Everything that these makings were made from, with all edges into each."""
-    walk = going_up(starting(roots, project.dialect))
-    ids = connection.execute(select(walk.c.id)).scalars().all()
+    ids = walked(connection, going_up(starting(roots, project.dialect)))
     found = Lineage(makings(connection, ids, project.dialect))
     rows = connection.execute(
         select(edge.c.materialization, edge.c.input, edge.c.asset, edge.c.partition, edge.c.version)
