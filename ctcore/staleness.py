@@ -40,14 +40,23 @@ class Verdicts:
 
     def of(self, asset: str, partition: str) -> Verdict:
         """One node; fresh is also what is no node: see `has`."""
-        found = self.listed(asset, [partition])
-        return found[0] if found else self.accepted[asset].get(partition) or Verdict(asset, partition, "fresh")
+        step, place = self.project.steps[asset], self.state.mirror.locate(asset, [partition])[0]
+        if place >= 0 and self.state.kinds[asset][place]:
+            return next(self._verdicts(step, np.array([place])))
+        if place >= 0 and place in self.excluded[asset]:
+            return self._excluded(step, place)
+        return self.accepted[asset].get(partition) or Verdict(asset, partition, "fresh")
 
     def has(self, asset: str, partition: str) -> bool:
         """Whether there is such a node, be it an excluded one."""
         place = self.state.mirror.locate(asset, [partition])[0]
         step = self.project.steps[asset]
-        return place >= 0 and bool(self.state.inputs.nodes(step)[place] or place in self.state.inputs.excluded(step))
+        return place >= 0 and bool(self.state.inputs.nodes(step)[place] or place in self.excluded[asset])
+
+    @cached_property
+    def excluded(self) -> dict[str, set[int]]:
+        """Which places of each step are nodes that are left out."""
+        return {step.name: set(self.state.inputs.excluded(step).tolist()) for step in self.project.steps}
 
     def listed(self, asset: str, partitions: Iterable[str] | None = None) -> list[Verdict]:
         """The nodes of a step that are not fresh, in the order of the cohort; or those of some partitions."""
