@@ -21,9 +21,9 @@ from ctcore.project import Project
 from ctcore.reasons import name_of
 from ctcore.targets import find_target
 from ctcore.trace import Trace, trace
+from tests.costs import costs
 from tests.kit import ROWS, STEPS, TOML, add, again, make_all, make_project, write_sheet
 from tests.shell import ct
-from tests.costs import costs
 
 ALL = {f"counted/A{n}" for n in (1, 2, 3)} | {"merged/S1", "merged/S2", "joined/all"}
 
