@@ -5,15 +5,15 @@ import difflib
 import re
 import tomllib
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, cast
 
 from ctcore.digest import canonical
 from ctcore.errors import ProjectError
-from ctcore.schema import COLUMN_NAME, COLUMN_TYPES, ID_PATTERN, Column, Levels, LevelSchema
+from ctcore.schema import COLUMN_NAME, COLUMN_TYPES, ID_PATTERN, Column, Levels, LevelSchema, Value
 from ctcore.sheet.columns import ALIASES
-from ctcore.sheet.values import convert
+from ctcore.sheet.values import CONTROL, convert
 from ctcore.slurm.profiles import Profile, read_profile
 from ctcore.step import ENTITY_LEVELS, Level
 
@@ -196,7 +196,7 @@ class _Reader:
 
     def _column(self, where: str, name: str, declared: object) -> Column:
         table = cast(dict[str, Any], declared) if isinstance(declared, dict) else {"type": declared}
-        self._only(table, {"type", "required", "enum", "description"}, where)
+        self._only(table, {"type", "required", "unique", "default", "enum", "description"}, where)
         kind = table.get("type", "text")
         if kind not in COLUMN_TYPES:
             self.problems.append(f"{where} type {kind!r:.80} is not one of {', '.join(COLUMN_TYPES)}")
@@ -204,20 +204,45 @@ class _Reader:
         values = table.get("enum")
         if isinstance(values, list):  # enum = [0, 1] is meant as it reads
             table = {**table, "enum": [str(one) if type(one) is int else one for one in values]}
-        required = table.get("required", False)
-        if not isinstance(required, bool):
-            self.problems.append(f"{where} required = {required!r:.80}: true or false is expected, without quotes")
         column = Column(
             name=name,
             type=kind,
-            required=required is True,
+            required=self._flag(table, "required", where),
             enum=self._texts(table, "enum", where),
             description=self._text(table, "description", where) or "",
+            unique=self._flag(table, "unique", where),
         )
         for value in column.enum:
-            if (problem := convert(value, column)[1]) is not None:
+            if CONTROL.search(value):
+                self.problems.append(f"{where} enum: {value!r:.80} has a control character, which no cell may have")
+            elif (problem := convert(value, column)[1]) is not None:
                 self.problems.append(f"{where} enum: {value!r:.80} {problem.partition(';')[0]}, the column's type")
-        return column
+        return replace(column, default=self._default(table.get("default"), column, where))
+
+    def _flag(self, table: dict[str, Any], key: str, where: str) -> bool:
+        value = table.get(key, False)
+        if not isinstance(value, bool):
+            self.problems.append(f"{where} {key} = {value!r:.80}: true or false is expected, without quotes")
+        return value is True
+
+    def _default(self, value: object, column: Column, where: str) -> Value:
+        """Written as in TOML or as in a sheet: 30, "30", true, a date."""
+        if value is None:
+            return None
+        said = f"{where} default = {value!r:.80}"
+        if column.unique:
+            self.problems.append(f"{said}: the column is unique, and a second entity could not have it; remove one")
+        if isinstance(value, datetime.datetime) or not isinstance(value, str | int | float | datetime.date):
+            self.problems.append(f"{said}: one value is expected")
+            return None
+        text = str(value).lower() if isinstance(value, bool) else str(value)
+        typed, problem = convert(text, column)
+        if not text or text != text.strip() or CONTROL.search(text):
+            problem = "is blank, or has blanks around it or a control character"
+        if problem is not None:
+            self.problems.append(f"{said} {problem.partition(';')[0]}")
+            return None
+        return typed
 
     def _references(self, table: dict[str, Any]) -> dict[str, Reference]:
         found = {}

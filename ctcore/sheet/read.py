@@ -51,6 +51,7 @@ class EntityRow:
     attributes: dict[str, Value]
     files: dict[str, FileClaim]
     row: int
+    implied: bool = False  # a patient that has only the ID of its specimen, for want of a column
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +60,7 @@ class Sheet:
 
     path: Path
     entities: Mapping[Level, Mapping[str, EntityRow]]
+    notes: tuple[str, ...] = ()  # what the file holds and was not taken
 
 
 @without_collecting
@@ -167,6 +169,7 @@ class _Reader:
         for level, entity_id in zip(ENTITY_LEVELS, ids, strict=True):
             known = self.entities[level].get(entity_id)
             row = EntityRow(level, entity_id, parent, attributes[level], files[level], line)
+            row.implied = level == "patient" and "patient" not in self.columns.ids
             if known is None:
                 self._add(row)
             elif known.parent != parent or known.attributes != row.attributes or row.files:

@@ -2,15 +2,14 @@
 
 import csv
 import io
-import re
 from dataclasses import dataclass
 from pathlib import Path
 
 from ctcore.errors import SheetError
+from ctcore.sheet.values import CONTROL
 
 _KINDS = {".csv": ",", ".tsv": "\t", ".txt": None}
 _NAMES = {",": "commas", "\t": "tabs", ";": "semicolons"}
-_CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f]")
 
 
 @dataclass(frozen=True)
@@ -49,7 +48,7 @@ def read_table(path: Path) -> Rows:
                 f"row {line}: {len(cells)} cells, but the header has {len(header)}; "
                 "add or remove cells (a comma inside a cell needs quotes)"
             )
-    if _CONTROL.search(text):
+    if CONTROL.search(text):
         problems += _control_characters(rows, header)
     return Rows(header, rows, problems)
 
@@ -86,6 +85,6 @@ def _control_characters(rows: list[tuple[int, list[str]]], header: list[str]) ->
         f"row {line}, column {name!r:.80}: {cell!r:.80} has a control character; remove it"
         for line, cells in [(1, header), *rows]
         for name, cell in zip(header, cells, strict=False)
-        if _CONTROL.search(cell)
+        if CONTROL.search(cell)
     ]
     return found
