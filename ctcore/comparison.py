@@ -15,6 +15,7 @@ from ctcore.checksums import Digests
 from ctcore.digest import canonical
 from ctcore.errors import SheetError
 from ctcore.evolve import Stored, contradictions, differences, put, refuse
+from ctcore.foresight import Consequence
 from ctcore.ledger import upsert
 from ctcore.project import Project
 from ctcore.sheet import EntityRow, Sheet
@@ -56,6 +57,7 @@ class Changes:
     unchanged: dict[Level, int] = field(default_factory=lambda: dict.fromkeys(ENTITY_LEVELS, 0))
     schema: list[str] = field(default_factory=list)  # what of ct.toml is applied with it
     notes: tuple[str, ...] = ()  # what the file holds and was not taken
+    consequences: list[Consequence] = field(default_factory=list)  # what would be stale, where it was asked
 
     def __bool__(self) -> bool:
         return any(self.new.values()) or any(self.changed.values())
@@ -288,7 +290,7 @@ class Comparison:
         if self.changed_rows:
             writer.execute(update(entity).where(entity.c.seq == bindparam("b_seq")), self.changed_rows)
         upsert(writer, file, self.new_files, self.project.dialect)
-        subject = self.project.recorded(self.sheet.path)
+        subject = self.sheet.subject or self.project.recorded(self.sheet.path)
         for kind, rows in (("new", self.new_rows), ("changed", self.changed_rows), ("files", self.told_files)):
             for some in _chunks(rows, EVENT_ROWS):
                 writer.event("register", subject, {kind: some})

@@ -1,7 +1,11 @@
 """② Registering a sheet: compare with the catalog, refuse what contradicts it, write the rest in one transaction."""
 
 import difflib
-from collections.abc import Callable
+import json
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from functools import cached_property
 from pathlib import Path
 
 from sqlalchemy import Connection, func, select
@@ -11,12 +15,14 @@ from ctcore.checksums import read_claimed
 from ctcore.collecting import without_collecting
 from ctcore.comparison import Allowed, Changes, Comparison
 from ctcore.digest import digest_files
-from ctcore.errors import Usage
+from ctcore.errors import SheetError, Usage
+from ctcore.foresight import consequences
 from ctcore.ledger import upsert
 from ctcore.project import Project
-from ctcore.schema import Levels
-from ctcore.sheet import Sheet, read_sheet
-from ctcore.step import ENTITY_LEVELS
+from ctcore.schema import Levels, Value
+from ctcore.sheet import Options, Rows, Sheet, Stored, read_rows, read_sheet
+from ctcore.sheet.values import control_characters
+from ctcore.step import ENTITY_LEVELS, Level
 
 
 @without_collecting
@@ -25,15 +31,71 @@ def register(
     path: Path,
     allowed: Allowed | None = None,
     *,
+    options: Options | None = None,
     dry_run: bool = False,
+    foresee: bool = False,
     on_bytes: Callable[[int], None] | None = None,
 ) -> Changes:
     """Bring the catalog to what the sheet says. Either all of it is written or nothing.
 
-    Raises SheetError with every problem: of the sheet itself, of its checksums, and with the catalog.
+    `foresee`: say also what would be stale, which takes an evaluation. Raises SheetError with every problem: of the
+    sheet itself, of its checksums, and with the catalog; ProjectError where the data contradict ct.toml.
     """
-    allowed = allowed or Allowed()
-    sheet = read_sheet(path, project.settings.levels)
+    levels = project.settings.levels
+    sheet = read_sheet(path, levels, options or project.settings.reading, _Stored(project))
+    return _register(project, sheet, allowed or Allowed(), dry_run=dry_run, foresee=foresee, on_bytes=on_bytes)
+
+
+@without_collecting
+def register_entity(
+    project: Project,
+    level: Level,
+    name: str,
+    *,
+    parent: str | None = None,
+    values: Mapping[str, str] | None = None,
+    allowed: Allowed | None = None,
+    dry_run: bool = False,
+    foresee: bool = False,
+    on_bytes: Callable[[int], None] | None = None,
+) -> Changes:
+    """One patient, specimen or assay, as a sheet of one row would say it; files are relative to the current folder.
+
+    Its parent must be in the catalog: a slip of the hand makes no second patient.
+    """
+    stored, subject = _Stored(project), f"{level} {name}"
+    cells = {f"{level}_id": name, **_parent_cell(stored, level, parent), **(values or {})}
+    row = (1, [text.strip() for text in cells.values()])
+    table = Rows(list(cells), [row], control_characters([row], list(cells)))
+    try:
+        sheet = read_rows(Path(subject), table, project.settings.levels, Options(), stored)
+        sheet = replace(sheet, subject=subject)
+        return _register(project, sheet, allowed or Allowed(), dry_run=dry_run, foresee=foresee, on_bytes=on_bytes)
+    except SheetError as error:
+        said = [re.sub(r"^row 1(, column )?(: )?", "", problem) for problem in error.problems]
+        raise SheetError(subject, said) from None
+
+
+def _parent_cell(stored: Stored, level: Level, parent: str | None) -> dict[str, str]:
+    if parent is None:
+        return {}
+    if level == "patient":
+        raise Usage("--parent: a patient has no parent; leave it out")
+    above: Level = "patient" if level == "specimen" else "specimen"
+    if stored(above, parent) is None:
+        raise Usage(f"no {above} {parent!r:.80} in the catalog; register it first: `ct register {above} ID`")
+    return {f"{above}_id": parent}
+
+
+def _register(
+    project: Project,
+    sheet: Sheet,
+    allowed: Allowed,
+    *,
+    dry_run: bool,
+    foresee: bool,
+    on_bytes: Callable[[int], None] | None,
+) -> Changes:
     _check_allowed(allowed, sheet, project.settings.levels)
 
     def refuse_contradictions() -> None:  # before hours of reading files, not after
@@ -45,13 +107,34 @@ def register(
     )
     if dry_run:
         with project.catalog.read() as connection:
-            return Comparison(project, sheet, digests, allowed, connection).changes
+            planned = Comparison(project, sheet, digests, allowed, connection)
+        if foresee and planned.changes:
+            planned.changes.consequences += consequences(project, planned.write)
+        return planned.changes
     with project.catalog.write() as writer:
         comparison = Comparison(project, sheet, digests, allowed, writer.connection)
         comparison.write(writer)
-        remembered = {"name": "sheet", "value": project.recorded(path)}
-        upsert(writer, setting, [remembered], project.dialect)
+        if not sheet.subject:
+            remembered = {"name": "sheet", "value": project.recorded(sheet.path)}
+            upsert(writer, setting, [remembered], project.dialect)
     return comparison.changes
+
+
+class _Stored:
+    """What the catalog has of an entity; read when it is first asked for."""
+
+    def __init__(self, project: Project) -> None:
+        self.project = project
+
+    def __call__(self, level: Level, name: str) -> Mapping[str, Value] | None:
+        text = self._texts.get((level, name))
+        return None if text is None else json.loads(text)
+
+    @cached_property
+    def _texts(self) -> dict[tuple[str, str], str]:
+        with self.project.catalog.read() as connection:
+            rows = connection.execute(select(entity.c.level, entity.c.id, entity.c.attributes))
+            return {(level, name): text for level, name, text in rows}
 
 
 def known_sheet(project: Project) -> Path | None:

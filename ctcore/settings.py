@@ -12,7 +12,8 @@ from typing import Any, cast
 from ctcore.digest import canonical
 from ctcore.errors import ProjectError
 from ctcore.schema import COLUMN_NAME, COLUMN_TYPES, ID_PATTERN, Column, Levels, LevelSchema, Value
-from ctcore.sheet.columns import ALIASES
+from ctcore.sheet.columns import ALIASES, known_names
+from ctcore.sheet.options import Options
 from ctcore.sheet.values import CONTROL, convert
 from ctcore.slurm.profiles import Profile, read_profile
 from ctcore.step import ENTITY_LEVELS, Level
@@ -66,6 +67,7 @@ class Settings:
     environment_lock: str | None
     run: RunSettings
     slurm: Mapping[str, Profile] = field(default_factory=dict)
+    reading: Options = field(default_factory=Options)
 
 
 def read_settings(path: Path) -> Settings:
@@ -97,7 +99,18 @@ class _Reader:
         self.problems: list[str] = []
 
     def settings(self, document: dict[str, Any]) -> Settings:
-        known = {"project", "levels", "references", "cohorts", "steps", "params", "environment", "run", "slurm"}
+        known = {
+            "project",
+            "levels",
+            "references",
+            "cohorts",
+            "steps",
+            "params",
+            "environment",
+            "run",
+            "slurm",
+            "sheet",
+        }
         self._only(document, known, "the top level")
         project = self._table(document, "project")
         self._only(project, {"id", "name", "sheet"}, "[project]")
@@ -121,6 +134,7 @@ class _Reader:
             environment_lock=self._text(environment, "lock", "[environment]"),
             run=self._run(self._table(document, "run")),
             slurm=self._slurm(self._table(document, "slurm")),
+            reading=self._reading(self._table(document, "sheet"), levels),
         )
 
     def _table(self, parent: dict[str, Any], key: str, where: str = "") -> dict[str, Any]:
@@ -303,6 +317,19 @@ class _Reader:
             else:
                 self.problems.append(f"[run] {key} = {value!r:.80}: a whole number, {least} or more")
         return RunSettings(**good)
+
+    def _reading(self, table: dict[str, Any], levels: Levels) -> Options:
+        """How sheets of this project call their columns."""
+        self._only(table, {"map", "ignore", "tab"}, "[sheet]")
+        names = self._table(table, "map", "[sheet]")
+        known = known_names(levels)
+        for theirs, ours in names.items():
+            if not isinstance(ours, str) or ours.lower() not in known:
+                near = difflib.get_close_matches(str(ours), known, 1)
+                hint = f"did you mean {near[0]!r}?" if near else "an ID, a file or a declared column is expected"
+                self.problems.append(f"[sheet.map] {theirs!r:.80} = {ours!r:.80}: {hint}")
+        good = {theirs: ours for theirs, ours in names.items() if isinstance(ours, str)}
+        return Options(good, self._texts(table, "ignore", "[sheet]"), self._text(table, "tab", "[sheet]"))
 
     def _slurm(self, table: dict[str, Any]) -> dict[str, Profile]:
         found = {}

@@ -130,7 +130,7 @@ def test_rules_that_somebody_took_out_are_missed_and_put_back(rich: Project) -> 
         if rich.dialect == "sqlite":
             writer.execute(text("DROP TRIGGER declared_patient_insert"))
         else:
-            writer.execute(text('ALTER TABLE entity DROP CONSTRAINT "declared_patient_0_sex"'))
+            writer.execute(text('ALTER TABLE entity DROP CONSTRAINT "declared_patient_5_sex"'))
     said = ct(rich, "schema", "check")
     assert said.exit_code == 3
     assert "does not enforce" in said.stderr

@@ -80,8 +80,13 @@ def _present(connection: Connection) -> list[str]:
 def _columns(levels: Levels) -> Iterator[tuple[Level, LevelSchema, Column, str]]:
     """Every column with the name of its rule: at most 63 bytes, also where two columns differ only in case."""
     for level in ENTITY_LEVELS:
-        for at, column in enumerate(levels[level].columns.values()):
+        for at, column in enumerate(_sorted(levels[level])):
             yield level, levels[level], column, f"{PREFIX}{level}_{at}_{column.name}"[:63]
+
+
+def _sorted(schema: LevelSchema) -> list[Column]:
+    """The columns in an order that does not depend on how they are listed: the catalog keeps none."""
+    return [schema.columns[name] for name in sorted(schema.columns)]
 
 
 def _quoted(value: str) -> str:
@@ -130,9 +135,9 @@ def _refused(schema: LevelSchema) -> Iterator[tuple[str, str]]:
         "NOT json_valid(NEW.attributes) OR json_type(NEW.attributes) <> 'object'",
         f"{level}: attributes must be a JSON object",
     )
-    for column in schema.columns.values():
+    for column in _sorted(schema):
         yield _is_bad(column), f"{level}.{column.name} {_asked(column)}; {_WAY}"
-    present = " + ".join(f"({_kind(column)} IS NOT NULL)" for column in schema.columns.values()) or "0"
+    present = " + ".join(f"({_kind(column)} IS NOT NULL)" for column in _sorted(schema)) or "0"
     keys = "SELECT count(*) FROM json_each(NEW.attributes)"
     yield f"{present} <> ({keys})", f"{level}: attributes has a key twice, or one that ct.toml does not declare; {_WAY}"
 
@@ -165,7 +170,7 @@ def _postgresql(levels: Levels) -> Iterator[str]:
     unsafe = "id !~ '^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$'"
     yield _check(f"{PREFIX}id", f"NOT ({unsafe})")
     for level in ENTITY_LEVELS:
-        names = _listed([_quoted(name) for name in levels[level].columns])
+        names = _listed([_quoted(name) for name in sorted(levels[level].columns)])
         rest = f"jsonb_typeof(attributes::jsonb) = 'object' AND (attributes::jsonb - ARRAY[{names}]::text[]) = '{{}}'"
         yield _check(f"{PREFIX}{level}_keys", f"level <> '{level}' OR ({rest})")
     for level, _, column, name in _columns(levels):
