@@ -14,7 +14,7 @@ from ctcore.catalog.tables import entity, file
 from ctcore.checksums import Digests
 from ctcore.digest import canonical
 from ctcore.errors import SheetError
-from ctcore.evolve import Stored, contradictions, differences, put, refuse
+from ctcore.evolve import Stored, contradictions, differences, in_words, put, refuse
 from ctcore.foresight import Consequence
 from ctcore.ledger import upsert
 from ctcore.project import Project
@@ -113,8 +113,7 @@ class Comparison:
         if self.schema_differs:
             self.schema = applied(connection)
             refuse(contradictions(list(self._after()), self.levels), "ct.toml")
-            said = [] if self.schema is None else differences(self.schema, self.levels)
-            self.changes.schema += [f"{level}.{name} {what}" for level, name, what in said]
+            self.changes.schema += [] if self.schema is None else in_words(differences(self.schema, self.levels))
 
     def _after(self) -> Iterator[Stored]:
         """Everybody as they will be."""
@@ -174,7 +173,7 @@ class Comparison:
                 if row.implied and known is None and self._belongs_elsewhere(row):
                     mine[row.id] = None
                 elif known is None:
-                    mine[row.id] = self._new(level, row, parents[row.parent])
+                    mine[row.id] = self._new(level, row, parents.get(row.parent))
                 else:
                     mine[row.id] = known.seq
                     stays = row.parent is None or self._is_implied(level, row)

@@ -95,6 +95,10 @@ def differences(old: Levels | None, new: Levels) -> list[tuple[str, str, str]]:
     return found
 
 
+def in_words(found: list[tuple[str, str, str]]) -> list[str]:
+    return [f"{level}.{name} {what}" if level else what for level, name, what in found]
+
+
 def _column_differs(old: Column | None, new: Column | None) -> Iterator[str]:
     if new is None:
         yield "is not declared any more"
@@ -244,7 +248,7 @@ def _converted(value: Value, column: Column) -> Value:
 def put(writer: Writer, project: Project, old: Levels | None, levels: Levels) -> None:
     """Enforce a declaration from now on, and say so. The caller has looked for contradictions."""
     enforce(writer.connection, levels)
-    said = [" ".join(part for part in one if part) for one in differences(old, levels)]
+    said = in_words(differences(old, levels))
     row = {"name": SETTING, "value": canonical(as_json(levels)).decode()}
     upsert(writer, setting, [row], project.dialect)
     body = {"old": None if old is None else as_json(old), "new": as_json(levels), "said": said}

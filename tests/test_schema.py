@@ -130,7 +130,7 @@ def test_rules_that_somebody_took_out_are_missed_and_put_back(rich: Project) -> 
         if rich.dialect == "sqlite":
             writer.execute(text("DROP TRIGGER declared_patient_insert"))
         else:
-            writer.execute(text('ALTER TABLE entity DROP CONSTRAINT "declared_patient_5_sex"'))
+            writer.execute(text('ALTER TABLE entity DROP CONSTRAINT "declared_patient_4_sex"'))
     said = ct(rich, "schema", "check")
     assert said.exit_code == 3
     assert "does not enforce" in said.stderr
@@ -224,7 +224,7 @@ def test_what_the_data_contradict_is_refused_with_every_row_and_nothing_is_writt
         with pytest.raises(ProjectError, match=said) as caught:
             refused()
         assert "`ct schema diff`" in str(caught.value)
-        assert "Q18" in str(caught.value)
+        assert "Q17" in str(caught.value)
         assert "Q25" not in str(caught.value)
     with project.catalog.read() as connection:
         assert applied(connection) == old
