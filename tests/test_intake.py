@@ -13,7 +13,7 @@ from ctcore.catalog.tables import entity, event
 from ctcore.cli import cli
 from ctcore.errors import ProjectError, SheetError
 from ctcore.project import Project
-from ctcore.register import Allowed, Changes, known_sheet, register
+from ctcore.register import Allowed, Changes, known_sheet, register, register_entity
 from ctcore.settings import read_settings
 from ctcore.sheet import Options
 from tests.kit import TOML, again, make_all, make_project, reasons
@@ -129,8 +129,8 @@ def test_a_required_column_may_be_in_the_catalog_already(tmp_path: Path) -> None
 def test_one_entity_is_registered_with_its_values_and_files(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(project.root)
     (project.root / "reads/A9.txt").write_text("reads")
-    assert ct(project, "register", "patient", "P9", "--set", "sex=F", "--set", "age=7").exit_code == 0
-    assert ct(project, "register", "specimen", "S9", "--parent", "P9").exit_code == 0
+    register_entity(project, "patient", "P9", values={"sex": "F", "age": "7"})
+    register_entity(project, "specimen", "S9", parent="P9")
     said = ct(project, "register", "assay", "A9", "--parent", "S9", "--set", "library=L", "--set", "reads=reads/A9.txt")
     assert said.exit_code == 0, said.output
     found = everybody(project)
@@ -195,7 +195,7 @@ def test_a_foreign_header_is_mapped_on_the_command_line_and_in_ct_toml(project: 
 
 def test_a_map_to_nothing_is_told(project: Project) -> None:
     with pytest.raises(
-        SheetError, match="column 'Lib' is mapped to 'librry', which ct.toml does not declare; did you mean"
+        SheetError, match=r"column 'Lib' is mapped to 'librry', which ct.toml does not declare; did you mean"
     ):
         register(project, sheet(project, "sample,Lib\nS9,x\n"), options=Options({"lib": "librry"}))
     (project.root / "ct.toml").write_text(WIDE + '[sheet.map]\nLib = "librry"\nx = 3\n')
