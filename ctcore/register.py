@@ -64,7 +64,7 @@ def register_entity(
     Its parent must be in the catalog: a slip of the hand makes no second patient.
     """
     stored, subject = _Stored(project), f"{level} {name}"
-    cells = {f"{level}_id": name, **_parent_cell(stored, level, parent), **(values or {})}
+    cells = {f"{level}_id": name, **_parent_cell(stored, level, name, parent), **(values or {})}
     row = (1, [text.strip() for text in cells.values()])
     table = Rows(list(cells), [row], control_characters([row], list(cells)))
     try:
@@ -76,12 +76,14 @@ def register_entity(
         raise SheetError(subject, said) from None
 
 
-def _parent_cell(stored: Stored, level: Level, parent: str | None) -> dict[str, str]:
+def _parent_cell(stored: Stored, level: Level, name: str, parent: str | None) -> dict[str, str]:
+    above: Level = "patient" if level == "specimen" else "specimen"
     if parent is None:
+        if level != "patient" and stored(level, name) is None:
+            raise SheetError(f"{level} {name}", [f"it is new, and needs its {above}; say --parent ID"])
         return {}
     if level == "patient":
         raise Usage("--parent: a patient has no parent; leave it out")
-    above: Level = "patient" if level == "specimen" else "specimen"
     if stored(above, parent) is None:
         raise Usage(f"no {above} {parent!r:.80} in the catalog; register it first: `ct register {above} ID`")
     return {f"{above}_id": parent}

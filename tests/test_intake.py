@@ -16,6 +16,7 @@ from ctcore.project import Project
 from ctcore.register import Allowed, Changes, known_sheet, register, register_entity
 from ctcore.settings import read_settings
 from ctcore.sheet import Options
+from ctcore.starters import SHEET_NAME, STARTERS
 from tests.kit import TOML, again, make_all, make_project, reasons
 
 COLUMNS = """
@@ -154,7 +155,7 @@ def test_one_entity_is_registered_with_its_values_and_files(project: Project, mo
         (("patient", "P9", "--set", "age"), 2, "a name, = and a value are expected"),
         (("patient", "P9", "--set", "age=1", "--set", "age=2"), 2, "was said twice"),
         (("patient", "P9", "--parent", "P1"), 2, "a patient has no parent"),
-        (("specimen", "S9"), 1, "specimen S9 is new, and needs its patient"),
+        (("specimen", "S9"), 1, "it is new, and needs its patient; say --parent ID"),
         (("specimen", "S9", "--parent", "P77"), 2, "no patient 'P77' in the catalog; register it first"),
         (("specimen", "S1", "--parent", "P2"), 1, "or move it with --reparent S1"),
         (("patient",), 2, "which patient?"),
@@ -385,3 +386,27 @@ def test_foresight_is_what_happens_then(where: str, tmp_path: Path, request: pyt
     done = register(project, path, allowed)
     assert done == Changes(done.new, planned.changed, planned.unchanged)
     assert sorted(reasons(again(project))) == ["joined/all", "merged/S1"]
+
+
+# What a project begins with
+
+
+@pytest.mark.parametrize("template", STARTERS)
+def test_a_template_is_a_project_whose_example_sheet_registers_as_it_is(tmp_path: Path, template: str) -> None:
+    root = tmp_path / template
+    said = CliRunner().invoke(cli, ["init", str(root), "--template", template])
+    assert said.exit_code == 0, said.output
+    opened = Project.find(root)
+    assert register(opened, root / SHEET_NAME).new["patient"]
+    assert ct(opened, "schema", "check").exit_code == 0
+    assert len(ct(opened, "schema", "show").stdout.splitlines()) > 2
+    again_said = CliRunner().invoke(cli, ["init", str(root), "--template", template])
+    assert "--template is for a new project" in str(again_said.exception)
+
+
+def test_the_trio_template_takes_a_pedigree(tmp_path: Path) -> None:
+    root = tmp_path / "trio"
+    CliRunner().invoke(cli, ["init", str(root), "--template", "trio"])
+    opened = Project.find(root)
+    assert register(opened, sheet(opened, PED, "trio.ped")).notes == ()
+    assert everybody(opened)["C1"][1]["affected"] is True
