@@ -18,6 +18,7 @@ from ctcore.evolve import Stored, contradictions, differences, in_words, put, re
 from ctcore.foresight import Consequence
 from ctcore.ledger import upsert
 from ctcore.project import Project
+from ctcore.schema import Value
 from ctcore.sheet import EntityRow, Sheet
 from ctcore.step import ENTITY_LEVELS, Level
 
@@ -102,6 +103,7 @@ class Comparison:
         self.next_seq = max((row.seq for row in rows), default=0) + 1
         files = map(KnownFile._make, connection.execute(select(file)))
         self.files = {(row.entity, row.role): row for row in files}
+        self.parsed: dict[str, dict[str, Value]] = {}
         self.new_rows: list[dict[str, Any]] = []
         self.changed_rows: list[dict[str, Any]] = []
         self.new_files: list[dict[str, Any]] = []
@@ -211,13 +213,20 @@ class Comparison:
 
     def _again(self, level: Level, row: EntityRow, known: Known, parent: int | None) -> None:
         said: list[str] = []
-        if parent != known.parent or canonical(row.attributes).decode() != known.attributes:
+        if parent != known.parent or not self._says_the_same(row.attributes, known.attributes):
             said += [*self._moved(level, row, known, parent), *self._attributes(level, row, known, parent)]
         said += self._files_of(row, known.seq)
         if said:
             self.changes.changed[level][row.id] = said
         else:
             self.changes.unchanged[level] += 1
+
+    def _says_the_same(self, attributes: dict[str, Value], text: str) -> bool:
+        """Whether a text of the catalog holds these values and no others; each text is parsed once."""
+        known = self.parsed.get(text)
+        if known is None:
+            known = self.parsed[text] = json.loads(text)
+        return known == attributes and [type(known[name]) for name in attributes] == [*map(type, attributes.values())]
 
     def _moved(self, level: Level, row: EntityRow, known: Known, parent: int | None) -> Iterator[str]:
         if parent == known.parent or known.parent is None:
@@ -260,6 +269,10 @@ class Comparison:
         for role, claim in row.files.items():
             path = self.project.recorded(claim.name)
             old = self.files.get((seq, role))
+            if self.digests is not None:
+                digest, seen = self.digests[claim.name]
+                if old == (seq, role, path, digest, *seen, None):
+                    continue
             if (old is None or old.path != path) and (user := self._user(path)) is not None:
                 said_user = f"{path} is already {user} in the catalog; each file is given once: correct the sheet"
                 self._problem(row, said_user, role)
@@ -267,8 +280,6 @@ class Comparison:
                 continue
             digest, seen = self.digests[claim.name]
             now = (seq, role, path, digest, *seen, None)
-            if old == now:
-                continue
             self.new_files.append(dict(zip(KnownFile._fields, now, strict=True)))
             if old is None or (old.digest, old.path) != (digest, path):
                 self.told_files.append(self.new_files[-1])

@@ -4,6 +4,7 @@ import os
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from operator import itemgetter
 from pathlib import Path
 from stat import S_ISREG
 from typing import Any
@@ -114,6 +115,8 @@ class _Reader:
         self.folder, self.header, self.lenient = folder, table.header, table.lenient
         self.columns, self.levels = columns, levels
         self.has_assays = columns.is_about("assay")
+        ids = [columns.ids[level] for level in ENTITY_LEVELS if level in columns.ids]
+        self.whole = itemgetter(*ids) if len(ids) == len(ENTITY_LEVELS) else None  # the IDs of a row that has all
         self.problems: list[str] = []
         self.entities: dict[Level, dict[str, EntityRow]] = {level: {} for level in ENTITY_LEVELS}
         self.folded: dict[Level, dict[str, EntityRow]] = {level: {} for level in ENTITY_LEVELS}
@@ -151,6 +154,14 @@ class _Reader:
         the patient or assay is the specimen.
         """
         at = self.columns.ids
+        if self.whole is not None:
+            patient, specimen, assay = self.whole(cells)
+            if patient and specimen and assay:
+                return (
+                    self._id(line, "patient", at["patient"], patient),
+                    self._id(line, "specimen", at["specimen"], specimen),
+                    self._id(line, "assay", at["assay"], assay),
+                )
         patient = cells[at["patient"]] if "patient" in at else ""
         specimen = cells[at["specimen"]] if "specimen" in at else ""
         assay = self._assay(cells, specimen)
@@ -215,8 +226,8 @@ class _Reader:
                 continue
             known = self.entities[level].get(entity_id)
             row = EntityRow(level, entity_id, parent, attributes[level], files[level], line)
-            row.implied = level == "patient" and "patient" not in self.columns.ids
             if known is None:
+                row.implied = level == "patient" and self.whole is None and "patient" not in self.columns.ids
                 self._add(row)
             elif known.parent != parent or known.attributes != row.attributes or row.files:
                 self._add_up(row, known)
