@@ -3,16 +3,15 @@
 import os
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from operator import itemgetter
 from pathlib import Path
-from stat import S_ISREG
 from typing import Any
 
 from ctcore.collecting import without_collecting
-from ctcore.digest import Signature
 from ctcore.errors import SheetError
 from ctcore.schema import ID_PATTERN, Column, Levels, Value
+from ctcore.sheet.claims import FileClaim, Looked, Place, looked_at
 from ctcore.sheet.columns import Columns, read_columns
 from ctcore.sheet.options import Options
 from ctcore.sheet.table import Rows, read_table
@@ -20,28 +19,9 @@ from ctcore.sheet.values import convert, fitting
 from ctcore.step import ENTITY_LEVELS, Level
 
 _LENGTHS = {"md5": 32, "sha256": 64, "blake3": 64}
-_GZIP = b"\x1f\x8b"
 
-Place = tuple[int, int]  # device and inode: one file, however it is called
 Converted = tuple[Value, str | None]  # a cell's value, and what is wrong with it
 Stored = Callable[[Level, str], Mapping[str, Value] | None]  # an entity's values in the catalog, None: not there
-Looked = tuple[str | None, Place, Signature]  # what is wrong with a file (None: nothing), where and how it is
-
-
-@dataclass(slots=True)
-class FileClaim:
-    """A raw file that the sheet names: its absolute path, how it was found, and the checksums that are stated for it.
-
-    The path is kept as text: of 100,000 files, as `Path` objects, it would cost as much as all other checks.
-    """
-
-    name: str
-    seen: Signature
-    checksums: dict[str, str] = field(default_factory=dict)
-
-    @property
-    def path(self) -> Path:
-        return Path(self.name)
 
 
 @dataclass(slots=True)
@@ -281,7 +261,7 @@ class _Reader:
         path = self._absolute(text)
         looked = self.looked.get(path)
         if looked is None:
-            looked = self.looked[path] = _looked_at(path)
+            looked = self.looked[path] = looked_at(path)
         problem, place, seen = looked
         if problem is None:
             user = (owner, role)
@@ -386,32 +366,3 @@ class _Reader:
                 f"row {row.row}, column {column or name}: {row.level} {row.id} has {value!r:.80} here and "
                 f"{values[name]!r:.80} in row {line}; correct one of them"
             )
-
-
-def _looked_at(path: str) -> Looked:
-    """Whether a file can be what the sheet says, and its place on disk, however it is called."""
-    place, seen = (0, 0), Signature(0, 0, 0)
-    try:
-        stat = os.stat(path)
-        place, seen = (stat.st_dev, stat.st_ino), Signature.seen(stat)
-        if not S_ISREG(stat.st_mode):
-            return "is not a file; name the file itself", place, seen
-        if stat.st_size == 0:
-            return "is empty (0 bytes); put the real file there", place, seen
-        if not _opens_as_named(path):
-            return "is named .gz, but is not gzip; compress it or rename it", place, seen
-    except FileNotFoundError:
-        return "is not there; correct the path (relative to the sheet) or put the file there", place, seen
-    except (OSError, ValueError) as error:
-        said = getattr(error, "strerror", None) or error
-        return f"cannot be read: {said}; allow reading it", place, seen
-    return None, place, seen
-
-
-def _opens_as_named(path: str) -> bool:
-    """Whether a file that is named .gz is gzip; OSError where it may not be read."""
-    fd = os.open(path, os.O_RDONLY)
-    try:
-        return not path.endswith(".gz") or os.read(fd, 2) == _GZIP
-    finally:
-        os.close(fd)
