@@ -12,6 +12,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+import openpyxl
 import pytest
 from sqlalchemy import select
 
@@ -23,6 +24,7 @@ from ctcore.evolve import contradictions, entities
 from ctcore.project import Project
 from ctcore.register import Allowed, register, register_entity
 from ctcore.schema import as_json
+from ctcore.sheet import read_sheet
 from ctcore.step import Level
 from tests.kit import again
 
@@ -235,6 +237,31 @@ def test_a_broken_sheet_lands_whole_or_not_at_all(project: Project) -> None:
     check_whole(project)
     assert 0 < landed < EXAMPLES
     assert not (project.root / "pwned").exists()
+
+
+def test_a_damaged_workbook_pedigree_or_phenopacket_is_read_or_refused_in_words(project: Project) -> None:
+    book = openpyxl.Workbook()
+    for row in (["patient_id", "age", "sex"], ["P1", 40, "F"]):
+        book.worksheets[0].append(row)
+    book.save(project.root / "whole.xlsx")
+    whole = {
+        "broken.xlsx": (project.root / "whole.xlsx").read_bytes(),
+        "broken.ped": b"F1 C1 D1 M1 1 2\nF1 D1 0 0 1 1\nF1 M1 0 0 2 -9\n",
+        "broken.json": b'{"subject": {"id": "P1", "sex": "FEMALE"}, "biosamples": [{"id": "S1"}], "x": [1, null]}',
+    }
+    for seed in range(EXAMPLES):
+        random_ = random.Random(seed)
+        name = random_.choice(list(whole))
+        data = bytearray(whole[name])
+        for _ in range(random_.randint(1, 4)):
+            data[random_.randrange(len(data))] = random_.randrange(256)
+        (project.root / name).write_bytes(data)
+        try:
+            read_sheet(project.root / name, project.settings.levels)
+        except SheetError as error:
+            assert error.problems
+        except Exception as error:
+            raise AssertionError(f"seed {seed}: {name}") from error
 
 
 def test_a_broken_declaration_is_told_or_applied_and_the_data_keep_it(project: Project) -> None:

@@ -3,6 +3,7 @@
 import datetime
 import re
 import zipfile
+import zlib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,11 @@ from ctcore.sheet.values import CONTROL
 
 Table = tuple[list[str], list[tuple[int, list[str]]], list[str]]
 LARGEST = 1 << 30  # bytes, unpacked: a workbook is a zip file, and a small one can unpack to any size
+# what zipfile, the XML parser and openpyxl raise over damaged bytes; an XML error is a SyntaxError
+_DAMAGED = (
+    *(OSError, EOFError, RuntimeError, zipfile.BadZipFile, zlib.error, SyntaxError),
+    *(KeyError, ValueError, TypeError, IndexError, AttributeError),
+)
 _ERRORS = {"#N/A", "#REF!", "#VALUE!", "#NAME?", "#DIV/0!", "#NUM!", "#NULL!"}
 
 
@@ -31,7 +37,7 @@ def read_workbook(path: Path, tab: str | None) -> Table:
                 header = _until_last(texts)
             elif any(texts):
                 rows.append((line, _fitted(texts, len(header))))
-    except (KeyError, ValueError, TypeError, IndexError, AttributeError, zipfile.BadZipFile, SyntaxError) as error:
+    except _DAMAGED as error:
         raise _unreadable(path, error) from error
     finally:
         values.close()
@@ -59,7 +65,7 @@ def _opened(path: Path, formulas: bool) -> Any:
         return openpyxl.load_workbook(path, read_only=True, data_only=not formulas, keep_links=False)
     except FileNotFoundError:
         raise SheetError(str(path), ["there is no such file; check the path"]) from None
-    except (OSError, zipfile.BadZipFile, KeyError, ValueError, TypeError, SyntaxError, AttributeError) as error:
+    except _DAMAGED as error:
         raise _unreadable(path, error) from error
 
 
