@@ -5,16 +5,17 @@ import difflib
 import re
 import tomllib
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, cast
 
 from ctcore.automation import RUN_KEYS, Automation, read_automation
 from ctcore.digest import canonical
 from ctcore.errors import ProjectError
-from ctcore.schema import COLUMN_NAME, COLUMN_TYPES, ID_PATTERN, Column, Levels, LevelSchema
-from ctcore.sheet.columns import ALIASES
-from ctcore.sheet.values import convert
+from ctcore.schema import COLUMN_NAME, COLUMN_TYPES, ID_PATTERN, Column, Levels, LevelSchema, Value
+from ctcore.sheet.columns import ALIASES, known_names
+from ctcore.sheet.options import Options
+from ctcore.sheet.values import CONTROL, convert
 from ctcore.slurm.profiles import Profile, read_profile
 from ctcore.step import ENTITY_LEVELS, Level
 
@@ -70,6 +71,7 @@ class Settings:
     run: RunSettings
     slurm: Mapping[str, Profile] = field(default_factory=dict)
     automation: Automation = field(default_factory=Automation)
+    reading: Options = field(default_factory=Options)
 
 
 def read_settings(path: Path) -> Settings:
@@ -101,7 +103,7 @@ class _Reader:
         self.problems: list[str] = []
 
     def settings(self, document: dict[str, Any]) -> Settings:
-        known = [
+        known = {
             "project",
             "levels",
             "references",
@@ -112,7 +114,8 @@ class _Reader:
             "run",
             "policy",
             "slurm",
-        ]
+            "sheet",
+        }
         self._only(document, known, "the top level")
         project = self._table(document, "project")
         self._only(project, {"id", "name", "sheet"}, "[project]")
@@ -140,6 +143,7 @@ class _Reader:
             run=self._run(run),
             slurm=self._slurm(self._table(document, "slurm")),
             automation=automation,
+            reading=self._reading(self._table(document, "sheet"), levels),
         )
 
     def _table(self, parent: dict[str, Any], key: str, where: str = "") -> dict[str, Any]:
@@ -215,7 +219,7 @@ class _Reader:
 
     def _column(self, where: str, name: str, declared: object) -> Column:
         table = cast(dict[str, Any], declared) if isinstance(declared, dict) else {"type": declared}
-        self._only(table, {"type", "required", "enum", "description"}, where)
+        self._only(table, {"type", "required", "unique", "default", "enum", "description"}, where)
         kind = table.get("type", "text")
         if kind not in COLUMN_TYPES:
             self.problems.append(f"{where} type {kind!r:.80} is not one of {', '.join(COLUMN_TYPES)}")
@@ -223,20 +227,45 @@ class _Reader:
         values = table.get("enum")
         if isinstance(values, list):  # enum = [0, 1] is meant as it reads
             table = {**table, "enum": [str(one) if type(one) is int else one for one in values]}
-        required = table.get("required", False)
-        if not isinstance(required, bool):
-            self.problems.append(f"{where} required = {required!r:.80}: true or false is expected, without quotes")
         column = Column(
             name=name,
             type=kind,
-            required=required is True,
+            required=self._flag(table, "required", where),
             enum=self._texts(table, "enum", where),
             description=self._text(table, "description", where) or "",
+            unique=self._flag(table, "unique", where),
         )
         for value in column.enum:
-            if (problem := convert(value, column)[1]) is not None:
+            if CONTROL.search(value):
+                self.problems.append(f"{where} enum: {value!r:.80} has a control character, which no cell may have")
+            elif (problem := convert(value, column)[1]) is not None:
                 self.problems.append(f"{where} enum: {value!r:.80} {problem.partition(';')[0]}, the column's type")
-        return column
+        return replace(column, default=self._default(table.get("default"), column, where))
+
+    def _flag(self, table: dict[str, Any], key: str, where: str) -> bool:
+        value = table.get(key, False)
+        if not isinstance(value, bool):
+            self.problems.append(f"{where} {key} = {value!r:.80}: true or false is expected, without quotes")
+        return value is True
+
+    def _default(self, value: object, column: Column, where: str) -> Value:
+        """Written as in TOML or as in a sheet: 30, "30", true, a date."""
+        if value is None:
+            return None
+        said = f"{where} default = {value!r:.80}"
+        if column.unique:
+            self.problems.append(f"{said}: the column is unique, and a second entity could not have it; remove one")
+        if isinstance(value, datetime.datetime) or not isinstance(value, str | int | float | datetime.date):
+            self.problems.append(f"{said}: one value is expected")
+            return None
+        text = str(value).lower() if isinstance(value, bool) else str(value)
+        typed, problem = convert(text, column)
+        if not text or text != text.strip() or CONTROL.search(text):
+            problem = "is blank, or has blanks around it or a control character"
+        if problem is not None:
+            self.problems.append(f"{said} {problem.partition(';')[0]}")
+            return None
+        return typed
 
     def _references(self, table: dict[str, Any]) -> dict[str, Reference]:
         found = {}
@@ -297,6 +326,19 @@ class _Reader:
             else:
                 self.problems.append(f"[run] {key} = {value!r:.80}: a whole number, {least} or more")
         return RunSettings(**good)
+
+    def _reading(self, table: dict[str, Any], levels: Levels) -> Options:
+        """How sheets of this project call their columns."""
+        self._only(table, {"map", "ignore", "tab"}, "[sheet]")
+        names = self._table(table, "map", "[sheet]")
+        known = known_names(levels)
+        for theirs, ours in names.items():
+            if not isinstance(ours, str) or ours.lower() not in known:
+                near = difflib.get_close_matches(str(ours), known, 1)
+                hint = f"did you mean {near[0]!r}?" if near else "an ID, a file or a declared column is expected"
+                self.problems.append(f"[sheet.map] {theirs!r:.80} = {ours!r:.80}: {hint}")
+        good = {theirs: ours for theirs, ours in names.items() if isinstance(ours, str)}
+        return Options(good, self._texts(table, "ignore", "[sheet]"), self._text(table, "tab", "[sheet]"))
 
     def _slurm(self, table: dict[str, Any]) -> dict[str, Profile]:
         found = {}

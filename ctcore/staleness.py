@@ -17,7 +17,7 @@ from ctcore.memo import prepare
 from ctcore.mirror.versions import Places
 from ctcore.project import Project
 from ctcore.reasons import Kind, Node, Reason, State, Verdict
-from ctcore.standing import standing, today
+from ctcore.standing import Standing, standing, today
 from ctcore.step import Step
 
 Keys = Mapping[str, set[str]]
@@ -130,9 +130,9 @@ class Verdicts:
         return Verdict(step.name, self.state.mirror.name(step.name, place), "excluded", (why,))
 
 
-def evaluate(project: Project) -> Verdicts:
-    """The verdict on every node."""
-    here = standing(project)
+def evaluate(project: Project, here: Standing | None = None) -> Verdicts:
+    """The verdict on every node; as this process knows the catalog, unless it is told apart."""
+    here = here or standing(project)
     with project.catalog.read() as connection, here.lock:
         state = here.evaluate(project, connection)
         special: dict[Node, State] = {**_failing(project, connection, state), **_running(connection, state)}

@@ -12,6 +12,7 @@ from ctcore.errors import CtError
 _COMMANDS = {
     "init": "init",
     "register": "cohort",
+    "schema": "schema",
     "status": "cohort",
     "stale": "stale",
     "plan": "plan",
