@@ -35,7 +35,8 @@ KILLS = int(os.environ.get("CT_DRILL_KILLS", "6"))
 SEED = int(os.environ.get("CT_DRILL_SEED", "20"))
 PARTITIONS = 100
 A_BACKFILL = 3  # kills, at most
-PATIENCE_S = 240.0
+PATIENCE_S = 120.0
+LOOK_S = 2.0  # how often the administrator looks
 SLACK_S = 1.0  # accounting has whole seconds
 
 
@@ -51,7 +52,7 @@ class Drill:
         self.log: list[str] = []
         self.said = (root / "said").open("w+")
         self.began = time.monotonic()
-        self.runs = 0
+        self.runs = self.repairs = 0
         self.run = self._start()
 
     def _start(self) -> "subprocess.Popen[bytes]":
@@ -118,11 +119,16 @@ class Drill:
 
     def goes_on(self, seconds: float) -> bool:
         """Whether the run still runs after so long."""
-        return not wait(lambda: self.run.poll() is not None, seconds)
+        until = time.monotonic() + seconds
+        while time.monotonic() < until:
+            self.repairs += self.slurm.administer()
+            if wait(lambda: self.run.poll() is not None, min(LOOK_S, until - time.monotonic())):
+                return False
+        return self.run.poll() is None
 
     def finish(self) -> None:
         """The run ends by itself, and well."""
-        ended = wait(lambda: self.run.poll() is not None, PATIENCE_S)
+        ended = not self.goes_on(PATIENCE_S)
         self.said.seek(0)
         said = f"{self.log}\n{self.said.read()[-4000:]}"
         assert ended, f"still running after {PATIENCE_S} s\n{self.slurm.command('squeue')}\n{said}"
@@ -255,6 +261,7 @@ def report(kills: Counter[str], backfills: list[Drill]) -> None:
         f"\n{kills.total()} kills ({', '.join(f'{n} {what}' for what, n in kills.items())}) in {len(backfills)} "
         f"backfills of {PARTITIONS} partitions: {sum(one.runs for one in backfills)} runs, "
         f"{len({row['batch'] for row in rows})} arrays, {len(rows)} jobs, {begun} calls begun, "
+        f"{sum(one.repairs for one in backfills)} nodes and tasks released, "
         f"{len(backfills) * PARTITIONS} artifacts"
     )
     for one in backfills:
