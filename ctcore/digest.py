@@ -68,15 +68,15 @@ def digest_value(tag: str, value: Any) -> str:
 def _only_text_keys(value: Any) -> None:
     """json.dumps writes the key 1 as "1": two values with one text."""
     if isinstance(value, dict):
-        for key in value:
+        for key, inner in value.items():
             if not isinstance(key, str):
                 raise ValueError(f"key {key!r} of a JSON object is not text")
-        value = value.values()
-    elif not isinstance(value, _NESTED):
-        return
-    for inner in value:
-        if isinstance(inner, _NESTED):
-            _only_text_keys(inner)
+            if isinstance(inner, _NESTED):
+                _only_text_keys(inner)
+    elif isinstance(value, _NESTED):
+        for inner in value:
+            if isinstance(inner, _NESTED):
+                _only_text_keys(inner)
 
 
 class Signature(NamedTuple):

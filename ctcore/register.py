@@ -142,12 +142,9 @@ class _Comparison:
     def _load(self, connection: Connection) -> None:
         rows = list(map(Known._make, connection.execute(select(entity))))
         self.known = {(row.level, row.id): row for row in rows}
-        self.by_seq = {row.seq: row for row in rows}
-        self.next_seq = max(self.by_seq, default=0) + 1
-        files = list(map(KnownFile._make, connection.execute(select(file))))
+        self.next_seq = max((row.seq for row in rows), default=0) + 1
+        files = map(KnownFile._make, connection.execute(select(file)))
         self.files = {(row.entity, row.role): row for row in files}
-        self.users = {row.path: row for row in files}
-        self.seqs: dict[Key, int] = {}
         self.new_rows: list[dict[str, Any]] = []
         self.changed_rows: list[dict[str, Any]] = []
         self.new_files: list[dict[str, Any]] = []
@@ -157,47 +154,57 @@ class _Comparison:
     def folded(self) -> dict[Key, str]:
         return {(level, name.casefold()): name for level, name in self.known}
 
-    def _other_user(self, path: str, seq: int, role: str) -> str | None:
+    @cached_property
+    def by_seq(self) -> dict[int, Known]:
+        return {row.seq: row for row in self.known.values()}
+
+    @cached_property
+    def users(self) -> dict[str, KnownFile]:
+        return {row.path: row for row in self.files.values()}
+
+    def _user(self, path: str) -> str | None:
         """Whose a file is and stays: what the sheet gives a new file for is free, so that files can be swapped."""
         user = self.users.get(path)
-        if user is None or (user.entity, user.role) == (seq, role):
+        if user is None:
             return None
         owner = self.by_seq[user.entity]
         said = self.sheet.entities[owner.level].get(owner.id)
         return None if said is not None and user.role in said.files else f"{user.role} of {owner.id}"
 
     def _compare(self) -> None:
+        parents: dict[str | None, int | None] = {None: None}
         for level in ENTITY_LEVELS:
+            mine: dict[str | None, int | None] = {}
             for row in self.sheet.entities[level].values():
-                self._one(level, row)
+                known, parent = self.known.get((level, row.id)), parents[row.parent]
+                if known is None:
+                    mine[row.id] = self._new(level, row, parent)
+                else:
+                    mine[row.id] = known.seq
+                    self._again(level, row, known, parent)
+            parents = mine
 
-    def _one(self, level: Level, row: EntityRow) -> None:
-        known = self.known.get((level, row.id))
-        parent = self._parent(level, row)
-        if known is None:
-            other = self.folded.get((level, row.id.casefold())) if self.known else None
-            if other is not None:
-                self._problem(row, f"{level} {row.id} differs from {other} of the catalog only in case; use {other}")
-            new = Known(self.next_seq, level, row.id, parent, canonical(row.attributes).decode())
-            self.new_rows.append(new._asdict())
-            self.seqs[(level, row.id)] = new.seq
-            self.next_seq += 1
-            self._files_of(row, new.seq)
-            self.changes.new[level].append(row.id)
-            return
-        self.seqs[(level, row.id)] = known.seq
-        said = [*self._moved(level, row, known, parent), *self._attributes(level, row, known, parent)]
+    def _new(self, level: Level, row: EntityRow, parent: int | None) -> int:
+        """Its number: that of its place in the order of registration."""
+        other = self.folded.get((level, row.id.casefold()))
+        if other is not None:
+            self._problem(row, f"{level} {row.id} differs from {other} of the catalog only in case; use {other}")
+        seq, attributes = self.next_seq, canonical(row.attributes).decode()
+        self.next_seq += 1
+        self.new_rows.append({"seq": seq, "level": level, "id": row.id, "parent": parent, "attributes": attributes})
+        self._files_of(row, seq)
+        self.changes.new[level].append(row.id)
+        return seq
+
+    def _again(self, level: Level, row: EntityRow, known: Known, parent: int | None) -> None:
+        text, said = canonical(row.attributes).decode(), list[str]()
+        if text != known.attributes or parent != known.parent:
+            said += [*self._moved(level, row, known, parent), *self._attributes(level, row, known, parent)]
         said += self._files_of(row, known.seq)
         if said:
             self.changes.changed[level][row.id] = said
         else:
             self.changes.unchanged[level] += 1
-
-    def _parent(self, level: Level, row: EntityRow) -> int | None:
-        if row.parent is None:
-            return None
-        above = ENTITY_LEVELS[ENTITY_LEVELS.index(level) - 1]
-        return self.seqs[(above, row.parent)]
 
     def _moved(self, level: Level, row: EntityRow, known: Known, parent: int | None) -> Iterator[str]:
         if parent == known.parent or known.parent is None:
@@ -214,9 +221,6 @@ class _Comparison:
 
     def _attributes(self, level: Level, row: EntityRow, known: Known, parent: int | None) -> list[str]:
         """Blank cells keep what is known, known blanks are filled, a contradiction must be asked for."""
-        text = canonical(row.attributes).decode()
-        if text == known.attributes and parent == known.parent:
-            return []
         merged, said = json.loads(known.attributes), []
         for column, value in row.attributes.items():
             old = merged.get(column)
@@ -242,17 +246,17 @@ class _Comparison:
         said = []
         for role, claim in row.files.items():
             path = self.project.recorded(claim.name)
-            if (user := self._other_user(path, seq, role)) is not None:
+            old = self.files.get((seq, role))
+            if (old is None or old.path != path) and (user := self._user(path)) is not None:
                 said_user = f"{path} is already {user} in the catalog; each file is given once: correct the sheet"
                 self._problem(row, said_user, role)
             if self.digests is None:
                 continue
             digest, seen = self.digests[claim.name]
-            old = self.files.get((seq, role))
-            now = KnownFile(seq, role, path, digest, *seen, None)
+            now = (seq, role, path, digest, *seen, None)
             if old == now:
                 continue
-            self.new_files.append(now._asdict())
+            self.new_files.append(dict(zip(KnownFile._fields, now, strict=True)))
             if old is None or (old.digest, old.path) != (digest, path):
                 self.told_files.append(self.new_files[-1])
                 said.append(_file_change(role, old, path, digest))

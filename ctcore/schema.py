@@ -3,6 +3,7 @@
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Literal, get_args
 
 from ctcore.step import Level
@@ -38,7 +39,11 @@ class LevelSchema:
 
     def id_is_valid(self, entity_id: str) -> bool:
         """A pattern of the project narrows what an ID is; it never lets in what is unsafe in a path."""
-        return all(re.fullmatch(pattern, entity_id) for pattern in (ID_PATTERN, self.id_pattern))
+        return all(pattern.fullmatch(entity_id) for pattern in self._patterns)
+
+    @cached_property
+    def _patterns(self) -> list[re.Pattern[str]]:
+        return [re.compile(pattern) for pattern in {ID_PATTERN, self.id_pattern}]
 
 
 Levels = Mapping[Level, LevelSchema]

@@ -14,6 +14,8 @@ from ctcore.project import Project
 from ctcore.reasons import Kind, State
 from ctcore.register import register
 from ctcore.settings import RunSettings
+from ctcore.slurm.profiles import KEYS, Profile
+from ctcore.slurm.states import STATES, is_over
 from ctcore.templates import copy_example
 from tests.kit import make_all, reasons
 
@@ -60,7 +62,7 @@ def test_the_example_test_passes(project: Project) -> None:
 
 def test_the_map_names_every_module() -> None:
     page = re.sub(r"```.*?```", "", (ROOT / "CONTRIBUTING.md").read_text(), flags=re.DOTALL)
-    folders = ("ctcore", "ctcore/catalog", "ctcore/sheet", "ct_assets", "sensors")
+    folders = ("ctcore", "ctcore/catalog", "ctcore/sheet", "ctcore/slurm", "ct_assets", "sensors")
     modules = [path for folder in folders for path in (ROOT / folder).glob("*.py") if not path.stem.startswith("_")]
     named = set(re.findall(r"\w+", " ".join(re.findall(r"`([^`]+)`", page))))
     assert [str(path.relative_to(ROOT)) for path in modules if path.stem not in named] == []
@@ -75,3 +77,13 @@ def test_every_run_setting_is_listed_with_its_default() -> None:
     page = (ROOT / "docs" / "operations.md").read_text()
     listed = [f"| `[run] {field.name}` | `{field.default}` |" for field in fields(RunSettings)]
     assert [line for line in listed if line not in page] == []
+
+
+def test_every_key_of_a_profile_is_listed_and_every_end_of_a_job_explained() -> None:
+    page = (ROOT / "docs" / "slurm.md").read_text()
+    rows = {line.split("|")[1]: line for line in page.splitlines() if line.startswith("| `")}
+    listed = {key: line for cell, line in rows.items() for key in re.findall(r"`(\w+)`", cell)}
+    assert [key for key in KEYS if key not in listed] == []
+    shown = {field.name: field.default for field in fields(Profile) if isinstance(field.default, int | float)}
+    assert [key for key, value in shown.items() if f"`{value}`" not in listed[key]] == []
+    assert [state for state in STATES if is_over(state) and state != "GONE" and state not in page] == []

@@ -164,6 +164,19 @@ def test_paths_are_relative_to_the_sheet_wherever_one_stands(tmp_path: Path, mon
     assert files["fastq_2"].path == tmp_path / "other/b.fq"
 
 
+@pytest.mark.parametrize(
+    "cell", ["a.fq", "./a.fq", "x/../a.fq", "x//..//a.fq", "../{here}/a.fq", "~/a.fq", "{path}/a.fq"]
+)
+def test_a_path_is_recorded_the_same_however_it_is_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cell: str
+) -> None:
+    reads(tmp_path, "a.fq")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    written = cell.format(here=tmp_path.name, path=tmp_path)
+    sheet = read(tmp_path, f"{IDS},fastq_1\nP1,S1,A1,{written}\n")
+    assert sheet.entities["assay"]["A1"].files["fastq_1"].path == tmp_path / "a.fq"
+
+
 def test_rows_of_one_entity_add_up_and_equal_rows_are_one(tmp_path: Path) -> None:
     reads(tmp_path, "a.fq")
     sheet = read(tmp_path, f"{IDS},sex,age,fastq_1\nP1,S1,A1,F,,a.fq\nP1,S1,A1,F,,a.fq\nP1,S2,A2,,40,\n")

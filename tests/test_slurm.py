@@ -1,6 +1,7 @@
 """Steps on a real Slurm cluster: each state is provoked, processes are killed, and every call is made exactly once."""
 
 import os
+import shutil
 import signal
 import threading
 from collections import Counter
@@ -9,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from ctcore.errors import ProjectError
 from ctcore.slurm import jobs
 from ctcore.slurm.sweep import sweep
 from tests.cluster_runs import PROFILE, Cohort
@@ -44,8 +46,6 @@ def submissions(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Pat
 
 
 def real(name: str) -> str:
-    import shutil
-
     found = shutil.which(name)
     assert found
     return found
@@ -185,6 +185,34 @@ def test_a_crashed_node_costs_a_try_of_nobody(cohort: Callable[..., Cohort], clu
     first, second = toy.rows()
     assert first["state"] == "NODE_FAIL"
     assert (second["tries"], second["requeues"]) == (1, 1)
+
+
+@pytest.mark.parametrize("again", ["--nice=0", "--no-requeue"])
+def test_a_preempted_job_is_made_when_there_is_room(cohort: Callable[..., Cohort], cluster: Slurm, again: str) -> None:
+    """Slurm queues it again by itself where it may; otherwise it is submitted again."""
+    toy = cohort(1, f'partition = "low"\nextra = ["--nodelist=n2", "{again}"]\n')
+    toy.tell("A000", "once")
+    run = toy.process()
+    begun(toy, "A000")
+    better = cluster.sbatch("true", "--partition=high", "--nodelist=n2", "--exclusive")
+    out, err = run.communicate(timeout=PATIENCE_S)
+    assert "A000 made" in out, out + err
+    cluster.wait_for(better, "COMPLETED")
+    rows = toy.rows()
+    assert {row["tries"] for row in rows} == {1} and toy.begun() == {"A000": 2}
+    assert [row["state"] for row in rows] == ["PREEMPTED", "COMPLETED"][-len(rows) :]
+    assert len(rows) == (2 if again == "--no-requeue" else 1)
+
+
+def test_what_needs_more_time_is_given_more(cohort: Callable[..., Cohort]) -> None:
+    toy = cohort(2, "max_time = 2\n")
+    path = toy.project.root / "ct.toml"
+    path.write_text(path.read_text().replace("time = 5\n", "time = 1\n", 1))
+    toy.tell("A000", "once")
+    assert states(toy.make()) == {"A000": "made", "A001": "made"}
+    asked = [(row["state"], row["tries"], row["minutes"]) for row in toy.rows() if row["partition"] == "A000"]
+    assert asked == [("TIMEOUT", 1, 1), ("COMPLETED", 2, 2)]
+    toy.settled()
 
 
 @pytest.mark.parametrize("gone", ["slurmctld", "slurmdbd"])
@@ -328,8 +356,6 @@ def test_a_restart_leaves_the_jobs_to_the_next_run(cohort: Callable[..., Cohort]
 
 
 def test_a_profile_that_the_cluster_refuses_is_told_and_fails_no_node(cohort: Callable[..., Cohort]) -> None:
-    from ctcore.errors import ProjectError
-
     toy = cohort(2, 'partition = "nowhere"\n')
     with pytest.raises(ProjectError, match=r"profile test: .*[Ii]nvalid partition.*\[slurm.test\]"):
         toy.make()

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.slurm import ROOT, SHAPE, Slurm
+from tests.slurm import ROOT, SECONDS, SHAPE, Slurm
 from tools.slurm.__main__ import main
 from tools.slurm.cluster import Cluster
 from tools.slurm.processes import marked, wait
@@ -212,7 +212,8 @@ def test_by_hand_a_cluster_is_started_stopped_and_started_again(tmp_path: Path) 
         assert list(marked(cluster.folder, cluster.places.conf)) == []
         assert main(["status", str(folder)]) == 1
         assert main(["up", str(folder)]) == 0
-        assert cluster.ask("sacct", "-X", "-n", "-P", "-o", "JobID,State").stdout == f"{job}|COMPLETED\n"
+        said = ("sacct", "-X", "-n", "-P", "-o", "JobID,State")  # accounting is a few seconds late after a start
+        assert wait(lambda: cluster.ask(*said).stdout == f"{job}|COMPLETED\n", SECONDS), cluster.ask(*said)
         assert main(["stop", str(folder), "n2"]) == 1
     finally:
         assert main(["down", str(folder), "--remove"]) == 0

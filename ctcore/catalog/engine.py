@@ -59,8 +59,11 @@ class Writer:
         self.execute_many(table.insert(), rows)
 
     def execute_many(self, statement: Any, rows: Sequence[dict[str, Any]]) -> None:
-        """Insert or upsert many rows with the same keys. SQLite's driver takes them three times as fast as SQLAlchemy
-        hands them over; PostgreSQL's needs SQLAlchemy, which sends many at a time."""
+        """Insert or upsert many rows with the same keys.
+
+        SQLite's driver gets tuples, which takes half of SQLAlchemy's time; PostgreSQL's is better served by SQLAlchemy,
+        which sends many at a time.
+        """
         if not rows:
             return
         dialect = self.connection.dialect

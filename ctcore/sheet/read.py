@@ -8,6 +8,7 @@ from pathlib import Path
 from stat import S_ISREG
 from typing import Any
 
+from ctcore.collecting import without_collecting
 from ctcore.digest import Signature
 from ctcore.errors import SheetError
 from ctcore.schema import ID_PATTERN, Column, Levels, Value
@@ -60,6 +61,7 @@ class Sheet:
     entities: Mapping[Level, Mapping[str, EntityRow]]
 
 
+@without_collecting
 def read_sheet(path: Path, levels: Levels) -> Sheet:
     """Read and check a sheet. SheetError carries every problem, with row, column, value and what to do."""
     table = read_table(path)
@@ -91,13 +93,13 @@ class _Reader:
         self.folder, self.header, self.columns, self.levels = folder, header, columns, levels
         self.problems: list[str] = []
         self.entities: dict[Level, dict[str, EntityRow]] = {level: {} for level in ENTITY_LEVELS}
-        self.folded: dict[tuple[Level, str], EntityRow] = {}
+        self.folded: dict[Level, dict[str, EntityRow]] = {level: {} for level in ENTITY_LEVELS}
         self.users: dict[Place, tuple[str, str]] = {}
         self.folders: dict[str, str] = {}
         self.looked: dict[str, Looked] = {}
         self.converted: dict[int, dict[str, Converted]] = {position: {} for position, *_ in columns.attributes}
         self.said_later: dict[tuple[Level, str, str], int] = {}
-        self.valid: dict[tuple[Level, str], bool] = {}
+        self.valid: dict[Level, dict[str, bool]] = {level: {} for level in ENTITY_LEVELS}
         self.complaints: set[tuple[str, str]] = set()
 
     def read(self, rows: Sequence[tuple[int, list[str]]]) -> None:
@@ -137,10 +139,10 @@ class _Reader:
 
     def _id(self, line: int, level: Level, position: int, entity_id: str) -> str | None:
         """The ID, or None where it is not one, which is said once for each ID."""
-        valid = self.valid.get((level, entity_id))
-        if valid is None:
-            valid = self.valid[(level, entity_id)] = self.levels[level].id_is_valid(entity_id)
-        if valid:
+        known = self.valid[level]
+        if entity_id not in known:
+            known[entity_id] = self.levels[level].id_is_valid(entity_id)
+        if known[entity_id]:
             return entity_id
         column = self.header[position]
         if (column, entity_id) not in self.complaints or not entity_id:
@@ -163,7 +165,12 @@ class _Reader:
         files = self._files(line, cells, ids)
         parent: str | None = None
         for level, entity_id in zip(ENTITY_LEVELS, ids, strict=True):
-            self._add(EntityRow(level, entity_id, parent, attributes[level], files[level], line))
+            known = self.entities[level].get(entity_id)
+            row = EntityRow(level, entity_id, parent, attributes[level], files[level], line)
+            if known is None:
+                self._add(row)
+            elif known.parent != parent or known.attributes != row.attributes or row.files:
+                self._add_up(row, known)
             parent = entity_id
 
     def _attributes(self, line: int, cells: list[str]) -> dict[Level, dict[str, Value]]:
@@ -235,18 +242,16 @@ class _Reader:
         return known + name
 
     def _add(self, row: EntityRow) -> None:
-        known = self.entities[row.level].get(row.id)
-        if known is None:
-            other = self.folded.setdefault((row.level, row.id.casefold()), row)
-            if other is not row:
-                self.problems.append(
-                    f"row {row.row}: {row.level} {row.id!r} differs from {other.id!r} (row {other.row}) only in "
-                    "case; use one spelling"
-                )
-            self.entities[row.level][row.id] = row
-            return
-        if known.parent == row.parent and known.attributes == row.attributes and not row.files:
-            return
+        other = self.folded[row.level].setdefault(row.id.casefold(), row)
+        if other is not row:
+            self.problems.append(
+                f"row {row.row}: {row.level} {row.id!r} differs from {other.id!r} (row {other.row}) only in "
+                "case; use one spelling"
+            )
+        self.entities[row.level][row.id] = row
+
+    def _add_up(self, row: EntityRow, known: EntityRow) -> None:
+        """Another row of the same entity says more, or something else."""
         if known.parent != row.parent:
             above = ENTITY_LEVELS[ENTITY_LEVELS.index(row.level) - 1]
             self.problems.append(

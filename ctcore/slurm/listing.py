@@ -1,7 +1,7 @@
 """④ For people: the jobs of a project with their states of now, and the log of a node."""
 
-import time
 from dataclasses import dataclass
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -65,7 +65,7 @@ def _shown(row: Any, seen: client.Seen | None) -> Shown:
         node=name_of((row.asset, row.partition)),
         job=number,
         state=state if row.ended_at is None else f"{row.state}: {row.why}",
-        since=time.strftime("%H:%M:%S", time.gmtime(elapsed)) if elapsed else "",
+        since=_duration(elapsed),
         on=(seen.node if seen else row.node) or "",
         profile=row.profile,
         asked=f"{row.cpus} CPU, {row.memory_mb / MIB_PER_GIB:.3g} GiB, {row.minutes} min",
@@ -73,6 +73,12 @@ def _shown(row: Any, seen: client.Seen | None) -> Shown:
         run=row.run_id or "",
         log=row.log or "",
     )
+
+
+def _duration(elapsed_s: float | None) -> str:
+    if not elapsed_s:
+        return ""
+    return f"{elapsed_s:.1f} s" if elapsed_s < 60 else str(timedelta(seconds=round(elapsed_s)))
 
 
 def log_of(project: Project, node: Node) -> Path | None:

@@ -22,6 +22,7 @@ from ctcore.slurm.tasks import Task, ended, failure
 
 LISTING_S = 0.5
 NOTE_S = 30.0
+SAID_AT = (2, 10, 100, 1000)
 
 
 class SlurmRunner:
@@ -127,6 +128,8 @@ class _Flight:
         queued = client.queue()
         if queued is None:
             self.polling.unanswered()
+            if self.polling.failures in SAID_AT:
+                self.note(f"squeue has not answered {self.polling.failures} times; waiting for it")
             return
         by_id = {seen.id: seen for seen in queued}
         unknown = [task for task in self.tasks.values() if task.job.id not in by_id]

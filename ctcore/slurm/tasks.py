@@ -86,7 +86,8 @@ def ended(task: Task, judgement: Judgement) -> Ended:
         "used_mb": said.used_mb if said else None,
     }
     known |= {name: value for name, value in used.items() if name in known}
-    state = "COMPLETED" if judgement.verdict == "made" and not is_over(task.state) else task.state
+    heard = is_over(task.state) and task.state != GONE
+    state = "COMPLETED" if judgement.verdict == "made" and not heard else task.state
     return Ended(task.job, state, judgement.why or judgement.verdict, **known)
 
 

@@ -1,0 +1,264 @@
+"""What a runner makes of every answer of Slurm, and of none: with one that says what the test wants."""
+
+import os
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from ctcore.making import Outcome
+from ctcore.slurm import client, jobs
+from ctcore.slurm.client import Seen
+from ctcore.slurm.sweep import sweep
+from tests.cluster_runs import PROFILE, Cohort
+from tests.fake_slurm import FakeSlurm
+from tests.kit import again
+
+QUICK = PROFILE.replace("poll = 1", "poll = 0.3").replace("grace = 2", "grace = 0.5")
+
+
+@pytest.fixture
+def fake(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> FakeSlurm:
+    built = FakeSlurm(tmp_path / "fake")
+    monkeypatch.setenv("PATH", f"{built.programs}:{os.environ['PATH']}")
+    return built
+
+
+@pytest.fixture
+def toy(tmp_path: Path) -> Cohort:
+    return Cohort(tmp_path / "toy", 1, QUICK)
+
+
+def made(toy: Cohort) -> Outcome:
+    return toy.make()["A000"]
+
+
+@pytest.fixture
+def later() -> Iterator[Callable[[float, Callable[[], object]], None]]:
+    timers: list[threading.Timer] = []
+
+    def plan(seconds: float, do: Callable[[], object]) -> None:
+        timers.append(threading.Timer(seconds, do))
+        timers[-1].start()
+
+    yield plan
+    for timer in timers:
+        timer.cancel()
+
+
+@pytest.mark.parametrize("state", ["NODE_FAIL", "BOOT_FAIL", "LAUNCH_FAILED", "RECONFIG_FAIL", "PREEMPTED", "REVOKED"])
+def test_what_is_the_clusters_fault_is_submitted_again_and_is_no_try(fake: FakeSlurm, toy: Cohort, state: str) -> None:
+    fake.queue(state)
+    fake.runs(2)
+    assert made(toy).state == "made"
+    assert [(row["state"], row["tries"], row["requeues"]) for row in toy.rows()] == [(state, 1, 0), ("COMPLETED", 1, 1)]
+    toy.settled()
+
+
+@pytest.mark.parametrize(("state", "what"), [("OUT_OF_MEMORY", "memory_mb"), ("TIMEOUT", "minutes")])
+def test_what_was_not_enough_is_submitted_again_with_more(fake: FakeSlurm, toy: Cohort, state: str, what: str) -> None:
+    fake.queue(state)
+    fake.runs(2)
+    assert made(toy).state == "made"
+    first, second = toy.rows()
+    assert (first["state"], second["tries"]) == (state, 2)
+    assert second[what] > first[what]  # type: ignore[operator]
+
+
+@pytest.mark.parametrize("state", ["COMPLETED", "FAILED", "CANCELLED", "DEADLINE"])
+def test_an_end_without_a_record_is_a_failure_that_names_it(fake: FakeSlurm, toy: Cohort, state: str) -> None:
+    fake.queue(state, exit_code=256)
+    found = made(toy)
+    assert found.state == "failed" and f"Slurm job 1_0 {state} on n1" in found.why
+    assert fake.count("submitted") == 1
+    toy.settled()
+
+
+def test_a_job_that_only_accounting_knows_is_judged_by_it(fake: FakeSlurm, toy: Cohort) -> None:
+    fake.says("queue")
+    fake.account("TIMEOUT")
+    fake.runs(2)
+    assert made(toy).state == "made"
+    first = toy.rows()[0]
+    assert (first["state"], first["used_mb"], first["cpu_s"]) == ("TIMEOUT", 50.0, 1.0)
+
+
+@pytest.mark.parametrize("accounting", ["", "Slurm accounting storage is disabled"])
+def test_a_job_that_nobody_knows_is_submitted_again(fake: FakeSlurm, toy: Cohort, accounting: str) -> None:
+    """Also where accounting believes that it runs: the queue knows better."""
+    fake.says("queue")
+    fake.says("no_accounting", accounting) if accounting else fake.account("RUNNING")
+    fake.runs(2)
+    assert made(toy).state == "made"
+    assert [row["state"] for row in toy.rows()] == ["GONE", "COMPLETED"]
+
+
+def test_nothing_is_judged_while_the_queue_does_not_answer(
+    fake: FakeSlurm, toy: Cohort, later: Callable[[float, Callable[[], object]], None]
+) -> None:
+    fake.says("down")
+    fake.queue("FAILED", exit_code=256)
+    seen: list[int] = []
+    later(3, lambda: seen.append(len(jobs.open_jobs(again(toy.project)))))
+    later(3.5, lambda: fake.takes_back("down"))
+    assert made(toy).state == "failed"
+    assert seen == [1]
+
+
+def test_nothing_is_judged_while_accounting_does_not_answer_for_what_the_queue_does_not_know(
+    fake: FakeSlurm, toy: Cohort, later: Callable[[float, Callable[[], object]], None]
+) -> None:
+    fake.says("queue")
+    fake.says("no_accounting", "sacct: error: slurm_persist_conn_open: failed to open persistent connection")
+    later(3, lambda: fake.account("DEADLINE"))
+    later(3, lambda: fake.takes_back("no_accounting"))
+    assert "DEADLINE" in made(toy).why
+
+
+def test_a_result_counts_though_slurm_says_nothing_at_all(fake: FakeSlurm, toy: Cohort) -> None:
+    fake.says("down")
+    fake.says("no_accounting", "sacct: error: no connection")
+    fake.runs(1)
+    assert made(toy).state == "made"
+    toy.settled()
+
+
+def test_a_result_counts_whatever_slurm_calls_its_job(fake: FakeSlurm, toy: Cohort) -> None:
+    fake.queue("NODE_FAIL")
+    fake.runs(1)
+    assert made(toy).state == "made"
+    assert fake.count("submitted") == 1
+
+
+def test_an_error_of_a_step_waits_for_what_slurm_says_of_it(fake: FakeSlurm, toy: Cohort) -> None:
+    toy.tell("A000", "fail")
+    fake.queue("COMPLETING")
+    fake.runs(1)
+    assert "no luck" in made(toy).why
+    fake.queue("OUT_OF_MEMORY", "OUT_OF_MEMORY", "OUT_OF_MEMORY", "OUT_OF_MEMORY")
+    fake.runs(2, 3, 4)
+    found = made(toy)
+    assert found.state == "failed" and "more memory" in found.why and "try 3" in found.why
+    assert [row["memory_mb"] for row in toy.rows()] == [102, 102, 204, 408]
+
+
+def test_the_cluster_is_not_at_fault_for_ever(fake: FakeSlurm, toy: Cohort) -> None:
+    fake.queue(*["NODE_FAIL"] * 20)
+    found = made(toy)
+    assert found.state == "failed" and "10 times" in found.why
+    assert fake.count("submitted") == 11
+
+
+def test_a_scheduler_that_takes_no_jobs_now_is_asked_again(
+    fake: FakeSlurm, toy: Cohort, later: Callable[[float, Callable[[], object]], None]
+) -> None:
+    fake.says("refuse", "sbatch: error: Unable to contact slurm controller (connect failure)")
+    later(2, lambda: fake.takes_back("refuse"))
+    fake.runs(1)
+    assert made(toy).state == "made"
+    assert fake.count("submitted") == 1
+
+
+def test_a_submission_that_was_taken_though_sbatch_failed_is_found_and_not_repeated(
+    fake: FakeSlurm, toy: Cohort
+) -> None:
+    fake.queue("RUNNING")
+    fake.says("taken_but", "sbatch: error: Batch job submission failed: Socket timed out on send/recv operation")
+    fake.runs(1)
+    assert made(toy).state == "made"
+    assert fake.count("submitted") == 1
+    assert toy.rows()[0]["job"] == "1"
+
+
+def test_a_try_with_more_than_the_cluster_has_fails_as_what_it_was(
+    fake: FakeSlurm, toy: Cohort, later: Callable[[float, Callable[[], object]], None]
+) -> None:
+    fake.queue("OUT_OF_MEMORY")
+    later(0.4, lambda: fake.says("refuse", "sbatch: error: Memory specification can not be satisfied"))
+    found = made(toy)
+    assert found.state == "failed"
+    assert "needed more memory" in found.why and "can not be satisfied" in found.why
+    toy.settled()
+
+
+def test_the_queue_is_asked_once_for_all_and_more_rarely_while_nothing_changes(
+    fake: FakeSlurm, tmp_path: Path, later: Callable[[float, Callable[[], object]], None]
+) -> None:
+    toy = Cohort(tmp_path / "many", 30, QUICK)
+    fake.says("queue", "".join(f"1_{at}|NAME|PENDING|Priority||0:00|0|\n" for at in range(30)))
+    fail = "".join(f"1_{at}|NAME|DEADLINE|None||0:00|0|\n" for at in range(30))
+    later(6, lambda: fake.says("queue", fail))
+    started = time.monotonic()
+    assert {one.state for one in toy.make().values()} == {"failed"}
+    assert time.monotonic() - started < 12
+    assert 4 <= fake.count("asked") <= 9
+    assert fake.count("accounted") == 1
+
+
+def test_a_sweep_believes_a_state_when_it_has_seen_it_twice(fake: FakeSlurm, toy: Cohort) -> None:
+    run = toy.process()
+    assert _until(lambda: bool(toy.rows()) and toy.rows()[0]["job"] is not None)
+    fake.queue("TIMEOUT")
+    project = again(toy.project)
+    assert sweep(project).settled == {}  # a living run waits for it
+    run.kill()
+    run.communicate()
+    assert sweep(project).left == 1
+    assert sweep(project).settled == {"more-time": 1}
+    assert sweep(project).left == 0
+    toy.settled()
+
+
+def test_a_sweep_does_nothing_where_slurm_says_nothing(fake: FakeSlurm, toy: Cohort) -> None:
+    run = toy.process()
+    assert _until(lambda: bool(toy.rows()) and toy.rows()[0]["job"] is not None)
+    run.kill()
+    run.communicate()
+    fake.says("down")
+    for _ in range(3):
+        found = sweep(again(toy.project))
+        assert (found.left, found.settled, found.answered) == (1, {}, False)
+
+
+def _until(done: Callable[[], bool], seconds: float = 20) -> bool:
+    deadline = time.monotonic() + seconds
+    while not done() and time.monotonic() < deadline:
+        time.sleep(0.05)
+    return done()
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"),
+    [
+        ("0:05", 5),
+        ("1:02:03", 3723),
+        ("1-02:03:04", 93784),
+        ("00:01.500", 1.5),
+        ("17", 17),
+        ("INVALID", None),
+        ("", None),
+    ],
+)
+def test_times_of_slurm_are_read(text: str, seconds: float | None) -> None:
+    assert client.seconds(text) == seconds
+
+
+def test_a_line_of_the_queue_is_read_with_anything_in_its_reason(fake: FakeSlurm) -> None:
+    fake.says(
+        "queue", "7_3|ct-x-1|PENDING|(a|b) Resources||0:00|0|\n8|other|FAILED|NonZeroExitCode|n[1-2]|1:00|768|\nodd\n"
+    )
+    assert client.queue() == [
+        Seen("7_3", "ct-x-1", "PENDING", "(a|b) Resources", None, 0.0, "0:0"),
+        Seen("8", "other", "FAILED", "NonZeroExitCode", "n[1-2]", 60.0, "3:0"),
+    ]
+
+
+def test_no_slurm_at_all_is_no_answer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert client.queue() is None
+    assert client.account(["1"]) is None
+    assert client.largest_array() is None
+    assert not client.cancel(["1"])
+    assert client.submit(tmp_path / "x.sh").later
