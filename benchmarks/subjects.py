@@ -6,7 +6,7 @@ from pathlib import Path
 
 from benchmarks.measure import Row
 
-SUBJECTS = ("register", "digest", "evaluate", "shell", "backfill")
+SUBJECTS = ("register", "digest", "evaluate", "shell", "backfill", "slurm")
 
 
 def measure(name: str, quick: bool) -> list[Row]:
