@@ -1,6 +1,7 @@
 """What Dagster shows and does with a project: definitions, runs of one and of many, checks, sensors."""
 
 import json
+import logging
 import os
 import subprocess
 import sys
@@ -11,8 +12,11 @@ import dagster as dg
 import pytest
 
 from ct_assets.build import build_assets, build_resources
+from ct_assets.logs import MOST_BYTES, print_log
 from ct_assets.partitions import add_missing
+from ct_assets.runs import PROCESS_TAG
 from ctcore.files import look
+from ctcore.making import Outcome
 from ctcore.project import Project
 from ctcore.register import Allowed, register
 from ctcore.settings import FILE_NAME
@@ -327,3 +331,52 @@ def test_dagsters_own_commands_work_on_a_project(tmp_path: Path) -> None:
     assert reasons(Project.find(root)).keys() == {"joined/all"}
     assert look(Project.find(root)).problems == []
     assert "DAGSTER_HOME" not in os.environ or os.environ["DAGSTER_HOME"] != home["DAGSTER_HOME"]
+
+
+def test_what_calls_printed_is_in_the_stdout_of_their_run_and_in_the_failure(
+    tmp_path: Path, instance: dg.DagsterInstance
+) -> None:
+    speaks = """    print("counting", call.entity)
+    if call.entity == "A2":
+        raise ValueError("it does not count")
+    n = len("""
+    project = make_project(tmp_path / "toy", steps=CHECKED.replace("    n = len(", speaks, 1))
+    add_missing(project, instance)
+    done = run(project, instance, "counted", tags=span("A1", "A3"), raise_on_error=False)
+    captured = next(event for event in done.all_events if event.event_type_value == "LOGS_CAPTURED")
+    said = instance.compute_log_manager.get_log_data(
+        [done.run_id, "compute_logs", captured.logs_captured_data.file_key]
+    )
+    printed = (said.stdout or b"").decode()
+    assert "==> counted/A1: made <==\ncounting A1\n" in printed
+    assert "==> counted/A2: failed <==\ncounting A2\nTraceback" in printed
+    errors = [entry.user_message for entry in instance.all_logs(done.run_id) if entry.level == logging.ERROR]
+    assert any(text.startswith("A2: failed: ValueError") and "counting A2" in text for text in errors)
+    assert "ctcore/execute.py" not in printed
+
+
+def test_a_long_log_is_shown_from_its_end_with_where_the_rest_is(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    log = tmp_path / "a.log"
+    log.write_bytes(b"x" * MOST_BYTES + b"the end\n")
+    failed = Outcome(("counted", "A1"), "failed", "why", log=str(log))
+    print_log(failed, dg.DagsterRun(job_name="x"))
+    said = capsys.readouterr().out
+    assert f"8 bytes are left out; all of it: {log}" in said and said.endswith("xthe end\n\n")
+    print_log(failed, dg.DagsterRun(job_name="x", tags={PROCESS_TAG: "a shell's own"}))
+    assert capsys.readouterr().out == ""
+
+
+def test_the_launchpad_shows_the_profile_that_holds_and_names_the_others(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    project = make_project(tmp_path / "toy", toml=f"{TOML}\n[slurm.big]\n[slurm.night]\n")
+    for set_to, shown in ((None, "local"), ("night", "night")):
+        monkeypatch.delenv("CT_PROFILE", raising=False)
+        if set_to:
+            monkeypatch.setenv("CT_PROFILE", set_to)
+        fields = build_resources(project)["jobs"].get_resource_definition().config_schema.as_field().config_type.fields
+        assert fields["profile"].default_value == shown
+        assert "local, big, night" in str(fields["profile"].description)
+        assert fields["memory_gb"].description
