@@ -20,9 +20,13 @@ from ctcore.making import Outcome
 from ctcore.project import Project
 from ctcore.register import Allowed, register
 from ctcore.settings import FILE_NAME
+from ctcore.slurm import jobs
+from ctcore.slurm.profiles import Needs
 from sensors.integrity import integrity_sensor
+from sensors.jobs import jobs_sensor
 from sensors.sheet import sheet_sensor
 from sensors.staleness import staleness_sensor
+from tests.fake_slurm import FakeSlurm
 from tests.kit import ROWS, STEPS, TOML, again, assay, make_all, make_project, reasons, write_sheet
 from tests.shell import environment, shell
 
@@ -380,3 +384,28 @@ def test_the_launchpad_shows_the_profile_that_holds_and_names_the_others(
         assert fields["profile"].default_value == shown
         assert "local, big, night" in str(fields["profile"].description)
         assert fields["memory_gb"].description
+
+
+def test_the_jobs_sensor_asks_slurm_only_where_a_run_left_jobs_and_settles_them_in_two_ticks(
+    project: Project, instance: dg.DagsterInstance, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fake = FakeSlurm(tmp_path / "fake")
+    monkeypatch.setenv("PATH", str(fake.programs), prepend=":")
+    sensor = jobs_sensor(project)
+    assert "0 jobs without a run" in _skipped(sensor, project, instance) and fake.count("asked") == 0
+    job = jobs.Job("ct-toy-1", 0, "key", ("counted", "A1"), "call", Needs(1, 100, 5), "main")
+    jobs.intend(project, [job], "a run that died")
+    jobs.submitted(project, "ct-toy-1", "1")
+    fake.says("down")
+    assert "Slurm does not answer" in _skipped(sensor, project, instance)
+    fake.takes_back("down")
+    fake.queue("NODE_FAIL")
+    assert "1 jobs without a run" in _skipped(sensor, project, instance)
+    assert "settled: 1 again" in _skipped(sensor, project, instance)
+    assert jobs.open_jobs(project) == []
+
+
+def _skipped(sensor: dg.SensorDefinition, project: Project, instance: dg.DagsterInstance) -> str:
+    said = sensor(_context(project, instance))
+    assert isinstance(said, dg.SkipReason)
+    return said.skip_message or ""

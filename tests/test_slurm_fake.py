@@ -1,6 +1,8 @@
 """What a runner makes of every answer of Slurm, and of none: with one that says what the test wants."""
 
 import os
+import signal
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -262,3 +264,39 @@ def test_no_slurm_at_all_is_no_answer(tmp_path: Path, monkeypatch: pytest.Monkey
     assert client.largest_array() is None
     assert not client.cancel(["1"])
     assert client.submit(tmp_path / "x.sh").later
+
+
+def test_a_container_runs_the_step_after_the_set_up_with_the_project_bound(
+    fake: FakeSlurm, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The place of apptainer is taken by a program that notes what it is asked, and does it."""
+    program = fake.programs / "apptainer"
+    program.write_text(f'#!/bin/bash\necho "$READY $@" >> "{tmp_path}/asked"\nshift 4\nexec "$@"\n')
+    program.chmod(0o755)
+    more = f'container = "the image.sif"\npython = "{sys.executable}"\nsetup = ["export READY=ready"]\n'
+    toy = Cohort(tmp_path / "toy", 1, QUICK + more)
+    fake.runs(1)
+    assert made(toy).state == "made"
+    said = (tmp_path / "asked").read_text()
+    assert said.startswith(f"ready exec --bind {toy.project.root} the image.sif {sys.executable} -P -m ctcore.slurm")
+
+
+def test_ctrl_c_waits_then_cancels_then_leaves_and_says_so_each_time(fake: FakeSlurm, toy: Cohort) -> None:
+    """On a cluster that does not end what it is told to end."""
+    fake.queue("RUNNING")
+    run = toy.process()
+    assert run.stderr is not None
+    said = []
+    for line in run.stderr:
+        if line.startswith(("submitted", "withdrawing", "cancelling")):
+            said.append(line.split()[0])
+            run.send_signal(signal.SIGINT)
+        elif "stay in Slurm" in line:
+            said.append("stay")
+    assert run.wait(20) != 0
+    assert said == ["submitted", "withdrawing", "cancelling", "stay"]
+    assert [line.split() for line in (fake.folder / "cancelled").read_text().splitlines()] == [
+        ["--state=PENDING", "1"],
+        ["1"],
+    ]
+    assert len(jobs.open_jobs(again(toy.project))) == 1
