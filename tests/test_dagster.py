@@ -393,7 +393,7 @@ def test_the_jobs_sensor_asks_slurm_only_where_a_run_left_jobs_and_settles_them_
     monkeypatch.setenv("PATH", str(fake.programs), prepend=":")
     sensor = jobs_sensor(project)
     assert "0 jobs without a run" in _skipped(sensor, project, instance) and fake.count("asked") == 0
-    job = jobs.Job("ct-toy-1", 0, "key", ("counted", "A1"), "call", Needs(1, 100, 5), "main")
+    job = jobs.Job("ct-toy-1", 0, "ab" * 32, ("counted", "A1"), "call", Needs(1, 100, 5), "main")
     jobs.intend(project, [job], "a run that died")
     jobs.submitted(project, "ct-toy-1", "1")
     fake.says("down")
