@@ -14,9 +14,9 @@ from ctcore.making import Outcome
 from ctcore.slurm import client, jobs
 from ctcore.slurm.client import Seen
 from ctcore.slurm.sweep import sweep
-from tests.cluster_runs import PROFILE, Cohort
+from tests.cluster_runs import PROFILE, RETRIED, Cohort
 from tests.fake_slurm import FakeSlurm
-from tests.kit import again
+from tests.kit import again, make
 
 QUICK = PROFILE.replace("poll = 1", "poll = 0.3").replace("grace = 2", "grace = 0.5")
 
@@ -300,3 +300,45 @@ def test_ctrl_c_waits_then_cancels_then_leaves_and_says_so_each_time(fake: FakeS
         ["1"],
     ]
     assert len(jobs.open_jobs(again(toy.project))) == 1
+
+
+def test_a_step_is_tried_again_as_often_as_it_declares_and_every_attempt_is_written_down(
+    fake: FakeSlurm, tmp_path: Path
+) -> None:
+    toy = Cohort(tmp_path / "toy", 1, QUICK, RETRIED)
+    toy.tell("A000", "luck 2")
+    fake.runs(1, 2, 3)
+    assert made(toy).state == "made"
+    assert [(row["tries"], row["why"]) for row in toy.rows()] == [
+        (1, "ValueError: no luck yet with A000"),
+        (2, "ValueError: no luck yet with A000"),
+        (3, "made"),
+    ]
+    assert len({row["memory_mb"] for row in toy.rows()}) == 1
+    toy.settled()
+
+
+def test_after_the_last_try_it_has_failed(fake: FakeSlurm, tmp_path: Path) -> None:
+    toy = Cohort(tmp_path / "toy", 1, QUICK, RETRIED)
+    toy.tell("A000", "luck 9")
+    fake.runs(1, 2, 3, 4)
+    assert made(toy).state == "failed"
+    assert fake.count("submitted") == 3
+    toy.settled()
+
+
+def test_what_somebody_cancelled_is_not_tried_again_whatever_the_step_declares(fake: FakeSlurm, tmp_path: Path) -> None:
+    toy = Cohort(tmp_path / "toy", 1, QUICK, RETRIED)
+    fake.queue("CANCELLED")
+    assert made(toy).state == "failed"
+    assert fake.count("submitted") == 1
+
+
+def test_on_this_machine_a_step_is_tried_again_as_often(tmp_path: Path) -> None:
+    toy = Cohort(tmp_path / "toy", 3, QUICK, RETRIED)
+    toy.tell("A000", "luck 2")
+    toy.tell("A001", "luck 3")
+    found = {one.node[1]: one for one in make(again(toy.project), "counted")}
+    assert {name: one.state for name, one in found.items()} == {"A000": "made", "A001": "failed", "A002": "made"}
+    assert toy.begun() == {"A000": 3, "A001": 3, "A002": 1}
+    toy.settled()
