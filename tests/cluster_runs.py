@@ -86,7 +86,7 @@ class Cohort:
         self.project = make_project(root, rows, steps=steps, toml=toml)
 
     def tell(self, name: str, what: str) -> None:
-        """`sleep S`, `wait` (for `go`), `eat MIB`, `kill`, `fail`, `luck N` (after N failures), `once` (hang, at first)."""
+        """`sleep S`, `wait` (for `go`), `eat MIB`, `kill`, `fail`, `luck N` (after N failures), `once` (hang once)."""
         Path(f"{self.calls}.{name}").write_text(what)
 
     def go(self) -> None:
