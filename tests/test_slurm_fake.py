@@ -178,7 +178,12 @@ def test_a_try_with_more_than_the_cluster_has_fails_as_what_it_was(
     fake: FakeSlurm, toy: Cohort, later: Callable[[float, Callable[[], object]], None]
 ) -> None:
     fake.queue("OUT_OF_MEMORY")
-    later(0.4, lambda: fake.says("refuse", "sbatch: error: Memory specification can not be satisfied"))
+
+    def refuse_the_second() -> None:
+        if _until(lambda: fake.count("submitted") == 1):
+            fake.says("refuse", "sbatch: error: Memory specification can not be satisfied")
+
+    later(0, refuse_the_second)
     found = made(toy)
     assert found.state == "failed"
     assert "needed more memory" in found.why and "can not be satisfied" in found.why
