@@ -205,13 +205,14 @@ def test_the_queue_is_asked_once_for_all_and_more_rarely_while_nothing_changes(
 
 
 def test_a_sweep_believes_a_state_when_it_has_seen_it_twice(fake: FakeSlurm, toy: Cohort) -> None:
+    fake.queue("RUNNING")
     run = toy.process()
     assert _until(lambda: bool(toy.rows()) and toy.rows()[0]["job"] is not None)
-    fake.queue("TIMEOUT")
     project = again(toy.project)
-    assert sweep(project).settled == {}  # a living run waits for it
+    assert sweep(project).left == 0  # a living run waits for it
     run.kill()
     run.communicate()
+    fake.queue("TIMEOUT")
     assert sweep(project).left == 1
     assert sweep(project).settled == {"more-time": 1}
     assert sweep(project).left == 0
@@ -219,6 +220,7 @@ def test_a_sweep_believes_a_state_when_it_has_seen_it_twice(fake: FakeSlurm, toy
 
 
 def test_a_sweep_does_nothing_where_slurm_says_nothing(fake: FakeSlurm, toy: Cohort) -> None:
+    fake.queue("RUNNING")
     run = toy.process()
     assert _until(lambda: bool(toy.rows()) and toy.rows()[0]["job"] is not None)
     run.kill()
