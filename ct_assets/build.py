@@ -6,7 +6,7 @@ from ct_assets.factory import step_asset
 from ct_assets.planning import plan_asset
 from ct_assets.registry import registry_assets
 from ctcore.project import Project
-from resources import CtProject, Jobs
+from resources import CtProject, jobs_of
 
 
 def build_assets(project: Project) -> list[dg.AssetsDefinition]:
@@ -15,4 +15,4 @@ def build_assets(project: Project) -> list[dg.AssetsDefinition]:
 
 
 def build_resources(project: Project) -> dict[str, dg.ConfigurableResource]:
-    return {"ct": CtProject(root=str(project.root)), "jobs": Jobs()}
+    return {"ct": CtProject(root=str(project.root)), "jobs": jobs_of(project)}

@@ -17,7 +17,8 @@ from pydantic import create_model
 
 from ct_assets.checks import check_results, check_specs
 from ct_assets.eventlog import kept_open
-from ct_assets.metadata import describe, fenced
+from ct_assets.logs import failure_text, fenced, print_log
+from ct_assets.metadata import describe
 from ct_assets.partitions import definition
 from ct_assets.runs import asked_of, wanted
 from ct_assets.versions import DATA_VERSION, last_event, step_tags
@@ -112,8 +113,9 @@ def _events(context: dg.AssetExecutionContext, making: Making) -> Iterator[Any]:
         for settled in making.settled():
             for outcome in settled:
                 progress.tell(outcome)
+                print_log(outcome, context.run)
                 if outcome.state in ("failed", "blocked"):
-                    context.log.error(f"{outcome.node[1]}: {outcome.state}: {outcome.why}")
+                    context.log.error(failure_text(outcome))
                     bad.append(outcome)
                 else:
                     waiting.append(outcome)

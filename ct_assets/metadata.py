@@ -11,6 +11,7 @@ from typing import Any
 import dagster as dg
 from sqlalchemy import Connection, Table, select
 
+from ct_assets.logs import fenced
 from ctcore.catalog.engine import in_keys
 from ctcore.catalog.tables import edge, materialization, member, output, recipe
 from ctcore.digest import digest_value
@@ -18,7 +19,6 @@ from ctcore.making import Outcome
 from ctcore.project import Project
 from ctcore.reasons import short, shown
 from ctcore.slurm import jobs
-from ctcore.slurm.tasks import tail
 from ctcore.staleness import evaluate
 from ctcore.step import Step
 from ctcore.waivers import any_waiver, built_from
@@ -111,12 +111,6 @@ def _job(made: jobs.Made | None) -> dict[str, Any]:
         "log tail": dg.MetadataValue.md(fenced(made.log)) if made.log else None,
     }
     return {name: value for name, value in listed.items() if value is not None}
-
-
-def fenced(log: str) -> str:
-    """The last lines of a log, as they are."""
-    said = tail(Path(log)).replace("```", "` ` `")
-    return f"```\n{said}\n```" if said else "(nothing was printed)"
 
 
 def _facts(row: Any) -> dict[str, Any]:

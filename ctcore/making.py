@@ -3,7 +3,7 @@
 import secrets
 import time
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
@@ -165,7 +165,8 @@ class Making:
             else:
                 error = result.error or "the step ended well, but its artifact is not in the store"
                 failed.append(ledger.Failed(node, result.key, error, result.log))
-        outcomes = self._record(published) if published else []
+        logs = {(result.node[0], result.node[1]): result.log for result in results}
+        outcomes = [replace(one, log=logs[one.node]) for one in self._record(published)] if published else []
         if failed:
             ledger.record_failures(self.project, failed, self.run_id)
         return outcomes + [Outcome(one.node, "failed", one.error, log=one.log) for one in failed]

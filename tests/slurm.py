@@ -85,11 +85,39 @@ class Slurm:
         assert wait(settled, seconds), f"{job} in accounting: {self.accounting(job)}, not {states}"
         return self.accounting(job)
 
+    def administer(self) -> int:
+        """Give back nodes that Slurm drained and tasks that it holds, and count them.
+
+        A controller that was killed has forgotten what it did last. It may start a task a second time, which the
+        node refuses; then Slurm drains the node and holds the task until somebody says that all is well.
+        """
+        nodes = self.cluster.ask("sinfo", "-h", "-N", "-p", "main", "-o", "%n %T").stdout.splitlines()
+        held = self.cluster.ask("squeue", "-h", "-r", "-t", "PD", "-o", "%i %r").stdout.splitlines()
+        drained = [name for name, _, state in (line.partition(" ") for line in nodes) if state.startswith("drain")]
+        tasks = [task for task, _, reason in (line.partition(" ") for line in held) if reason.endswith("held")]
+        for name in drained:
+            self.cluster.ask("scontrol", "update", f"nodename={name}", "state=resume")
+        for task in tasks:
+            self.cluster.ask("scontrol", "release", task)
+        return len(drained) + len(tasks)
+
     def calm(self) -> None:
         """Whatever a test did: every piece runs, and nothing is queued."""
+        if self.cluster.state()["slurmctld"]:
+            self.cluster.ask("scancel", "--user", getuser())
+            self.administer()
         self.cluster.up()
         self.command("scancel", "--user", getuser())
+        if not wait(lambda: not self.command("squeue", "-h"), SECONDS / 4):
+            self._register_anew()
         assert wait(lambda: not self.command("squeue", "-h"), SECONDS), self.command("squeue")
+
+    def _register_anew(self) -> None:
+        """A node that starts says which jobs it has: the controller learns that the others are over."""
+        for name in self.cluster.state():
+            if name.startswith("n"):
+                self.cluster.kill(name)
+                self.cluster.start(name)
 
 
 @contextmanager

@@ -1,6 +1,7 @@
 """What Dagster shows and does with a project: definitions, runs of one and of many, checks, sensors."""
 
 import json
+import logging
 import os
 import subprocess
 import sys
@@ -12,16 +13,23 @@ import pytest
 from sqlalchemy import delete
 
 from ct_assets.build import build_assets, build_resources
+from ct_assets.logs import MOST_BYTES, print_log
 from ct_assets.partitions import add_missing
+from ct_assets.runs import PROCESS_TAG
 from ctcore.catalog.tables import request as asked_table
 from ctcore.files import look
+from ctcore.making import Outcome
 from ctcore.project import Project
 from ctcore.register import Allowed, register
 from ctcore.settings import FILE_NAME
+from ctcore.slurm import jobs
+from ctcore.slurm.profiles import Needs
 from ctcore.staleness import evaluate
 from sensors.integrity import integrity_sensor
+from sensors.jobs import jobs_sensor
 from sensors.sheet import sheet_sensor
 from sensors.staleness import staleness_sensor
+from tests.fake_slurm import FakeSlurm
 from tests.kit import ROWS, STEPS, TOML, again, assay, make_all, make_project, reasons, write_sheet
 from tests.shell import ct, environment, shell
 
@@ -410,3 +418,77 @@ def test_what_was_accepted_is_said_in_dagster_too(project: Project, instance: dg
     said = str(latest(instance, "merged", "S1").metadata["accepted"].value)
     assert f"built from 2 nodes of counted (counted/A1 first), whose {words} was accepted by" in said
     assert said.endswith(": only the layout")
+
+
+def test_what_calls_printed_is_in_the_stdout_of_their_run_and_in_the_failure(
+    tmp_path: Path, instance: dg.DagsterInstance
+) -> None:
+    speaks = """    print("counting", call.entity)
+    if call.entity == "A2":
+        raise ValueError("it does not count")
+    n = len("""
+    project = make_project(tmp_path / "toy", steps=CHECKED.replace("    n = len(", speaks, 1))
+    add_missing(project, instance)
+    done = run(project, instance, "counted", tags=span("A1", "A3"), raise_on_error=False)
+    captured = next(event for event in done.all_events if event.event_type_value == "LOGS_CAPTURED")
+    said = instance.compute_log_manager.get_log_data(
+        [done.run_id, "compute_logs", captured.logs_captured_data.file_key]
+    )
+    printed = (said.stdout or b"").decode()
+    assert "==> counted/A1: made <==\ncounting A1\n" in printed
+    assert "==> counted/A2: failed <==\ncounting A2\nTraceback" in printed
+    errors = [entry.user_message for entry in instance.all_logs(done.run_id) if entry.level == logging.ERROR]
+    assert any(text.startswith("A2: failed: ValueError") and "counting A2" in text for text in errors)
+    assert "ctcore/execute.py" not in printed
+
+
+def test_a_long_log_is_shown_from_its_end_with_where_the_rest_is(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    log = tmp_path / "a.log"
+    log.write_bytes(b"x" * MOST_BYTES + b"the end\n")
+    failed = Outcome(("counted", "A1"), "failed", "why", log=str(log))
+    print_log(failed, dg.DagsterRun(job_name="x"))
+    said = capsys.readouterr().out
+    assert f"8 bytes are left out; all of it: {log}" in said and said.endswith("xthe end\n\n")
+    print_log(failed, dg.DagsterRun(job_name="x", tags={PROCESS_TAG: "a shell's own"}))
+    assert capsys.readouterr().out == ""
+
+
+def test_the_launchpad_shows_the_profile_that_holds_and_names_the_others(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    project = make_project(tmp_path / "toy", toml=f"{TOML}\n[slurm.big]\n[slurm.night]\n")
+    for set_to, shown in ((None, "local"), ("night", "night")):
+        monkeypatch.delenv("CT_PROFILE", raising=False)
+        if set_to:
+            monkeypatch.setenv("CT_PROFILE", set_to)
+        fields = build_resources(project)["jobs"].get_resource_definition().config_schema.as_field().config_type.fields
+        assert fields["profile"].default_value == shown
+        assert "local, big, night" in str(fields["profile"].description)
+        assert fields["memory_gb"].description
+
+
+def test_the_jobs_sensor_asks_slurm_only_where_a_run_left_jobs_and_settles_them_in_two_ticks(
+    project: Project, instance: dg.DagsterInstance, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fake = FakeSlurm(tmp_path / "fake")
+    monkeypatch.setenv("PATH", str(fake.programs), prepend=":")
+    sensor = jobs_sensor(project)
+    assert "0 jobs without a run" in _skipped(sensor, project, instance) and fake.count("asked") == 0
+    job = jobs.Job("ct-toy-1", 0, "ab" * 32, ("counted", "A1"), "call", Needs(1, 100, 5), "main")
+    jobs.intend(project, [job], "a run that died")
+    jobs.submitted(project, "ct-toy-1", "1")
+    fake.says("down")
+    assert "Slurm does not answer" in _skipped(sensor, project, instance)
+    fake.takes_back("down")
+    fake.queue("NODE_FAIL")
+    assert "1 jobs without a run" in _skipped(sensor, project, instance)
+    assert "settled: 1 again" in _skipped(sensor, project, instance)
+    assert jobs.open_jobs(project) == []
+
+
+def _skipped(sensor: dg.SensorDefinition, project: Project, instance: dg.DagsterInstance) -> str:
+    said = sensor(_context(project, instance))
+    assert isinstance(said, dg.SkipReason)
+    return said.skip_message or ""

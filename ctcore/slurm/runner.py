@@ -186,6 +186,11 @@ class _Flight:
             return None
         if judgement.verdict == "again":
             return Wanted(call, job.needs, job.tries, job.requeues + 1, ended(task, judgement))
+        if judgement.verdict == "failed":
+            retries = self.project.steps[job.node[0]].resources.retries
+            if job.tries > retries or task.state == "CANCELLED":  # somebody did not want it
+                return None
+            return Wanted(call, job.needs, job.tries + 1, job.requeues, ended(task, judgement))
         if judgement.verdict not in ("more-memory", "more-time") or job.tries >= self.profile.tries:
             return None
         more = grown(self.profile, job.needs, "memory" if judgement.verdict == "more-memory" else "time")
