@@ -19,7 +19,7 @@ from ct_assets.checks import check_results, check_specs
 from ct_assets.eventlog import kept_open
 from ct_assets.metadata import describe, fenced
 from ct_assets.partitions import definition
-from ct_assets.runs import wanted
+from ct_assets.runs import sign, wanted
 from ct_assets.versions import DATA_VERSION, last_event, step_tags
 from ctcore import ledger, progress
 from ctcore.errors import CtError
@@ -53,6 +53,7 @@ def step_asset(project: Project, step: Step) -> dg.AssetsDefinition:
         ct: CtProject,
         jobs: Jobs,
     ) -> Iterator[Any]:
+        sign(context)
         opened = ct.open()
         made = bool(context.selected_asset_keys)
         if made:

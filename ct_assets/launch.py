@@ -19,7 +19,7 @@ from sqlalchemy.exc import DBAPIError
 from ct_assets.eventlog import kept_open
 from ct_assets.factory import ONLY_STALE
 from ct_assets.partitions import add_missing
-from ct_assets.runs import PROCESS_TAG, end_orphans, going
+from ct_assets.runs import PROCESS_TAG, SHELL_TAG, end_orphans, going
 from ctcore import progress
 from ctcore.asking import registry_batches, untold
 from ctcore.batches import Batch, batches
@@ -161,7 +161,7 @@ class Launch:
                 self._execute(batch)
 
     def _execute(self, batch: Batch) -> None:
-        tags = {PROCESS_TAG: process_name()}
+        tags = {PROCESS_TAG: process_name(), SHELL_TAG: "ct run"}
         if batch.asset not in REGISTRY:
             tags[ONLY_STALE] = "stale"
         partition: dict[str, Any] = {}

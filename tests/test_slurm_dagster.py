@@ -10,6 +10,7 @@ from pathlib import Path
 import dagster as dg
 import pytest
 
+from ct_assets.runs import end_orphans
 from ctcore.dagster_home import environment as dagster_environment
 from tests.cluster_runs import Cohort
 from tests.shell import environment, quiet_dagster, shell
@@ -136,5 +137,21 @@ def test_a_deploy_leaves_the_jobs_to_the_next_run(
     assert len(quiet_slurm.command("squeue", "-h", "-r").splitlines()) == 4
     toy.go()
     assert shell("-C", toy.project.root, "run", "counted", env={"CT_PROFILE": "local"}).code == 0
+    assert toy.begun() == Counter(toy.names)
+    toy.settled()
+
+
+def test_a_run_of_the_daemon_whose_process_was_killed_is_ended(toy: Cohort, instance: dg.DagsterInstance) -> None:
+    for name in toy.names:
+        toy.tell(name, "wait")
+    run = begin(toy)
+    end_orphans(instance)
+    assert only_run(instance).status == dg.DagsterRunStatus.STARTED
+    run.kill()
+    run.wait()
+    end_orphans(instance)
+    assert only_run(instance).status == dg.DagsterRunStatus.FAILURE
+    toy.go()
+    assert shell("-C", toy.project.root, "run", "counted").code == 0
     assert toy.begun() == Counter(toy.names)
     toy.settled()

@@ -1,13 +1,17 @@
 """What a runner makes of every answer of Slurm, and of none: with one that says what the test wants."""
 
 import os
+import subprocess
 import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from sqlalchemy import select
 
+from ctcore import leases
+from ctcore.catalog.tables import lease
 from ctcore.making import Outcome
 from ctcore.slurm import client, jobs
 from ctcore.slurm.client import Seen
@@ -209,6 +213,40 @@ def test_a_sweep_believes_a_state_when_it_has_seen_it_twice(fake: FakeSlurm, toy
     assert sweep(project).settled == {"more-time": 1}
     assert sweep(project).left == 0
     toy.settled()
+
+
+def test_a_sweep_leaves_to_a_new_run_what_that_took_while_slurm_was_asked(
+    fake: FakeSlurm, toy: Cohort, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = toy.process()
+    assert _until(lambda: bool(toy.rows()) and toy.rows()[0]["job"] is not None)
+    first.kill()
+    first.communicate()
+    fake.queue("TIMEOUT")
+    project, answer = again(toy.project), client.queue()
+    assert sweep(project).left == 1
+    fake.says("down")
+    begun: list[subprocess.Popen[str]] = []
+
+    def answer_late() -> list[Seen] | None:
+        begun.append(toy.process())
+        assert _until(lambda: owner(toy) == leases.process_name(begun[0].pid))
+        return answer
+
+    monkeypatch.setattr(client, "queue", answer_late)
+    try:
+        found = sweep(project)
+        assert (found.settled, len(jobs.open_jobs(project))) == ({}, 1)
+        assert owner(toy) == leases.process_name(begun[0].pid)
+    finally:
+        begun[0].kill()
+        begun[0].communicate()
+
+
+def owner(toy: Cohort) -> str | None:
+    """Who holds the only lease."""
+    with again(toy.project).catalog.read() as connection:
+        return connection.execute(select(lease.c.owner)).scalar()
 
 
 def test_a_sweep_does_nothing_where_slurm_says_nothing(fake: FakeSlurm, toy: Cohort) -> None:

@@ -49,6 +49,7 @@ def sweep(project: Project) -> Swept:
             task.look_for_artifact(project)
     over = [(task, judgement) for task in tasks if (judgement := _judged(task)).verdict != "wait"]
     _remember(project, tasks, over)
+    over = _taken(project, over)
     settled = _settle(project, over)
     lost = len(orphans) - len(known)
     return Swept(len(tasks) - len(over) + lost, dict(settled))
@@ -64,6 +65,13 @@ def _orphans(project: Project, listed: Sequence[Job]) -> list[Job]:
         )
         watched = {row.key for row in rows if leases.is_alive(row.owner)}
     return [job for job in listed if job.key not in watched]
+
+
+def _taken(project: Project, over: Sequence[tuple[Task, Judgement]]) -> list[tuple[Task, Judgement]]:
+    """Slurm may have been slow to answer, and a new run may have begun: its jobs are its own, and settled ones are."""
+    mine = leases.take(project, [(task.job.key, task.job.node) for task, _ in over], None)
+    still = {job.call for job in jobs.open_jobs(project, mine)}
+    return [(task, judgement) for task, judgement in over if task.job.call in still]
 
 
 def _found(project: Project, job: Job, queued: Sequence[Seen]) -> bool:
