@@ -104,6 +104,7 @@ class Launch:
         self.only = _only(project, what)
         self.counts: Counter[str] = Counter()
         self.bad: list[Outcome] = []
+        self.elsewhere = 0
         self.untold = untold(project, lambda runs: going(instance, runs))
         self.job = _definitions(project).resolve_implicit_global_asset_job_def()
 
@@ -133,11 +134,9 @@ class Launch:
         for verdict in self.untold:
             if verdict.asset == name:
                 found.setdefault(verdict.partition, verdict)
-        return [
-            verdict
-            for verdict in found.values()
-            if verdict.state not in ("excluded", "running") and (keys is None or verdict.partition in keys)
-        ]
+        wanted = [verdict for verdict in found.values() if keys is None or verdict.partition in keys]
+        self.elsewhere += sum(verdict.state == "running" for verdict in wanted)
+        return [verdict for verdict in wanted if verdict.state not in ("excluded", "running")]
 
     def _step(self, name: str, todo: Sequence[Verdict], bars: Bars) -> None:
         able = [verdict for verdict in todo if not verdict.waits]
@@ -188,8 +187,11 @@ class Launch:
     def report(self) -> None:
         """What was done, in one line; then what could not be, in one line each."""
         made, reused = self.counts["made"], self.counts["hit"]
-        if not made and not reused and not self.bad:
+        if self.elsewhere:
+            click.echo(f"left to another run that makes them now: {self.elsewhere} (`ct status`)", err=True)
+        elif not made and not reused and not self.bad:
             click.echo("everything is fresh: nothing to do", err=True)
+        if not made and not reused and not self.bad:
             return
         click.echo(f"{made} made, {reused} reused, {len(self.bad)} not made", err=True)
         for one in sorted(self.bad, key=lambda one: one.state == "blocked")[:SHOWN]:

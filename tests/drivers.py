@@ -30,6 +30,8 @@ class Driver(Protocol):
     """One backfill. `begin` begins it, or what was killed of it."""
 
     kinds: tuple[str, ...]
+    apart_s: float
+    """How long after the one before a kill comes, at most: they are to hit it at any stage."""
     begun: int
     project: Project
 
@@ -52,10 +54,32 @@ class Driver(Protocol):
         ...
 
 
+def processes(project: Project) -> list[int]:
+    """Those of Dagster that work for this project on this machine; its jobs are on nodes."""
+    mine = f"CT_PROJECT={project.root}".encode()
+    found = []
+    for path in Path("/proc").glob("[0-9]*/environ"):
+        with suppress(OSError):
+            words = path.read_bytes().split(b"\0")
+            if mine in words and not any(word.startswith(b"SLURM_JOB_ID=") for word in words):
+                found.append(int(path.parent.name))
+    return found
+
+
+def kill_all(project: Project) -> None:
+    """Also those that are begun in this moment."""
+    while pids := processes(project):
+        for pid in pids:
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        time.sleep(0.02)
+
+
 class Alone:
     """A process of the library, without Dagster."""
 
-    kinds = ("run",)
+    kinds: tuple[str, ...] = ("run",)
+    apart_s = 6.0
 
     def __init__(self, cohort: Cohort, said: IO[str]) -> None:
         self.cohort, self.project, self.said, self.begun = cohort, cohort.project, said, 0
@@ -66,7 +90,6 @@ class Alone:
 
     def begin(self) -> None:
         self.begun += 1
-        # a session of its own: a kill takes `ct`, the process of Dagster below it, and nothing else
         self.process = subprocess.Popen(
             self.words(),
             env=environment(**{VARIABLE: "test"}),
@@ -83,8 +106,8 @@ class Alone:
         return False
 
     def kill(self) -> None:
-        with suppress(ProcessLookupError):
-            os.killpg(self.process.pid, signal.SIGKILL)
+        self.process.kill()
+        kill_all(self.project)
         self.process.wait()
 
     def over(self) -> bool:
@@ -97,6 +120,8 @@ class Alone:
 class Shell(Alone):
     """`ct run`: a run of Dagster in a process below it."""
 
+    apart_s = 9.0
+
     def words(self) -> list[str]:
         quiet_dagster(self.project.root)
         return command("-C", self.project.root, "run", "counted")
@@ -105,7 +130,8 @@ class Shell(Alone):
 class Daemon:
     """Dagster's daemon: the project's sensors ask for the run, and ask again where one died."""
 
-    kinds = ("run", "daemon")
+    kinds: tuple[str, ...] = ("run", "daemon")
+    apart_s = 18.0
 
     def __init__(self, cohort: Cohort, said: IO[str]) -> None:
         self.cohort, self.project, self.said, self.begun = cohort, cohort.project, said, 0
@@ -156,9 +182,8 @@ class Daemon:
         return True
 
     def kill(self) -> None:
-        for process in self.processes:  # an earlier daemon's run may still be there
-            with suppress(ProcessLookupError):
-                os.killpg(process.pid, signal.SIGKILL)
+        kill_all(self.project)  # an earlier daemon's run may still be there
+        for process in self.processes:
             process.wait()
 
     def over(self) -> bool:

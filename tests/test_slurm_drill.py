@@ -194,7 +194,7 @@ def test_whatever_is_killed_during_backfills_each_partition_is_made_once(
         one = drill()
         backfills.append(one)
         for _ in range(A_BACKFILL):
-            if kills.total() < KILLS and one.goes_on(chance.uniform(0, 6)):
+            if kills.total() < KILLS and one.goes_on(chance.uniform(0, one.driver.apart_s)):
                 what = victims.next(one.kinds)
                 kills[what] += one.strike(what)
         one.finish()
