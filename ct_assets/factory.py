@@ -57,7 +57,7 @@ def step_asset(project: Project, step: Step) -> dg.AssetsDefinition:
         opened = ct.open()
         made = bool(context.selected_asset_keys)
         if made:
-            with kept_open(context.instance, context.run.run_id):
+            with kept_open(context.instance):
                 yield from _events(context, _making(context, opened, opened.steps[step.name], config, jobs))
         checks = sorted(key.name for key in context.selected_asset_check_keys)
         yield from check_results(opened, opened.steps[step.name], checks, context.run.run_id if made else None)

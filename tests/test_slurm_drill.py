@@ -94,12 +94,12 @@ class Drill:
     def _daemon(self, piece: str, end: Callable[[str], None] | None = None) -> None:
         (end or self.slurm.cluster.kill)(piece)
         self._pause(4)
-        self.slurm.cluster.start(piece)
+        self.slurm.start(piece)
 
     def _node(self) -> None:
         self.slurm.cluster.crash("n2")
         self._pause(4)
-        self.slurm.cluster.start("n2")
+        self.slurm.start("n2")
 
     def _head(self) -> None:
         """All of ct and the controller at once; they come back in any order."""
@@ -108,9 +108,9 @@ class Drill:
         if self.chance.random() < 0.5:
             self.driver.begin()
             self._pause(3)
-            self.slurm.cluster.start("slurmctld")
+            self.slurm.start("slurmctld")
         else:
-            self.slurm.cluster.start("slurmctld")
+            self.slurm.start("slurmctld")
             self.driver.begin()
 
     def _pause(self, most: float) -> None:
