@@ -6,6 +6,7 @@ Whoever closes one last also folds its log into it, with several syncs to disk. 
 
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager
+from functools import cache
 from typing import Any
 
 import dagster as dg
@@ -27,6 +28,8 @@ def kept_open(instance: dg.DagsterInstance) -> Iterator[None]:
     with ExitStack() as stack:
         storage._connect = _reusing(storage, connect, url_of, stack)
         stack.callback(vars(storage).pop, "_connect")
+        storage.has_table = cache(storage.has_table)  # asked at each event, with a connection of its own
+        stack.callback(vars(storage).pop, "has_table")
         yield
 
 

@@ -9,6 +9,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, suppress
+from dataclasses import dataclass
 from datetime import datetime
 from itertools import combinations, count
 from pathlib import Path
@@ -116,12 +117,22 @@ class Drill:
     def _pause(self, most: float) -> None:
         time.sleep(self.chance.uniform(0, most))
 
+    def comes_to(self, moment: "Moment") -> bool:
+        """Whether the backfill still goes on when it has come so far."""
+        if moment.calls is not None and not self._goes_on_until(lambda: self.cohort.begun().total() >= moment.calls):
+            return False
+        return self.goes_on(moment.seconds)
+
     def goes_on(self, seconds: float) -> bool:
         """Whether the backfill still goes on after so long."""
         until = time.monotonic() + seconds
-        while time.monotonic() < until:
+        return self._goes_on_until(lambda: time.monotonic() >= until)
+
+    def _goes_on_until(self, reached: Callable[[], bool]) -> bool:
+        until = time.monotonic() + PATIENCE_S
+        while not reached() and time.monotonic() < until:
             self.repairs += self.slurm.administer()
-            if wait(self.driver.over, min(LOOK_S, until - time.monotonic())):
+            if wait(lambda: reached() or self.driver.over(), LOOK_S) and not reached():
                 return False
         return not self.driver.over()
 
@@ -168,6 +179,22 @@ def drill(quiet_slurm: Slurm, tmp_path: Path) -> Iterator[Callable[[], Drill]]:
         yield begin
 
 
+@dataclass(frozen=True)
+class Moment:
+    """So many seconds after so many calls have begun, or just after the kill before."""
+
+    calls: int | None
+    seconds: float
+
+
+def moments(chance: random.Random, apart_s: float) -> list[Moment]:
+    """One in three kills hits what is only starting, or starting again; the others, jobs that run."""
+    calls = sorted(chance.sample(range(1, PARTITIONS - 10), A_BACKFILL))
+    late = [Moment(number, chance.uniform(0, 1)) for number in calls]
+    early = Moment(None, chance.uniform(0, apart_s))
+    return [early if chance.random() < 1 / 3 else moment for moment in late]
+
+
 class Victims:
     """Each kind as often as every other, in an order that differs."""
 
@@ -193,8 +220,8 @@ def test_whatever_is_killed_during_backfills_each_partition_is_made_once(
     while kills.total() < KILLS:
         one = drill()
         backfills.append(one)
-        for _ in range(A_BACKFILL):
-            if kills.total() < KILLS and one.goes_on(chance.uniform(0, one.driver.apart_s)):
+        for moment in moments(chance, one.driver.apart_s):
+            if kills.total() < KILLS and one.comes_to(moment):
                 what = victims.next(one.kinds)
                 kills[what] += one.strike(what)
         one.finish()
