@@ -119,9 +119,8 @@ class Drill:
 
     def comes_to(self, moment: "Moment") -> bool:
         """Whether the backfill still goes on when it has come so far."""
-        if moment.calls is not None and not self._goes_on_until(lambda: self.cohort.begun().total() >= moment.calls):
-            return False
-        return self.goes_on(moment.seconds)
+        begun = self._goes_on_until(lambda: self.cohort.begun().total() >= moment.calls)
+        return begun and self.goes_on(moment.seconds)
 
     def goes_on(self, seconds: float) -> bool:
         """Whether the backfill still goes on after so long."""
@@ -181,9 +180,9 @@ def drill(quiet_slurm: Slurm, tmp_path: Path) -> Iterator[Callable[[], Drill]]:
 
 @dataclass(frozen=True)
 class Moment:
-    """So many seconds after so many calls have begun, or just after the kill before."""
+    """So many seconds after so many calls have begun; of none, after the kill before."""
 
-    calls: int | None
+    calls: int
     seconds: float
 
 
@@ -191,7 +190,7 @@ def moments(chance: random.Random, apart_s: float) -> list[Moment]:
     """One in three kills hits what is only starting, or starting again; the others, jobs that run."""
     calls = sorted(chance.sample(range(1, PARTITIONS - 10), A_BACKFILL))
     late = [Moment(number, chance.uniform(0, 1)) for number in calls]
-    early = Moment(None, chance.uniform(0, apart_s))
+    early = Moment(0, chance.uniform(0, apart_s))
     return [early if chance.random() < 1 / 3 else moment for moment in late]
 
 

@@ -99,6 +99,17 @@ def test_a_job_that_nobody_knows_is_submitted_again(fake: FakeSlurm, toy: Cohort
     assert [row["state"] for row in toy.rows()] == ["GONE", "COMPLETED"]
 
 
+@pytest.mark.parametrize("who", ["queue", "account"])
+def test_a_number_that_another_array_has_by_now_says_nothing_of_ours(fake: FakeSlurm, toy: Cohort, who: str) -> None:
+    """A controller that was killed forgets what it accepted last, and gives the number again."""
+    fake.says("queue")
+    line = {"queue": "1_0|another|FAILED|None|n1|0:05|256|", "account": "1_0|another|FAILED|1:0|n1|5|00:01|"}
+    fake.says(who, f"{line[who]}\n")
+    fake.runs(2)
+    assert made(toy).state == "made"
+    assert [row["state"] for row in toy.rows()] == ["GONE", "COMPLETED"]
+
+
 def test_nothing_is_judged_while_the_queue_does_not_answer(
     fake: FakeSlurm, toy: Cohort, later: Callable[[float, Callable[[], object]], None]
 ) -> None:

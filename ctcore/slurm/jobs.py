@@ -18,6 +18,7 @@ from ctcore.execute import StepResult
 from ctcore.project import Project
 from ctcore.reasons import Node
 from ctcore.slurm import submit
+from ctcore.slurm.client import Named
 from ctcore.slurm.profiles import Needs
 
 RECORD_S = 2.0
@@ -45,8 +46,13 @@ class Job:
 
     @property
     def id(self) -> str:
-        """As Slurm names it."""
+        """Its number in Slurm."""
         return f"{self.array}_{self.index}"
+
+    @property
+    def named(self) -> Named:
+        """As Slurm tells it from all others, also from those of the same number."""
+        return self.batch, self.id
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,7 @@ import json
 import shutil
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from sqlalchemy import select, update
@@ -15,7 +15,7 @@ from ctcore.catalog.tables import lease, slurm_job
 from ctcore.execute import StepResult
 from ctcore.project import Project
 from ctcore.slurm import client, jobs
-from ctcore.slurm.client import Seen
+from ctcore.slurm.client import Named, Seen
 from ctcore.slurm.jobs import Ended, Job
 from ctcore.slurm.states import Judgement, is_over, judge
 from ctcore.slurm.tasks import Task, ended, failure
@@ -41,9 +41,8 @@ def sweep(project: Project) -> Swept:
     queued = client.queue()
     if queued is None:
         return Swept(len(orphans), {}, answered=False)
-    by_id = {seen.id: seen for seen in queued}
     known = [job for job in orphans if job.array is not None or _found(project, job, queued)]
-    tasks = _look(project, known, by_id)
+    tasks = _look(project, known, {seen.named: seen for seen in queued})
     for task in tasks:
         if is_over(task.state):
             task.look_for_artifact(project)
@@ -83,16 +82,16 @@ def _found(project: Project, job: Job, queued: Sequence[Seen]) -> bool:
     return bool(numbers)
 
 
-def _look(project: Project, listed: Sequence[Job], by_id: dict[str, Seen]) -> list[Task]:
-    unknown = {str(job.array) for job in listed if job.id not in by_id}
+def _look(project: Project, listed: Sequence[Job], queued: Mapping[Named, Seen]) -> list[Task]:
+    unknown = {str(job.array) for job in listed if job.named not in queued}
     accounted = client.account(unknown) if unknown else {}
     tasks = []
     for job in listed:
         task = Task(job)
-        if (seen := by_id.get(job.id)) is not None:
+        if (seen := queued.get(job.named)) is not None:
             task.see(seen)
         elif accounted is not None:
-            task.lost_from_queue(accounted.get(job.id))
+            task.lost_from_queue(accounted.get(job.named))
         record = project.work / "results" / f"{job.call}.json"
         if record.is_file():
             task.read(StepResult(**json.loads(record.read_bytes())))
