@@ -92,7 +92,7 @@ class Slurm:
         A controller that was killed has forgotten what it did last. It may start a task a second time, which the
         node refuses; then Slurm drains the node and holds the task until somebody says that all is well.
         """
-        nodes = self.cluster.ask("sinfo", "-h", "-N", "-p", "main", "-o", "%n %T").stdout.splitlines()
+        nodes = self.cluster.ask("sinfo", "-h", "-N", "-p", "main", "-o", "%N %T").stdout.splitlines()
         held = self.cluster.ask("squeue", "-h", "-r", "-t", "PD", "-o", "%i %r").stdout.splitlines()
         drained = [name for name, _, state in (line.partition(" ") for line in nodes) if state.startswith("drain")]
         tasks = [task for task, _, reason in (line.partition(" ") for line in held) if reason.endswith("held")]
