@@ -9,6 +9,7 @@ PROCESS_TAG = "ct/process"
 SHELL_TAG = "ct/shell"
 ENDED = (dg.DagsterRunStatus.SUCCESS, dg.DagsterRunStatus.FAILURE, dg.DagsterRunStatus.CANCELED)
 
+_OF_ONE_PROCESS = ("in_process", "execute_in_process_executor")
 _ACTIVE = (
     dg.DagsterRunStatus.NOT_STARTED,
     dg.DagsterRunStatus.STARTING,
@@ -35,7 +36,7 @@ def wanted(instance: dg.DagsterInstance, run: dg.DagsterRun) -> Asked:
 
 def sign(context: dg.AssetExecutionContext) -> None:
     """Say which process this run is. With an executor that starts more of them, this one is not the run."""
-    if PROCESS_TAG not in context.run.tags and context.job_def.executor_def.name == "in_process":
+    if PROCESS_TAG not in context.run.tags and context.job_def.executor_def.name in _OF_ONE_PROCESS:
         context.instance.add_run_tags(context.run.run_id, {PROCESS_TAG: process_name()})
 
 
