@@ -17,7 +17,7 @@ from ctcore.digest import digest_value
 from ctcore.making import Outcome
 from ctcore.project import Project
 from ctcore.reasons import short, shown
-from ctcore.slurm import jobs
+from ctcore.slurm.made import Made, made_by
 from ctcore.slurm.tasks import tail
 from ctcore.step import Step
 
@@ -39,13 +39,13 @@ def describe(project: Project, step: Step, outcomes: Sequence[Outcome]) -> dict[
         edges = _grouped(connection, edge, ids, project.dialect)
         members = _grouped(connection, member, ids, project.dialect)
         files = _grouped(connection, output, ids, project.dialect)
-    made_by = jobs.made_by(project, {row.key for row in made})
+    by = made_by(project, {row.key for row in made})
     return {
         row.id: {
             **_facts(row),
             **_preview(project, step, row.folder),
             **_memo(whys[row.id], row),
-            **_job(made_by.get(row.key)),
+            **_job(by.get(row.key)),
             "outputs": _outputs(files[row.id]),
             "inputs": _inputs(step, edges[row.id]),
             **({"members": _members(members[row.id])} if members[row.id] else {}),
@@ -77,7 +77,7 @@ def _memo(outcome: Outcome, row: Any) -> dict[str, Any]:
     }
 
 
-def _job(made: jobs.Made | None) -> dict[str, Any]:
+def _job(made: Made | None) -> dict[str, Any]:
     """The Slurm job that made it: where, in how many tries, how much of what it asked for it used."""
     if made is None:
         return {}

@@ -254,6 +254,22 @@ def test_a_sweep_leaves_to_a_new_run_what_that_took_while_slurm_was_asked(
         begun[0].communicate()
 
 
+def test_a_sweep_that_fails_holds_nothing_afterwards(
+    fake: FakeSlurm, toy: Cohort, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = toy.process()
+    assert _until(lambda: bool(toy.rows()) and toy.rows()[0]["job"] is not None)
+    run.kill()
+    run.communicate()
+    fake.queue("TIMEOUT")
+    project = again(toy.project)
+    assert sweep(project).left == 1
+    monkeypatch.setattr(jobs, "settle", lambda *_: (_ for _ in ()).throw(OSError("no room")))
+    with pytest.raises(OSError, match="no room"):
+        sweep(project)
+    assert owner(toy) is None
+
+
 def owner(toy: Cohort) -> str | None:
     """Who holds the only lease."""
     with again(toy.project).catalog.read() as connection:

@@ -4,7 +4,8 @@ import json
 import shutil
 import time
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 from sqlalchemy import select, update
@@ -48,10 +49,10 @@ def sweep(project: Project) -> Swept:
             task.look_for_artifact(project)
     over = [(task, judgement) for task in tasks if (judgement := _judged(task)).verdict != "wait"]
     _remember(project, tasks, over)
-    over = _taken(project, over)
-    settled = _settle(project, over)
+    with _taken(project, over) as mine:
+        settled = _settle(project, mine)
     lost = len(orphans) - len(known)
-    return Swept(len(tasks) - len(over) + lost, dict(settled))
+    return Swept(len(tasks) - len(mine) + lost, dict(settled))
 
 
 def _orphans(project: Project, listed: Sequence[Job]) -> list[Job]:
@@ -66,11 +67,15 @@ def _orphans(project: Project, listed: Sequence[Job]) -> list[Job]:
     return [job for job in listed if job.key not in watched]
 
 
-def _taken(project: Project, over: Sequence[tuple[Task, Judgement]]) -> list[tuple[Task, Judgement]]:
+@contextmanager
+def _taken(project: Project, over: Sequence[tuple[Task, Judgement]]) -> Iterator[list[tuple[Task, Judgement]]]:
     """Slurm may have been slow to answer, and a new run may have begun: its jobs are its own, and settled ones are."""
     mine = leases.take(project, [(task.job.key, task.job.node) for task, _ in over], None)
-    still = {job.call for job in jobs.open_jobs(project, mine)}
-    return [(task, judgement) for task, judgement in over if task.job.call in still]
+    try:
+        still = {job.call for job in jobs.open_jobs(project, mine)}
+        yield [(task, judgement) for task, judgement in over if task.job.call in still]
+    finally:
+        leases.give_back_ours(project, mine)
 
 
 def _found(project: Project, job: Job, queued: Sequence[Seen]) -> bool:
@@ -132,8 +137,6 @@ def _settle(project: Project, over: Sequence[tuple[Task, Judgement]]) -> Counter
     lost = [(*task.job.node, task.job.key) for task, judgement in over if judgement.verdict != "made"]
     project.store.drop_staged(lost)
     jobs.tidy(project, [task.job for task, _ in over])
-    with project.catalog.write() as writer:
-        leases.give_back(writer, [task.job.key for task, _ in over], project.dialect)
     return Counter(judgement.verdict for _, judgement in over)
 
 
