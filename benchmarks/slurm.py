@@ -7,6 +7,7 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
+from compileall import compile_dir
 from dataclasses import replace
 from pathlib import Path
 from statistics import median
@@ -81,6 +82,7 @@ def _lead_to(slurm: Slurm) -> None:
     """This process and those below it speak to this cluster, and its jobs find this package."""
     for name in [name for name in os.environ if name.startswith(FOREIGN)]:
         del os.environ[name]
+    compile_dir(ROOT / "ctcore", quiet=1)  # as pip leaves it; not every shell lets Python do it
     os.environ |= {"SLURM_CONF": slurm.environment["SLURM_CONF"], VARIABLE: "bench", "PYTHONPATH": str(ROOT)}
 
 

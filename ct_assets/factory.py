@@ -20,7 +20,7 @@ from ct_assets.eventlog import kept_open
 from ct_assets.logs import failure_text, fenced, print_log
 from ct_assets.metadata import describe
 from ct_assets.partitions import definition
-from ct_assets.runs import asked_of, wanted
+from ct_assets.runs import asked_of, sign, wanted
 from ct_assets.versions import DATA_VERSION, last_event, step_tags
 from ctcore import ledger, progress
 from ctcore.errors import CtError
@@ -54,10 +54,11 @@ def step_asset(project: Project, step: Step) -> dg.AssetsDefinition:
         ct: CtProject,
         jobs: Jobs,
     ) -> Iterator[Any]:
+        sign(context)
         opened = ct.open()
         made = bool(context.selected_asset_keys)
         if made:
-            with kept_open(context.instance, context.run.run_id):
+            with kept_open(context.instance):
                 yield from _events(context, _making(context, opened, opened.steps[step.name], config, jobs))
         checks = sorted(key.name for key in context.selected_asset_check_keys)
         yield from check_results(opened, opened.steps[step.name], checks, context.run.run_id if made else None)

@@ -20,7 +20,7 @@ from sqlalchemy.exc import DBAPIError
 from ct_assets.eventlog import kept_open
 from ct_assets.factory import ONLY_STALE
 from ct_assets.partitions import add_missing
-from ct_assets.runs import PROCESS_TAG, end_orphans, going, only
+from ct_assets.runs import PROCESS_TAG, SHELL_TAG, end_orphans, going, only
 from ctcore import progress
 from ctcore.asking import registry_batches, untold
 from ctcore.batches import Batch, batches
@@ -110,6 +110,7 @@ class Launch:
         self.left: dict[str, set[str]] = {}
         self.counts: Counter[str] = Counter()
         self.bad: list[Outcome] = []
+        self.elsewhere = 0
         self.untold = untold(project, lambda runs: going(instance, runs))
         self.job = _definitions(project).resolve_implicit_global_asset_job_def()
 
@@ -139,11 +140,9 @@ class Launch:
         for verdict in self.untold:
             if verdict.asset == name:
                 found.setdefault(verdict.partition, verdict)
-        todo = [
-            verdict
-            for verdict in found.values()
-            if verdict.state not in ("excluded", "running") and (keys is None or verdict.partition in keys)
-        ]
+        wanted = [verdict for verdict in found.values() if keys is None or verdict.partition in keys]
+        self.elsewhere += sum(verdict.state == "running" for verdict in wanted)
+        todo = [verdict for verdict in wanted if verdict.state not in ("excluded", "running")]
         left = left_alone(self.project, self.asked, name, todo, self.left)
         return [verdict for verdict in todo if verdict.partition not in left]
 
@@ -170,7 +169,7 @@ class Launch:
                     self._execute(batch)
 
     def _execute(self, batch: Batch) -> None:
-        tags = {PROCESS_TAG: process_name()}
+        tags = {PROCESS_TAG: process_name(), SHELL_TAG: "ct run"}
         if batch.asset not in REGISTRY:
             tags[ONLY_STALE] = "stale"
         partition: dict[str, Any] = {}
@@ -197,10 +196,15 @@ class Launch:
     def report(self) -> None:
         """What was done, in one line; then what could not be, in one line each."""
         made, reused = self.counts["made"], self.counts["hit"]
-        if left := sum(map(len, self.left.values())):
+        left = sum(map(len, self.left.values()))
+        nothing = not made and not reused and not self.bad
+        if left:
             click.echo(f'{left} nodes are left alone: [policy] has "never", see `ct plan`', err=True)
-        if not made and not reused and not self.bad:
+        if self.elsewhere:
+            click.echo(f"left to another run that makes them now: {self.elsewhere} (`ct status`)", err=True)
+        elif nothing:
             click.echo("nothing else to do" if left else "everything is fresh: nothing to do", err=True)
+        if nothing:
             return
         click.echo(f"{made} made, {reused} reused, {len(self.bad)} not made", err=True)
         for one in sorted(self.bad, key=lambda one: one.state == "blocked")[:SHOWN]:

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import dagster as dg
 
-from ct_assets.runs import PROCESS_TAG
+from ct_assets.runs import SHELL_TAG
 from ctcore.making import Outcome
 from ctcore.reasons import name_of
 from ctcore.slurm.tasks import tail
@@ -28,7 +28,7 @@ def failure_text(outcome: Outcome) -> str:
 
 def print_log(outcome: Outcome, run: dg.DagsterRun) -> None:
     """Into the run's own output, which Dagster keeps. A run of `ct run` writes on somebody's terminal: not there."""
-    if outcome.log is None or PROCESS_TAG in run.tags:
+    if outcome.log is None or SHELL_TAG in run.tags:
         return
     said = _end_of(Path(outcome.log))
     if said:

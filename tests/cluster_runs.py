@@ -78,12 +78,12 @@ with progress.reading(lambda text: print(text, file=sys.stderr, flush=True)):
 class Cohort:
     """A project of `n` assays, each with a step that does what it is told, and a list of the calls that began."""
 
-    def __init__(self, root: Path, n: int, profile: str = PROFILE, steps: str = OBEDIENT) -> None:
+    def __init__(self, root: Path, n: int, profile: str = PROFILE, steps: str = OBEDIENT, toml: str = TOML) -> None:
         self.calls = root.parent / "calls"
         self.names = [f"A{number:03}" for number in range(n)]
-        toml = f'{TOML}\n[params.counted]\ncalls = "{self.calls}"\n{profile}'
+        text = f'{toml}\n[params.counted]\ncalls = "{self.calls}"\n{profile}'
         rows = [assay("P1", "S1", name, sex="F") for name in self.names]
-        self.project = make_project(root, rows, steps=steps, toml=toml)
+        self.project = make_project(root, rows, steps=steps, toml=text)
 
     def tell(self, name: str, what: str) -> None:
         """`sleep S`, `wait` (for `go`), `eat MIB`, `kill`, `fail`, `luck N` (after N failures), `once` (hang once)."""

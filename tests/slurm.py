@@ -8,13 +8,14 @@ import os
 import subprocess
 import sys
 import tempfile
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, fields
 from getpass import getuser
 from pathlib import Path
 
-from tools.slurm.cluster import Cluster
+from tools.slurm.cluster import Cluster, NoSlurm
 from tools.slurm.processes import wait
 from tools.slurm.settings import Shape
 
@@ -91,7 +92,7 @@ class Slurm:
         A controller that was killed has forgotten what it did last. It may start a task a second time, which the
         node refuses; then Slurm drains the node and holds the task until somebody says that all is well.
         """
-        nodes = self.cluster.ask("sinfo", "-h", "-N", "-p", "main", "-o", "%n %T").stdout.splitlines()
+        nodes = self.cluster.ask("sinfo", "-h", "-N", "-p", "main", "-o", "%N %T").stdout.splitlines()
         held = self.cluster.ask("squeue", "-h", "-r", "-t", "PD", "-o", "%i %r").stdout.splitlines()
         drained = [name for name, _, state in (line.partition(" ") for line in nodes) if state.startswith("drain")]
         tasks = [task for task, _, reason in (line.partition(" ") for line in held) if reason.endswith("held")]
@@ -101,16 +102,41 @@ class Slurm:
             self.cluster.ask("scontrol", "release", task)
         return len(drained) + len(tasks)
 
+    @contextmanager
+    def administered(self) -> Iterator[None]:
+        """Somebody looks after it meanwhile, also where a piece is being started."""
+        done = threading.Event()
+
+        def look() -> None:
+            while not done.wait(1):
+                self.administer()
+
+        watch = threading.Thread(target=look)
+        watch.start()
+        try:
+            yield
+        finally:
+            done.set()
+            watch.join()
+
+    def start(self, piece: str) -> None:
+        """Start one piece again. A node may be drained in that moment."""
+        with self.administered():
+            self.cluster.start(piece)
+
     def calm(self) -> None:
         """Whatever a test did: every piece runs, and nothing is queued."""
         if self.cluster.state()["slurmctld"]:
             self.cluster.ask("scancel", "--user", getuser())
-            self.administer()
-        self.cluster.up()
-        self.command("scancel", "--user", getuser())
-        if not wait(lambda: not self.command("squeue", "-h"), SECONDS / 4):
-            self._register_anew()
-        assert wait(lambda: not self.command("squeue", "-h"), SECONDS), self.command("squeue")
+        with self.administered():
+            try:
+                self.cluster.up()
+            except NoSlurm:
+                self._register_anew()
+            self.command("scancel", "--user", getuser())
+            if not wait(lambda: not self.command("squeue", "-h"), SECONDS / 4):
+                self._register_anew()
+            assert wait(lambda: not self.command("squeue", "-h"), SECONDS), self.command("squeue")
 
     def _register_anew(self) -> None:
         """A node that starts says which jobs it has: the controller learns that the others are over."""

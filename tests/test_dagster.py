@@ -3,6 +3,7 @@
 import json
 import logging
 import os
+import sqlite3
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -10,12 +11,14 @@ from pathlib import Path
 
 import dagster as dg
 import pytest
-from sqlalchemy import delete
+from sqlalchemy import delete, event
+from sqlalchemy.pool import Pool
 
 from ct_assets.build import build_assets, build_resources
+from ct_assets.eventlog import kept_open
 from ct_assets.logs import MOST_BYTES, print_log
 from ct_assets.partitions import add_missing
-from ct_assets.runs import PROCESS_TAG
+from ct_assets.runs import SHELL_TAG
 from ctcore.catalog.tables import request as asked_table
 from ctcore.files import look
 from ctcore.making import Outcome
@@ -80,6 +83,30 @@ def test_a_node_shows_what_it_is_and_what_it_was_made_from(project: Project, ins
     assert {row["from"] for row in made_from if row["input"] == "counts"} == {"counted/A1", "counted/A2"}
     assert [record.data["member"] for record in shown["members"].records] == ["A1", "A2"]
     assert (project.root / shown["path"].value / "n.txt").is_file()
+
+
+def test_the_event_log_is_opened_as_often_for_many_partitions_as_for_few(
+    tmp_path: Path, instance: dg.DagsterInstance
+) -> None:
+    many = make_project(tmp_path / "many", [assay("P1", "S1", f"A{n:02}", sex="F") for n in range(20)])
+    add_missing(many, instance)
+
+    def opened(last: str) -> int:
+        found: list[str] = []
+
+        def note(connection: sqlite3.Connection, _record: object) -> None:
+            found.extend(row[2] for row in connection.execute("PRAGMA database_list"))
+
+        event.listen(Pool, "connect", note)
+        try:
+            with kept_open(instance):
+                assert run(many, instance, "counted", tags=span("A00", last)).success
+        finally:
+            event.remove(Pool, "connect", note)
+        return sum("/history/runs/" in path for path in found)
+
+    assert 0 < opened("A01") == opened("A19")
+    assert len(instance.get_materialized_partitions(dg.AssetKey("counted"))) == 20
 
 
 def test_a_range_gives_each_partition_its_own_data_version(project: Project, instance: dg.DagsterInstance) -> None:
@@ -451,7 +478,7 @@ def test_a_long_log_is_shown_from_its_end_with_where_the_rest_is(
     print_log(failed, dg.DagsterRun(job_name="x"))
     said = capsys.readouterr().out
     assert f"8 bytes are left out; all of it: {log}" in said and said.endswith("xthe end\n\n")
-    print_log(failed, dg.DagsterRun(job_name="x", tags={PROCESS_TAG: "a shell's own"}))
+    print_log(failed, dg.DagsterRun(job_name="x", tags={SHELL_TAG: "a shell's own"}))
     assert capsys.readouterr().out == ""
 
 

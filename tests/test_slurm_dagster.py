@@ -11,6 +11,7 @@ import dagster as dg
 import pytest
 from sqlalchemy import select
 
+from ct_assets.runs import end_orphans
 from ctcore.catalog.tables import artifact, slurm_job
 from ctcore.dagster_home import environment as dagster_environment
 from ctcore.project import Project
@@ -163,3 +164,19 @@ def test_the_three_people_made_in_slurm_are_those_made_here(tmp_path: Path, quie
     with again(there).catalog.read() as connection:
         states = Counter(connection.execute(select(slurm_job.c.state)).scalars())
     assert states == {"COMPLETED": 22}
+
+
+def test_a_run_of_the_daemon_whose_process_was_killed_is_ended(toy: Cohort, instance: dg.DagsterInstance) -> None:
+    for name in toy.names:
+        toy.tell(name, "wait")
+    run = begin(toy)
+    end_orphans(instance)
+    assert only_run(instance).status == dg.DagsterRunStatus.STARTED
+    run.kill()
+    run.wait()
+    end_orphans(instance)
+    assert only_run(instance).status == dg.DagsterRunStatus.FAILURE
+    toy.go()
+    assert shell("-C", toy.project.root, "run", "counted").code == 0
+    assert toy.begun() == Counter(toy.names)
+    toy.settled()

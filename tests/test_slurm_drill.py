@@ -1,17 +1,15 @@
 """A fault drill: backfills on a real cluster while processes are killed at random moments; each call once, in the end.
 
-CT_DRILL_KILLS says how many kills (6; the whole drill has 30), CT_DRILL_SEED which ones.
+CT_DRILL_KILLS says how many kills (3: one backfill by the daemon; the whole drill has 30), CT_DRILL_SEED which ones.
 """
 
 import os
 import random
-import signal
-import subprocess
-import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, suppress
+from dataclasses import dataclass
 from datetime import datetime
 from itertools import combinations, count
 from pathlib import Path
@@ -22,120 +20,127 @@ from sqlalchemy import select
 from ctcore.catalog.tables import artifact, lease, materialization
 from ctcore.making import FOREIGN_S
 from ctcore.project import Project
-from ctcore.slurm.choose import VARIABLE
 from ctcore.verify import verify
-from tests.cluster_runs import RUN, Cohort
-from tests.kit import again
-from tests.shell import command, environment, quiet_dagster
+from tests.cluster_runs import OBEDIENT, PROFILE, Cohort
+from tests.drivers import Alone, Daemon, Driver, Shell, told
+from tests.kit import TOML, again
 from tests.slurm import Slurm
 from tools.slurm.processes import wait
 
-pytestmark = [
-    pytest.mark.slow,
-    pytest.mark.skipif("CT_DRILL_KILLS" not in os.environ, reason="the drill is young: CT_DRILL_KILLS=6 runs it"),
-]
-KILLS = int(os.environ.get("CT_DRILL_KILLS", "6"))
+pytestmark = pytest.mark.slow
+KILLS = int(os.environ.get("CT_DRILL_KILLS", "3"))
 SEED = int(os.environ.get("CT_DRILL_SEED", "20"))
 PARTITIONS = 100
 A_BACKFILL = 3  # kills, at most
-PATIENCE_S = 120.0
+DRIVERS = (Alone, Daemon, Shell)
+KINDS = ("run", "daemon", "controller", "accounting", "node", "node's daemon", "head node")
+ONE_STEP = OBEDIENT.partition('@step(level="specimen"')[0]
+OFTEN = TOML.replace("[run]", "[run]\nlook_every_s = 2")
+PATIENCE_S = 240.0
 LOOK_S = 2.0  # how often the administrator looks
 SLACK_S = 1.0  # accounting has whole seconds
 
 
 class Drill:
-    """One backfill: the run process, the cluster under it, and what was done to them."""
+    """One backfill: who drives it, the cluster under it, and what was done to them."""
 
-    def __init__(self, slurm: Slurm, root: Path, chance: random.Random, through_dagster: bool) -> None:
-        self.slurm, self.chance, self.through_dagster = slurm, chance, through_dagster
-        self.cohort = Cohort(root / "toy", PARTITIONS)
+    def __init__(self, slurm: Slurm, root: Path, chance: random.Random, how: type[Alone] | type[Daemon]) -> None:
+        self.slurm, self.chance = slurm, chance
+        if how is Daemon:
+            Daemon.prepare(root / "toy")
+        self.cohort = Cohort(root / "toy", PARTITIONS, profile=PROFILE, steps=ONE_STEP, toml=OFTEN)
         for name in self.cohort.names:
             self.cohort.tell(name, f"sleep {chance.uniform(0.1, 1.5):.2f}")
         self.project = self.cohort.project
         self.log: list[str] = []
         self.said = (root / "said").open("w+")
         self.began = time.monotonic()
-        self.runs = self.repairs = self.ghosts = 0
-        self.run = self._start()
+        self.repairs = self.ghosts = 0
+        self.driver: Driver = how(self.cohort, self.said)
 
-    def _start(self) -> "subprocess.Popen[bytes]":
-        self.runs += 1
-        if self.through_dagster:
-            quiet_dagster(self.project.root)
-            words = command("-C", self.project.root, "run", "counted")
-        else:
-            words = [sys.executable, "-c", RUN, str(self.project.root), *self.cohort.names]
-        # a session of its own: a kill takes `ct`, the process of Dagster below it, and nothing else
-        return subprocess.Popen(
-            words,
-            env=environment(**{VARIABLE: "test"}),
-            stdout=self.said,
-            stderr=self.said,
-            start_new_session=True,
-        )
+    @property
+    def kinds(self) -> tuple[str, ...]:
+        """What can be killed here."""
+        return (*self.driver.kinds, "controller", "accounting", "node", "node's daemon", "head node")
 
-    def strike(self, what: str) -> None:
-        """Kill something, and after a moment start it again."""
+    def strike(self, what: str) -> bool:
+        """Kill something, and after a moment start it again. False where it was not there any more."""
         self.log.append(f"{time.monotonic() - self.began:.1f} s: {what}, {len(self.cohort.begun())} begun")
-        {
+        strikes: dict[str, Callable[[], object]] = {
             "run": self._run,
+            "daemon": self._dagster,
             "controller": lambda: self._daemon("slurmctld", self.slurm.cluster.stop),
             "accounting": lambda: self._daemon("slurmdbd"),
             "node": self._node,
             "node's daemon": lambda: self._daemon("n1"),
             "head node": self._head,
-        }[what]()
+        }
+        return strikes[what]() is not False
 
-    def _run(self) -> None:
-        self._kill_run()
+    def _run(self) -> bool:
+        found = self.driver.kill_run()
         self._pause(1)
-        self.run = self._start()
+        self.driver.begin()
+        return found
+
+    def _dagster(self) -> bool:
+        found = self.driver.kill_daemon()
+        self._pause(3)
+        self.driver.begin()
+        return found
 
     def _daemon(self, piece: str, end: Callable[[str], None] | None = None) -> None:
         (end or self.slurm.cluster.kill)(piece)
         self._pause(4)
-        self.slurm.cluster.start(piece)
+        self.slurm.start(piece)
 
     def _node(self) -> None:
         self.slurm.cluster.crash("n2")
         self._pause(4)
-        self.slurm.cluster.start("n2")
+        self.slurm.start("n2")
 
     def _head(self) -> None:
-        """The run and the controller at once; they come back in any order."""
-        self._kill_run()
+        """All of ct and the controller at once; they come back in any order."""
+        self.driver.kill()
         self.slurm.cluster.kill("slurmctld")
         if self.chance.random() < 0.5:
-            self.run = self._start()
+            self.driver.begin()
             self._pause(3)
-            self.slurm.cluster.start("slurmctld")
+            self.slurm.start("slurmctld")
         else:
-            self.slurm.cluster.start("slurmctld")
-            self.run = self._start()
-
-    def _kill_run(self) -> None:
-        os.killpg(self.run.pid, signal.SIGKILL)
-        self.run.wait()
+            self.slurm.start("slurmctld")
+            self.driver.begin()
 
     def _pause(self, most: float) -> None:
         time.sleep(self.chance.uniform(0, most))
 
+    def comes_to(self, moment: "Moment") -> bool:
+        """Whether the backfill still goes on when it has come so far."""
+        begun = self._goes_on_until(lambda: self.cohort.begun().total() >= moment.calls)
+        return begun and self.goes_on(moment.seconds)
+
     def goes_on(self, seconds: float) -> bool:
-        """Whether the run still runs after so long."""
+        """Whether the backfill still goes on after so long."""
         until = time.monotonic() + seconds
-        while time.monotonic() < until:
+        return self._goes_on_until(lambda: time.monotonic() >= until)
+
+    def _goes_on_until(self, reached: Callable[[], bool]) -> bool:
+        until = time.monotonic() + PATIENCE_S
+        while not reached() and time.monotonic() < until:
             self.repairs += self.slurm.administer()
-            if wait(lambda: self.run.poll() is not None, min(LOOK_S, until - time.monotonic())):
+            if wait(lambda: reached() or self.driver.over(), LOOK_S) and not reached():
                 return False
-        return self.run.poll() is None
+        return not self.driver.over()
 
     def finish(self) -> None:
-        """The run ends by itself, and well."""
+        """It ends by itself, and well."""
         ended = not self.goes_on(PATIENCE_S)
         self.said.seek(0)
         said = f"{self.log}\n{self.said.read()[-4000:]}"
-        assert ended, f"still running after {PATIENCE_S} s\n{self.slurm.command('squeue')}\n{said}"
-        assert self.run.returncode == 0, said
+        assert ended, (
+            f"still going on after {PATIENCE_S} s: {self.driver.trouble()}\n{self.slurm.command('squeue')}\n{said}"
+        )
+        assert not (trouble := self.driver.trouble()), f"{trouble}\n{said}"
 
     def forget_ghosts(self) -> None:
         """What Slurm still lists though nothing works on it: a killed controller started ended tasks again, in vain."""
@@ -145,54 +150,84 @@ class Drill:
             self.ghosts += len(ghosts)
             self.slurm.calm()
 
+    def figures(self) -> str:
+        took = time.monotonic() - self.began
+        return f"{type(self.driver).__name__.lower()}, {took:.0f} s: {'; '.join(self.log) or 'no kill'}"
+
     def stop(self) -> None:
-        if self.run.poll() is None:
-            self._kill_run()
+        self.driver.kill()
         self.said.close()
 
 
 @pytest.fixture
 def drill(quiet_slurm: Slurm, tmp_path: Path) -> Iterator[Callable[[], Drill]]:
-    """Backfills one after another, every other one through `ct run` and Dagster."""
+    """Backfills one after another, each driven by another one."""
     chance, numbers = random.Random(SEED), count(1)
     with ExitStack() as stack:
 
         def begin() -> Drill:
             number = next(numbers)
             (tmp_path / str(number)).mkdir()
-            one = Drill(quiet_slurm, tmp_path / str(number), chance, through_dagster=number % 2 == 0)
+            one = Drill(quiet_slurm, tmp_path / str(number), chance, DRIVERS[number % len(DRIVERS)])
             stack.callback(one.stop)
             return one
 
         yield begin
 
 
-def victims(chance: random.Random) -> Iterator[str]:
+@dataclass(frozen=True)
+class Moment:
+    """So many seconds after so many calls have begun; of none, after the kill before."""
+
+    calls: int
+    seconds: float
+
+
+def moments(chance: random.Random, apart_s: float) -> list[Moment]:
+    """One in three kills hits what is only starting, or starting again; the others, jobs that run."""
+    calls = sorted(chance.sample(range(1, PARTITIONS - 10), A_BACKFILL))
+    late = [Moment(number, chance.uniform(0, 1)) for number in calls]
+    early = Moment(0, chance.uniform(0, apart_s))
+    return [early if chance.random() < 1 / 3 else moment for moment in late]
+
+
+class Victims:
     """Each kind as often as every other, in an order that differs."""
-    kinds = ["run", "controller", "accounting", "node", "node's daemon", "head node"]
-    while True:
-        yield from chance.sample(kinds, len(kinds))
+
+    def __init__(self, chance: random.Random) -> None:
+        self.chance = chance
+        self.waiting: list[str] = []
+
+    def next(self, kinds: tuple[str, ...]) -> str:
+        """One that can be killed now; the others wait for their turn."""
+        if not set(self.waiting) & set(kinds):
+            self.waiting += self.chance.sample(KINDS, len(KINDS))
+        found = next(kind for kind in self.waiting if kind in kinds)
+        self.waiting.remove(found)
+        return found
 
 
 def test_whatever_is_killed_during_backfills_each_partition_is_made_once(
     drill: Callable[[], Drill], capsys: pytest.CaptureFixture[str]
 ) -> None:
     chance = random.Random(SEED)
-    next_victim, kills = victims(chance), Counter[str]()
+    victims, kills = Victims(chance), Counter[str]()
     backfills: list[Drill] = []
     while kills.total() < KILLS:
         one = drill()
         backfills.append(one)
-        for _ in range(A_BACKFILL):
-            if kills.total() < KILLS and one.goes_on(chance.uniform(0, 6)):
-                what = next(next_victim)
-                one.strike(what)
-                kills[what] += 1
+        for moment in moments(chance, one.driver.apart_s):
+            if kills.total() < KILLS and one.comes_to(moment):
+                what = victims.next(one.kinds)
+                kills[what] += one.strike(what)
         one.finish()
+        one.driver.kill()
         made_once(one.project, one.cohort.names, one.log)
         nothing_lost_or_doubled(one)
-        if one.through_dagster:
+        if type(one.driver) is not Alone:
             dagster_knows(one)
+        with capsys.disabled():
+            print(f"\n{one.figures()}", end="", flush=True)
     with capsys.disabled():
         report(kills, backfills)
 
@@ -268,13 +303,8 @@ def accounted(slurm: Slurm, names: list[str]) -> dict[str, dict[str, tuple[float
 
 def dagster_knows(one: Drill) -> None:
     """Every partition is materialized there too, and no run is believed to go on."""
-    import dagster as dg
-
-    with dg.DagsterInstance.from_config(str(one.project.root / "dagster_home")) as instance:
-        known = instance.get_materialized_partitions(dg.AssetKey("counted"))
-        assert known == set(one.cohort.names), one.log
-        active = [dg.DagsterRunStatus.QUEUED, dg.DagsterRunStatus.STARTING, dg.DagsterRunStatus.STARTED]
-        assert instance.get_runs(dg.RunsFilter(statuses=active)) == [], one.log
+    known, active = told(one.project)
+    assert (known, active) == (set(one.cohort.names), []), one.log
 
 
 def report(kills: Counter[str], backfills: list[Drill]) -> None:
@@ -283,11 +313,9 @@ def report(kills: Counter[str], backfills: list[Drill]) -> None:
     begun = sum(one.cohort.begun().total() for one in backfills)
     print(
         f"\n{kills.total()} kills ({', '.join(f'{n} {what}' for what, n in kills.items())}) in {len(backfills)} "
-        f"backfills of {PARTITIONS} partitions: {sum(one.runs for one in backfills)} runs, "
+        f"backfills of {PARTITIONS} partitions: {sum(one.driver.begun for one in backfills)} times begun, "
         f"{len({row['batch'] for row in rows})} arrays, {len(rows)} jobs, {begun} calls begun, "
         f"{sum(one.repairs for one in backfills)} nodes and tasks released, "
         f"{sum(one.ghosts for one in backfills)} ghosts in the queue, "
         f"{len(backfills) * PARTITIONS} artifacts"
     )
-    for one in backfills:
-        print(f"  {'; '.join(one.log) or 'no kill'}")

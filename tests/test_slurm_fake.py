@@ -2,6 +2,7 @@
 
 import os
 import signal
+import subprocess
 import sys
 import threading
 import time
@@ -9,7 +10,10 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from sqlalchemy import select
 
+from ctcore import leases
+from ctcore.catalog.tables import lease
 from ctcore.making import Outcome
 from ctcore.slurm import client, jobs
 from ctcore.slurm.client import Seen
@@ -92,6 +96,17 @@ def test_a_job_that_nobody_knows_is_submitted_again(fake: FakeSlurm, toy: Cohort
     """Also where accounting believes that it runs: the queue knows better."""
     fake.says("queue")
     fake.says("no_accounting", accounting) if accounting else fake.account("RUNNING")
+    fake.runs(2)
+    assert made(toy).state == "made"
+    assert [row["state"] for row in toy.rows()] == ["GONE", "COMPLETED"]
+
+
+@pytest.mark.parametrize("who", ["queue", "account"])
+def test_a_number_that_another_array_has_by_now_says_nothing_of_ours(fake: FakeSlurm, toy: Cohort, who: str) -> None:
+    """A controller that was killed forgets what it accepted last, and gives the number again."""
+    fake.says("queue")
+    line = {"queue": "1_0|another|FAILED|None|n1|0:05|256|", "account": "1_0|another|FAILED|1:0|n1|5|00:01|"}
+    fake.says(who, f"{line[who]}\n")
     fake.runs(2)
     assert made(toy).state == "made"
     assert [row["state"] for row in toy.rows()] == ["GONE", "COMPLETED"]
@@ -217,6 +232,56 @@ def test_a_sweep_believes_a_state_when_it_has_seen_it_twice(fake: FakeSlurm, toy
     assert sweep(project).settled == {"more-time": 1}
     assert sweep(project).left == 0
     toy.settled()
+
+
+def test_a_sweep_leaves_to_a_new_run_what_that_took_while_slurm_was_asked(
+    fake: FakeSlurm, toy: Cohort, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = toy.process()
+    assert _until(lambda: bool(toy.rows()) and toy.rows()[0]["job"] is not None)
+    first.kill()
+    first.communicate()
+    fake.queue("TIMEOUT")
+    project, answer = again(toy.project), client.queue()
+    assert sweep(project).left == 1
+    fake.says("down")
+    begun: list[subprocess.Popen[str]] = []
+
+    def answer_late() -> list[Seen] | None:
+        begun.append(toy.process())
+        assert _until(lambda: owner(toy) == leases.process_name(begun[0].pid))
+        return answer
+
+    monkeypatch.setattr(client, "queue", answer_late)
+    try:
+        found = sweep(project)
+        assert (found.settled, len(jobs.open_jobs(project))) == ({}, 1)
+        assert owner(toy) == leases.process_name(begun[0].pid)
+    finally:
+        begun[0].kill()
+        begun[0].communicate()
+
+
+def test_a_sweep_that_fails_holds_nothing_afterwards(
+    fake: FakeSlurm, toy: Cohort, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = toy.process()
+    assert _until(lambda: bool(toy.rows()) and toy.rows()[0]["job"] is not None)
+    run.kill()
+    run.communicate()
+    fake.queue("TIMEOUT")
+    project = again(toy.project)
+    assert sweep(project).left == 1
+    monkeypatch.setattr(jobs, "settle", lambda *_: (_ for _ in ()).throw(OSError("no room")))
+    with pytest.raises(OSError, match="no room"):
+        sweep(project)
+    assert owner(toy) is None
+
+
+def owner(toy: Cohort) -> str | None:
+    """Who holds the only lease."""
+    with again(toy.project).catalog.read() as connection:
+        return connection.execute(select(lease.c.owner)).scalar()
 
 
 def test_a_sweep_does_nothing_where_slurm_says_nothing(fake: FakeSlurm, toy: Cohort) -> None:

@@ -131,15 +131,15 @@ class _Flight:
             if self.polling.failures in SAID_AT:
                 self.note(f"squeue has not answered {self.polling.failures} times; waiting for it")
             return
-        by_id = {seen.id: seen for seen in queued}
-        unknown = [task for task in self.tasks.values() if task.job.id not in by_id]
+        known = {seen.named: seen for seen in queued}
+        unknown = [task for task in self.tasks.values() if task.job.named not in known]
         accounted = client.account({str(task.job.array) for task in unknown}) if unknown else {}
         before = [task.state for task in self.tasks.values()]
         for task in self.tasks.values():
-            if (seen := by_id.get(task.job.id)) is not None:
+            if (seen := known.get(task.job.named)) is not None:
                 task.see(seen)
             elif accounted is not None:
-                task.lost_from_queue(accounted.get(task.job.id))
+                task.lost_from_queue(accounted.get(task.job.named))
         self.polling.answered(changed=before != [task.state for task in self.tasks.values()])
         self._note()
 
@@ -221,7 +221,7 @@ class _Flight:
         arrays = {str(task.job.array) for task in tasks if task.exact is None}
         found = client.account(arrays) if arrays else None
         for task in tasks:
-            seen = (found or {}).get(task.job.id)
+            seen = (found or {}).get(task.job.named)
             if seen is not None and is_over(seen.state):  # it may be behind
                 task.exact = seen
 
