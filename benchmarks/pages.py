@@ -95,15 +95,13 @@ def browsed(base: str, assays: int) -> dict[str, Measured]:
 
 
 def _visits(page: Any, base: str, assays: int) -> dict[str, Callable[[], None]]:
-    many = re.compile(f"{assays:,}")
-
     def asset_list() -> None:
         page.goto(f"{base}/assets")
         page.get_by_text(f"{assays:,} partitions").first.wait_for()
 
     def asset() -> None:
         page.goto(f"{base}/assets/summary?view=overview")
-        page.get_by_text(many).first.wait_for()
+        page.get_by_text(re.compile("^(Latest partition event|Latest materialization|Partitions)")).nth(1).wait_for()
 
     def partitions() -> None:
         page.goto(f"{base}/assets/summary?view=partitions")
