@@ -10,13 +10,15 @@ from ct_assets.runs import ENDED, REQUEST_TAG, end_orphans, going
 from ctcore.asking import Asked, Asking, look, state_of_the_world
 from ctcore.clock import now
 from ctcore.errors import CtError
-from ctcore.files import look as look_at_files
+from ctcore.files import look_on
 from ctcore.holding import earliest
 from ctcore.ledger import unreported
 from ctcore.project import Project
 from ctcore.steps import REGISTRY
 from resources import CtProject
 
+FILES_A_TICK = 5_000  # assays whose raw files are looked at; the others have their turn in the next ticks
+_looked_up_to: dict[str, int] = {}
 WHY_TAG = "ct/why"
 START_TAG = "dagster/asset_partition_range_start"
 END_TAG = "dagster/asset_partition_range_end"
@@ -44,7 +46,8 @@ def staleness_sensor(project: Project) -> dg.SensorDefinition:
 
 def _tick(context: dg.SensorEvaluationContext, project: Project) -> dg.SensorResult:
     end_orphans(context.instance)
-    for said in look_at_files(project).problems:
+    looked, _looked_up_to[project.id] = look_on(project, _looked_up_to.get(project.id, 0), FILES_A_TICK)
+    for said in looked.problems:
         context.log.error(said)
     world, cursor = state_of_the_world(project), _Cursor.read(context.cursor)
     if world == cursor.world and (cursor.until is None or now() < cursor.until):

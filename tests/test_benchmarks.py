@@ -33,6 +33,8 @@ def test_a_benchmark_runs_and_measures_something_beside_a_baseline(name: str) ->
     ended = benchmarks(name, "--quick", "--json")
     assert ended.returncode == 0, ended.stderr
     rows = json.loads(ended.stdout)["rows"]
+    if not rows and "  without " in ended.stderr:
+        pytest.skip(ended.stderr.splitlines()[-1].strip())
     assert rows and all(row["seconds"] > 0 and row["peak_mib"] > 0 for row in rows)
     assert any(row["ratio"] for row in rows)
     assert any(row["met"] is not None for row in rows)
