@@ -73,11 +73,7 @@ def state_of_the_world(project: Project) -> str:
 
 def ready(verdicts: Verdicts) -> list[Verdict]:
     """What could run now: not fresh, and waiting for nothing. What has failed is among it, to be tried again later."""
-    return [
-        verdict
-        for verdict in verdicts.stale()
-        if verdict.state in ("missing", "stale", "lost", "failed") and not verdict.waits
-    ]
+    return verdicts.free()
 
 
 def look(project: Project, going: Going, states: States) -> Asking:

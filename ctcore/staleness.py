@@ -89,6 +89,14 @@ class Verdicts:
         names = {step: [self.state.mirror.name(step, at) for at in some] for step, some in self.state.waived.items()}
         return fresh + [one for step, some in names.items() if some for one in self.listed(step, some)]
 
+    def free(self) -> list[Verdict]:
+        """What is not fresh and waits for nothing else, in the order in which it could run."""
+        found: list[Verdict] = []
+        for step in self.project.steps:
+            kinds = self.state.kinds[step.name]
+            found += self._verdicts(step, np.flatnonzero((kinds != 0) & (kinds & BIT["upstream"] == 0)))
+        return [verdict for verdict in found if verdict.state != "running"]
+
     def states(self, asset: str) -> list[State]:
         """The states of all partitions of a step, in the order of the cohort; excluded is also what is no node."""
         kinds, nodes = self.state.kinds[asset], self.state.inputs.nodes(self.project.steps[asset])
