@@ -67,10 +67,13 @@ def _sentences(plan: Plan) -> Iterator[str]:
     yield f"{plan.reused} were made before and are taken again."
     if not plan.nodes:
         return
+    runs = sum(one.cost.runs for one in plan.running_steps)
+    if not runs:
+        yield "None of these steps was ever made: there is nothing yet to tell core-hours and time from."
+        return
     place = f"{plan.at_once} at once, {plan.place}"
     yield f"At most {number(plan.core_hours())} core-hours in {duration(plan.elapsed_s())} ({place}),"
     yield f"expected {number(plan.core_hours(True))} in {duration(plan.elapsed_s(True))};"
-    runs = sum(one.cost.runs for one in plan.running_steps)
     yield f"medians of {_many(runs, 'past run')}, without waiting in queues."
     if plan.without_history:
         yield f"Not in these numbers, because never made: {', '.join(plan.without_history)}."
