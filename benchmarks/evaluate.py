@@ -53,6 +53,7 @@ def _growth(state: str, points: list[tuple[int, Measured]]) -> Row:
 def _change_reference(project: Project) -> None:
     with project.catalog.write() as writer:
         writer.execute(update(reference).values(version="2"))
+        writer.event("reference", "reference/genome", {"version": "2"})
 
 
 def _fetch(catalog: Path) -> int:

@@ -15,7 +15,9 @@ from dataclasses import dataclass, fields
 from getpass import getuser
 from pathlib import Path
 
-from tools.slurm.cluster import Cluster, NoSlurm
+import pytest
+
+from tools.slurm.cluster import Cluster, NoSlurm, missing
 from tools.slurm.processes import wait
 from tools.slurm.settings import Shape
 
@@ -144,6 +146,14 @@ class Slurm:
             if name.startswith("n"):
                 self.cluster.kill(name)
                 self.cluster.start(name)
+
+
+def for_tests() -> Iterator[Slurm]:
+    """A cluster for the tests of a fixture; where there can be none, they skip, and in CI they fail."""
+    if why := missing():
+        (pytest.fail if os.environ.get("CI") else pytest.skip)(f"Slurm: {why}")
+    with running() as started:
+        yield started
 
 
 @contextmanager

@@ -124,7 +124,7 @@ def test_an_earlier_making_is_counted_apart_and_only_where_it_was_built_from_it(
 
 def test_what_a_moved_specimen_left_behind_is_found_by_its_former_patient(own: Project) -> None:
     rows = [{**row, "patient_id": "P2", "sex": "M", "age": "50"} for row in ROWS]
-    said = ct("-C", own.root, "register", write_sheet(own.root, rows), "--reparent", "S1")
+    said = ct("-C", own.root, "register", write_sheet(own.root, rows), "--reparent", "S1", "--yes")
     assert said.code == 0, said.err
     found = built_from(again(own), "P1")
     assert (

@@ -24,7 +24,7 @@ from ctcore.verify import verify
 from tests.cluster_runs import OBEDIENT, PROFILE, Cohort
 from tests.drivers import Alone, Daemon, Driver, Shell, told
 from tests.kit import TOML, again
-from tests.slurm import Slurm
+from tests.slurm import Slurm, for_tests
 from tools.slurm.processes import wait
 
 pytestmark = pytest.mark.slow
@@ -157,6 +157,12 @@ class Drill:
     def stop(self) -> None:
         self.driver.kill()
         self.said.close()
+
+
+@pytest.fixture(scope="module")
+def slurm() -> Iterator[Slurm]:
+    """A cluster of its own: a killed controller gives numbers twice, and others look for theirs in accounting."""
+    yield from for_tests()
 
 
 @pytest.fixture
