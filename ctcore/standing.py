@@ -33,7 +33,9 @@ class Standing:
     def apart(self) -> "Standing":
         """The same, for a state of the catalog that is taken back: what is learned there stays there."""
         with self.lock:
-            return Standing(threading.RLock(), self.mirror, self.inputs, self.declared, self.judged)
+            pending = Touched()
+            pending.add(self.pending)
+            return Standing(threading.RLock(), self.mirror, self.inputs, self.declared, self.judged, pending)
 
     def catch_up(self, project: Project, connection: Connection) -> tuple[Mirror, Inputs]:
         """The catalog as this transaction sees it, and the nodes and inputs of today."""
