@@ -23,6 +23,7 @@ from ctcore.staleness import Keys, Verdicts, evaluate
 NEVER: Mapping[str, str] = {
     "missing": "there is no result yet that could stand",
     "upstream": "it says what is about to change: accept the reason at the root cause, or make that again",
+    "excluded": "who may be used is decided by `ct qc` and `ct consent`",
     "bytes": "a file that is gone or changed is not what was made; `ct run` makes it again",
 }
 NOT_YET = "it is not made yet: accept it once it is, and it stands for that content"

@@ -11,9 +11,10 @@ from sqlalchemy import func, select
 
 from ctcore.batches import Batch, batches, partitions, stretches, verdict_key
 from ctcore.catalog.tables import event, request
-from ctcore.clock import now, utc
+from ctcore.clock import now, today, utc
 from ctcore.ledger import unreported as unreported_artifacts
 from ctcore.ledger import upsert
+from ctcore.policy import ended
 from ctcore.project import Project
 from ctcore.reasons import Node, Reason, Verdict
 from ctcore.registry import unreported
@@ -38,10 +39,11 @@ class Asked:
 
 
 def state_of_the_world(project: Project) -> str:
-    """Changes whenever a verdict may have changed: the ledger, ct.toml, the step files, the installed versions."""
+    """Changes whenever a verdict may have changed: the ledger, a consent that ended, ct.toml, steps, installed versions."""
     with project.catalog.read() as connection:
         last = connection.execute(select(func.max(event.c.seq))).scalar() or 0
-    seen = hashlib.blake2b(str(last).encode(), digest_size=16)
+        day = ended(connection, today())
+    seen = hashlib.blake2b(f"{last} {day}".encode(), digest_size=16)
     folders = [project.root / folder for folder in project.settings.step_folders]
     for path in [project.root / FILE_NAME, *(p for folder in folders for p in sorted(folder.glob("*.py")))]:
         stat = path.stat()

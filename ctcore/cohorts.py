@@ -27,6 +27,7 @@ class Kin:
         self.entities = entities
         self._above: dict[tuple[str, str], Places] = {}
         self._below: dict[tuple[str, str], Groups] = {}
+        self._able: dict[tuple[str, str], Flags] = {}
 
     def above(self, level: str, higher: str) -> Places:
         """The ancestor of everybody of a level at a higher one (or at the same)."""
@@ -52,6 +53,17 @@ class Kin:
             if level != "patient":
                 found[level] &= found[ENTITY_LEVELS[rank(level) - 1]][self.entities[level].parents]
         return found
+
+    def able(self, step: str, level: str) -> Flags:
+        """Who of a level may be used for a step."""
+        if (step, level) not in self._able:
+            found = self.usable[level]
+            for higher in ENTITY_LEVELS[: rank(level) + 1]:
+                some = self.entities[higher].barred_for.get(step)
+                if some is not None:
+                    found = found & ~some[self.above(level, higher)]
+            self._able[step, level] = found
+        return self._able[step, level]
 
     def linked(self, flags: Flags, level: str, other: str) -> Flags:
         """Who of `other` has an ancestor or a descendant at `level` with this flag."""

@@ -97,7 +97,7 @@ def _sentence(
         said = failure["error"].splitlines()[0]
         return f"{name} is failed: {said} (log: {failure['log']}); {verdict.why}"
     if verdict.state == "excluded":
-        return f"{name} is excluded: {verdict.reasons[0].words}"
+        return f"{name} is excluded: {'; '.join(one.words for one in verdict.reasons)}"
     first, *others = verdict.reasons
     words = first.words if first.kind == verdict.state else str(first)
     return f"{name} is {verdict.state}: {'; '.join([words, *map(str, others)])}"

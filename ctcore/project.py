@@ -69,6 +69,11 @@ class Project:
                 raise ProjectError(
                     f"{self.root / FILE_NAME}: [params.{name}]: no such step; known: {', '.join(graph.order)}"
                 )
+        for name in self.settings.uses.steps:
+            if name not in graph:
+                raise ProjectError(
+                    f"{self.root / FILE_NAME}: [consent.steps] {name}: no such step; known: {', '.join(graph.order)}"
+                )
         problems = [said for step in graph for said in _undeclared(step, self.settings)]
         if problems:
             lines = "\n".join(f"  {problem}" for problem in problems)

@@ -11,6 +11,7 @@ from typing import Any, cast
 
 from ctcore.digest import canonical
 from ctcore.errors import ProjectError
+from ctcore.rules import KINDS, QcKind, Uses, read_kinds, read_uses
 from ctcore.schema import COLUMN_NAME, COLUMN_TYPES, ID_PATTERN, Column, Levels, LevelSchema
 from ctcore.sheet.columns import ALIASES
 from ctcore.sheet.values import convert
@@ -66,6 +67,8 @@ class Settings:
     environment_lock: str | None
     run: RunSettings
     slurm: Mapping[str, Profile] = field(default_factory=dict)
+    qc_kinds: Mapping[str, QcKind] = field(default_factory=lambda: KINDS)
+    uses: Uses = field(default_factory=Uses)
 
 
 def read_settings(path: Path) -> Settings:
@@ -98,6 +101,7 @@ class _Reader:
 
     def settings(self, document: dict[str, Any]) -> Settings:
         known = {"project", "levels", "references", "cohorts", "steps", "params", "environment", "run", "slurm"}
+        known |= {"qc", "consent"}
         self._only(document, known, "the top level")
         project = self._table(document, "project")
         self._only(project, {"id", "name", "sheet"}, "[project]")
@@ -121,6 +125,8 @@ class _Reader:
             environment_lock=self._text(environment, "lock", "[environment]"),
             run=self._run(self._table(document, "run")),
             slurm=self._slurm(self._table(document, "slurm")),
+            qc_kinds=self._kinds(self._table(document, "qc")),
+            uses=self._uses(self._table(document, "consent")),
         )
 
     def _table(self, parent: dict[str, Any], key: str, where: str = "") -> dict[str, Any]:
@@ -284,4 +290,15 @@ class _Reader:
         for name in table:
             found[name], problems = read_profile(name, self._table(table, name, "[slurm]"))
             self.problems += problems
+        return found
+
+    def _kinds(self, table: dict[str, Any]) -> dict[str, QcKind]:
+        self._only(table, {"kinds"}, "[qc]")
+        found, problems = read_kinds(self._table(table, "kinds", "[qc]"))
+        self.problems += problems
+        return found
+
+    def _uses(self, table: dict[str, Any]) -> Uses:
+        found, problems = read_uses(table)
+        self.problems += problems
         return found

@@ -1,0 +1,87 @@
+"""⑦ Why nodes are excluded, in words: who is barred and by what, or what is lacking."""
+
+from collections.abc import Iterable, Iterator, Sequence
+
+import numpy as np
+from sqlalchemy import Connection
+
+from ctcore.cohorts import rank
+from ctcore.inputs import Inputs
+from ctcore.mirror.versions import Places
+from ctcore.policy import Bar, bars
+from ctcore.reasons import Reason
+from ctcore.step import ENTITY_LEVELS, Level, Step
+
+Who = tuple[str, int, str]
+"""Level, position, and the step for which somebody is barred."""
+
+
+def why_excluded(
+    connection: Connection, inputs: Inputs, step: Step, places: Iterable[int]
+) -> dict[int, tuple[Reason, ...]]:
+    """The reasons of these partitions of a step, which are none of its nodes."""
+    finder = _Finder(inputs)
+    barred = {at: finder.of(step, at) for at in places}
+    said = _words(connection, inputs, [who for some in barred.values() for who in some])
+    needs = ", ".join([*step.files, *step.inputs]) or step.level
+    lacks = (Reason("missing", f"has not what {step.name} needs ({needs})"),)
+    return {at: tuple(one for who in some for one in said[who]) or lacks for at, some in barred.items()}
+
+
+def why_not_used(connection: Connection, inputs: Inputs, step: Step, level: Level, place: int) -> tuple[Reason, ...]:
+    """Why an entity may not be used for a step, by itself or by its ancestors."""
+    who = list(_Finder(inputs).barred(step, level, place))
+    return tuple(one for some in _words(connection, inputs, who).values() for one in some)
+
+
+class _Finder:
+    """Looks for who bars a node: its entity, their ancestors, or those of an input without which it is not there."""
+
+    def __init__(self, inputs: Inputs) -> None:
+        self.inputs, self.kin = inputs, inputs.kin
+        self.someone = any(some.barred.any() or some.barred_for for some in self.kin.entities.values())
+
+    def of(self, step: Step, place: int) -> list[Who]:
+        if not self.someone or step.level == "cohort":
+            return []
+        own = list(self.barred(step, step.level, place))
+        if own:
+            return own
+        for up in (self.inputs.graph[name] for name in step.inputs.values()):
+            sources = self._sources(step.level, place, up.level)
+            there = self.inputs.nodes(up)[sources] & self.kin.able(step.name, up.level)[sources]
+            if not there.any():
+                for source in sources.tolist():
+                    found = [*self.barred(step, up.level, source), *self.of(up, source)]
+                    if found:
+                        return list(dict.fromkeys(found))
+        return []
+
+    def barred(self, step: Step, level: Level, place: int) -> Iterator[Who]:
+        for higher in ENTITY_LEVELS[: rank(level) + 1]:
+            at, some = int(self.kin.above(level, higher)[place]), self.kin.entities[higher]
+            if some.barred[at] or (step.name in some.barred_for and some.barred_for[step.name][at]):
+                yield (higher, at, step.name)
+
+    def _sources(self, level: Level, place: int, other: Level) -> Places:
+        if rank(other) <= rank(level):
+            return self.kin.above(level, other)[[place]]
+        return self.kin.below(level, other).pairs(np.array([place]))[1]
+
+
+def _words(connection: Connection, inputs: Inputs, whose: Sequence[Who]) -> dict[Who, list[Reason]]:
+    """One look at the events and consents of all of them."""
+    entities, shape = inputs.kin.entities, inputs.mirror.shape
+    numbers = {who: int(entities[who[0]].seq[who[1]]) for who in whose}
+    by_entity: dict[int, list[Bar]] = {}
+    for bar in bars(connection, shape.uses, inputs.mirror.days[0], set(numbers.values())) if numbers else ():
+        by_entity.setdefault(bar.entity, []).append(bar)
+    found: dict[Who, list[Reason]] = {}
+    for (level, at, step), number in numbers.items():
+        name = entities[level].ids[at]
+        found[level, at, step] = [
+            Reason("excluded", f"{level} {name}: {bar.words}", (level, name))
+            for bar in by_entity.get(number, ())
+            if bar.step in (None, step)
+        ]
+    return found
