@@ -39,7 +39,7 @@ class Asked:
 
 
 def state_of_the_world(project: Project) -> str:
-    """Changes whenever a verdict may have changed: the ledger, a consent that ended, ct.toml, steps, installed versions."""
+    """Changes whenever a verdict may have changed: the ledger, an ended consent, ct.toml, steps, installed versions."""
     with project.catalog.read() as connection:
         last = connection.execute(select(func.max(event.c.seq))).scalar() or 0
         day = ended(connection, today())

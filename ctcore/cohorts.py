@@ -82,12 +82,12 @@ def in_cohort(kin: Kin, level: Level, cohort: Cohort) -> Flags:
     found = kin.usable[level].copy()
     for column, value in cohort.where.items():
         own: Level = column.partition(".")[0]  # type: ignore[assignment]
-        has = are_among(kin.column(column, own), _texts(value)) & kin.usable[own]
+        has = are_among(kin.column(column, own), texts_of(value)) & kin.usable[own]
         found &= kin.linked(has, own, level)
     return found
 
 
-def _texts(value: str) -> list[str]:
+def texts_of(value: str) -> list[str]:
     """The JSON texts that a value of ct.toml may have in the catalog: as text, number or boolean."""
     texts = [canonical(value).decode()]
     try:

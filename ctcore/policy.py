@@ -72,13 +72,13 @@ def status_on(row: Any, day: str) -> str:
     return "expired" if over else row.status
 
 
-def open_events(*more: Any) -> Select[Any]:
+def open_events() -> Any:
     """QC events that nobody has resolved, with their acts, in their order."""
     joined = qc_event.join(qc_act, qc_act.c.id == qc_event.c.act)
     joined = joined.join(entity, entity.c.seq == qc_event.c.entity)
     joined = joined.outerjoin(qc_resolution, qc_resolution.c.event == qc_event.c.id)
     columns = (*qc_event.c, qc_act.c.at, qc_act.c.actor, qc_act.c.source, qc_act.c.scope, entity.c.level)
-    chosen = select(*columns, entity.c.id.label("who"), *more).select_from(joined)
+    chosen = select(*columns, entity.c.id.label("who")).select_from(joined)
     return chosen.where(qc_resolution.c.event.is_(None)).order_by(qc_event.c.id)
 
 

@@ -59,6 +59,22 @@ class Uses:
         return self.steps.get(step, self.every)
 
 
+def qc_problem(facts: Mapping[str, Any], level: Level) -> str | None:
+    """What is wrong with the QC that a step returns among its facts (`qc`, `qc_reason`); None where nothing is."""
+    status, reason = facts.get("qc"), facts.get("qc_reason")
+    if status is None:
+        return None if reason is None else "it returns a qc_reason without qc"
+    if level == "cohort":
+        return "it returns qc, but a cohort has none: say it of a patient, specimen or assay"
+    if status not in STATUSES:
+        return f"it returns qc = {status!r:.80}; it is one of {', '.join(STATUSES)}"
+    if status != "pass" and not (isinstance(reason, str) and reason.strip() and reason.isprintable()):
+        return (
+            f'it returns qc = {status!r} without a reason; add qc_reason, one line: {{"qc": "fail", "qc_reason": "…"}}'
+        )
+    return None
+
+
 def read_kinds(table: Mapping[str, Any]) -> tuple[dict[str, QcKind], list[str]]:
     """The built-in kinds with those of `[qc.kinds]`, and everything that is wrong with these."""
     found, problems = dict(KINDS), []

@@ -190,7 +190,7 @@ qc_act = Table(
     Column("at", Text, nullable=False),
     Column("actor", Text, nullable=False),
     Column("source", Text, nullable=False, comment="manual, the sheet, or the step that said it"),
-    Column("scope", Text, nullable=False, comment="who was meant, as it was said; what began together can end together"),
+    Column("scope", Text, nullable=False, comment="who was meant, as it was said: a batch ends together"),
 )
 
 qc_event = Table(
@@ -226,7 +226,7 @@ consent = Table(
     Column("until", Text, comment="the day on which it ends by itself"),
     Column("form", Text, comment="where it is written"),
     Column("reason", Text, nullable=False),
-    Column("record", Text, comment="canonical JSON: on whose authority a revocation was reversed"),
+    Column("record", Text, comment="canonical JSON: on whose authority a revocation is reversed"),
     Column("at", Text, nullable=False),
     Column("actor", Text, nullable=False),
     Index("consent_entity", "entity"),

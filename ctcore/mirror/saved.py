@@ -56,7 +56,15 @@ def write(project: Project, mirror: Mirror) -> None:
 
 def _of(project: Project, shape: Shape) -> list[Any]:
     columns = {level: list(names) for level, names in shape.columns.names.items()}
-    return [FORMAT, project.id, project.catalog.place, dict(shape.levels), columns, list(shape.cohorts), dict(shape.uses)]
+    return [
+        FORMAT,
+        project.id,
+        project.catalog.place,
+        dict(shape.levels),
+        columns,
+        list(shape.cohorts),
+        dict(shape.uses),
+    ]
 
 
 def _parts(mirror: Mirror) -> tuple[dict[str, Any], dict[str, Any]]:
