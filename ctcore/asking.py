@@ -77,7 +77,19 @@ def untold(project: Project, going: Going) -> list[Verdict]:
     """Made nodes that Dagster was not told of because their run was ended between the record and the event."""
     waiting = [(node, run) for node, run in unreported_artifacts(project) if node[0] in project.steps]
     busy = going({run for _, run in waiting if run is not None}) if waiting else set()
-    return [Verdict(*node, "stale", (_UNTOLD,)) for node, run in waiting if run not in busy]
+    excluded = _excluded(project, [node for node, _ in waiting])
+    free = [node for node, run in waiting if run not in busy and node not in excluded]
+    return [Verdict(*node, "stale", (_UNTOLD,)) for node in free]
+
+
+def _excluded(project: Project, nodes: Iterable[Node]) -> set[Node]:
+    """Which of these are excluded by now: nobody is told of them."""
+    by_step: dict[str, list[str]] = {}
+    for asset, partition in nodes:
+        by_step.setdefault(asset, []).append(partition)
+    verdicts = evaluate(project) if by_step else None
+    listed = [one for asset, some in by_step.items() for one in (verdicts.listed(asset, some) if verdicts else ())]
+    return {one.node for one in listed if one.state == "excluded"}
 
 
 def ask(

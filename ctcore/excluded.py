@@ -12,8 +12,8 @@ from ctcore.policy import Bar, bars
 from ctcore.reasons import Reason
 from ctcore.step import ENTITY_LEVELS, Level, Step
 
-Who = tuple[str, int, str]
-"""Level, position, and the step for which somebody is barred."""
+Who = tuple[str, int, str | None]
+"""Level, position, and the step for which somebody is barred; None: for all."""
 
 
 def why_excluded(
@@ -28,8 +28,10 @@ def why_excluded(
     return {at: tuple(one for who in some for one in said[who]) or lacks for at, some in barred.items()}
 
 
-def why_not_used(connection: Connection, inputs: Inputs, step: Step, level: Level, place: int) -> tuple[Reason, ...]:
-    """Why an entity may not be used for a step, by itself or by its ancestors."""
+def why_not_used(
+    connection: Connection, inputs: Inputs, step: str | None, level: str, place: int
+) -> tuple[Reason, ...]:
+    """Why an entity may not be used for a step (None: for all), by itself or by its ancestors."""
     who = list(_Finder(inputs).barred(step, level, place))
     return tuple(one for some in _words(connection, inputs, who).values() for one in some)
 
@@ -44,7 +46,7 @@ class _Finder:
     def of(self, step: Step, place: int) -> list[Who]:
         if not self.someone or step.level == "cohort":
             return []
-        own = list(self.barred(step, step.level, place))
+        own = list(self.barred(step.name, step.level, place))
         if own:
             return own
         for up in (self.inputs.graph[name] for name in step.inputs.values()):
@@ -52,16 +54,17 @@ class _Finder:
             there = self.inputs.nodes(up)[sources] & self.kin.able(step.name, up.level)[sources]
             if not there.any():
                 for source in sources.tolist():
-                    found = [*self.barred(step, up.level, source), *self.of(up, source)]
+                    found = [*self.barred(step.name, up.level, source), *self.of(up, source)]
                     if found:
                         return list(dict.fromkeys(found))
         return []
 
-    def barred(self, step: Step, level: Level, place: int) -> Iterator[Who]:
+    def barred(self, step: str | None, level: str, place: int) -> Iterator[Who]:
         for higher in ENTITY_LEVELS[: rank(level) + 1]:
             at, some = int(self.kin.above(level, higher)[place]), self.kin.entities[higher]
-            if some.barred[at] or (step.name in some.barred_for and some.barred_for[step.name][at]):
-                yield (higher, at, step.name)
+            only = some.barred_for.get(step or "")
+            if some.barred[at] or (only is not None and only[at]):
+                yield (higher, at, step)
 
     def _sources(self, level: Level, place: int, other: Level) -> Places:
         if rank(other) <= rank(level):

@@ -100,8 +100,8 @@ class Making:
             return list(self.keys)
         unreported = ledger.unreported(self.project) if self.tells else []
         untold = {node[1] for node, _ in unreported if node[0] == self.step.name}
-        wanted = {key for key, verdict in stale.items() if verdict.state != "excluded"} | untold
-        return [key for key in self.keys if key in wanted]
+        excluded = {key for key, verdict in stale.items() if verdict.state == "excluded"}
+        return [key for key in self.keys if key in (stale.keys() | untold) - excluded]
 
     def _reused(self, calls: Iterable[Prepared], found: Mapping[str, Hit]) -> list[Outcome]:
         same = {call.node: found[call.key] for call in calls if call.key in found}

@@ -61,7 +61,7 @@ class _Why:
         if place < 0:
             return f"{who} is not registered"
         if self.up.level != "cohort":
-            barred = why_not_used(self.connection, self.inputs, self.step, self.up.level, place)
+            barred = why_not_used(self.connection, self.inputs, self.step.name, self.up.level, place)
             if barred:
                 return "; ".join(one.words for one in barred)
         if not self.inputs.nodes(self.up)[place]:

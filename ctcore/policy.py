@@ -121,3 +121,21 @@ def _without_consent(
             since = row.until if status == "expired" and row.until else row.dated
             verb = "is pending since" if status == "pending" else f"{status} on"
             yield Bar(row.entity, f"consent {verb} {since}{form}", ethics=True)
+
+
+def withheld(
+    connection: Connection, day: str, whose: Collection[tuple[str, str]] | None = None
+) -> dict[tuple[str, str], str]:
+    """Who is without consent on a day, (level, ID) with the words: patients and all that is below them."""
+    barred = {bar.entity: bar.words for bar in _without_consent(connection, {}, day, None)}
+    found: dict[tuple[str, str], str] = {}
+    names = entity.c.seq, entity.c.level, entity.c.id, entity.c.parent
+    dialect = connection.dialect.name
+    rows = list(connection.execute(select(*names).where(in_keys(entity.c.seq, barred, dialect)))) if barred else []
+    said = {row.seq: f"patient {row.id}: {barred[row.seq]}" for row in rows}
+    while rows:
+        found |= {(row.level, row.id): said[row.seq] for row in rows}
+        below = in_keys(entity.c.parent, [row.seq for row in rows], dialect)
+        rows = list(connection.execute(select(*names).where(below)))
+        said = {row.seq: said[row.parent] for row in rows}
+    return found if whose is None else {who: words for who, words in found.items() if who in set(whose)}

@@ -12,6 +12,8 @@ import click
 
 from ctcore.cli.render import opened
 from ctcore.dagster_home import environment, launch
+from ctcore.disclosure import refuse_excluded
+from ctcore.select import named_nodes
 
 END_S = 20  # how long the daemon may take to end
 
@@ -24,7 +26,9 @@ def run(ctx: click.Context, what: tuple[str, ...], profile: str | None) -> None:
     """Make everything that is stale, or these steps and nodes with what they need. Fresh ones are left alone."""
     if profile is not None:
         os.environ["CT_PROFILE"] = profile
-    ctx.exit(launch(opened(ctx), "run", *what))
+    project = opened(ctx)
+    refuse_excluded(project, named_nodes(project, what))
+    ctx.exit(launch(project, "run", *what))
 
 
 @click.command()
