@@ -24,8 +24,8 @@ from tests.kit import add as register_rows
 from tests.shell import ct
 
 pytestmark = pytest.mark.usefixtures("catalog_url")
-REVOKED = Statement("revoked", dated="2026-01-20", form="withdrawal form 12")
-WORDS = "patient P1: consent revoked on 2026-01-20 (withdrawal form 12)"
+REVOKED = Statement("revoked", dated="2024-01-20", form="withdrawal form 12")
+WORDS = "patient P1: consent revoked on 2024-01-20 (withdrawal form 12)"
 
 
 @pytest.fixture
@@ -139,7 +139,7 @@ def test_nothing_is_asked_for_of_somebody_who_is_excluded(project: Project) -> N
 def test_the_content_of_who_is_excluded_is_shown_only_by_name_for_a_reason_and_on_record(project: Project) -> None:
     set_consent(project, ["P1"], REVOKED)
     for node in ("counted/A1", "patient/P1", "assay/A2"):
-        with pytest.raises(Usage, match=r"consent revoked on 2026-01-20 .* --excluded --reason TEXT"):
+        with pytest.raises(Usage, match=r"consent revoked on 2024-01-20 .* --excluded --reason TEXT"):
             disclose(project, find_node(project, node), False, None)
         with pytest.raises(Usage, match="say in one line why"):
             disclose(project, find_node(project, node), True, " ")
@@ -176,7 +176,7 @@ def test_status_counts_the_excluded_apart(project: Project) -> None:
 def test_a_consent_that_ends_changes_verdicts_on_its_day_without_an_event(
     project: Project, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    set_consent(project, ["P2"], Statement("full", dated="2026-01-01", until="2031-05-01", form="form 3"))
+    set_consent(project, ["P2"], Statement("full", dated="2024-01-01", until="2031-05-01", form="form 3"))
     assert reasons(project) == {}
     world = state_of_the_world(project)
     for module in ("ctcore.mirror.mirror", "ctcore.asking"):
