@@ -14,7 +14,7 @@ from ctcore.cohorts import Kin, in_cohort, rank
 from ctcore.mirror.made import Role
 from ctcore.mirror.mirror import Mirror
 from ctcore.mirror.ranges import Flags, Groups, taken
-from ctcore.mirror.versions import Places, Whole, is_known, packed
+from ctcore.mirror.versions import Places, Whole, is_known, nothing, packed
 from ctcore.reasons import Kind
 from ctcore.settings import Settings
 from ctcore.step import Step
@@ -150,7 +150,8 @@ class Inputs:
         if want.what == "step":
             return taken(mirror.made[want.asset].version, sources)
         if want.what == "file":
-            return taken(mirror.entities[step.level].files[want.input], sources)
+            files = mirror.entities[step.level].files.get(want.input)
+            return nothing(len(sources)) if files is None else taken(files, sources)  # nobody has such a file
         if want.what == "column":
             level, _, name = want.input.partition(".")
             return mirror.entities[level].columns[name][self.kin.above(want.asset, level)[sources]]
