@@ -16,9 +16,11 @@ from ctcore.catalog.tables import acceptance, artifact, waiver
 from ctcore.clock import now
 from ctcore.collecting import without_collecting
 from ctcore.errors import Usage
+from ctcore.excluded import without_consent
 from ctcore.project import Project
 from ctcore.reasons import Kind, Node, Reason, Verdict, name_of
 from ctcore.staleness import Keys, Verdicts, evaluate
+from ctcore.standing import today
 
 NEVER: Mapping[str, str] = {
     "missing": "there is no result yet that could stand",
@@ -87,9 +89,29 @@ def propose(project: Project, keys: Keys, kinds: frozenset[str] = frozenset(KIND
     for asset, partitions in keys.items():
         for verdict in verdicts.listed(asset, partitions):
             _add(found, verdict, making, kinds)
+    said = _leave_out_the_unconsented(project, found)
     if not found.reasons:
-        raise Usage(_nothing(keys, verdicts, kinds))
+        raise Usage(said or _nothing(keys, verdicts, kinds))
     return found
+
+
+def _leave_out_the_unconsented(project: Project, found: Proposal) -> str | None:
+    """That somebody's consent is gone is nothing to accept. Returns what would have been, in words."""
+    said: str | None = None
+    with project.catalog.read() as connection:
+        _, inputs = today(project, connection)
+        for node, reasons in list(found.reasons.items()):
+            went = {one.node for one in reasons if one.kind == "member-removed" and one.node}
+            words = without_consent(connection, inputs, project.steps[node[0]], went) if went else {}
+            kept = [one for one in reasons if one.kind != "member-removed" or one.node not in words]
+            found.left.update({one.kind for one in reasons if one not in kept})
+            for who, why in words.items():
+                said = said or f"{name_of(node)} contains {name_of(who)}, and that cannot be accepted: {why}"
+            if kept:
+                found.reasons[node] = kept
+            else:
+                del found.reasons[node]
+    return said
 
 
 def _add(found: Proposal, verdict: Verdict, making: Mapping[Node, int], kinds: frozenset[str]) -> None:

@@ -9,7 +9,7 @@ from ctcore.cohorts import rank
 from ctcore.inputs import Inputs
 from ctcore.mirror.versions import Places
 from ctcore.policy import Bar, bars
-from ctcore.reasons import Reason
+from ctcore.reasons import Node, Reason
 from ctcore.step import ENTITY_LEVELS, Level, Step
 
 Who = tuple[str, int, str | None]
@@ -34,6 +34,20 @@ def why_not_used(
     """Why an entity may not be used for a step (None: for all), by itself or by its ancestors."""
     who = list(_Finder(inputs).barred(step, level, place))
     return tuple(one for some in _words(connection, inputs, who).values() for one in some)
+
+
+def without_consent(connection: Connection, inputs: Inputs, step: Step, went: Iterable[Node]) -> dict[Node, str]:
+    """Which of these nodes a step may not use for want of consent, with the words."""
+    finder, mirror = _Finder(inputs), inputs.mirror
+    found: dict[Node, str] = {}
+    for asset, partition in went if finder.someone else ():
+        place = mirror.locate(asset, [partition])[0]
+        level = mirror.shape.levels[asset]
+        who = list(finder.barred(step.name, level, place)) if place >= 0 and level != "cohort" else []
+        said = [one.words for some in _words(connection, inputs, who, ethics=True).values() for one in some]
+        if said:
+            found[asset, partition] = "; ".join(said)
+    return found
 
 
 class _Finder:
@@ -72,8 +86,10 @@ class _Finder:
         return self.kin.below(level, other).pairs(np.array([place]))[1]
 
 
-def _words(connection: Connection, inputs: Inputs, whose: Sequence[Who]) -> dict[Who, list[Reason]]:
-    """One look at the events and consents of all of them."""
+def _words(
+    connection: Connection, inputs: Inputs, whose: Sequence[Who], ethics: bool = False
+) -> dict[Who, list[Reason]]:
+    """One look at the events and consents of all of them; or at consents only."""
     entities, shape = inputs.kin.entities, inputs.mirror.shape
     numbers = {who: int(entities[who[0]].seq[who[1]]) for who in whose}
     by_entity: dict[int, list[Bar]] = {}
@@ -85,6 +101,6 @@ def _words(connection: Connection, inputs: Inputs, whose: Sequence[Who]) -> dict
         found[level, at, step] = [
             Reason("excluded", f"{level} {name}: {bar.words}", (level, name))
             for bar in by_entity.get(number, ())
-            if bar.step in (None, step)
+            if bar.step in (None, step) and (bar.ethics or not ethics)
         ]
     return found

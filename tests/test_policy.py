@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 from sqlalchemy import select
 
+from ctcore.accept import propose
 from ctcore.asking import state_of_the_world, wanted_batches
 from ctcore.catalog.tables import event
 from ctcore.consent import Statement, set_consent
@@ -228,3 +229,13 @@ def test_writing_what_each_step_is_for_into_ct_toml_changes_who_may_be_used(tmp_
     set_consent(project, ["P2"], Statement("limited", ("research",)))
     (project.root / "ct.toml").write_text(TOML + '\n[consent]\nuses = ["research"]\nuse = "research"\n')
     assert reasons(again(project)) == {}
+
+
+def test_that_somebody_revoked_consent_is_nothing_to_accept(project: Project) -> None:
+    set_consent(project, ["P1"], REVOKED)
+    with pytest.raises(Usage, match=r"joined/all contains merged/S1, and that cannot be accepted: patient P1: consent"):
+        propose(project, {"joined": {"all"}})
+    add(project, [Saying("specimen", "S2", "superseded", "sampled again")])
+    found = propose(project, {"joined": {"all"}})
+    assert [reason.node for reason in found.reasons["joined", "all"]] == [("merged", "S2")]
+    assert found.left == {"member-removed": 1}
