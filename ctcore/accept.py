@@ -97,20 +97,24 @@ def propose(project: Project, keys: Keys, kinds: frozenset[str] = frozenset(KIND
 
 def _leave_out_the_unconsented(project: Project, found: Proposal) -> str | None:
     """That somebody's consent is gone is nothing to accept. Returns what would have been, in words."""
+    by_step: dict[str, list[Node]] = defaultdict(list)
+    for node in found.reasons:
+        by_step[node[0]].append(node)
     said: str | None = None
     with project.catalog.read() as connection:
         _, inputs = today(project, connection)
-        for node, reasons in list(found.reasons.items()):
-            went = {one.node for one in reasons if one.kind == "member-removed" and one.node}
-            words = without_consent(connection, inputs, project.steps[node[0]], went) if went else {}
-            kept = [one for one in reasons if one.kind != "member-removed" or one.node not in words]
-            found.left.update({one.kind for one in reasons if one not in kept})
-            for who, why in words.items():
-                said = said or f"{name_of(node)} contains {name_of(who)}, and that cannot be accepted: {why}"
-            if kept:
-                found.reasons[node] = kept
-            else:
-                del found.reasons[node]
+        for asset, nodes in by_step.items():
+            went = [one for node in nodes for one in found.reasons[node]]
+            words = without_consent(connection, inputs, project.steps[asset], went)
+            for node in nodes if words else ():
+                gone = [one for one in found.reasons[node] if one.kind == "member-removed" and one.node in words]
+                kept = [one for one in found.reasons.pop(node) if one not in gone]
+                found.left.update(one.kind for one in gone)
+                if kept:
+                    found.reasons[node] = kept
+                for one in gone:
+                    why = words[one.node or node]
+                    said = said or f"{name_of(node)} contains {one.words}, and that cannot be accepted: {why}"
     return said
 
 

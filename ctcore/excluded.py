@@ -36,18 +36,18 @@ def why_not_used(
     return tuple(one for some in _words(connection, inputs, who).values() for one in some)
 
 
-def without_consent(connection: Connection, inputs: Inputs, step: Step, went: Iterable[Node]) -> dict[Node, str]:
-    """Which of these nodes a step may not use for want of consent, with the words."""
+def without_consent(connection: Connection, inputs: Inputs, step: Step, went: Iterable[Reason]) -> dict[Node, str]:
+    """Which of the members that went, a step may not use for want of consent, with the words. Asked at once."""
     finder, mirror = _Finder(inputs), inputs.mirror
-    found: dict[Node, str] = {}
-    for asset, partition in went if finder.someone else ():
-        place = mirror.locate(asset, [partition])[0]
-        level = mirror.shape.levels[asset]
-        who = list(finder.barred(step.name, level, place)) if place >= 0 and level != "cohort" else []
-        said = [one.words for some in _words(connection, inputs, who, ethics=True).values() for one in some]
-        if said:
-            found[asset, partition] = "; ".join(said)
-    return found
+    whose: dict[Node, list[Who]] = {}
+    nodes = {one.node for one in went if one.kind == "member-removed" and one.node} if finder.someone else set[Node]()
+    for asset, partition in nodes:
+        level, place = mirror.shape.levels.get(asset, "cohort"), mirror.locate(asset, [partition])[0]
+        if place >= 0 and level != "cohort":
+            whose[asset, partition] = list(finder.barred(step.name, level, place))
+    said = _words(connection, inputs, [who for some in whose.values() for who in some], ethics=True)
+    words = {node: "; ".join(one.words for who in some for one in said[who]) for node, some in whose.items()}
+    return {node: text for node, text in words.items() if text}
 
 
 class _Finder:

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from sqlalchemy import select
 
-from ctcore.accept import propose
+from ctcore.accept import accept, propose
 from ctcore.asking import state_of_the_world, wanted_batches
 from ctcore.catalog.tables import event
 from ctcore.consent import Statement, set_consent
@@ -233,9 +233,21 @@ def test_writing_what_each_step_is_for_into_ct_toml_changes_who_may_be_used(tmp_
 
 def test_that_somebody_revoked_consent_is_nothing_to_accept(project: Project) -> None:
     set_consent(project, ["P1"], REVOKED)
-    with pytest.raises(Usage, match=r"joined/all contains merged/S1, and that cannot be accepted: patient P1: consent"):
+    with pytest.raises(
+        Usage, match=r"joined/all contains merged/S1 as specimens, and that cannot be accepted: patient P1: consent"
+    ):
         propose(project, {"joined": {"all"}})
     add(project, [Saying("specimen", "S2", "superseded", "sampled again")])
     found = propose(project, {"joined": {"all"}})
     assert [reason.node for reason in found.reasons["joined", "all"]] == [("merged", "S2")]
     assert found.left == {"member-removed": 1}
+
+
+def test_what_was_accepted_of_a_member_that_failed_counts_again_when_consent_is_revoked(project: Project) -> None:
+    number = add(project, [Saying("specimen", "S1", "superseded", "sampled again")]).events[0][0]
+    accept(project, propose(project, {"joined": {"all"}}), "the same tissue")
+    assert reasons(project) == {}
+    set_consent(project, ["P1"], REVOKED)
+    assert reasons(project) == {"joined/all": ["member-removed"]}
+    resolve(project, Choice(event=number), "kept after all")
+    assert reasons(project) == {"joined/all": ["member-removed"]} == reasons(again(project))
