@@ -66,10 +66,11 @@ def _launch(project: Project) -> Any:
 
     from ct_assets.launch import Launch
     from ct_assets.partitions import add_missing
+    from ctcore.plan import scope
 
     instance = dg.DagsterInstance.get()
     add_missing(project, instance)
-    return Launch(project, instance, (STEP,))
+    return Launch(project, instance, scope(project, (STEP,)))
 
 
 def _forget(*projects: Project) -> None:
@@ -77,3 +78,4 @@ def _forget(*projects: Project) -> None:
     for project in projects:
         with project.catalog.write() as writer:
             writer.execute(delete(artifact))
+            writer.event("fill", STEP, {"artifacts": 0})

@@ -14,7 +14,7 @@ from pathlib import Path
 from statistics import median
 from typing import Any, Literal
 
-Unit = Literal["×", "s", "ms each", "µs each", "exponent"]
+Unit = Literal["×", "s", "ms each", "µs each", "exponent", "arrays", "× peak"]
 COLUMNS = ("what", "size", "s", "CPU s", "peak MiB", "baseline", "s", "CPU s", "ratio", "target", "found", "met")
 
 

@@ -69,7 +69,12 @@ def _bulk_insert(project: Project) -> Measured:
     """What was written, in one transaction into the same tables of a fresh database with the same pragmas."""
     with project.catalog.read() as connection:
         rows = {table: [tuple(row) for row in connection.execute(table.select())] for table in WRITTEN}
-        made = [row[0] for row in connection.exec_driver_sql("SELECT sql FROM sqlite_master WHERE sql NOT NULL")]
+        made = [
+            row[0]
+            for row in connection.exec_driver_sql(
+                "SELECT sql FROM sqlite_master WHERE sql NOT NULL AND name NOT LIKE 'declared!_%' ESCAPE '!'"
+            )
+        ]
         names = ("journal_mode", "foreign_keys", "synchronous", "temp_store", "cache_size")
         pragmas = {name: connection.exec_driver_sql(f"PRAGMA {name}").scalar() for name in names}
     place = project.root / "bare.db"

@@ -6,7 +6,19 @@ from pathlib import Path
 
 from benchmarks.measure import Row
 
-SUBJECTS = ("register", "digest", "evaluate", "verdicts", "chains", "rivals", "shell", "backfill", "tick")
+SUBJECTS = (
+    "register",
+    "digest",
+    "evaluate",
+    "verdicts",
+    "chains",
+    "rivals",
+    "shell",
+    "backfill",
+    "tick",
+    "pages",
+    "slurm",
+)
 
 
 def measure(name: str, quick: bool) -> list[Row]:

@@ -17,9 +17,10 @@ from pydantic import create_model
 
 from ct_assets.checks import check_results, check_specs
 from ct_assets.eventlog import kept_open
-from ct_assets.metadata import describe, fenced
+from ct_assets.logs import failure_text, fenced, print_log
+from ct_assets.metadata import describe
 from ct_assets.partitions import definition
-from ct_assets.runs import wanted
+from ct_assets.runs import asked_of, sign, wanted
 from ct_assets.versions import DATA_VERSION, last_event, step_tags
 from ctcore import ledger, progress
 from ctcore.errors import CtError
@@ -53,10 +54,11 @@ def step_asset(project: Project, step: Step) -> dg.AssetsDefinition:
         ct: CtProject,
         jobs: Jobs,
     ) -> Iterator[Any]:
+        sign(context)
         opened = ct.open()
         made = bool(context.selected_asset_keys)
         if made:
-            with kept_open(context.instance, context.run.run_id):
+            with kept_open(context.instance):
                 yield from _events(context, _making(context, opened, opened.steps[step.name], config, jobs))
         checks = sorted(key.name for key in context.selected_asset_check_keys)
         yield from check_results(opened, opened.steps[step.name], checks, context.run.run_id if made else None)
@@ -87,6 +89,7 @@ def _making(context: dg.AssetExecutionContext, project: Project, step: Step, con
         params=_given(config),
         stale_only=context.run.tags.get(ONLY_STALE) == "stale",
         tells=True,
+        among=asked_of(project, context.run),
         runner=jobs.runner(project, Stop(lambda: wanted(context.instance, context.run)), _notes(context)),
     )
 
@@ -111,8 +114,9 @@ def _events(context: dg.AssetExecutionContext, making: Making) -> Iterator[Any]:
         for settled in making.settled():
             for outcome in settled:
                 progress.tell(outcome)
+                print_log(outcome, context.run)
                 if outcome.state in ("failed", "blocked"):
-                    context.log.error(f"{outcome.node[1]}: {outcome.state}: {outcome.why}")
+                    context.log.error(failure_text(outcome))
                     bad.append(outcome)
                 else:
                     waiting.append(outcome)

@@ -10,6 +10,7 @@ import sys
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import click
@@ -19,7 +20,7 @@ from sqlalchemy.exc import DBAPIError
 from ct_assets.eventlog import kept_open
 from ct_assets.factory import ONLY_STALE
 from ct_assets.partitions import add_missing
-from ct_assets.runs import PROCESS_TAG, end_orphans, going
+from ct_assets.runs import PROCESS_TAG, SHELL_TAG, end_orphans, going, only
 from ctcore import progress
 from ctcore.asking import registry_batches, untold
 from ctcore.batches import Batch, batches
@@ -29,11 +30,12 @@ from ctcore.files import check_references, look
 from ctcore.leases import process_name
 from ctcore.ledger import record_run
 from ctcore.making import Outcome
+from ctcore.plan import Scope, left_alone, scope
+from ctcore.planfile import compare, load, refuse
 from ctcore.project import Project
 from ctcore.reasons import Verdict, name_of
-from ctcore.select import selected
 from ctcore.slurm.choose import chosen
-from ctcore.staleness import evaluate, with_ancestors
+from ctcore.staleness import evaluate
 from ctcore.steps import REGISTRY
 from ctcore.verify import verify
 
@@ -63,8 +65,10 @@ def sync() -> None:
 
 @main.command()
 @click.argument("what", nargs=-1)
-def run(what: tuple[str, ...]) -> None:
-    """Make everything that is stale, or these steps and nodes and what they need."""
+@click.option("--plan", "file", type=click.Path(path_type=Path))
+@click.option("--partial", is_flag=True)
+def run(what: tuple[str, ...], file: Path | None, partial: bool) -> None:
+    """Make everything that is stale, or these steps and nodes and what they need, or what a saved plan holds."""
     with _edge(), dg.DagsterInstance.get() as instance:
         project = Project.find()
         chosen(project)
@@ -73,7 +77,7 @@ def run(what: tuple[str, ...]) -> None:
         add_missing(project, instance)
         end_orphans(instance)
         _look(project)
-        launch = Launch(project, instance, what)
+        launch = Launch(project, instance, _planned(project, file, partial) if file else scope(project, what))
         launch.run()
         launch.report()
     sys.exit(1 if launch.bad else 0)
@@ -98,12 +102,15 @@ def _edge() -> Iterator[None]:
 class Launch:
     """One `ct run`: step after step in dependency order, asking before each what is stale now."""
 
-    def __init__(self, project: Project, instance: dg.DagsterInstance, what: Sequence[str]) -> None:
+    def __init__(self, project: Project, instance: dg.DagsterInstance, asked: Scope) -> None:
         self.project = project
         self.instance = instance
-        self.only = _only(project, what)
+        self.asked = asked
+        self.only = asked.only
+        self.left: dict[str, set[str]] = {}
         self.counts: Counter[str] = Counter()
         self.bad: list[Outcome] = []
+        self.elsewhere = 0
         self.untold = untold(project, lambda runs: going(instance, runs))
         self.job = _definitions(project).resolve_implicit_global_asset_job_def()
 
@@ -133,11 +140,11 @@ class Launch:
         for verdict in self.untold:
             if verdict.asset == name:
                 found.setdefault(verdict.partition, verdict)
-        return [
-            verdict
-            for verdict in found.values()
-            if verdict.state not in ("excluded", "running") and (keys is None or verdict.partition in keys)
-        ]
+        wanted = [verdict for verdict in found.values() if keys is None or verdict.partition in keys]
+        self.elsewhere += sum(verdict.state == "running" for verdict in wanted)
+        todo = [verdict for verdict in wanted if verdict.state not in ("excluded", "running")]
+        left = left_alone(self.project, self.asked, name, todo, self.left)
+        return [verdict for verdict in todo if verdict.partition not in left]
 
     def _step(self, name: str, todo: Sequence[Verdict], bars: Bars) -> None:
         able = [verdict for verdict in todo if not verdict.waits]
@@ -158,10 +165,11 @@ class Launch:
 
         with progress.listening(settled), progress.reading(noted):
             for batch in batches(self.project, name, able):
-                self._execute(batch)
+                with only({verdict.partition for verdict in batch.verdicts}):
+                    self._execute(batch)
 
     def _execute(self, batch: Batch) -> None:
-        tags = {PROCESS_TAG: process_name()}
+        tags = {PROCESS_TAG: process_name(), SHELL_TAG: "ct run"}
         if batch.asset not in REGISTRY:
             tags[ONLY_STALE] = "stale"
         partition: dict[str, Any] = {}
@@ -188,8 +196,15 @@ class Launch:
     def report(self) -> None:
         """What was done, in one line; then what could not be, in one line each."""
         made, reused = self.counts["made"], self.counts["hit"]
-        if not made and not reused and not self.bad:
-            click.echo("everything is fresh: nothing to do", err=True)
+        left = sum(map(len, self.left.values()))
+        nothing = not made and not reused and not self.bad
+        if left:
+            click.echo(f'{left} nodes are left alone: [policy] has "never", see `ct plan`', err=True)
+        if self.elsewhere:
+            click.echo(f"left to another run that makes them now: {self.elsewhere} (`ct status`)", err=True)
+        elif nothing:
+            click.echo("nothing else to do" if left else "everything is fresh: nothing to do", err=True)
+        if nothing:
             return
         click.echo(f"{made} made, {reused} reused, {len(self.bad)} not made", err=True)
         for one in sorted(self.bad, key=lambda one: one.state == "blocked")[:SHOWN]:
@@ -216,10 +231,17 @@ def _definitions(project: Project) -> dg.Definitions:
     return defs
 
 
-def _only(project: Project, what: Sequence[str]) -> dict[str, set[str]] | None:
-    """The nodes that were named (a step: all of its), with everything that they are made from."""
-    named = selected(project, what)
-    return None if named is None else with_ancestors(project, named)
+def _planned(project: Project, file: Path, partial: bool) -> Scope:
+    """Exactly what a saved plan holds. What is not as planned any more is refused, or with `partial` left out."""
+    compared = compare(project, load(project, file))
+    if compared.differs and not partial:
+        raise refuse(file, compared)
+    for group in compared.differs:
+        more = f" and {group.nodes - 1} more" if group.nodes > 1 else ""
+        click.echo(f"left out: {group.example}{more}: {group.words}", err=True)
+    if compared.done:
+        click.echo(f"{compared.done} planned nodes are made already", err=True)
+    return Scope(compared.holds, compared.holds)
 
 
 def _look(project: Project) -> None:

@@ -11,14 +11,14 @@ from typing import Any
 import dagster as dg
 from sqlalchemy import Connection, Table, select
 
+from ct_assets.logs import fenced
 from ctcore.catalog.engine import in_keys
 from ctcore.catalog.tables import edge, materialization, member, output, recipe
 from ctcore.digest import digest_value
 from ctcore.making import Outcome
 from ctcore.project import Project
 from ctcore.reasons import short, shown
-from ctcore.slurm import jobs
-from ctcore.slurm.tasks import tail
+from ctcore.slurm.made import Made, made_by
 from ctcore.staleness import evaluate
 from ctcore.step import Step
 from ctcore.waivers import any_waiver, built_from
@@ -42,13 +42,13 @@ def describe(project: Project, step: Step, outcomes: Sequence[Outcome]) -> dict[
         members = _grouped(connection, member, ids, project.dialect)
         files = _grouped(connection, output, ids, project.dialect)
         accepted = _accepted(project, connection, step, {row.partition for row in made})
-    made_by = jobs.made_by(project, {row.key for row in made})
+    by = made_by(project, {row.key for row in made})
     return {
         row.id: {
             **_facts(row),
             **_preview(project, step, row.folder),
             **_memo(whys[row.id], row),
-            **_job(made_by.get(row.key)),
+            **_job(by.get(row.key)),
             "outputs": _outputs(files[row.id]),
             "inputs": _inputs(step, edges[row.id]),
             **({"members": _members(members[row.id])} if members[row.id] else {}),
@@ -92,7 +92,7 @@ def _memo(outcome: Outcome, row: Any) -> dict[str, Any]:
     }
 
 
-def _job(made: jobs.Made | None) -> dict[str, Any]:
+def _job(made: Made | None) -> dict[str, Any]:
     """The Slurm job that made it: where, in how many tries, how much of what it asked for it used."""
     if made is None:
         return {}
@@ -111,12 +111,6 @@ def _job(made: jobs.Made | None) -> dict[str, Any]:
         "log tail": dg.MetadataValue.md(fenced(made.log)) if made.log else None,
     }
     return {name: value for name, value in listed.items() if value is not None}
-
-
-def fenced(log: str) -> str:
-    """The last lines of a log, as they are."""
-    said = tail(Path(log)).replace("```", "` ` `")
-    return f"```\n{said}\n```" if said else "(nothing was printed)"
 
 
 def _facts(row: Any) -> dict[str, Any]:

@@ -1,8 +1,11 @@
 """③ The cohort's IDs as Dagster partitions: one dynamic definition a level, kept as the catalog has them."""
 
 import dagster as dg
+from sqlalchemy import func, select
 
 from ctcore.batches import partitions
+from ctcore.catalog.tables import entity
+from ctcore.digest import digest_value
 from ctcore.project import Project
 from ctcore.step import ENTITY_LEVELS, Level
 
@@ -19,6 +22,15 @@ def wanted(project: Project) -> dict[str, list[str]]:
     levels: tuple[Level, ...] = (*ENTITY_LEVELS, "cohort")
     keys = {definition(project.id, level).name or "": partitions(project, level) for level in levels}
     return {**keys, definition(project.id, "reference").name or "": list(project.settings.references)}
+
+
+def partitions_state(project: Project) -> str:
+    """Changes whenever the wanted keys may have changed."""
+    with project.catalog.read() as connection:
+        last = connection.execute(select(func.max(entity.c.seq))).scalar() or 0
+        many = connection.execute(select(func.count()).select_from(entity)).scalar() or 0
+    declared = [*project.settings.cohorts, *project.settings.references]
+    return digest_value("ct.partitions.v1", [last, many, declared])[:16]
 
 
 def missing(project: Project, instance: dg.DagsterInstance) -> dict[str, list[str]]:

@@ -7,6 +7,7 @@ import dagster as dg
 
 from ct_assets.factory import BATCH
 from ct_assets.partitions import definition
+from ct_assets.runs import sign
 from ct_assets.versions import DATA_VERSION, registry_tags
 from ctcore import registry
 from ctcore.files import check_references, look
@@ -45,6 +46,7 @@ def _registry_asset(project: Project, level: str, parent: str | None) -> dg.Asse
         output_required=False,
     )
     def body(context: dg.AssetExecutionContext, ct: CtProject) -> Iterator[Any]:
+        sign(context)
         opened = ct.open()
         if level == "reference":
             check_references(opened)

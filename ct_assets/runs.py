@@ -1,19 +1,50 @@
-"""⑧ What Dagster knows of runs: which are under way, and ending those whose process is gone."""
+"""⑧ What Dagster knows of runs: which are under way, what each is for, and ending those whose process is gone."""
+
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 
 import dagster as dg
 
-from ctcore.leases import is_alive
+from ctcore.asking import asked_for
+from ctcore.leases import is_alive, process_name
+from ctcore.project import Project
 from ctcore.slurm.stop import Asked
 
 PROCESS_TAG = "ct/process"
+SHELL_TAG = "ct/shell"
+REQUEST_TAG = "ct/request"
 ENDED = (dg.DagsterRunStatus.SUCCESS, dg.DagsterRunStatus.FAILURE, dg.DagsterRunStatus.CANCELED)
 
+_OF_ONE_PROCESS = ("in_process", "execute_in_process_executor")
 _ACTIVE = (
     dg.DagsterRunStatus.NOT_STARTED,
     dg.DagsterRunStatus.STARTING,
     dg.DagsterRunStatus.STARTED,
     dg.DagsterRunStatus.CANCELING,
 )
+
+
+_only: ContextVar[Collection[str] | None] = ContextVar("ct_only", default=None)
+
+
+@contextmanager
+def only(keys: Collection[str]) -> Iterator[None]:
+    """Runs inside the block make these partitions and no others, whatever range they cover."""
+    token = _only.set(keys)
+    try:
+        yield
+    finally:
+        _only.reset(token)
+
+
+def asked_of(project: Project, run: dg.DagsterRun) -> Collection[str] | None:
+    """The partitions that this run is to make. A range covers others between them, which may be stale and not wanted.
+
+    None: whatever is stale in its range, as for a run that is started again long after it was asked for.
+    """
+    request = run.tags.get(REQUEST_TAG)
+    return asked_for(project, request) if request else _only.get()
 
 
 def going(instance: dg.DagsterInstance, runs: set[str]) -> set[str]:
@@ -24,7 +55,7 @@ def going(instance: dg.DagsterInstance, runs: set[str]) -> set[str]:
 
 def wanted(instance: dg.DagsterInstance, run: dg.DagsterRun) -> Asked:
     """Whether somebody has asked for the end of this run. One of `ct run` is its shell's own."""
-    if PROCESS_TAG in run.tags:
+    if SHELL_TAG in run.tags:
         return "shell"
     now = instance.get_run_by_id(run.run_id)
     if now is None or now.status == dg.DagsterRunStatus.CANCELED:
@@ -32,8 +63,15 @@ def wanted(instance: dg.DagsterInstance, run: dg.DagsterRun) -> Asked:
     return "cancelling" if now.status == dg.DagsterRunStatus.CANCELING else "going"
 
 
+def sign(context: dg.AssetExecutionContext) -> None:
+    """Say which process this run is. With an executor that starts more of them, this one is not the run."""
+    if PROCESS_TAG not in context.run.tags and context.job_def.executor_def.name in _OF_ONE_PROCESS:
+        context.instance.add_run_tags(context.run.run_id, {PROCESS_TAG: process_name()})
+
+
 def end_orphans(instance: dg.DagsterInstance) -> None:
-    """Runs of shells that were killed: Dagster would show them as running for ever."""
+    """Runs whose process was killed. Dagster sees that only of those that the daemon of today has started itself:
+    others would be shown as running for ever, and nothing of theirs would be asked for again."""
     for run in instance.get_runs(filters=dg.RunsFilter(statuses=list(_ACTIVE))):
         process = run.tags.get(PROCESS_TAG)
         if process is not None and not is_alive(process):

@@ -2,7 +2,7 @@
 
 import hashlib
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import metadata
 from typing import Any
@@ -12,6 +12,7 @@ from sqlalchemy import func, select
 from ctcore.batches import Batch, batches, partitions, stretches, verdict_key
 from ctcore.catalog.tables import event, request
 from ctcore.clock import now, today, utc
+from ctcore.holding import Budget, Held, backing_off, by_policy, failures_of, many, said
 from ctcore.ledger import unreported as unreported_artifacts
 from ctcore.ledger import upsert
 from ctcore.policy import ended
@@ -20,14 +21,30 @@ from ctcore.reasons import Node, Reason, Verdict
 from ctcore.registry import unreported
 from ctcore.settings import FILE_NAME
 from ctcore.staleness import Verdicts, evaluate
+from ctcore.steps import REGISTRY
 
-TRIES = 3
 LOST_AFTER_S = 120
 REGISTRY_A_RUN = 1000
+_PAUSED = f"paused: [run] pause = true in {FILE_NAME}"
 _UNTOLD = Reason("metadata", "Dagster has not seen it as it is now")
 
 Going = Callable[[set[str]], set[str]]
 """Which of these runs are under way."""
+States = Callable[[set[str]], tuple[set[str], set[str]]]
+"""Of these run keys: which have a run under way, and which have one that has ended."""
+
+
+@dataclass(frozen=True)
+class Asking:
+    """One look: what is asked for now, and what is not, with the reasons in words and when to look again."""
+
+    asked: tuple["Asked", ...] = ()
+    held: tuple[Held, ...] = ()
+    settled: bool = False  # nothing is left that only time or a run's end could change
+
+    @property
+    def words(self) -> str:
+        return said(self.held) or "everything that can be made is fresh"
 
 
 @dataclass(frozen=True)
@@ -57,20 +74,43 @@ def state_of_the_world(project: Project) -> str:
 
 
 def ready(verdicts: Verdicts) -> list[Verdict]:
-    """What could run now: not fresh, and waiting for nothing. A call that failed is not made again by itself."""
-    return [
-        verdict for verdict in verdicts.stale() if verdict.state in ("missing", "stale", "lost") and not verdict.waits
-    ]
+    """What could run now: not fresh, and waiting for nothing. What has failed is among it, to be tried again later."""
+    return verdicts.free()
 
 
-def wanted_batches(project: Project, going: Going) -> list[Batch]:
-    """Batches of what is ready, in dependency order; then what Dagster was not told of."""
-    free = ready(evaluate(project))
-    free += [verdict for verdict in untold(project, going) if verdict.node not in {one.node for one in free}]
-    found: list[Batch] = []
-    for name in project.steps.order:
-        found += batches(project, name, [verdict for verdict in free if verdict.asset == name])
-    return found + registry_batches(project)
+def look(project: Project, going: Going, states: States) -> Asking:
+    """Decide what to ask for now, and note it: in dependency order, each node once, never while it runs.
+
+    A run that is not there yet may still come; after a while it counts as lost, and its nodes as tried in vain.
+    """
+    if project.settings.automation.pause:
+        return Asking(held=(Held((), _PAUSED),), settled=True)
+    free, known = ready(evaluate(project)), _requests(project)
+    running = _under_way(known.values(), states)
+    free, held = by_policy(project, free)
+    busy = [verdict for verdict in free if _runs(known, verdict.node, running)]
+    free = [verdict for verdict in free if not _runs(known, verdict.node, running)]
+    keys = {verdict.node: verdict_key(verdict) for verdict in free}
+    waiting = list(backing_off(project, free, failures_of(project, free, keys)))
+    later = {node for one in waiting for node in one.nodes}
+    budget = Budget(project, [n for n, row in known.items() if row.run_key in running and n[0] in project.steps])
+    free, beyond = budget.within([verdict for verdict in free if verdict.node not in later])
+    told = [one for one in untold(project, going) if one.node not in keys]
+    registered = registry_batches(project)
+    tellings = [*told, *(verdict for batch in registered for verdict in batch.verdicts)]
+    passed = {one.node for one in tellings if _runs(known, one.node, running)} | _told_in_vain(project, tellings)
+    told = [one for one in told if one.node not in passed]
+    wanted = [*_in_order(project, [*free, *told]), *_without(registered, passed)]
+    most = max(0, min(project.settings.run.requests_per_tick, project.settings.run.requests_in_flight - len(running)))
+    asked = _note(project, wanted[:most], known, keys)
+    held += [*waiting, *budget.held(beyond), *_busy(busy, wanted[most:], running)]
+    return Asking(asked, tuple(held), settled=not (asked or busy or running or wanted or tellings))
+
+
+def _told_in_vain(project: Project, tellings: Sequence[Verdict]) -> set[Node]:
+    """Dagster was to be told of these, was not, and it is too early to try again."""
+    keys = {verdict.node: verdict_key(verdict) for verdict in tellings}
+    return {node for one in backing_off(project, tellings, failures_of(project, tellings, keys)) for node in one.nodes}
 
 
 def untold(project: Project, going: Going) -> list[Verdict]:
@@ -92,56 +132,95 @@ def _excluded(project: Project, nodes: Iterable[Node]) -> set[Node]:
     return {one.node for one in listed if one.state == "excluded"}
 
 
-def ask(
-    project: Project,
-    wanted: Iterable[Batch],
-    states: Callable[[set[str]], tuple[set[str], set[str]]],
-    most: int,
-) -> list[Asked]:
-    """Note at most `most` batches as asked for, leaving out nodes whose run is under way or was in vain.
+def held_back(project: Project, verdicts: Iterable[Verdict]) -> list[str]:
+    """Why the sensor would not ask for all of these that are ready, as it would say it."""
+    if project.settings.automation.pause:
+        return [_PAUSED]
+    free, held = by_policy(project, (verdict for verdict in verdicts if not verdict.waits))
+    failures = failures_of(project, free, {verdict.node: verdict_key(verdict) for verdict in free})
+    held += backing_off(project, free, failures)
+    budget = Budget(project, ())
+    later = {node for one in held for node in one.nodes}
+    _, beyond = budget.within([verdict for verdict in free if verdict.node not in later])
+    return [one.words for one in [*held, *budget.held(beyond)]]
 
-    `states` tells of some run keys which have a run under way, and which have one that has ended. A run that is
-    not there yet may still come; after a while it counts as lost.
-    """
-    listed = list(wanted)
-    known = _requests(project)
-    going, ended = states({row.run_key for row in known.values()}) if known else (set(), set())
+
+def _under_way(rows: Iterable[Any], states: States) -> set[str]:
+    """The run keys of which a run is going, or may still come."""
+    listed = list(rows)
+    going, ended = states({row.run_key for row in listed}) if listed else (set(), set())
     soon = utc(time.time() - LOST_AFTER_S)
-    running = going | {row.run_key for row in known.values() if row.asked_at > soon} - ended
+    return going | {row.run_key for row in listed if row.asked_at > soon} - ended
+
+
+def _runs(known: Mapping[Node, Any], node: Node, running: set[str]) -> bool:
+    return node in known and known[node].run_key in running
+
+
+def _in_order(project: Project, free: Sequence[Verdict]) -> list[Batch]:
+    by_step: dict[str, list[Verdict]] = {name: [] for name in project.steps.order}
+    for verdict in free:
+        by_step[verdict.asset].append(verdict)
+    return [batch for name, listed in by_step.items() for batch in batches(project, name, listed)]
+
+
+def _without(listed: Iterable[Batch], passed: set[Node]) -> Iterator[Batch]:
+    """Batches without the nodes that are passed over."""
+    for batch in listed:
+        left = tuple(verdict for verdict in batch.verdicts if verdict.node not in passed)
+        if left:
+            yield Batch(batch.asset, left[0].partition, left[-1].partition, left)
+
+
+def _busy(busy: Sequence[Verdict], left: Sequence[Batch], running: set[str]) -> Iterator[Held]:
+    if busy:
+        yield Held((), f"{many(busy)} asked for already")
+    nodes = tuple(verdict.node for batch in left for verdict in batch.verdicts if verdict.asset not in REGISTRY)
+    if nodes:
+        yield Held(nodes, f"{many(nodes)} waiting for {len(running)} runs under way ([run] requests_in_flight)")
+
+
+def _note(
+    project: Project, wanted: Sequence[Batch], known: Mapping[Node, Any], keys: Mapping[Node, str]
+) -> tuple[Asked, ...]:
+    """Write down what is asked for before it is."""
+    if not wanted:
+        return ()
     with project.catalog.read() as connection:
         last = connection.execute(select(func.max(event.c.seq))).scalar() or 0
     asked: list[Asked] = []
     rows = []
-    for batch in listed:
-        chosen = []
-        for verdict in batch.verdicts:
-            before = known.get(verdict.node)
-            key = verdict_key(verdict)
-            if before is not None and before.run_key in running:
-                continue
-            tries = before.tries + 1 if before is not None and before.key == key else 1
-            if tries <= TRIES:
-                chosen.append((verdict, key, tries))
-        if not chosen or len(asked) >= most:
-            continue
-        smaller = Batch(batch.asset, chosen[0][0].partition, chosen[-1][0].partition, tuple(v for v, _, _ in chosen))
-        run_key = f"{smaller.key}:{last}:{max(tries for _, _, tries in chosen)}"
-        asked.append(Asked(smaller, run_key))
+    for batch in wanted:
+        tries = {verdict.node: _tries(known, verdict, keys) for verdict in batch.verdicts}
+        run_key = f"{batch.key}:{last}:{max(tries.values())}"
+        asked.append(Asked(batch, run_key))
         rows += [
             {
                 "asset": verdict.asset,
                 "partition": verdict.partition,
-                "key": key,
+                "key": keys.get(verdict.node) or verdict_key(verdict),
                 "run_key": run_key,
-                "tries": tries,
+                "tries": tries[verdict.node],
                 "asked_at": now(),
             }
-            for verdict, key, tries in chosen
+            for verdict in batch.verdicts
         ]
-    if rows:
-        with project.catalog.write() as writer:
-            upsert(writer, request, rows, project.dialect)
-    return asked
+    with project.catalog.write() as writer:
+        upsert(writer, request, rows, project.dialect)
+    return tuple(asked)
+
+
+def _tries(known: Mapping[Node, Any], verdict: Verdict, keys: Mapping[Node, str]) -> int:
+    before = known.get(verdict.node)
+    key = keys.get(verdict.node) or verdict_key(verdict)
+    return before.tries + 1 if before is not None and before.key == key else 1
+
+
+def asked_for(project: Project, run_key: str) -> set[str] | None:
+    """The partitions that were asked for under this key and are not made yet. None where there are none any more."""
+    with project.catalog.read() as connection:
+        listed = connection.execute(select(request.c.partition).where(request.c.run_key == run_key)).scalars()
+        return set(listed) or None
 
 
 def _requests(project: Project) -> dict[Node, Any]:

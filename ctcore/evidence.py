@@ -102,4 +102,4 @@ class Evidence:
             )
         if count > 1:
             words += f", and {count - 1} more"
-        return Reason("upstream", words, path[-1], path, name)
+        return Reason("upstream", words, path[-1], path, name, sources=count)

@@ -87,9 +87,10 @@ def forget(work: Path, older_than_s: float) -> None:
                     path.unlink()
 
 
-def run_calls(work: str, store: str, calls: Sequence[str]) -> None:
-    """Run calls one after another; each leaves its result as soon as it has ended."""
+def run_calls(work: str, store: str, calls: Sequence[str]) -> int:
+    """Run calls one after another; each leaves its result as soon as it has ended. Gives the number that failed."""
     sys.dont_write_bytecode = True  # step files are read as they are, see ctcore.steps
+    failed = 0
     for path in calls:
         call = StepCall(**json.loads(Path(path).read_bytes()))
         log, before = call.log(Path(work)), _usage()
@@ -97,6 +98,8 @@ def run_calls(work: str, store: str, calls: Sequence[str]) -> None:
             error, facts = _run(call, Store(Path(store)))
         result = StepResult(call.attempt, call.node, call.key, error, str(log), facts, _used(before))
         write_json(Path(work) / "results" / f"{call.attempt}.json", asdict(result))
+        failed += error is not None
+    return failed
 
 
 def _usage() -> tuple[float, float]:
@@ -124,9 +127,17 @@ def _run(call: StepCall, store: Store) -> tuple[str | None, dict[str, Any]]:
         print(error, file=sys.stderr, flush=True)
         return str(error), {}
     except (Exception, SystemExit) as error:  # the worker's edge: whatever a step raises is a failed call
-        traceback.print_exc()
+        _print_traceback(error)
         way = way_out(error) if isinstance(error, OSError) else None
         return f"{type(error).__name__}: {error}" + (f" ({store.root}); {way}" if way else ""), {}
+
+
+def _print_traceback(error: BaseException) -> None:
+    """From the step's own code on: how it was called is no news."""
+    frames = error.__traceback__
+    while frames is not None and frames.tb_frame.f_code.co_filename == __file__:
+        frames = frames.tb_next
+    traceback.print_exception(type(error), error, frames or error.__traceback__)
 
 
 def execute(call: StepCall, store: Store) -> dict[str, Any]:

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
-from sqlalchemy import bindparam, select, update
+from sqlalchemy import ColumnElement, bindparam, select, true, update
 
 from ctcore.catalog.engine import in_keys
 from ctcore.catalog.tables import digest_memory, entity, file, reference
@@ -77,10 +77,27 @@ def look(project: Project, on_bytes: OnBytes = None) -> Looked:
     return found
 
 
-def _look_at_files(project: Project, found: Looked, on_bytes: OnBytes) -> None:
+def look_on(project: Project, after: int, most: int) -> tuple[Looked, int]:
+    """Look at the references and at the raw files of the next `most` entities. Returns where to go on; 0: at the begin.
+
+    Looking at all files of a large cohort takes longer than a sensor should; in turn, each comes up again soon.
+    """
+    found = Looked()
+    _look_at_references(project, found, None)
+    with project.catalog.read() as connection:
+        entities = select(file.c.entity).where(file.c.entity > after).distinct().order_by(file.c.entity).limit(most)
+        numbers = connection.execute(entities).scalars().all()
+    if numbers:
+        _look_at_files(project, found, None, file.c.entity.between(numbers[0], numbers[-1]))
+    return found, numbers[-1] if len(numbers) == most else 0
+
+
+def _look_at_files(project: Project, found: Looked, on_bytes: OnBytes, some: ColumnElement[bool] | None = None) -> None:
     with project.catalog.read() as connection:
         rows = connection.execute(
-            select(file, entity.c.level, entity.c.id).join(entity, entity.c.seq == file.c.entity)
+            select(file, entity.c.level, entity.c.id)
+            .join(entity, entity.c.seq == file.c.entity)
+            .where(true() if some is None else some)
         ).all()
     touched: dict[Path, list[Any]] = {}
     problems: list[tuple[Any, str | None]] = []

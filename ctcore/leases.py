@@ -72,6 +72,13 @@ def hand_over(writer: Writer, keys: Iterable[str], job: str, dialect: str) -> No
     writer.execute(update(lease).where(in_keys(lease.c.key, keys, dialect)).values(job=job))
 
 
+def give_back_ours(project: Project, keys: Iterable[str]) -> None:
+    """Those of these keys that this process still holds."""
+    with project.catalog.write() as writer:
+        ours = in_keys(lease.c.key, keys, project.dialect) & (lease.c.owner == process_name())
+        writer.execute(delete(lease).where(ours))
+
+
 def give_back(writer: Writer, keys: Iterable[str], dialect: str) -> None:
     writer.execute(delete(lease).where(in_keys(lease.c.key, keys, dialect)))
 

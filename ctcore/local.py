@@ -11,8 +11,9 @@ import time
 from collections import deque
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from secrets import token_hex
 from typing import Any
 
 from ctcore.execute import StepCall, StepResult, run_calls
@@ -29,6 +30,25 @@ class _Job:
     calls: list[StepCall]
 
 
+class _Retries:
+    """Which failures are another try of their step's, and which are final."""
+
+    def __init__(self, project: Project, calls: Sequence[StepCall]) -> None:
+        self._calls = {call.key: call for call in calls}
+        self._left = {call.key: project.steps[call.node[0]].resources.retries for call in calls}
+
+    def split(self, results: Sequence[StepResult]) -> tuple[list[StepResult], list[StepCall]]:
+        """What is final, and the calls that are to be made again."""
+        final, again = [], []
+        for result in results:
+            if result.error is None or not self._left[result.key]:
+                final.append(result)
+                continue
+            self._left[result.key] -= 1
+            again.append(replace(self._calls[result.key], attempt=token_hex(8)))
+        return final, again
+
+
 class LocalRunner:
     """Runs calls with at most `workers` processes at a time."""
 
@@ -40,15 +60,18 @@ class LocalRunner:
         """Yield results as they come, a list a poll. Every call gets one, also where its process died."""
         waiting = deque(_batches(calls, self.workers))
         running: list[_Job] = []
+        retries = _Retries(self.project, calls)
         try:
             while waiting or running:
                 while waiting and len(running) < self.workers:
                     running.append(self._start(waiting.popleft()))
-                results = [result for job in running for result in self._results(job)]
+                ended = [result for job in running for result in self._results(job)]
                 for job in [job for job in running if self._ended(job)]:
                     running.remove(job)
-                    results += self._results(job)
-                    results += self._leftover(job, waiting)
+                    ended += self._results(job)
+                    ended += self._leftover(job, waiting)
+                results, again = retries.split(ended)
+                waiting.extend([call] for call in again)
                 if results:
                     yield results
                 else:

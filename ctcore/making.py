@@ -2,8 +2,8 @@
 
 import secrets
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
@@ -61,6 +61,7 @@ class Making:
     params: Mapping[str, Any] | None = None
     stale_only: bool = False
     tells: bool = False  # whoever takes the outcomes tells Dagster of them
+    among: Collection[str] | None = None  # with `stale_only`: these and no others, where a run covers more
     runner: Runner | None = None
     _why: dict[str, str] = field(default_factory=dict)
 
@@ -101,7 +102,10 @@ class Making:
         unreported = ledger.unreported(self.project) if self.tells else []
         untold = {node[1] for node, _ in unreported if node[0] == self.step.name}
         excluded = {key for key, verdict in stale.items() if verdict.state == "excluded"}
-        return [key for key in self.keys if key in (stale.keys() | untold) - excluded]
+        wanted = (stale.keys() | untold) - excluded
+        if self.among is not None:
+            wanted &= set(self.among)
+        return [key for key in self.keys if key in wanted]
 
     def _reused(self, calls: Iterable[Prepared], found: Mapping[str, Hit]) -> list[Outcome]:
         same = {call.node: found[call.key] for call in calls if call.key in found}
@@ -162,7 +166,8 @@ class Making:
             else:
                 error = result.error or "the step ended well, but its artifact is not in the store"
                 failed.append(ledger.Failed(node, result.key, error, result.log))
-        outcomes = self._record(published) if published else []
+        logs = {(result.node[0], result.node[1]): result.log for result in results}
+        outcomes = [replace(one, log=logs[one.node]) for one in self._record(published)] if published else []
         if failed:
             ledger.record_failures(self.project, failed, self.run_id)
         return outcomes + [Outcome(one.node, "failed", one.error, log=one.log) for one in failed]

@@ -7,6 +7,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from ctcore.automation import unknown_steps
 from ctcore.catalog.engine import Catalog
 from ctcore.digest import digest_files
 from ctcore.errors import ProjectError
@@ -64,16 +65,14 @@ class Project:
     @cached_property
     def steps(self) -> StepGraph:
         graph = load_steps([self.root / folder for folder in self.settings.step_folders])
-        for name in self.settings.params:
-            if name not in graph:
-                raise ProjectError(
-                    f"{self.root / FILE_NAME}: [params.{name}]: no such step; known: {', '.join(graph.order)}"
-                )
-        for name in self.settings.uses.steps:
-            if name not in graph:
-                raise ProjectError(
-                    f"{self.root / FILE_NAME}: [consent.steps] {name}: no such step; known: {', '.join(graph.order)}"
-                )
+        unknown = [name for name in self.settings.params if name not in graph]
+        known = ", ".join(graph.order)
+        problems = [f"[params.{name}]: no such step; known: {known}" for name in unknown]
+        unknown = [name for name in self.settings.uses.steps if name not in graph]
+        problems += [f"[consent.steps] {name}: no such step; known: {known}" for name in unknown]
+        problems += unknown_steps(self.settings.automation, graph.order)
+        if problems:
+            raise ProjectError(f"{self.root / FILE_NAME}: " + "\n  ".join(problems))
         problems = [said for step in graph for said in _undeclared(step, self.settings)]
         if problems:
             lines = "\n".join(f"  {problem}" for problem in problems)

@@ -39,7 +39,8 @@ class Reason:
     - `metadata`: the column and whose it is; of the values only digests (`private`), because they are personal data.
     - `bytes`: the file as `input`, and its problem as `new`.
     - `excluded`: `node` is the patient, specimen or assay that may not be used.
-    - `upstream`: the input through which the root cause comes, which is `node`; `path` leads there.
+    - `upstream`: the input through which the root cause comes, which is `node`; `path` leads there; `sources` is how
+      many nodes of this input are not fresh.
     """
 
     kind: Kind
@@ -49,6 +50,7 @@ class Reason:
     input: str | None = None
     old: str | None = None
     new: str | None = None
+    sources: int = 1
 
     def __str__(self) -> str:
         return f"{self.kind}: {self.words}"

@@ -4,9 +4,9 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Literal, get_args
+from typing import Any, Literal, cast, get_args
 
-from ctcore.step import Level
+from ctcore.step import ENTITY_LEVELS, Level
 
 ColumnType = Literal["text", "integer", "real", "boolean", "date"]
 COLUMN_TYPES: tuple[ColumnType, ...] = get_args(ColumnType)
@@ -19,13 +19,18 @@ Value = str | int | float | bool | None
 
 @dataclass(frozen=True)
 class Column:
-    """A metadata column. Text stays text; a date is ISO 8601 text; `enum` lists the only values allowed."""
+    """A metadata column. Text stays text; a date is ISO 8601 text; `enum` lists the only values allowed.
+
+    `default` is what a new entity gets where nothing is said; `unique`: no two entities of the level share a value.
+    """
 
     name: str
     type: ColumnType = "text"
     required: bool = False
     enum: tuple[str, ...] = ()
     description: str = ""
+    unique: bool = False
+    default: Value = None
 
 
 @dataclass(frozen=True)
@@ -47,3 +52,38 @@ class LevelSchema:
 
 
 Levels = Mapping[Level, LevelSchema]
+
+
+def as_json(levels: Levels) -> dict[str, Any]:
+    """What of a declaration decides which values are right: the form in which the catalog keeps it."""
+    return {
+        level: {
+            "columns": {name: _column_as_json(one) for name, one in levels[level].columns.items()},
+            "id_pattern": levels[level].id_pattern,
+            "files": list(levels[level].files),
+        }
+        for level in ENTITY_LEVELS
+    }
+
+
+def _column_as_json(column: Column) -> dict[str, Any]:
+    return {
+        "type": column.type,
+        "required": column.required,
+        "unique": column.unique,
+        "default": column.default,
+        "enum": list(column.enum),
+    }
+
+
+def from_json(document: dict[str, Any]) -> Levels:
+    """The declaration that `as_json` was given, without its descriptions."""
+    return {level: _level_from_json(level, document[level]) for level in ENTITY_LEVELS}
+
+
+def _level_from_json(level: Level, document: dict[str, Any]) -> LevelSchema:
+    columns = {
+        name: Column(name, **{**cast(dict[str, Any], one), "enum": tuple(one["enum"])})
+        for name, one in document["columns"].items()
+    }
+    return LevelSchema(level, columns, document["id_pattern"], tuple(document["files"]))

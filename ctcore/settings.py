@@ -5,16 +5,18 @@ import difflib
 import re
 import tomllib
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, cast
 
+from ctcore.automation import RUN_KEYS, Automation, read_automation
 from ctcore.digest import canonical
 from ctcore.errors import ProjectError
 from ctcore.rules import KINDS, QcKind, Uses, read_kinds, read_uses
-from ctcore.schema import COLUMN_NAME, COLUMN_TYPES, ID_PATTERN, Column, Levels, LevelSchema
-from ctcore.sheet.columns import ALIASES
-from ctcore.sheet.values import convert
+from ctcore.schema import COLUMN_NAME, COLUMN_TYPES, ID_PATTERN, Column, Levels, LevelSchema, Value
+from ctcore.sheet.columns import ALIASES, known_names
+from ctcore.sheet.options import Options
+from ctcore.sheet.values import CONTROL, convert
 from ctcore.slurm.profiles import Profile, read_profile
 from ctcore.step import ENTITY_LEVELS, Level
 
@@ -42,12 +44,14 @@ class Cohort:
 
 @dataclass(frozen=True)
 class RunSettings:
-    """How much runs at once: local worker processes (0 = one a core), partitions a Dagster run, runs a sensor tick;
-    and how often sensors look, in seconds."""
+    """How much runs at once: local worker processes (0 = one a core), partitions a Dagster run, runs a sensor tick and
+    runs under way; how often sensors look, and when a failure is tried again, in seconds."""
 
     workers: int = 0
     partitions_per_run: int = 500
     requests_per_tick: int = 20
+    requests_in_flight: int = 20
+    retry_after_s: int = 300
     look_every_s: int = 15
     verify_every_s: int = 300
 
@@ -69,6 +73,8 @@ class Settings:
     slurm: Mapping[str, Profile] = field(default_factory=dict)
     qc_kinds: Mapping[str, QcKind] = field(default_factory=lambda: KINDS)
     uses: Uses = field(default_factory=Uses)
+    automation: Automation = field(default_factory=Automation)
+    reading: Options = field(default_factory=Options)
 
 
 def read_settings(path: Path) -> Settings:
@@ -100,8 +106,21 @@ class _Reader:
         self.problems: list[str] = []
 
     def settings(self, document: dict[str, Any]) -> Settings:
-        known = {"project", "levels", "references", "cohorts", "steps", "params", "environment", "run", "slurm"}
-        known |= {"qc", "consent"}
+        known = {
+            "project",
+            "levels",
+            "references",
+            "cohorts",
+            "steps",
+            "params",
+            "environment",
+            "run",
+            "policy",
+            "slurm",
+            "sheet",
+            "qc",
+            "consent",
+        }
         self._only(document, known, "the top level")
         project = self._table(document, "project")
         self._only(project, {"id", "name", "sheet"}, "[project]")
@@ -113,6 +132,9 @@ class _Reader:
         environment = self._table(document, "environment")
         self._only(environment, {"lock"}, "[environment]")
         levels = self._levels(self._table(document, "levels"))
+        run = self._table(document, "run")
+        automation, problems = read_automation(run, self._table(document, "policy"))
+        self.problems += problems
         return Settings(
             project_id=project_id,
             name=self._text(project, "name", "[project]") or project_id,
@@ -123,10 +145,12 @@ class _Reader:
             step_folders=self._texts(steps, "folders", "[steps]", ("ct_assets/steps", "steps")),
             params=self._params(self._table(document, "params")),
             environment_lock=self._text(environment, "lock", "[environment]"),
-            run=self._run(self._table(document, "run")),
+            run=self._run(run),
             slurm=self._slurm(self._table(document, "slurm")),
             qc_kinds=self._kinds(self._table(document, "qc")),
             uses=self._uses(self._table(document, "consent")),
+            automation=automation,
+            reading=self._reading(self._table(document, "sheet"), levels),
         )
 
     def _table(self, parent: dict[str, Any], key: str, where: str = "") -> dict[str, Any]:
@@ -202,7 +226,7 @@ class _Reader:
 
     def _column(self, where: str, name: str, declared: object) -> Column:
         table = cast(dict[str, Any], declared) if isinstance(declared, dict) else {"type": declared}
-        self._only(table, {"type", "required", "enum", "description"}, where)
+        self._only(table, {"type", "required", "unique", "default", "enum", "description"}, where)
         kind = table.get("type", "text")
         if kind not in COLUMN_TYPES:
             self.problems.append(f"{where} type {kind!r:.80} is not one of {', '.join(COLUMN_TYPES)}")
@@ -210,20 +234,45 @@ class _Reader:
         values = table.get("enum")
         if isinstance(values, list):  # enum = [0, 1] is meant as it reads
             table = {**table, "enum": [str(one) if type(one) is int else one for one in values]}
-        required = table.get("required", False)
-        if not isinstance(required, bool):
-            self.problems.append(f"{where} required = {required!r:.80}: true or false is expected, without quotes")
         column = Column(
             name=name,
             type=kind,
-            required=required is True,
+            required=self._flag(table, "required", where),
             enum=self._texts(table, "enum", where),
             description=self._text(table, "description", where) or "",
+            unique=self._flag(table, "unique", where),
         )
         for value in column.enum:
-            if (problem := convert(value, column)[1]) is not None:
+            if CONTROL.search(value):
+                self.problems.append(f"{where} enum: {value!r:.80} has a control character, which no cell may have")
+            elif (problem := convert(value, column)[1]) is not None:
                 self.problems.append(f"{where} enum: {value!r:.80} {problem.partition(';')[0]}, the column's type")
-        return column
+        return replace(column, default=self._default(table.get("default"), column, where))
+
+    def _flag(self, table: dict[str, Any], key: str, where: str) -> bool:
+        value = table.get(key, False)
+        if not isinstance(value, bool):
+            self.problems.append(f"{where} {key} = {value!r:.80}: true or false is expected, without quotes")
+        return value is True
+
+    def _default(self, value: object, column: Column, where: str) -> Value:
+        """Written as in TOML or as in a sheet: 30, "30", true, a date."""
+        if value is None:
+            return None
+        said = f"{where} default = {value!r:.80}"
+        if column.unique:
+            self.problems.append(f"{said}: the column is unique, and a second entity could not have it; remove one")
+        if isinstance(value, datetime.datetime) or not isinstance(value, str | int | float | datetime.date):
+            self.problems.append(f"{said}: one value is expected")
+            return None
+        text = str(value).lower() if isinstance(value, bool) else str(value)
+        typed, problem = convert(text, column)
+        if not text or text != text.strip() or CONTROL.search(text):
+            problem = "is blank, or has blanks around it or a control character"
+        if problem is not None:
+            self.problems.append(f"{said} {problem.partition(';')[0]}")
+            return None
+        return typed
 
     def _references(self, table: dict[str, Any]) -> dict[str, Reference]:
         found = {}
@@ -275,7 +324,7 @@ class _Reader:
 
     def _run(self, table: dict[str, Any]) -> RunSettings:
         known = {option.name for option in fields(RunSettings)}
-        self._only(table, known, "[run]")
+        self._only(table, {*known, *RUN_KEYS}, "[run]")
         good = {}
         for key in known & set(table):
             value, least = table[key], 0 if key == "workers" else 1
@@ -284,6 +333,19 @@ class _Reader:
             else:
                 self.problems.append(f"[run] {key} = {value!r:.80}: a whole number, {least} or more")
         return RunSettings(**good)
+
+    def _reading(self, table: dict[str, Any], levels: Levels) -> Options:
+        """How sheets of this project call their columns."""
+        self._only(table, {"map", "ignore", "tab"}, "[sheet]")
+        names = self._table(table, "map", "[sheet]")
+        known = known_names(levels)
+        for theirs, ours in names.items():
+            if not isinstance(ours, str) or ours.lower() not in known:
+                near = difflib.get_close_matches(str(ours), known, 1)
+                hint = f"did you mean {near[0]!r}?" if near else "an ID, a file or a declared column is expected"
+                self.problems.append(f"[sheet.map] {theirs!r:.80} = {ours!r:.80}: {hint}")
+        good = {theirs: ours for theirs, ours in names.items() if isinstance(ours, str)}
+        return Options(good, self._texts(table, "ignore", "[sheet]"), self._text(table, "tab", "[sheet]"))
 
     def _slurm(self, table: dict[str, Any]) -> dict[str, Profile]:
         found = {}

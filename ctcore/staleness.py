@@ -18,7 +18,7 @@ from ctcore.memo import prepare
 from ctcore.mirror.versions import Places
 from ctcore.project import Project
 from ctcore.reasons import Kind, Node, Reason, State, Verdict
-from ctcore.standing import standing, today
+from ctcore.standing import Standing, standing, today
 from ctcore.step import Step
 
 Keys = Mapping[str, set[str]]
@@ -41,14 +41,23 @@ class Verdicts:
 
     def of(self, asset: str, partition: str) -> Verdict:
         """One node; fresh is also what is no node: see `has`."""
-        found = self.listed(asset, [partition])
-        return found[0] if found else self.accepted[asset].get(partition) or Verdict(asset, partition, "fresh")
+        step, place = self.project.steps[asset], self.state.mirror.locate(asset, [partition])[0]
+        if place >= 0 and self.state.kinds[asset][place]:
+            return next(self._verdicts(step, np.array([place])))
+        if place >= 0 and place in self.excluded[asset]:
+            return next(self._excluded(step, np.array([place])))
+        return self.accepted[asset].get(partition) or Verdict(asset, partition, "fresh")
 
     def has(self, asset: str, partition: str) -> bool:
         """Whether there is such a node, be it an excluded one."""
         place = self.state.mirror.locate(asset, [partition])[0]
         step = self.project.steps[asset]
-        return place >= 0 and bool(self.state.inputs.nodes(step)[place] or place in self.state.inputs.excluded(step))
+        return place >= 0 and bool(self.state.inputs.nodes(step)[place] or place in self.excluded[asset])
+
+    @cached_property
+    def excluded(self) -> dict[str, set[int]]:
+        """Which places of each step are nodes that are left out."""
+        return {step.name: set(self.state.inputs.excluded(step).tolist()) for step in self.project.steps}
 
     def listed(self, asset: str, partitions: Iterable[str] | None = None) -> list[Verdict]:
         """The nodes of a step that are not fresh, in the order of the cohort; or those of some partitions."""
@@ -80,6 +89,14 @@ class Verdicts:
         fresh = [verdict for some in self.accepted.values() for verdict in some.values()]
         names = {step: [self.state.mirror.name(step, at) for at in some] for step, some in self.state.waived.items()}
         return fresh + [one for step, some in names.items() if some for one in self.listed(step, some)]
+
+    def free(self) -> list[Verdict]:
+        """What is not fresh and waits for nothing else, in the order in which it could run."""
+        found: list[Verdict] = []
+        for step in self.project.steps:
+            kinds = self.state.kinds[step.name]
+            found += self._verdicts(step, np.flatnonzero((kinds != 0) & (kinds & BIT["upstream"] == 0)))
+        return [verdict for verdict in found if verdict.state != "running"]
 
     def states(self, asset: str) -> list[State]:
         """The states of all partitions of a step, in the order of the cohort; excluded is also what is no node."""
@@ -125,9 +142,9 @@ class Verdicts:
             yield Verdict(step.name, self.state.mirror.name(step.name, at), "excluded", reasons)
 
 
-def evaluate(project: Project) -> Verdicts:
-    """The verdict on every node."""
-    here = standing(project)
+def evaluate(project: Project, here: Standing | None = None) -> Verdicts:
+    """The verdict on every node; as this process knows the catalog, unless it is told apart."""
+    here = here or standing(project)
     with project.catalog.read() as connection, here.lock:
         state = here.evaluate(project, connection)
         special: dict[Node, State] = {**_failing(project, connection, state), **_running(connection, state)}

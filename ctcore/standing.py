@@ -30,6 +30,11 @@ class Standing:
     judged: Evaluated | None = None
     pending: Touched = field(default_factory=Touched)
 
+    def apart(self) -> "Standing":
+        """The same, for a state of the catalog that is taken back: what is learned there stays there."""
+        with self.lock:
+            return Standing(threading.RLock(), self.mirror, self.inputs, self.declared, self.judged)
+
     def catch_up(self, project: Project, connection: Connection) -> tuple[Mirror, Inputs]:
         """The catalog as this transaction sees it, and the nodes and inputs of today."""
         shape, declared = Shape.of(project.steps, project.settings), _declared(project)

@@ -43,12 +43,14 @@ class Output:
 class Resources:
     """What one call needs: CPU cores, memory in GiB, minutes of wall time. None: what the place to run gives.
 
-    Memory and minutes may be functions of the GiB that the call reads (raw files, references, inputs).
+    Memory and minutes may be functions of the GiB that the call reads (raw files, references, inputs). `retries`
+    is how often a call that failed is tried again.
     """
 
     cpus: int | None = None
     memory_gb: float | Callable[[float], float] | None = None
     minutes: float | Callable[[float], float] | None = None
+    retries: int = 0
 
 
 @dataclass(frozen=True)

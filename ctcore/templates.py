@@ -6,43 +6,6 @@ from pathlib import Path
 
 from ctcore.errors import Usage
 
-BLANK = """\
-# What this project is. Everything here is checked when it is read; `ct status` says what follows from it.
-[project]
-id = "{id}"
-# sheet = "samplesheet.csv"       # watched by the sheet sensor; otherwise the sheet registered last
-
-# Columns of each level: type = text | integer | real | boolean | date, required = true, enum = ["a", "b"]
-[levels.patient.columns]
-sex = { enum = ["F", "M", "unknown"] }
-
-[levels.specimen.columns]
-tissue_site = {}
-
-[levels.assay]
-files = ["fastq_1", "fastq_2"]
-
-[levels.assay.columns]
-assay_type = {}
-
-# Files from outside that steps use; a new version or another content makes stale what used the old one.
-# [references.genome]
-# path = "reference/genome.fa"
-# version = "GRCh38"
-# kind = "genome"
-
-[cohorts.all]
-
-[steps]
-folders = ["steps"]               # add "ct_assets/steps" for the reference pipeline
-
-# [params.my_step]
-# threshold = 20.0
-
-[run]
-workers = 0                       # local worker processes; 0 = one a core
-"""
-
 GITIGNORE = """\
 catalog.db*
 store/

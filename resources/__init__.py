@@ -1,16 +1,17 @@
 """Thin Dagster resources: how assets and sensors reach the project and the place where steps run."""
 
+import os
 from pathlib import Path
 
 import dagster as dg
-from pydantic import Field
+from pydantic import Field, create_model
 
 from ctcore import progress
 from ctcore.making import Runner
 from ctcore.progress import Reader
 from ctcore.project import Project
-from ctcore.slurm.choose import runner_of
-from ctcore.slurm.profiles import Overrides
+from ctcore.slurm.choose import VARIABLE, runner_of
+from ctcore.slurm.profiles import LOCAL, Overrides
 from ctcore.slurm.stop import Stop
 
 
@@ -27,7 +28,7 @@ class CtProject(dg.ConfigurableResource):
 class Jobs(dg.ConfigurableResource):
     """Runs steps through submitit: on this machine, or as job arrays on Slurm."""
 
-    profile: str = Field(default="", description="local, or a [slurm.NAME] of ct.toml; empty: as CT_PROFILE says.")
+    profile: str = Field(default="", description="Where they run; empty: as CT_PROFILE says.")
     workers: int = Field(default=0, description="Local worker processes at once; 0: as ct.toml says, or one a core.")
     cpus: int = Field(default=0, description="CPUs a job, whatever step and profile say; 0: as they say.")
     memory_gb: float = Field(default=0, description="GiB of memory a job; 0: as step and profile say.")
@@ -37,3 +38,10 @@ class Jobs(dg.ConfigurableResource):
         """`stop` knows when the run is cancelled; `note` is told how it goes."""
         asked = Overrides(self.cpus or None, self.memory_gb or None, self.minutes or None)
         return runner_of(project, self.profile, self.workers, asked, stop, note)
+
+
+def jobs_of(project: Project) -> Jobs:
+    """The launchpad shows the profile that holds without a word, and beside it those that there are."""
+    there = ", ".join([LOCAL, *project.settings.slurm])
+    described = Field(default=os.environ.get(VARIABLE) or LOCAL, description=f"Where they run. There is: {there}.")
+    return create_model("Jobs", __base__=Jobs, __doc__=Jobs.__doc__, profile=(str, described))()

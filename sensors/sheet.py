@@ -2,7 +2,7 @@
 
 import dagster as dg
 
-from ct_assets.partitions import missing
+from ct_assets.partitions import missing, partitions_state
 from ctcore.errors import CtError, SheetError
 from ctcore.project import Project
 from ctcore.register import known_sheet, register, sheet_digest
@@ -10,7 +10,8 @@ from resources import CtProject
 
 
 def sheet_sensor(project: Project) -> dg.SensorDefinition:
-    """The cursor is the digest of the sheet as it was last read, good or bad: a bad sheet is told of once."""
+    """The cursor: the digest of the sheet as it was last read, good or bad, so that a bad sheet is told of once; and
+    the state in which Dagster knew all partitions."""
 
     @dg.sensor(
         name="sheet",
@@ -20,17 +21,18 @@ def sheet_sensor(project: Project) -> dg.SensorDefinition:
     )
     def tick(context: dg.SensorEvaluationContext, ct: CtProject) -> dg.SensorResult:
         opened = ct.open()
-        cursor, said = _read(opened, context.cursor, context)
-        requests = [
-            dg.AddDynamicPartitionsRequest(name, keys) for name, keys in missing(opened, context.instance).items()
-        ]
+        digest, _, told = (context.cursor or "").partition(" ")
+        digest, said = _read(opened, digest or None, context)
+        state = partitions_state(opened)
+        new = missing(opened, context.instance) if state != told else {}
+        requests = [dg.AddDynamicPartitionsRequest(name, keys) for name, keys in new.items()]
         added = sum(len(request.partition_keys) for request in requests)
         if not added and said is None:
             said = "the sheet is as it was"
         return dg.SensorResult(
             dynamic_partitions_requests=requests,
             skip_reason=dg.SkipReason(said or f"registered; {added} new partitions"),
-            cursor=cursor,
+            cursor=f"{digest or ''} {state if not added else ''}",
         )
 
     return tick

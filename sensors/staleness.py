@@ -1,18 +1,24 @@
 """Sees what is stale, and asks for just that: in dependency order, in bounded batches, each stale node once."""
 
+import json
+from dataclasses import dataclass
+
 import dagster as dg
 
 from ct_assets.factory import ONLY_STALE
-from ct_assets.runs import ENDED, end_orphans, going
-from ctcore.asking import Asked, ask, state_of_the_world, wanted_batches
+from ct_assets.runs import ENDED, REQUEST_TAG, end_orphans, going
+from ctcore.asking import Asked, Asking, look, state_of_the_world
+from ctcore.clock import now
 from ctcore.errors import CtError
-from ctcore.files import look
+from ctcore.files import look_on
+from ctcore.holding import earliest
 from ctcore.ledger import unreported
 from ctcore.project import Project
 from ctcore.steps import REGISTRY
 from resources import CtProject
 
-REQUEST_TAG = "ct/request"
+FILES_A_TICK = 5_000  # assays whose raw files are looked at; the others have their turn in the next ticks
+_looked_up_to: dict[str, int] = {}
 WHY_TAG = "ct/why"
 START_TAG = "dagster/asset_partition_range_start"
 END_TAG = "dagster/asset_partition_range_end"
@@ -40,21 +46,42 @@ def staleness_sensor(project: Project) -> dg.SensorDefinition:
 
 def _tick(context: dg.SensorEvaluationContext, project: Project) -> dg.SensorResult:
     end_orphans(context.instance)
-    for said in look(project).problems:
+    looked, _looked_up_to[project.id] = look_on(project, _looked_up_to.get(project.id, 0), FILES_A_TICK)
+    for said in looked.problems:
         context.log.error(said)
-    world = state_of_the_world(project)
-    if world == context.cursor:
-        return dg.SensorResult(skip_reason=dg.SkipReason("nothing has changed"), cursor=world)
-    wanted = wanted_batches(project, lambda runs: going(context.instance, runs))
-    if not wanted:
-        settled = "" if unreported(project) else world
-        return dg.SensorResult(skip_reason=dg.SkipReason("everything that can be made is fresh"), cursor=settled)
-    most = project.settings.run.requests_per_tick
-    asked = ask(project, wanted, lambda keys: _states(context.instance, keys), most)
-    if not asked:
-        said = f"{sum(len(b.verdicts) for b in wanted)} stale nodes are asked for already"
-        return dg.SensorResult(skip_reason=dg.SkipReason(said), cursor="")
-    return dg.SensorResult(run_requests=[_run_request(one) for one in asked], cursor="")
+    world, cursor = state_of_the_world(project), _Cursor.read(context.cursor)
+    if world == cursor.world and (cursor.until is None or now() < cursor.until):
+        return dg.SensorResult(skip_reason=dg.SkipReason(cursor.words or "nothing has changed"), cursor=context.cursor)
+    found = look(project, lambda runs: going(context.instance, runs), lambda keys: _states(context.instance, keys))
+    cursor = _next_cursor(found, "" if unreported(project) else world)
+    if not found.asked:
+        return dg.SensorResult(skip_reason=dg.SkipReason(found.words), cursor=cursor)
+    if found.held:
+        context.log.info(found.words)
+    return dg.SensorResult(run_requests=[_run_request(one) for one in found.asked], cursor=cursor)
+
+
+@dataclass(frozen=True)
+class _Cursor:
+    """The state of the world in which nothing was left to ask for before `until`, and what was said of it."""
+
+    world: str = ""
+    until: str | None = None
+    words: str = ""
+
+    @classmethod
+    def read(cls, text: str | None) -> "_Cursor":
+        try:
+            return cls(*json.loads(text or "[]"))
+        except (ValueError, TypeError):  # of another version
+            return cls()
+
+
+def _next_cursor(found: Asking, world: str) -> str:
+    """Empty as long as runs are under way: their ends are not all events of the catalog."""
+    if not found.settled or not world:
+        return ""
+    return json.dumps([world, earliest(found.held), found.words if found.held else ""])
 
 
 def _run_request(asked: Asked) -> dg.RunRequest:

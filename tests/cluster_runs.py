@@ -45,6 +45,11 @@ OBEY = """
         time.sleep(3)
     elif told.startswith("kill"):
         os.kill(os.getpid(), signal.SIGKILL)
+    elif told.startswith("luck"):
+        times = int(told.split()[1])
+        todo.write_text(f"luck {times - 1}")
+        if times:
+            raise ValueError(f"no luck yet with {call.entity}")
     elif told.startswith("fail"):
         print("the last words", flush=True)
         raise ValueError(f"no luck with {call.entity}")
@@ -54,6 +59,9 @@ OBEY = """
     n = len("""
 OBEDIENT = STEPS.replace("\n    n = len(", OBEY, 1).replace(
     "    factor: int = 1\n", '    factor: int = 1\n    calls: str = "/dev/null"\n'
+)
+RETRIED = OBEDIENT.replace("import Call, step", "import Call, Resources, step").replace(
+    "params=Counting, ", "params=Counting, resources=Resources(retries=2), ", 1
 )
 RUN = """
 import sys
@@ -70,15 +78,15 @@ with progress.reading(lambda text: print(text, file=sys.stderr, flush=True)):
 class Cohort:
     """A project of `n` assays, each with a step that does what it is told, and a list of the calls that began."""
 
-    def __init__(self, root: Path, n: int, profile: str = PROFILE) -> None:
+    def __init__(self, root: Path, n: int, profile: str = PROFILE, steps: str = OBEDIENT, toml: str = TOML) -> None:
         self.calls = root.parent / "calls"
         self.names = [f"A{number:03}" for number in range(n)]
-        toml = f'{TOML}\n[params.counted]\ncalls = "{self.calls}"\n{profile}'
+        text = f'{toml}\n[params.counted]\ncalls = "{self.calls}"\n{profile}'
         rows = [assay("P1", "S1", name, sex="F") for name in self.names]
-        self.project = make_project(root, rows, steps=OBEDIENT, toml=toml)
+        self.project = make_project(root, rows, steps=steps, toml=text)
 
     def tell(self, name: str, what: str) -> None:
-        """`sleep S`, `wait` (for `go`), `eat MIB`, `kill`, `fail`, or `once` (hang, the first time)."""
+        """`sleep S`, `wait` (for `go`), `eat MIB`, `kill`, `fail`, `luck N` (after N failures), `once` (hang once)."""
         Path(f"{self.calls}.{name}").write_text(what)
 
     def go(self) -> None:

@@ -8,8 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.postgres import NoPostgres, Server, server
-from tests.slurm import Slurm, running
-from tools.slurm.cluster import missing
+from tests.slurm import Slurm, for_tests
 from tools.slurm.processes import FOREIGN
 
 
@@ -57,10 +56,7 @@ def catalog_url(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pyt
 @pytest.fixture(scope="session")
 def slurm() -> Iterator[Slurm]:
     """One cluster a test run, started when the first test asks for it. The environment does not lead to it."""
-    if why := missing():
-        (pytest.fail if os.environ.get("CI") else pytest.skip)(f"Slurm: {why}")
-    with running() as started:
-        yield started
+    yield from for_tests()
 
 
 @pytest.fixture

@@ -6,6 +6,12 @@ Four programs in a folder. `sbatch` gives numbers from 1, and runs the jobs of a
 
 from pathlib import Path
 
+_NAMED = r"""
+named() { # NAME in a line of array 1, 2, … is the name of what was submitted first, second, …
+  [ -e "$F/submitted" ] || { cat; return; }
+  sed -E -f <(awk -F/ '{ printf "s/^%d_([0-9]+)[|]NAME[|]/%d_\\1|%s|/\n", NR, NR, $(NF-1) }' "$F/submitted")
+}
+"""
 _PROGRAMS = {
     "sbatch": """
 [ -e "$F/refuse" ] && { cat "$F/refuse" >&2; exit 1; }
@@ -23,12 +29,12 @@ echo "$n"
     "squeue": """
 echo "$@" >> "$F/asked"
 [ -e "$F/down" ] && { echo "slurm_load_jobs error: Unable to contact slurm controller" >&2; exit 1; }
-cat "$F/queue" 2>/dev/null || true
+cat "$F/queue" 2>/dev/null | named
 """,
     "sacct": """
 echo "$@" >> "$F/accounted"
 [ -e "$F/no_accounting" ] && { cat "$F/no_accounting" >&2; exit 1; }
-cat "$F/account" 2>/dev/null || true
+cat "$F/account" 2>/dev/null | named
 """,
     "scancel": 'echo "$@" >> "$F/cancelled"',
     "scontrol": 'echo "MaxArraySize            = 1001"',
@@ -44,7 +50,7 @@ class FakeSlurm:
         self.programs = folder / "programs"
         self.programs.mkdir(parents=True)
         for name, body in _PROGRAMS.items():
-            (self.programs / name).write_text(f'#!/bin/bash\nF="{folder}"\n{body.lstrip()}')
+            (self.programs / name).write_text(f'#!/bin/bash\nF="{folder}"{_NAMED}{body.lstrip()}')
             (self.programs / name).chmod(0o755)
 
     def runs(self, *submissions: int) -> None:

@@ -8,13 +8,16 @@ import os
 import subprocess
 import sys
 import tempfile
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, fields
 from getpass import getuser
 from pathlib import Path
 
-from tools.slurm.cluster import Cluster
+import pytest
+
+from tools.slurm.cluster import Cluster, NoSlurm, missing
 from tools.slurm.processes import wait
 from tools.slurm.settings import Shape
 
@@ -85,11 +88,72 @@ class Slurm:
         assert wait(settled, seconds), f"{job} in accounting: {self.accounting(job)}, not {states}"
         return self.accounting(job)
 
+    def administer(self) -> int:
+        """Give back nodes that Slurm drained and tasks that it holds, and count them.
+
+        A controller that was killed has forgotten what it did last. It may start a task a second time, which the
+        node refuses; then Slurm drains the node and holds the task until somebody says that all is well.
+        """
+        nodes = self.cluster.ask("sinfo", "-h", "-N", "-p", "main", "-o", "%N %T").stdout.splitlines()
+        held = self.cluster.ask("squeue", "-h", "-r", "-t", "PD", "-o", "%i %r").stdout.splitlines()
+        drained = [name for name, _, state in (line.partition(" ") for line in nodes) if state.startswith("drain")]
+        tasks = [task for task, _, reason in (line.partition(" ") for line in held) if reason.endswith("held")]
+        for name in drained:
+            self.cluster.ask("scontrol", "update", f"nodename={name}", "state=resume")
+        for task in tasks:
+            self.cluster.ask("scontrol", "release", task)
+        return len(drained) + len(tasks)
+
+    @contextmanager
+    def administered(self) -> Iterator[None]:
+        """Somebody looks after it meanwhile, also where a piece is being started."""
+        done = threading.Event()
+
+        def look() -> None:
+            while not done.wait(1):
+                self.administer()
+
+        watch = threading.Thread(target=look)
+        watch.start()
+        try:
+            yield
+        finally:
+            done.set()
+            watch.join()
+
+    def start(self, piece: str) -> None:
+        """Start one piece again. A node may be drained in that moment."""
+        with self.administered():
+            self.cluster.start(piece)
+
     def calm(self) -> None:
         """Whatever a test did: every piece runs, and nothing is queued."""
-        self.cluster.up()
-        self.command("scancel", "--user", getuser())
-        assert wait(lambda: not self.command("squeue", "-h"), SECONDS), self.command("squeue")
+        if self.cluster.state()["slurmctld"]:
+            self.cluster.ask("scancel", "--user", getuser())
+        with self.administered():
+            try:
+                self.cluster.up()
+            except NoSlurm:
+                self._register_anew()
+            self.command("scancel", "--user", getuser())
+            if not wait(lambda: not self.command("squeue", "-h"), SECONDS / 4):
+                self._register_anew()
+            assert wait(lambda: not self.command("squeue", "-h"), SECONDS), self.command("squeue")
+
+    def _register_anew(self) -> None:
+        """A node that starts says which jobs it has: the controller learns that the others are over."""
+        for name in self.cluster.state():
+            if name.startswith("n"):
+                self.cluster.kill(name)
+                self.cluster.start(name)
+
+
+def for_tests() -> Iterator[Slurm]:
+    """A cluster for the tests of a fixture; where there can be none, they skip, and in CI they fail."""
+    if why := missing():
+        (pytest.fail if os.environ.get("CI") else pytest.skip)(f"Slurm: {why}")
+    with running() as started:
+        yield started
 
 
 @contextmanager

@@ -188,7 +188,7 @@ def test_a_step_with_a_single_partition_needs_no_partition(tmp_path: Path) -> No
     ("arguments", "said"),
     [
         (("statsu",), "no command 'statsu'; did you mean 'status'?"),
-        (("xyzzy",), "commands: init, register, status"),
+        (("xyzzy",), "commands: init, register, schema, status"),
         (("status", "--jsn"), "--json"),
         (("reference", "lst"), "list"),
         (("why",), "Missing argument 'NODE'"),

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from ctcore import leases
 from ctcore.project import Project
 from tests.kit import ROWS, STEPS, assay, make_project, reasons, write_sheet
 from tests.shell import command, contents, environment, quiet_dagster, shell
@@ -49,6 +50,14 @@ def test_a_toy_project_from_the_sheet_to_fresh(tmp_path: Path) -> None:
     wrong = shell("-C", root, "run", "counted/A1", "joined/al")
     assert (wrong.code, wrong.out) == (2, "")
     assert wrong.err == "ct: no cohort 'al' is declared; did you mean 'all'?\n"
+
+
+def test_what_another_run_works_on_is_left_to_it_and_is_not_called_fresh(tmp_path: Path) -> None:
+    project = make_project(tmp_path / "p", ONE)
+    quiet_dagster(project.root)
+    leases.take(project, [("its key", ("counted", "A1"))], None)  # this process lives
+    said = shell("-C", project.root, "run", "counted")
+    assert (said.code, said.err) == (0, "left to another run that makes them now: 1 (`ct status`)\n")
 
 
 def test_reads_that_are_damaged_fail_their_own_call_and_no_other(tmp_path: Path) -> None:

@@ -249,7 +249,7 @@ def test_a_sheet_that_contradicts_the_catalog_changes_nothing(own: Path) -> None
     ("name", "raw", "said"),
     [
         ("gone.csv", None, "there is no such file"),
-        ("sheet.xlsx", b"PK", "a sheet is a .csv or .tsv file"),
+        ("sheet.xlsx", b"PK", "it is no workbook, or is damaged"),
         ("empty.csv", b"", "empty"),
         ("latin.csv", "patient_id,specimen_id\nJosé,S\n".encode("latin-1"), "is not UTF-8"),
         ("quote.csv", b'patient_id,specimen_id,assay_id\n"P9,S9,A9\n', "quotes"),

@@ -1,6 +1,7 @@
 """Killed at any moment: what was published is kept, and the next run makes the rest, nothing twice."""
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -13,6 +14,7 @@ from sqlalchemy import delete, select, update
 
 from ctcore.catalog.tables import artifact, edge, lease, materialization, member, output
 from ctcore.project import Project
+from ctcore.standing import forget
 from ctcore.store import Store
 from tests.kit import STEPS, again, assay, make_all, make_project, reasons
 from tests.shell import environment, quiet_dagster, shell
@@ -145,6 +147,9 @@ def test_a_killed_ct_run_is_finished_by_the_next_and_dagster_learns_everything(t
 
 
 def _unrecord(project: Project) -> None:
+    """The ledger knows of nothing made, as after a crash before anything was recorded: no event tells of that."""
+    forget()
+    shutil.rmtree(project.work / "mirror", ignore_errors=True)
     with project.catalog.write() as writer:
         for table in (artifact, output, edge, member, materialization):
             writer.execute(delete(table))

@@ -1,7 +1,9 @@
 """What Dagster shows and does with a project: definitions, runs of one and of many, checks, sensors."""
 
 import json
+import logging
 import os
+import sqlite3
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -9,17 +11,28 @@ from pathlib import Path
 
 import dagster as dg
 import pytest
+from sqlalchemy import delete, event
+from sqlalchemy.pool import Pool
 
 from ct_assets.build import build_assets, build_resources
+from ct_assets.eventlog import kept_open
+from ct_assets.logs import MOST_BYTES, print_log
 from ct_assets.partitions import add_missing
+from ct_assets.runs import SHELL_TAG
+from ctcore.catalog.tables import request as asked_table
 from ctcore.files import look
+from ctcore.making import Outcome
 from ctcore.project import Project
 from ctcore.register import Allowed, register
 from ctcore.settings import FILE_NAME
+from ctcore.slurm import jobs
+from ctcore.slurm.profiles import Needs
 from ctcore.staleness import evaluate
 from sensors.integrity import integrity_sensor
+from sensors.jobs import jobs_sensor
 from sensors.sheet import sheet_sensor
 from sensors.staleness import staleness_sensor
+from tests.fake_slurm import FakeSlurm
 from tests.kit import ROWS, STEPS, TOML, again, assay, make_all, make_project, reasons, write_sheet
 from tests.shell import ct, environment, shell
 
@@ -70,6 +83,30 @@ def test_a_node_shows_what_it_is_and_what_it_was_made_from(project: Project, ins
     assert {row["from"] for row in made_from if row["input"] == "counts"} == {"counted/A1", "counted/A2"}
     assert [record.data["member"] for record in shown["members"].records] == ["A1", "A2"]
     assert (project.root / shown["path"].value / "n.txt").is_file()
+
+
+def test_the_event_log_is_opened_as_often_for_many_partitions_as_for_few(
+    tmp_path: Path, instance: dg.DagsterInstance
+) -> None:
+    many = make_project(tmp_path / "many", [assay("P1", "S1", f"A{n:02}", sex="F") for n in range(20)])
+    add_missing(many, instance)
+
+    def opened(last: str) -> int:
+        found: list[str] = []
+
+        def note(connection: sqlite3.Connection, _record: object) -> None:
+            found.extend(row[2] for row in connection.execute("PRAGMA database_list"))
+
+        event.listen(Pool, "connect", note)
+        try:
+            with kept_open(instance):
+                assert run(many, instance, "counted", tags=span("A00", last)).success
+        finally:
+            event.remove(Pool, "connect", note)
+        return sum("/history/runs/" in path for path in found)
+
+    assert 0 < opened("A01") == opened("A19")
+    assert len(instance.get_materialized_partitions(dg.AssetKey("counted"))) == 20
 
 
 def test_a_range_gives_each_partition_its_own_data_version(project: Project, instance: dg.DagsterInstance) -> None:
@@ -273,6 +310,32 @@ def test_a_failing_node_is_not_asked_for_for_ever(tmp_path: Path, instance: dg.D
     assert asked == 1
 
 
+def test_the_plan_is_an_asset_that_shows_what_would_run(project: Project, instance: dg.DagsterInstance) -> None:
+    with (project.root / FILE_NAME).open("a") as stream:
+        stream.write('\n[policy]\ncounted = "ask"\n')
+    config = {"ops": {"plan": {"config": {"select": ["merged/S1"]}}}}
+    assert run(project, instance, "plan", run_config=config).success
+    event = instance.get_latest_materialization_event(dg.AssetKey("plan"))
+    shown = event.asset_materialization.metadata if event and event.asset_materialization else {}
+    assert (shown["at most"].value, shown["expected"].value) == (3, 3)
+    text = str(shown["plan"].value)
+    assert "| counted | assay | 2 | 2 | 0 | no history | no history | 0 | no history |" in text
+    assert "The staleness sensor: 2 nodes of counted waiting for a person" in text
+    assert len(reasons(again(project))) == 6, "nothing was made"
+
+
+def test_a_run_passes_over_what_was_not_asked_for(project: Project, instance: dg.DagsterInstance) -> None:
+    """A range covers A2, which the request has not."""
+    sensor = staleness_sensor(project)
+    tick = _tick(sensor, _context(project, instance))
+    asked = (tick.run_requests or [])[0]
+    with project.catalog.write() as writer:
+        writer.execute(delete(asked_table).where(asked_table.c.partition == "A2"))
+    assert follow(project, instance, asked).success
+    left = reasons(again(project))
+    assert "counted/A2" in left and "counted/A1" not in left and "counted/A3" not in left
+
+
 def test_the_sheet_sensor_registers_a_changed_sheet_and_adds_partitions(
     project: Project, instance: dg.DagsterInstance
 ) -> None:
@@ -382,3 +445,77 @@ def test_what_was_accepted_is_said_in_dagster_too(project: Project, instance: dg
     said = str(latest(instance, "merged", "S1").metadata["accepted"].value)
     assert f"built from 2 nodes of counted (counted/A1 first), whose {words} was accepted by" in said
     assert said.endswith(": only the layout")
+
+
+def test_what_calls_printed_is_in_the_stdout_of_their_run_and_in_the_failure(
+    tmp_path: Path, instance: dg.DagsterInstance
+) -> None:
+    speaks = """    print("counting", call.entity)
+    if call.entity == "A2":
+        raise ValueError("it does not count")
+    n = len("""
+    project = make_project(tmp_path / "toy", steps=CHECKED.replace("    n = len(", speaks, 1))
+    add_missing(project, instance)
+    done = run(project, instance, "counted", tags=span("A1", "A3"), raise_on_error=False)
+    captured = next(event for event in done.all_events if event.event_type_value == "LOGS_CAPTURED")
+    said = instance.compute_log_manager.get_log_data(
+        [done.run_id, "compute_logs", captured.logs_captured_data.file_key]
+    )
+    printed = (said.stdout or b"").decode()
+    assert "==> counted/A1: made <==\ncounting A1\n" in printed
+    assert "==> counted/A2: failed <==\ncounting A2\nTraceback" in printed
+    errors = [entry.user_message for entry in instance.all_logs(done.run_id) if entry.level == logging.ERROR]
+    assert any(text.startswith("A2: failed: ValueError") and "counting A2" in text for text in errors)
+    assert "ctcore/execute.py" not in printed
+
+
+def test_a_long_log_is_shown_from_its_end_with_where_the_rest_is(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    log = tmp_path / "a.log"
+    log.write_bytes(b"x" * MOST_BYTES + b"the end\n")
+    failed = Outcome(("counted", "A1"), "failed", "why", log=str(log))
+    print_log(failed, dg.DagsterRun(job_name="x"))
+    said = capsys.readouterr().out
+    assert f"8 bytes are left out; all of it: {log}" in said and said.endswith("xthe end\n\n")
+    print_log(failed, dg.DagsterRun(job_name="x", tags={SHELL_TAG: "a shell's own"}))
+    assert capsys.readouterr().out == ""
+
+
+def test_the_launchpad_shows_the_profile_that_holds_and_names_the_others(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    project = make_project(tmp_path / "toy", toml=f"{TOML}\n[slurm.big]\n[slurm.night]\n")
+    for set_to, shown in ((None, "local"), ("night", "night")):
+        monkeypatch.delenv("CT_PROFILE", raising=False)
+        if set_to:
+            monkeypatch.setenv("CT_PROFILE", set_to)
+        fields = build_resources(project)["jobs"].get_resource_definition().config_schema.as_field().config_type.fields
+        assert fields["profile"].default_value == shown
+        assert "local, big, night" in str(fields["profile"].description)
+        assert fields["memory_gb"].description
+
+
+def test_the_jobs_sensor_asks_slurm_only_where_a_run_left_jobs_and_settles_them_in_two_ticks(
+    project: Project, instance: dg.DagsterInstance, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fake = FakeSlurm(tmp_path / "fake")
+    monkeypatch.setenv("PATH", str(fake.programs), prepend=":")
+    sensor = jobs_sensor(project)
+    assert "0 jobs without a run" in _skipped(sensor, project, instance) and fake.count("asked") == 0
+    job = jobs.Job("ct-toy-1", 0, "ab" * 32, ("counted", "A1"), "call", Needs(1, 100, 5), "main")
+    jobs.intend(project, [job], "a run that died")
+    jobs.submitted(project, "ct-toy-1", "1")
+    fake.says("down")
+    assert "Slurm does not answer" in _skipped(sensor, project, instance)
+    fake.takes_back("down")
+    fake.queue("NODE_FAIL")
+    assert "1 jobs without a run" in _skipped(sensor, project, instance)
+    assert "settled: 1 again" in _skipped(sensor, project, instance)
+    assert jobs.open_jobs(project) == []
+
+
+def _skipped(sensor: dg.SensorDefinition, project: Project, instance: dg.DagsterInstance) -> str:
+    said = sensor(_context(project, instance))
+    assert isinstance(said, dg.SkipReason)
+    return said.skip_message or ""

@@ -1,9 +1,13 @@
-"""Where Dagster keeps its runs and events."""
+"""Where Dagster keeps its runs and events, and how it treats them."""
 
 from pathlib import Path
 
+import dagster as dg
+import pytest
+
 from ct_instance import dagster_schema
 from ctcore.catalog.engine import Catalog
+from tests.shell import quiet_dagster
 
 IDS = ("lung", "lung-dagster", "a" * 52 + "-dagster", "a" * 52, "b" * 59, "b" * 60, "b" * 64)
 
@@ -13,3 +17,12 @@ def test_no_project_shares_a_schema_with_another_or_with_dagster(tmp_path: Path)
     schemas = [*catalogs, *map(dagster_schema, catalogs)]
     assert len({name[:63] for name in schemas}) == 2 * len(IDS)
     assert max(map(len, schemas)) <= 63  # PostgreSQL cuts longer names silently
+
+
+def test_dagster_lets_a_run_wait_for_days_for_the_jobs_that_it_may_finish(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """After that time its monitor calls the run cancelled, which cancels the jobs. By default it is three minutes."""
+    monkeypatch.setenv("DAGSTER_HOME", str(quiet_dagster(tmp_path) / "dagster_home"))
+    with dg.DagsterInstance.get() as instance:
+        assert instance.run_monitoring_cancel_timeout_seconds >= 7 * 24 * 3600

@@ -6,7 +6,7 @@ import pytest
 from sqlalchemy import select
 
 from ctcore.accept import accept, propose
-from ctcore.asking import state_of_the_world, wanted_batches
+from ctcore.asking import ready, state_of_the_world, untold
 from ctcore.catalog.tables import event
 from ctcore.consent import Statement, set_consent
 from ctcore.disclosure import disclose
@@ -132,9 +132,8 @@ def test_making_below_a_revoked_patient_is_refused_with_the_words(project: Proje
 def test_nothing_is_asked_for_of_somebody_who_is_excluded(project: Project) -> None:
     register_rows(project, [*ROWS, assay("P1", "S1", "A9", sex="F", age="40")])
     set_consent(project, ["P1"], REVOKED)
-    wanted = {one.node for batch in wanted_batches(project, lambda _: set()) for one in batch.verdicts}
-    steps = {node for node in wanted if node[0] in ("counted", "merged")}
-    assert not steps & {("counted", "A1"), ("counted", "A2"), ("counted", "A9"), ("merged", "S1")}
+    asked = [*ready(evaluate(project)), *untold(project, lambda _: set())]
+    assert {one.node for one in asked} == {("joined", "all"), ("counted", "A3"), ("merged", "S2")}
 
 
 def test_the_content_of_who_is_excluded_is_shown_only_by_name_for_a_reason_and_on_record(project: Project) -> None:

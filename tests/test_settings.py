@@ -180,6 +180,32 @@ partitions_per_run = 7
             for value, said in (("-1", "-1"), ("true", "True"), ("1.5", "1.5"), ("'2'", "'2'"))
         ],
         (PROJECT + "[run]\npartitions_per_run = 0", "[run] partitions_per_run = 0: a whole number, 1 or more"),
+        (PROJECT + "[run]\nretry_after_s = 0", "[run] retry_after_s = 0: a whole number, 1 or more"),
+        (PROJECT + "[run]\npause = 'yes'", "[run] pause = 'yes': true or false is expected, without quotes"),
+        (
+            PROJECT + "[run]\nbudget = 5",
+            "[run] budget = 5: write budget = { partitions = 1000, core_hours = 50 }",
+        ),
+        (
+            PROJECT + "[run]\nbudget = {partition = 5}",
+            "[run] budget: unknown key 'partition'; did you mean 'partitions'?",
+        ),
+        (
+            PROJECT + "[run]\nbudget = {partitions = 0}",
+            "[run] budget partitions = 0: a whole number a day, 1 or more; `pause = true` stops all",
+        ),
+        (
+            PROJECT + "[run]\nbudget = {core_hours = nan}",
+            "[run] budget core_hours = nan: a number a day, above 0; `pause = true` stops all",
+        ),
+        (
+            PROJECT + "[policy]\nmerged = 'asks'",
+            '[policy] merged = \'asks\': did you mean \'ask\'? it is "automatic", "ask" or "never"',
+        ),
+        (
+            PROJECT + "[policy]\nmerged = true",
+            '[policy] merged = True: it is "automatic", "ask" or "never"',
+        ),
         # names
         *[
             (f"[project]\nid = {value}", f"[project] id {said}: 3 to 64 of a-z, 0-9 and -, not at an end")
@@ -331,7 +357,7 @@ def toml_of(value: object) -> str:
     return str(value) if isinstance(value, float) else json.dumps(value)
 
 
-TABLES = ("project", "levels", "references", "cohorts", "steps", "params", "environment", "run", "x")
+TABLES = ("project", "levels", "references", "cohorts", "steps", "params", "environment", "run", "policy", "x")
 
 
 @settings(max_examples=300, deadline=None)

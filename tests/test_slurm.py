@@ -100,14 +100,18 @@ def test_a_batch_beyond_the_largest_array_is_split_and_never_more_is_in_flight(
     toy.settled()
 
 
-def test_a_step_that_fails_costs_nobody_else_and_says_its_last_words(cohort: Callable[..., Cohort]) -> None:
+def test_a_step_that_fails_costs_nobody_else_and_says_its_last_words(
+    cohort: Callable[..., Cohort], cluster: Slurm
+) -> None:
     toy = cohort(4)
     toy.tell("A001", "fail")
     found = toy.make()
     assert states(found) == {"A000": "made", "A001": "failed", "A002": "made", "A003": "made"}
     assert "no luck with A001" in found["A001"].why
     assert "the last words" in Path(found["A001"].log or "").read_text()
-    assert {row["partition"]: row["state"] for row in toy.rows()}["A001"] in ("FAILED", "COMPLETED", "COMPLETING")
+    (row,) = (row for row in toy.rows() if row["partition"] == "A001")
+    assert row["why"] == "ValueError: no luck with A001"
+    assert cluster.wait_for_accounting(f"{row['job']}_{row['idx']}", "FAILED")[0].exit_code == "1:0"
     toy.settled()
 
 

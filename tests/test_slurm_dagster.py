@@ -9,11 +9,17 @@ from pathlib import Path
 
 import dagster as dg
 import pytest
+from sqlalchemy import select
 
+from ct_assets.runs import end_orphans
+from ctcore.catalog.tables import artifact, slurm_job
 from ctcore.dagster_home import environment as dagster_environment
-from tests.cluster_runs import Cohort
+from ctcore.project import Project
+from tests.cluster_runs import PROFILE, Cohort
+from tests.kit import again, make_all
 from tests.shell import environment, quiet_dagster, shell
 from tests.slurm import Slurm
+from tests.world import three_people
 from tools.slurm.processes import wait
 
 pytestmark = pytest.mark.slow
@@ -136,5 +142,41 @@ def test_a_deploy_leaves_the_jobs_to_the_next_run(
     assert len(quiet_slurm.command("squeue", "-h", "-r").splitlines()) == 4
     toy.go()
     assert shell("-C", toy.project.root, "run", "counted", env={"CT_PROFILE": "local"}).code == 0
+    assert toy.begun() == Counter(toy.names)
+    toy.settled()
+
+
+def contents(project: Project) -> dict[tuple[str, str], str]:
+    """What every node has: its data version."""
+    with again(project).catalog.read() as connection:
+        rows = connection.execute(select(artifact.c.asset, artifact.c.partition, artifact.c.data_version))
+        return {(row.asset, row.partition): row.data_version for row in rows}
+
+
+def test_the_three_people_made_in_slurm_are_those_made_here(tmp_path: Path, quiet_slurm: Slurm) -> None:
+    there, here = three_people(tmp_path / "there"), three_people(tmp_path / "here")
+    with (there.root / "ct.toml").open("a") as stream:
+        stream.write(PROFILE.replace("memory_gb = 0.1", "memory_gb = 0.5"))
+    done = shell("-C", there.root, "run", "--profile", "test")
+    assert done.code == 0 and "22 made, 0 reused, 0 not made" in done.err, done.err
+    assert set(make_all(here).values()) == {"made"}
+    assert contents(there) == contents(here) and len(contents(here)) == 22
+    with again(there).catalog.read() as connection:
+        states = Counter(connection.execute(select(slurm_job.c.state)).scalars())
+    assert states == {"COMPLETED": 22}
+
+
+def test_a_run_of_the_daemon_whose_process_was_killed_is_ended(toy: Cohort, instance: dg.DagsterInstance) -> None:
+    for name in toy.names:
+        toy.tell(name, "wait")
+    run = begin(toy)
+    end_orphans(instance)
+    assert only_run(instance).status == dg.DagsterRunStatus.STARTED
+    run.kill()
+    run.wait()
+    end_orphans(instance)
+    assert only_run(instance).status == dg.DagsterRunStatus.FAILURE
+    toy.go()
+    assert shell("-C", toy.project.root, "run", "counted").code == 0
     assert toy.begun() == Counter(toy.names)
     toy.settled()

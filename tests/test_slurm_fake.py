@@ -1,20 +1,26 @@
 """What a runner makes of every answer of Slurm, and of none: with one that says what the test wants."""
 
 import os
+import signal
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from sqlalchemy import select
 
+from ctcore import leases
+from ctcore.catalog.tables import lease
 from ctcore.making import Outcome
 from ctcore.slurm import client, jobs
 from ctcore.slurm.client import Seen
 from ctcore.slurm.sweep import sweep
-from tests.cluster_runs import PROFILE, Cohort
+from tests.cluster_runs import PROFILE, RETRIED, Cohort
 from tests.fake_slurm import FakeSlurm
-from tests.kit import again
+from tests.kit import again, make
 
 QUICK = PROFILE.replace("poll = 1", "poll = 0.3").replace("grace = 2", "grace = 0.5")
 
@@ -90,6 +96,17 @@ def test_a_job_that_nobody_knows_is_submitted_again(fake: FakeSlurm, toy: Cohort
     """Also where accounting believes that it runs: the queue knows better."""
     fake.says("queue")
     fake.says("no_accounting", accounting) if accounting else fake.account("RUNNING")
+    fake.runs(2)
+    assert made(toy).state == "made"
+    assert [row["state"] for row in toy.rows()] == ["GONE", "COMPLETED"]
+
+
+@pytest.mark.parametrize("who", ["queue", "account"])
+def test_a_number_that_another_array_has_by_now_says_nothing_of_ours(fake: FakeSlurm, toy: Cohort, who: str) -> None:
+    """A controller that was killed forgets what it accepted last, and gives the number again."""
+    fake.says("queue")
+    line = {"queue": "1_0|another|FAILED|None|n1|0:05|256|", "account": "1_0|another|FAILED|1:0|n1|5|00:01|"}
+    fake.says(who, f"{line[who]}\n")
     fake.runs(2)
     assert made(toy).state == "made"
     assert [row["state"] for row in toy.rows()] == ["GONE", "COMPLETED"]
@@ -176,7 +193,12 @@ def test_a_try_with_more_than_the_cluster_has_fails_as_what_it_was(
     fake: FakeSlurm, toy: Cohort, later: Callable[[float, Callable[[], object]], None]
 ) -> None:
     fake.queue("OUT_OF_MEMORY")
-    later(0.4, lambda: fake.says("refuse", "sbatch: error: Memory specification can not be satisfied"))
+
+    def refuse_the_second() -> None:
+        if _until(lambda: fake.count("submitted") == 1):
+            fake.says("refuse", "sbatch: error: Memory specification can not be satisfied")
+
+    later(0, refuse_the_second)
     found = made(toy)
     assert found.state == "failed"
     assert "needed more memory" in found.why and "can not be satisfied" in found.why
@@ -198,20 +220,72 @@ def test_the_queue_is_asked_once_for_all_and_more_rarely_while_nothing_changes(
 
 
 def test_a_sweep_believes_a_state_when_it_has_seen_it_twice(fake: FakeSlurm, toy: Cohort) -> None:
+    fake.queue("RUNNING")
     run = toy.process()
     assert _until(lambda: bool(toy.rows()) and toy.rows()[0]["job"] is not None)
-    fake.queue("TIMEOUT")
     project = again(toy.project)
-    assert sweep(project).settled == {}  # a living run waits for it
+    assert sweep(project).left == 0  # a living run waits for it
     run.kill()
     run.communicate()
+    fake.queue("TIMEOUT")
     assert sweep(project).left == 1
     assert sweep(project).settled == {"more-time": 1}
     assert sweep(project).left == 0
     toy.settled()
 
 
+def test_a_sweep_leaves_to_a_new_run_what_that_took_while_slurm_was_asked(
+    fake: FakeSlurm, toy: Cohort, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = toy.process()
+    assert _until(lambda: bool(toy.rows()) and toy.rows()[0]["job"] is not None)
+    first.kill()
+    first.communicate()
+    fake.queue("TIMEOUT")
+    project, answer = again(toy.project), client.queue()
+    assert sweep(project).left == 1
+    fake.says("down")
+    begun: list[subprocess.Popen[str]] = []
+
+    def answer_late() -> list[Seen] | None:
+        begun.append(toy.process())
+        assert _until(lambda: owner(toy) == leases.process_name(begun[0].pid))
+        return answer
+
+    monkeypatch.setattr(client, "queue", answer_late)
+    try:
+        found = sweep(project)
+        assert (found.settled, len(jobs.open_jobs(project))) == ({}, 1)
+        assert owner(toy) == leases.process_name(begun[0].pid)
+    finally:
+        begun[0].kill()
+        begun[0].communicate()
+
+
+def test_a_sweep_that_fails_holds_nothing_afterwards(
+    fake: FakeSlurm, toy: Cohort, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = toy.process()
+    assert _until(lambda: bool(toy.rows()) and toy.rows()[0]["job"] is not None)
+    run.kill()
+    run.communicate()
+    fake.queue("TIMEOUT")
+    project = again(toy.project)
+    assert sweep(project).left == 1
+    monkeypatch.setattr(jobs, "settle", lambda *_: (_ for _ in ()).throw(OSError("no room")))
+    with pytest.raises(OSError, match="no room"):
+        sweep(project)
+    assert owner(toy) is None
+
+
+def owner(toy: Cohort) -> str | None:
+    """Who holds the only lease."""
+    with again(toy.project).catalog.read() as connection:
+        return connection.execute(select(lease.c.owner)).scalar()
+
+
 def test_a_sweep_does_nothing_where_slurm_says_nothing(fake: FakeSlurm, toy: Cohort) -> None:
+    fake.queue("RUNNING")
     run = toy.process()
     assert _until(lambda: bool(toy.rows()) and toy.rows()[0]["job"] is not None)
     run.kill()
@@ -262,3 +336,81 @@ def test_no_slurm_at_all_is_no_answer(tmp_path: Path, monkeypatch: pytest.Monkey
     assert client.largest_array() is None
     assert not client.cancel(["1"])
     assert client.submit(tmp_path / "x.sh").later
+
+
+def test_a_container_runs_the_step_after_the_set_up_with_the_project_bound(
+    fake: FakeSlurm, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The place of apptainer is taken by a program that notes what it is asked, and does it."""
+    program = fake.programs / "apptainer"
+    program.write_text(f'#!/bin/bash\necho "$READY $@" >> "{tmp_path}/asked"\nshift 4\nexec "$@"\n')
+    program.chmod(0o755)
+    more = f'container = "the image.sif"\npython = "{sys.executable}"\nsetup = ["export READY=ready"]\n'
+    toy = Cohort(tmp_path / "toy", 1, QUICK + more)
+    fake.runs(1)
+    assert made(toy).state == "made"
+    said = (tmp_path / "asked").read_text()
+    assert said.startswith(f"ready exec --bind {toy.project.root} the image.sif {sys.executable} -P -m ctcore.slurm")
+
+
+def test_ctrl_c_waits_then_cancels_then_leaves_and_says_so_each_time(fake: FakeSlurm, toy: Cohort) -> None:
+    """On a cluster that does not end what it is told to end."""
+    fake.queue("RUNNING")
+    run = toy.process()
+    assert run.stderr is not None
+    said = []
+    for line in run.stderr:
+        if line.startswith(("submitted", "withdrawing", "cancelling")):
+            said.append(line.split()[0])
+            run.send_signal(signal.SIGINT)
+        elif "stay in Slurm" in line:
+            said.append("stay")
+    assert run.wait(20) != 0
+    assert said == ["submitted", "withdrawing", "cancelling", "stay"]
+    assert [line.split() for line in (fake.folder / "cancelled").read_text().splitlines()] == [
+        ["--state=PENDING", "1"],
+        ["1"],
+    ]
+    assert len(jobs.open_jobs(again(toy.project))) == 1
+
+
+def test_a_step_is_tried_again_as_often_as_it_declares_and_every_attempt_is_written_down(
+    fake: FakeSlurm, tmp_path: Path
+) -> None:
+    toy = Cohort(tmp_path / "toy", 1, QUICK, RETRIED)
+    toy.tell("A000", "luck 2")
+    fake.runs(1, 2, 3)
+    assert made(toy).state == "made"
+    assert [(row["tries"], row["why"]) for row in toy.rows()] == [
+        (1, "ValueError: no luck yet with A000"),
+        (2, "ValueError: no luck yet with A000"),
+        (3, "made"),
+    ]
+    assert len({row["memory_mb"] for row in toy.rows()}) == 1
+    toy.settled()
+
+
+def test_after_the_last_try_it_has_failed(fake: FakeSlurm, tmp_path: Path) -> None:
+    toy = Cohort(tmp_path / "toy", 1, QUICK, RETRIED)
+    toy.tell("A000", "luck 9")
+    fake.runs(1, 2, 3, 4)
+    assert made(toy).state == "failed"
+    assert fake.count("submitted") == 3
+    toy.settled()
+
+
+def test_what_somebody_cancelled_is_not_tried_again_whatever_the_step_declares(fake: FakeSlurm, tmp_path: Path) -> None:
+    toy = Cohort(tmp_path / "toy", 1, QUICK, RETRIED)
+    fake.queue("CANCELLED")
+    assert made(toy).state == "failed"
+    assert fake.count("submitted") == 1
+
+
+def test_on_this_machine_a_step_is_tried_again_as_often(tmp_path: Path) -> None:
+    toy = Cohort(tmp_path / "toy", 3, QUICK, RETRIED)
+    toy.tell("A000", "luck 2")
+    toy.tell("A001", "luck 3")
+    found = {one.node[1]: one for one in make(again(toy.project), "counted")}
+    assert {name: one.state for name, one in found.items()} == {"A000": "made", "A001": "failed", "A002": "made"}
+    assert toy.begun() == {"A000": 3, "A001": 3, "A002": 1}
+    toy.settled()

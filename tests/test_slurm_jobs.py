@@ -13,6 +13,7 @@ from ctcore.project import Project
 from ctcore.slurm import jobs
 from ctcore.slurm.jobs import Ended, Job
 from ctcore.slurm.listing import listed_jobs, log_of
+from ctcore.slurm.made import made_by
 from ctcore.slurm.profiles import Needs
 from tests.fake_slurm import FakeSlurm
 from tests.kit import make, make_project
@@ -45,7 +46,7 @@ def test_a_batch_is_known_before_it_is_submitted_and_each_job_until_it_is_judged
     (left,) = jobs.open_jobs(project)
     assert (left.id, left.key, left.needs) == ("17_1", "A2key", NEEDS)
     assert jobs.open_jobs(project, ["A1key", "nokey"]) == []
-    made = jobs.made_by(project, ["A1key", "A2key"])
+    made = made_by(project, ["A1key", "A2key"])
     assert set(made) == {"A1key"}
     assert (made["A1key"].id, made["A1key"].attempts) == ("17_0", 1)
     assert (made["A1key"].cpu_efficiency, made["A1key"].memory_efficiency) == (0.75, 0.5)

@@ -1,5 +1,7 @@
 """Profiles: what is declared in ct.toml, step and run, and what is asked of Slurm because of it."""
 
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -8,9 +10,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ctcore.errors import ProjectError, Usage
+from ctcore.execute import StepCall
 from ctcore.local import LocalRunner
 from ctcore.project import Project
 from ctcore.settings import read_settings
+from ctcore.slurm import submit
 from ctcore.slurm.choose import chosen, runner_of
 from ctcore.slurm.profiles import GIB, KEYS, Needs, Overrides, Profile, grown, needs_of
 from ctcore.slurm.runner import SlurmRunner
@@ -91,6 +95,21 @@ def test_a_ceiling_holds_for_whatever_is_asked() -> None:
     assert needs_of(profile, Resources(memory_gb=8, minutes=600), 0, Overrides(minutes=100)) == Needs(1, 2048, 30)
 
 
+def test_everything_that_a_profile_says_is_in_what_is_submitted(tmp_path: Path) -> None:
+    keys = ("partition", "account", "qos", "constraint", "gres", "reservation")
+    said = {key: f"some-{key}" for key in keys}
+    project = make_project(tmp_path / "toy")
+    profile = Profile("x", **said, extra=("--nice=10", "--exclusive"), setup=("module load samtools",))  # type: ignore[arg-type]
+    call = StepCall("a", ("counted", "A1"), "assay", "key", "toy.py", {}, {}, {}, {}, [], [], [], "", None)
+    submit.prepare(project, profile, "ct-toy-1", [call], Needs(3, 2048, 90), at_once=7)
+    text = (submit.folder_of(project, "ct-toy-1") / "array.sh").read_text()
+    options = {line.removeprefix("#SBATCH --") for line in text.splitlines() if line.startswith("#SBATCH")}
+    assert {f"{key}={value}" for key, value in said.items()} <= options
+    assert {"nice=10", "exclusive", "mem=2048M", "cpus-per-task=3", "time=90", "requeue"} <= options
+    assert text.index("module load samtools") < text.index("-m ctcore.slurm.worker")
+    assert sys.executable in text
+
+
 @given(
     st.builds(
         Profile,
@@ -148,3 +167,14 @@ def test_what_a_step_needs_is_no_part_of_what_identifies_its_results(project: Pr
     assert callable(after.steps["counted"].resources.memory_gb)
     assert replace(after.steps["counted"].resources, memory_gb=None).cpus == 2
     assert {one.state for one in make(after, "counted")} == {"hit"}
+
+
+def test_a_compute_node_needs_no_database_no_dagster_and_no_submitit() -> None:
+    """What a job imports before it imports its step: ctcore, and of all that is installed one library."""
+    code = (
+        "import sys; before = set(sys.modules); import ctcore.slurm.worker; "
+        "print(sorted({name.partition('.')[0] for name in set(sys.modules) - before} - sys.stdlib_module_names))"
+    )
+    root = Path(submit.__file__).parents[2]
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, cwd=root)
+    assert done.stdout.strip() == "['blake3', 'ctcore']", done.stderr

@@ -245,6 +245,12 @@ def test_tests_of_the_cluster_share_one_worker(tmp_path: Path) -> None:
     assert len(workers) == 6 and len(set(workers)) == 1, said
 
 
+def test_the_administrator_gives_a_drained_node_back(quiet_slurm: Slurm) -> None:
+    quiet_slurm.command("scontrol", "update", "nodename=n2", "state=drain", "reason=test")
+    assert quiet_slurm.administer() == 1
+    assert wait(lambda: quiet_slurm.cluster.node_works("n2"), 10)
+
+
 def test_a_machine_without_slurm_skips_and_ci_fails(tmp_path: Path) -> None:
     """A Python that finds no programs."""
     test = tmp_path / "test_one.py"

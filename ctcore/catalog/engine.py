@@ -192,6 +192,7 @@ def _explain(error: DBAPIError) -> str:
         "permission denied for database": "ask its owner for CREATE on it, or for a schema of that name",
         "not a database": "the file is damaged or is something else: restore it from a backup",
         "malformed": "the file is damaged: restore it from a backup",
+        "declared_": "the declared schema does not allow it (see `ct schema check`); nothing was written",
         "onnection": "is the database server running, and the URL right?",
     }
     way = next((way for sign, way in ways.items() if sign in said), "nothing was written")

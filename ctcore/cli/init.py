@@ -9,7 +9,8 @@ import click
 from ctcore.errors import ProjectError, Usage
 from ctcore.project import Project
 from ctcore.settings import FILE_NAME, PROJECT_ID
-from ctcore.templates import BLANK, GITIGNORE, copy_example, example_folder, project_data
+from ctcore.starters import SHEET_NAME, STARTERS
+from ctcore.templates import GITIGNORE, copy_example, example_folder, project_data
 
 PARTS = ("definitions.py", "workspace.yaml", "ct_assets", "resources", "sensors", "dagster_home")
 
@@ -18,17 +19,24 @@ PARTS = ("definitions.py", "workspace.yaml", "ct_assets", "resources", "sensors"
 @click.argument("directory", type=click.Path(file_okay=False, path_type=Path))
 @click.option("--id", "project_id", help="The project's ID (default: from the directory's name).")
 @click.option("--example", "example_name", help="Begin with an example: three_people.")
-def init(directory: Path, project_id: str | None, example_name: str | None) -> None:
+@click.option("--template", type=click.Choice(list(STARTERS)), help="Columns and cohorts to begin with.")
+def init(directory: Path, project_id: str | None, example_name: str | None, template: str | None) -> None:
     """Make a project directory, or bring the code of an existing one up to date with this ct.
 
     What a person wrote (ct.toml, own steps, the catalog, the store) is never overwritten.
     """
     existed = (directory / FILE_NAME).exists()
+    if template and (existed or example_name):
+        raise Usage(
+            f"--template is for a new project: {directory} has a {FILE_NAME} already"
+            if existed
+            else "--template and --example: choose one of them"
+        )
     chosen = _checked(directory, project_id, example_name, existed)
     try:
         directory.mkdir(parents=True, exist_ok=True)
         if not existed:
-            _begin(directory, chosen, example_name)
+            _begin(directory, chosen, example_name, template or "plain")
         _bring_up_to_date(directory)
     except OSError as error:
         raise ProjectError(
@@ -65,9 +73,11 @@ def _checked(directory: Path, project_id: str | None, example_name: str | None, 
     return chosen
 
 
-def _begin(directory: Path, project_id: str, example_name: str | None) -> None:
+def _begin(directory: Path, project_id: str, example_name: str | None, template: str) -> None:
     """What is written once. ct.toml comes last, and whole: where it is, all of this is."""
-    text = copy_example(example_name, directory) if example_name else BLANK
+    text = copy_example(example_name, directory) if example_name else STARTERS[template].toml
+    if not example_name and not (directory / SHEET_NAME).exists():
+        (directory / SHEET_NAME).write_text(STARTERS[template].sheet, encoding="utf-8")
     if not (directory / ".gitignore").exists():
         (directory / ".gitignore").write_text(GITIGNORE, encoding="utf-8")
     part = directory / f".{FILE_NAME}.part"

@@ -58,6 +58,15 @@ def table(columns: Sequence[str], rows: Sequence[Sequence[Any]], title: str | No
     Console().print(drawn)
 
 
+def size(number: float) -> str:
+    """Bytes for people: 1234567 → 1.2 MB."""
+    for unit in ("B", "kB", "MB", "GB"):
+        if number < 1000:
+            return f"{number:.0f} {unit}" if unit == "B" else f"{number:.1f} {unit}"
+        number /= 1000
+    return f"{number:.1f} TB"
+
+
 class Reading:
     """Counts bytes; used as the `on_bytes` of digests."""
 

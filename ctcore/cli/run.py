@@ -13,22 +13,39 @@ import click
 from ctcore.cli.render import opened
 from ctcore.dagster_home import environment, launch
 from ctcore.disclosure import refuse_excluded
-from ctcore.select import named_nodes
+from ctcore.errors import Usage
+from ctcore.select import HELP, named_nodes
 
 END_S = 20  # how long the daemon may take to end
 
 
 @click.command()
 @click.argument("what", nargs=-1, metavar="[STEP|STEP/PARTITION]...")
+@click.option("--select", "-s", "select", multiple=True, metavar="WHAT", help=f"The same: {HELP}.")
+@click.option("--plan", "file", type=click.Path(path_type=Path), help="Exactly what `ct plan --save FILE` wrote down.")
+@click.option("--partial", is_flag=True, help="With --plan: leave out what is not as planned any more.")
 @click.option("--profile", metavar="NAME", help="Where jobs run: local, or a [slurm.NAME] of ct.toml (or CT_PROFILE).")
 @click.pass_context
-def run(ctx: click.Context, what: tuple[str, ...], profile: str | None) -> None:
+def run(
+    ctx: click.Context,
+    what: tuple[str, ...],
+    select: tuple[str, ...],
+    file: Path | None,
+    partial: bool,
+    profile: str | None,
+) -> None:
     """Make everything that is stale, or these steps and nodes with what they need. Fresh ones are left alone."""
+    texts = (*what, *select)
+    if file is not None and texts:
+        raise Usage("a plan says itself what runs: leave out either --plan or the steps and nodes")
+    if partial and file is None:
+        raise Usage("--partial is for --plan FILE")
     if profile is not None:
         os.environ["CT_PROFILE"] = profile
     project = opened(ctx)
-    refuse_excluded(project, named_nodes(project, what))
-    ctx.exit(launch(project, "run", *what))
+    refuse_excluded(project, named_nodes(project, texts))
+    planned = [] if file is None else ["--plan", str(file.absolute()), *(["--partial"] if partial else [])]
+    ctx.exit(launch(project, "run", *planned, "--", *texts))
 
 
 @click.command()

@@ -1,24 +1,26 @@
-"""⑦ A mirror on disk, so that the next process does not read the whole catalog: arrays in a folder of work/.
+"""⑦ A mirror on disk, so that the next process does not read the whole catalog: its arrays in one file, mapped.
 
 It may be deleted at any time. One that is of another catalog, of other steps or of another ct is not used.
 """
 
 import json
+import math
 import os
-import shutil
+from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
-from zipfile import BadZipFile
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ctcore.mirror.entities import Entities
 from ctcore.mirror.made import Made, Used
 from ctcore.mirror.mirror import Mirror, Shape
 from ctcore.project import Project
 
-FORMAT = 2
+FORMAT = 3
+ALIGNED = 64
 WORTH_IT = 2_000  # events that a next process would have to follow
 
 
@@ -29,29 +31,56 @@ def read(project: Project, shape: Shape) -> Mirror | None:
         head = json.loads((folder / "head.json").read_bytes())
         if head["of"] != _of(project, shape):
             return None
-        return _restored(folder / head["folder"], head, shape)
-    except (OSError, ValueError, KeyError, BadZipFile):
+        return _restored(_Arrays(folder / head["file"], head["arrays"]), head, shape)
+    except (OSError, ValueError, KeyError):
         return None
 
 
 def write(project: Project, mirror: Mirror) -> None:
     """Save it beside the older one, then point to it. Where that cannot be, the next process reads the catalog."""
     root = project.work / "mirror"
-    name = f"{mirror.seq}-{os.getpid()}"
+    name = f"{mirror.seq}-{os.getpid()}.arrays"
     with suppress(OSError):
         root.mkdir(parents=True, exist_ok=True)
         arrays, head = _parts(mirror)
-        part = root / f".{name}"
-        part.mkdir()
-        for key, array in arrays.items():
-            np.save(part / f"{key}.npy", array)
-        os.replace(part, root / name)
-        text = json.dumps({"of": _of(project, mirror.shape), "folder": name, **head})
+        listed = _save(root / name, arrays)
+        text = json.dumps({"of": _of(project, mirror.shape), "file": name, "arrays": listed, **head})
         (root / f".{name}.json").write_text(text)
         os.replace(root / f".{name}.json", root / "head.json")
         for other in root.iterdir():
-            if other.is_dir() and other.name != name:
-                shutil.rmtree(other, ignore_errors=True)
+            if other.name not in ("head.json", name):  # who has mapped it keeps it
+                other.unlink(missing_ok=True)
+
+
+def _save(path: Path, arrays: Mapping[str, NDArray[Any]]) -> dict[str, Any]:
+    """One after the other; returns type, shape and place of each."""
+    listed: dict[str, Any] = {}
+    at = 0
+    with path.open("wb") as stream:
+        for name, array in arrays.items():
+            whole = np.ascontiguousarray(array)
+            listed[name] = (whole.dtype.str, whole.shape, at)
+            stream.write(whole.tobytes())
+            at += whole.nbytes
+            at += stream.write(bytes(-at % ALIGNED))
+    return listed
+
+
+class _Arrays:
+    """The arrays of a file, read where they are looked at."""
+
+    def __init__(self, path: Path, listed: Mapping[str, Any]) -> None:
+        self.bytes: NDArray[np.uint8] = np.zeros(0, np.uint8)
+        if path.stat().st_size:
+            self.bytes = np.asarray(np.memmap(path, np.uint8, "r"))
+        self.listed = listed
+
+    def __call__(self, name: str) -> Any:
+        kind, shape, at = self.listed[name]
+        size = np.dtype(kind).itemsize * math.prod(shape)
+        if at + size > len(self.bytes):
+            raise ValueError("the file is shorter than it was")
+        return self.bytes[at : at + size].view(kind).reshape(shape)
 
 
 def _of(project: Project, shape: Shape) -> list[Any]:
@@ -97,10 +126,7 @@ def _parts(mirror: Mirror) -> tuple[dict[str, Any], dict[str, Any]]:
     return arrays, head
 
 
-def _restored(folder: Path, head: dict[str, Any], shape: Shape) -> Mirror:
-    def array(name: str) -> Any:
-        return np.load(folder / f"{name}.npy", mmap_mode="r")
-
+def _restored(array: _Arrays, head: dict[str, Any], shape: Shape) -> Mirror:
     entities = {}
     for level, names in head["entities"].items():
         text = array(f"{level}.ids").tobytes().decode()

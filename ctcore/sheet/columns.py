@@ -6,11 +6,14 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
 from ctcore.schema import CHECKSUMS, COLUMN_NAME, Column, Levels
+from ctcore.sheet.options import Options
 from ctcore.step import ENTITY_LEVELS, Level
 
 # nf-core and sarek sheets call them so; `lane` tells apart the runs of one sample
 ALIASES = {"patient": "patient_id", "sample": "specimen_id", "specimen": "specimen_id", "assay": "assay_id"}
 LANE = "lane"
+# fields of other formats, and how they may be declared too
+SHORTER = {"family_id": "family", "father_id": "father", "mother_id": "mother", "phenotype": "affected"}
 
 
 @dataclass
@@ -22,38 +25,60 @@ class Columns:
     files: dict[str, tuple[int, Level]] = field(default_factory=dict)
     checksums: list[tuple[int, Level, str, str]] = field(default_factory=list)
     lane: int | None = None
+    has_lane: bool = False  # also where it is blank
+    passed_over: list[int] = field(default_factory=list)
+
+    def is_about(self, *levels: Level) -> bool:
+        """Whether a column belongs to one of these levels."""
+        owners = {*self.ids, *(level for _, level, _ in self.attributes), *(level for _, level in self.files.values())}
+        return bool(owners & set(levels)) or ("assay" in levels and self.has_lane)
 
 
 Meaning = tuple[str, Level, str | Column | tuple[str, str]]
 
 
-def read_columns(header: Sequence[str], blank: Sequence[bool], levels: Levels) -> tuple[Columns, list[str]]:
+def read_columns(
+    header: Sequence[str], blank: Sequence[bool], levels: Levels, options: Options, lenient: bool = False
+) -> tuple[Columns, list[str]]:
     """The columns of a header, and what is wrong with it. `blank[i]`: column i has no values.
 
     Of two columns with the same meaning the first one counts; a blank column without a meaning is no column.
+    In a format with fields of its own (`lenient`), what nobody declares is passed over and counted.
     """
     found, problems = Columns(), list[str]()
     meanings = _meanings(levels)
     folded = {name.lower(): meaning for name, meaning in meanings.items()}
     seen: dict[Meaning | str, int] = {}
-    for position, name in enumerate(header):
+    for position, written in enumerate(header):
+        name = options.name_of(written)
+        if name is None:
+            continue
         known = ALIASES.get(name.lower(), name)
         meaning = meanings.get(known) or folded.get(known.lower())
+        if lenient and meaning is None:
+            meaning = folded.get(SHORTER.get(known, known))
         is_lane = name.lower() == LANE and not blank[position]
-        if meaning is None and blank[position]:
+        found.has_lane |= name.lower() == LANE
+        if meaning is None and (blank[position] or lenient):
+            found.passed_over += [] if blank[position] else [position]
             continue
         first = seen.setdefault(meaning or known.lower(), position)
         if not name:
             problems.append(f"row 1: column {position + 1} has no name; name it or remove it")
         elif position != first:
-            problems.append(f"row 1: columns {header[first]!r:.80} and {name!r:.80} mean the same; keep one of them")
+            problems.append(f"row 1: columns {header[first]!r:.80} and {written!r:.80} mean the same; keep one of them")
         elif meaning is None and not is_lane:
-            problems.append(_unknown(name, meanings))
+            problems.append(_unknown(written, name, meanings))
         else:
             found.lane = position if is_lane else found.lane
             _place(found, position, meaning)
-    problems += [*_without_file(found), *_required(found, levels)]
+    problems += [*_without_file(found), *_without_ids(found)]
     return found, problems
+
+
+def known_names(levels: Levels) -> list[str]:
+    """Every name that a column of a sheet may have, in small letters."""
+    return [name.lower() for name in (*_meanings(levels), *ALIASES, LANE)]
 
 
 def _meanings(levels: Levels) -> dict[str, Meaning]:
@@ -84,8 +109,12 @@ def _place(found: Columns, position: int, meaning: Meaning | None) -> None:
         found.checksums.append((position, level, *more))
 
 
-def _unknown(name: str, meanings: dict[str, Meaning]) -> str:
+def _unknown(written: str, name: str, meanings: dict[str, Meaning]) -> str:
     where = f"row 1: unknown column {name!r:.80}"
+    if written != name:
+        near = difflib.get_close_matches(name.lower(), meanings, 1)
+        hint = f"did you mean {near[0]!r}?" if near else "map it to an ID, a file or a declared column"
+        return f"row 1: column {written!r:.80} is mapped to {name!r:.80}, which ct.toml does not declare; {hint}"
     ambiguous = [known for known in meanings if known.endswith(f".{name}")]
     if ambiguous:
         return f"row 1: column {name!r} is declared at several levels; write one of {', '.join(ambiguous)}"
@@ -106,11 +135,11 @@ def _without_file(found: Columns) -> Iterator[str]:
             yield f"row 1: column {role}_{algorithm} without a column {role}; add the files or remove it"
 
 
-def _required(found: Columns, levels: Levels) -> Iterator[str]:
-    if "specimen" not in found.ids:
+def _without_ids(found: Columns) -> Iterator[str]:
+    """A row says of whom it is: of a specimen, of a patient alone, or of an assay that is known already."""
+    if "specimen" in found.ids:
+        return
+    if not found.ids or ("patient" in found.ids and found.is_about("specimen", "assay")):
         yield "row 1: no column specimen_id (or sample); add it: it says which specimen an assay is of"
-    there = {(level, column.name) for _, level, column in found.attributes}
-    for level in ENTITY_LEVELS:
-        for column in levels[level].columns.values():
-            if column.required and (level, column.name) not in there:
-                yield f"row 1: the required column {column.name!r} of {level} is missing; add it"
+    elif "assay" in found.ids and found.is_about("specimen"):
+        yield "row 1: columns of a specimen, but no column specimen_id (or sample); add it"

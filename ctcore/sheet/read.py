@@ -2,43 +2,26 @@
 
 import os
 import re
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from operator import itemgetter
 from pathlib import Path
-from stat import S_ISREG
 from typing import Any
 
 from ctcore.collecting import without_collecting
-from ctcore.digest import Signature
 from ctcore.errors import SheetError
 from ctcore.schema import ID_PATTERN, Column, Levels, Value
+from ctcore.sheet.claims import FileClaim, Looked, Place, looked_at
 from ctcore.sheet.columns import Columns, read_columns
-from ctcore.sheet.table import read_table
-from ctcore.sheet.values import convert
+from ctcore.sheet.options import Options
+from ctcore.sheet.table import Rows, read_table
+from ctcore.sheet.values import convert, fitting
 from ctcore.step import ENTITY_LEVELS, Level
 
 _LENGTHS = {"md5": 32, "sha256": 64, "blake3": 64}
-_GZIP = b"\x1f\x8b"
 
-Place = tuple[int, int]  # device and inode: one file, however it is called
 Converted = tuple[Value, str | None]  # a cell's value, and what is wrong with it
-Looked = tuple[str | None, Place, Signature]  # what is wrong with a file (None: nothing), where and how it is
-
-
-@dataclass(slots=True)
-class FileClaim:
-    """A raw file that the sheet names: its absolute path, how it was found, and the checksums that are stated for it.
-
-    The path is kept as text: of 100,000 files, as `Path` objects, it would cost as much as all other checks.
-    """
-
-    name: str
-    seen: Signature
-    checksums: dict[str, str] = field(default_factory=dict)
-
-    @property
-    def path(self) -> Path:
-        return Path(self.name)
+Stored = Callable[[Level, str], Mapping[str, Value] | None]  # an entity's values in the catalog, None: not there
 
 
 @dataclass(slots=True)
@@ -51,6 +34,7 @@ class EntityRow:
     attributes: dict[str, Value]
     files: dict[str, FileClaim]
     row: int
+    implied: bool = False  # a patient that has only the ID of its specimen, for want of a column
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,26 +43,44 @@ class Sheet:
 
     path: Path
     entities: Mapping[Level, Mapping[str, EntityRow]]
+    notes: tuple[str, ...] = ()  # what the file holds and was not taken
+    subject: str = ""  # of whom it is, where it is no file
 
 
 @without_collecting
-def read_sheet(path: Path, levels: Levels) -> Sheet:
-    """Read and check a sheet. SheetError carries every problem, with row, column, value and what to do."""
-    table = read_table(path)
+def read_sheet(path: Path, levels: Levels, options: Options | None = None, stored: Stored | None = None) -> Sheet:
+    """Read and check a sheet. SheetError carries every problem, with row, column, value and what to do.
+
+    `stored` says what the catalog has of an entity (None: it is new), so that a sheet need not repeat it.
+    """
+    options = options or Options()
+    # path.resolve() would follow a sheet that is itself a link, and look for its files elsewhere
+    return read_rows(path, read_table(path, options.tab), levels, options, stored)
+
+
+def read_rows(path: Path, table: Rows, levels: Levels, options: Options, stored: Stored | None = None) -> Sheet:
+    """The entities of rows of text; `path` is where they are from, and its folder where their files are."""
     width = len(table.header)
     blank = [all(position >= len(cells) or not cells[position] for _, cells in table.rows) for position in range(width)]
-    columns, problems = read_columns(table.header, blank, levels)
+    columns, problems = read_columns(table.header, blank, levels, options, table.lenient)
     problems += table.problems
     if not table.rows and not table.problems:
         problems.append("row 2: no assay; one row an assay is expected below the header")
-    # path.resolve() would follow a sheet that is itself a link, and look for its files elsewhere
-    reader = _Reader(path.absolute().parent.resolve(), table.header, columns, levels)
-    if "specimen" in columns.ids:
+    reader = _Reader(path.absolute().parent.resolve(), table, columns, levels)
+    if columns.ids and not any(said.startswith("row 1: no column") for said in problems):
         reader.read([(line, cells) for line, cells in table.rows if len(cells) == width])
+        reader.check_whole(stored or (lambda level, name: None))
     problems = sorted([*problems, *reader.problems], key=_row_of)
     if problems:
         raise SheetError(str(path), problems)
-    return Sheet(path, reader.entities)
+    return Sheet(path, reader.entities, (*table.notes, *_passed_over(table, columns)))
+
+
+def _passed_over(table: Rows, columns: Columns) -> Iterator[str]:
+    for position in columns.passed_over:
+        values = sum(1 for _, cells in table.rows if cells[position])
+        name = table.header[position]
+        yield f"{name}: {values} value{'s' * (values != 1)} not taken; ct.toml declares no such column"
 
 
 def _row_of(problem: str) -> int:
@@ -89,8 +91,12 @@ def _row_of(problem: str) -> int:
 class _Reader:
     """Goes through the rows once; what is wrong is collected, not raised."""
 
-    def __init__(self, folder: Path, header: list[str], columns: Columns, levels: Levels) -> None:
-        self.folder, self.header, self.columns, self.levels = folder, header, columns, levels
+    def __init__(self, folder: Path, table: Rows, columns: Columns, levels: Levels) -> None:
+        self.folder, self.header, self.lenient = folder, table.header, table.lenient
+        self.columns, self.levels = columns, levels
+        self.has_assays = columns.is_about("assay")
+        ids = [columns.ids[level] for level in ENTITY_LEVELS if level in columns.ids]
+        self.whole = itemgetter(*ids) if len(ids) == len(ENTITY_LEVELS) else None  # the IDs of a row that has all
         self.problems: list[str] = []
         self.entities: dict[Level, dict[str, EntityRow]] = {level: {} for level in ENTITY_LEVELS}
         self.folded: dict[Level, dict[str, EntityRow]] = {level: {} for level in ENTITY_LEVELS}
@@ -104,9 +110,10 @@ class _Reader:
 
     def read(self, rows: Sequence[tuple[int, list[str]]]) -> None:
         repeated: dict[str, list[int]] = {}
+        apart = "assay" in self.columns.ids or self.columns.lane is not None or not self.has_assays
         for line, cells in rows:
             patient, specimen, assay = self._ids(line, cells)
-            if specimen is not None and "assay" not in self.columns.ids and self.columns.lane is None:
+            if specimen and not apart:
                 repeated.setdefault(specimen, []).append(line)
             if patient is not None and specimen is not None and assay is not None:
                 self._row(line, cells, (patient, specimen, assay))
@@ -121,21 +128,49 @@ class _Reader:
                 )
 
     def _ids(self, line: int, cells: list[str]) -> tuple[str | None, str | None, str | None]:
-        """Patient, specimen and assay of a row; without a column of its own, the patient or assay is the specimen."""
-        at, lane = self.columns.ids, self.columns.lane
-        specimen = self._id(line, "specimen", at["specimen"], cells[at["specimen"]])
+        """Patient, specimen and assay of a row; "" where the row is not about one, None where it is wrong.
+
+        A row may end early: a patient without specimens, a specimen without assays. Without a column of its own,
+        the patient or assay is the specimen.
+        """
+        at = self.columns.ids
+        if self.whole is not None:
+            patient, specimen, assay = self.whole(cells)
+            if patient and specimen and assay:
+                return (
+                    self._id(line, "patient", at["patient"], patient),
+                    self._id(line, "specimen", at["specimen"], specimen),
+                    self._id(line, "assay", at["assay"], assay),
+                )
+        patient = cells[at["patient"]] if "patient" in at else ""
+        specimen = cells[at["specimen"]] if "specimen" in at else ""
+        assay = self._assay(cells, specimen)
+        found_patient: str | None = ""
         if "patient" in at:
-            patient = self._id(line, "patient", at["patient"], cells[at["patient"]])
-        else:
-            patient = specimen and self._id(line, "patient", at["specimen"], specimen)
+            found_patient = self._id(line, "patient", at["patient"], patient)
+        elif specimen:
+            found_patient = self._id(line, "patient", at["specimen"], specimen)
+        found_specimen: str | None = ""
+        if "specimen" in at and (specimen or assay or "patient" not in at):
+            found_specimen = self._id(line, "specimen", at["specimen"], specimen)
+        if self.columns.lane is not None and "assay" not in at and specimen and not cells[self.columns.lane]:
+            lane = self.header[self.columns.lane]
+            self.problems.append(f"row {line}, column {lane}: blank; name the lane, or add assay_id")
+            return found_patient, found_specimen, None
+        found_assay: str | None = ""
+        if assay or list(at) == ["assay"]:
+            where = at.get("assay", self.columns.lane if self.columns.lane is not None else at.get("specimen", 0))
+            found_assay = None if found_specimen is None else self._id(line, "assay", where, assay)
+        return found_patient, found_specimen, found_assay
+
+    def _assay(self, cells: list[str], specimen: str) -> str:
+        """The assay of a row as it is written, or made up of its specimen and lane."""
+        at, lane = self.columns.ids, self.columns.lane
         if "assay" in at:
-            return patient, specimen, self._id(line, "assay", at["assay"], cells[at["assay"]])
-        if lane is None:
-            return patient, specimen, specimen and self._id(line, "assay", at["specimen"], specimen)
-        if not cells[lane]:
-            self.problems.append(f"row {line}, column {self.header[lane]}: blank; name the lane, or add assay_id")
-            return patient, specimen, None
-        return patient, specimen, specimen and self._id(line, "assay", lane, f"{specimen}-{cells[lane]}")
+            return cells[at["assay"]]
+        if lane is not None:
+            return f"{specimen}-{cells[lane]}" if cells[lane] else ""
+        return specimen if self.has_assays else ""
 
     def _id(self, line: int, level: Level, position: int, entity_id: str) -> str | None:
         """The ID, or None where it is not one, which is said once for each ID."""
@@ -165,13 +200,23 @@ class _Reader:
         files = self._files(line, cells, ids)
         parent: str | None = None
         for level, entity_id in zip(ENTITY_LEVELS, ids, strict=True):
+            if not entity_id:
+                if attributes[level] or files[level]:
+                    self._nobodys(line, level, [*attributes[level], *files[level]])
+                continue
             known = self.entities[level].get(entity_id)
             row = EntityRow(level, entity_id, parent, attributes[level], files[level], line)
             if known is None:
+                row.implied = level == "patient" and self.whole is None and "patient" not in self.columns.ids
                 self._add(row)
             elif known.parent != parent or known.attributes != row.attributes or row.files:
                 self._add_up(row, known)
             parent = entity_id
+
+    def _nobodys(self, line: int, level: Level, names: list[str]) -> None:
+        listed = ", ".join(names)
+        said = f"a value of the {level}, but the row names none; fill in {level}_id, or remove the value"
+        self.problems.append(f"row {line}, column {listed}: {said}")
 
     def _attributes(self, line: int, cells: list[str]) -> dict[Level, dict[str, Value]]:
         found: dict[Level, dict[str, Value]] = {level: {} for level in ENTITY_LEVELS}
@@ -186,12 +231,9 @@ class _Reader:
 
     def _convert(self, position: int, level: Level, column: Column, text: str) -> Converted:
         """Each text of a column is converted once; a blank cell has no value."""
-        if text:
-            value, problem = convert(text, column)
-            said = problem and f"{text!r:.80} {problem}"
-        else:
-            value = None
-            said = f"blank, but {level}.{column.name} is required; fill it in" if column.required else None
+        word = fitting(text, column) if self.lenient else text
+        value, problem = convert(word, column) if word else (None, None)
+        said = problem and f"{text!r:.80} {problem}"
         return self.converted[position].setdefault(text, (value, said))
 
     def _files(self, line: int, cells: list[str], ids: tuple[str, str, str]) -> dict[Level, dict[str, FileClaim]]:
@@ -219,7 +261,7 @@ class _Reader:
         path = self._absolute(text)
         looked = self.looked.get(path)
         if looked is None:
-            looked = self.looked[path] = _looked_at(path)
+            looked = self.looked[path] = looked_at(path)
         problem, place, seen = looked
         if problem is None:
             user = (owner, role)
@@ -240,6 +282,46 @@ class _Reader:
             whole = os.path.normpath(os.path.join(self.folder, os.path.expanduser(folder + slash)))
             known = self.folders[folder] = os.path.join(whole, "")
         return known + name
+
+    def check_whole(self, stored: Stored) -> None:
+        """What needs all rows: required columns, here or in the catalog, and values that only one may have."""
+        self.stored = stored
+        at = {(level, column.name): position for position, level, column in self.columns.attributes}
+        for level in ENTITY_LEVELS:
+            for column in self.levels[level].columns.values():
+                position = at.get((level, column.name))
+                if column.required and column.default is None:
+                    self._check_required(level, column, position)
+                if column.unique and position is not None:
+                    self._check_unique(level, column, position)
+
+    def _check_required(self, level: Level, column: Column, position: int | None) -> None:
+        lacking = [row for row in self.entities[level].values() if column.name not in row.attributes]
+        for row in lacking:
+            if self._is_stored(row, column):
+                continue
+            if position is None:
+                self.problems.append(f"row 1: the required column {column.name!r} of {level} is missing; add it")
+                return
+            where = f"row {row.row}, column {self.header[position]}"
+            self.problems.append(f"{where}: blank, but {level}.{column.name} is required; fill it in")
+
+    def _is_stored(self, row: EntityRow, column: Column) -> bool:
+        """The catalog has the value; a patient named only after its specimen is another one there, with its own."""
+        known = self.stored(row.level, row.id)
+        if known is None:
+            return row.implied and self.stored("specimen", row.id) is not None
+        return known.get(column.name) is not None
+
+    def _check_unique(self, level: Level, column: Column, position: int) -> None:
+        first: dict[Value, EntityRow] = {}
+        for row in self.entities[level].values():
+            value = row.attributes.get(column.name)
+            other = row if value is None else first.setdefault(value, row)
+            if other is not row:
+                where = f"row {row.row}, column {self.header[position]}"
+                said = f"{value!r:.80} of {row.id} is that of {other.id} (row {other.row}) already; correct one of them"
+                self.problems.append(f"{where}: {said}")
 
     def _add(self, row: EntityRow) -> None:
         other = self.folded[row.level].setdefault(row.id.casefold(), row)
@@ -284,32 +366,3 @@ class _Reader:
                 f"row {row.row}, column {column or name}: {row.level} {row.id} has {value!r:.80} here and "
                 f"{values[name]!r:.80} in row {line}; correct one of them"
             )
-
-
-def _looked_at(path: str) -> Looked:
-    """Whether a file can be what the sheet says, and its place on disk, however it is called."""
-    place, seen = (0, 0), Signature(0, 0, 0)
-    try:
-        stat = os.stat(path)
-        place, seen = (stat.st_dev, stat.st_ino), Signature.seen(stat)
-        if not S_ISREG(stat.st_mode):
-            return "is not a file; name the file itself", place, seen
-        if stat.st_size == 0:
-            return "is empty (0 bytes); put the real file there", place, seen
-        if not _opens_as_named(path):
-            return "is named .gz, but is not gzip; compress it or rename it", place, seen
-    except FileNotFoundError:
-        return "is not there; correct the path (relative to the sheet) or put the file there", place, seen
-    except (OSError, ValueError) as error:
-        said = getattr(error, "strerror", None) or error
-        return f"cannot be read: {said}; allow reading it", place, seen
-    return None, place, seen
-
-
-def _opens_as_named(path: str) -> bool:
-    """Whether a file that is named .gz is gzip; OSError where it may not be read."""
-    fd = os.open(path, os.O_RDONLY)
-    try:
-        return not path.endswith(".gz") or os.read(fd, 2) == _GZIP
-    finally:
-        os.close(fd)

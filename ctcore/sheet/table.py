@@ -1,16 +1,15 @@
-"""① A sheet's bytes as a header and rows of text: csv or tsv, UTF-8 with or without BOM."""
+"""① A file's bytes as a header and rows of text, by its ending; csv and tsv here, in UTF-8 with or without BOM."""
 
 import csv
 import io
-import re
 from dataclasses import dataclass
 from pathlib import Path
 
 from ctcore.errors import SheetError
+from ctcore.sheet.values import CONTROL, control_characters
 
 _KINDS = {".csv": ",", ".tsv": "\t", ".txt": None}
 _NAMES = {",": "commas", "\t": "tabs", ";": "semicolons"}
-_CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f]")
 
 
 @dataclass(frozen=True)
@@ -20,11 +19,39 @@ class Rows:
     header: list[str]
     rows: list[tuple[int, list[str]]]
     problems: list[str]
+    lenient: bool = False  # a format with fields of its own: what ct.toml does not declare is not taken
+    notes: tuple[str, ...] = ()
 
 
-def read_table(path: Path) -> Rows:
+def read_table(path: Path, tab: str | None = None) -> Rows:
     """Read the file; SheetError where nothing can be read at all."""
-    text = _text(path)
+    ending = path.suffix.lower()
+    if tab is not None and ending != ".xlsx":
+        raise SheetError(str(path), ["only an .xlsx workbook has tabs; leave out the tab"])
+    if ending == ".xlsx":
+        from ctcore.sheet.xlsx import read_workbook
+
+        header, rows, problems = read_workbook(path, tab)
+        return Rows(header, rows, problems)
+    if ending in (".ped", ".fam"):
+        from ctcore.sheet.ped import HEADER, read_ped
+
+        rows, problems = read_ped(decoded(path))
+        return Rows(HEADER, rows, problems, lenient=True)
+    if ending == ".json":
+        from ctcore.sheet.phenopacket import read_phenopackets
+
+        header, rows, problems, notes = read_phenopackets(decoded(path), str(path))
+        return Rows(header, rows, problems, lenient=True, notes=notes)
+    if ending not in _KINDS:
+        kind = path.suffix or "without an ending"
+        known = ".csv, .tsv, .xlsx, .ped or .json (phenopackets)"
+        raise SheetError(str(path), [f"a sheet is a file {known}, not {kind}; export it as CSV UTF-8"])
+    return _delimited(path)
+
+
+def _delimited(path: Path) -> Rows:
+    text = decoded(path)
     first = next((line for line in text.splitlines() if line.strip()), None)
     if first is None:
         raise SheetError(str(path), ["the file is empty; a header line and one row an assay are expected"])
@@ -49,15 +76,13 @@ def read_table(path: Path) -> Rows:
                 f"row {line}: {len(cells)} cells, but the header has {len(header)}; "
                 "add or remove cells (a comma inside a cell needs quotes)"
             )
-    if _CONTROL.search(text):
-        problems += _control_characters(rows, header)
+    if CONTROL.search(text):
+        problems += control_characters(rows, header)
     return Rows(header, rows, problems)
 
 
-def _text(path: Path) -> str:
-    if path.suffix.lower() not in _KINDS:
-        kind = path.suffix or "without an ending"
-        raise SheetError(str(path), [f"a sheet is a .csv or .tsv file, not {kind}; export it as CSV UTF-8"])
+def decoded(path: Path) -> str:
+    """The file's text."""
     try:
         data = path.read_bytes()
     except FileNotFoundError:
@@ -79,13 +104,3 @@ def _delimiter(path: Path, header: str) -> str:
         said = f"row 1: the columns are separated by {_NAMES[found]}; a {path.suffix} sheet has {_NAMES[expected]}"
         raise SheetError(str(path), [f"{said}: save it so, or give it the other ending (.csv, .tsv)"])
     return expected
-
-
-def _control_characters(rows: list[tuple[int, list[str]]], header: list[str]) -> list[str]:
-    found = [
-        f"row {line}, column {name!r:.80}: {cell!r:.80} has a control character; remove it"
-        for line, cells in [(1, header), *rows]
-        for name, cell in zip(header, cells, strict=False)
-        if _CONTROL.search(cell)
-    ]
-    return found

@@ -6,6 +6,7 @@ import re
 
 from ctcore.schema import Column, Value
 
+CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f]")  # what no cell may have
 _TRUE = {"true", "t", "yes", "y", "1"}
 _FALSE = {"false", "f", "no", "n", "0"}
 _SAID = {
@@ -14,6 +15,28 @@ _SAID = {
     "boolean": "true or false",
     "date": "a date as YYYY-MM-DD",
 }
+_WORDS = (
+    ("male", "Male", "M", "m", "XY", "1"),
+    ("female", "Female", "F", "f", "XX", "2"),
+    ("affected", "case", "true", "2"),
+    ("unaffected", "control", "false", "1"),
+    ("unknown", "Unknown", "U", "NA", "0"),
+)
+
+
+def fitting(word: str, column: Column) -> str:
+    """A word of another format (PED, phenopackets) as the column has it: female as F, affected as true.
+
+    Unknown is no value where the column does not list it. A word for which there is nothing stays, and is refused.
+    """
+    if word == "unknown" and not column.enum:
+        return ""
+    plain = Column(column.name, column.type)
+    for words in _WORDS:
+        if word == words[0] and (column.enum or column.type != "text"):
+            fits = (one for one in words if (one in column.enum if column.enum else convert(one, plain)[1] is None))
+            return next(fits, "" if word == "unknown" else word)
+    return word
 
 
 def convert(text: str, column: Column) -> tuple[Value, str | None]:
@@ -48,3 +71,13 @@ def _typed(text: str, kind: str) -> Value:
     if not re.fullmatch(r"[0-9]{4}-[0-9]{2}-[0-9]{2}", text):
         raise ValueError
     return datetime.date.fromisoformat(text).isoformat()
+
+
+def control_characters(rows: list[tuple[int, list[str]]], header: list[str]) -> list[str]:
+    """Cells with characters that no name, path or terminal should be given."""
+    return [
+        f"row {line}, column {name!r:.80}: {cell!r:.80} has a control character; remove it"
+        for line, cells in [(1, header), *rows]
+        for name, cell in zip(header, cells, strict=False)
+        if CONTROL.search(cell)
+    ]

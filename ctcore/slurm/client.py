@@ -7,10 +7,11 @@ import os
 import re
 import subprocess
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 PATIENCE_S = 60
+Named = tuple[str, str]  # an array's name and a task's ID: a controller that was killed gives a number twice
 _QUEUE = "JobArrayID:|,Name:|,State:|,Reason:|,NodeList:|,TimeUsed:|,exit_code:|"
 _ACCOUNT = "JobID,JobName,State,ExitCode,NodeList,ElapsedRaw,TotalCPU,MaxRSS"
 _NOT_FOR_JOBS = ("SBATCH_", "SQUEUE_", "SACCT_", "SCANCEL_", "CT_POSTGRES_URL", "DAGSTER_HOME")
@@ -51,6 +52,10 @@ class Seen:
     cpu_s: float | None = None
     used_mb: float | None = None
 
+    @property
+    def named(self) -> Named:
+        return self.name, self.id
+
 
 @dataclass(frozen=True)
 class Submitted:
@@ -81,9 +86,9 @@ def queue() -> list[Seen] | None:
     return [_queued(line) for line in done.stdout.splitlines() if line.count("|") >= 6]
 
 
-def account(jobs: Iterable[str] = (), names: Iterable[str] = (), days: int = 60) -> dict[str, Seen] | None:
-    """What accounting has of these arrays, or of arrays of these names; by task. Empty where there is no accounting,
-    None where it does not answer."""
+def account(jobs: Iterable[str] = (), names: Iterable[str] = (), days: int = 60) -> dict[Named, Seen] | None:
+    """What accounting has of these arrays, or of arrays of these names. Empty where there is no accounting, None
+    where it does not answer."""
     which = [f"-j{','.join(jobs)}"] if jobs else [f"--name={','.join(names)}", f"-Snow-{days}days"]
     done = _run(["sacct", "-n", "-P", f"-u{os.getuid()}", *which, f"--format={_ACCOUNT}"])
     if done is None:
@@ -143,7 +148,7 @@ def _exit(code: str) -> str:
     return f"{int(code) >> 8}:{int(code) & 127}" if code.isdigit() else code
 
 
-def _accounted(lines: Iterable[str]) -> dict[str, Seen]:
+def _accounted(lines: Iterable[str]) -> dict[Named, Seen]:
     """One row a task; what was used stands in the rows of its steps."""
     found: dict[str, Seen] = {}
     used: dict[str, float] = {}
@@ -160,7 +165,7 @@ def _accounted(lines: Iterable[str]) -> dict[str, Seen]:
             found[task] = Seen(
                 task, cells[1], state, reason, node, seconds(cells[5]), cells[3] or None, seconds(cells[6])
             )
-    return {task: Seen(**{**vars(seen), "used_mb": used[task] or None}) for task, seen in found.items()}
+    return {seen.named: replace(seen, used_mb=used[task] or None) for task, seen in found.items()}
 
 
 def seconds(text: str) -> float | None:

@@ -51,8 +51,10 @@ def listed_jobs(project: Project, also_ended: bool = False) -> Listed:
         if also_ended:
             rows += connection.execute(joined.where(~is_open).order_by(slurm_job.c.ended_at.desc()).limit(SHOWN))
     queued = client.queue() if any(row.ended_at is None for row in rows) else []
-    by_id = {seen.id: seen for seen in queued or []}
-    return Listed([_shown(row, by_id.get(f"{row.job}_{row.idx}")) for row in rows], answered=queued is not None)
+    known = {seen.named: seen for seen in queued or []}
+    return Listed(
+        [_shown(row, known.get((row.batch, f"{row.job}_{row.idx}"))) for row in rows], answered=queued is not None
+    )
 
 
 def _shown(row: Any, seen: client.Seen | None) -> Shown:

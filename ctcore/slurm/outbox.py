@@ -93,7 +93,8 @@ class Outbox:
         if answer.job is not None:
             jobs.submitted(self.project, batch.name, answer.job)
             word = "submitted" if batch.ours else "found"
-            self.note(f"{word} {len(batch.jobs)} jobs as Slurm array {answer.job} ({batch.name})")
+            jobs_said = "1 job" if len(batch.jobs) == 1 else f"{len(batch.jobs)} jobs"
+            self.note(f"{word} {jobs_said} as Slurm array {answer.job} ({batch.name})")
             for job in batch.jobs:
                 job.array = answer.job
             return batch.jobs

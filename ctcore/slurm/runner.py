@@ -131,15 +131,15 @@ class _Flight:
             if self.polling.failures in SAID_AT:
                 self.note(f"squeue has not answered {self.polling.failures} times; waiting for it")
             return
-        by_id = {seen.id: seen for seen in queued}
-        unknown = [task for task in self.tasks.values() if task.job.id not in by_id]
+        known = {seen.named: seen for seen in queued}
+        unknown = [task for task in self.tasks.values() if task.job.named not in known]
         accounted = client.account({str(task.job.array) for task in unknown}) if unknown else {}
         before = [task.state for task in self.tasks.values()]
         for task in self.tasks.values():
-            if (seen := by_id.get(task.job.id)) is not None:
+            if (seen := known.get(task.job.named)) is not None:
                 task.see(seen)
             elif accounted is not None:
-                task.lost_from_queue(accounted.get(task.job.id))
+                task.lost_from_queue(accounted.get(task.job.named))
         self.polling.answered(changed=before != [task.state for task in self.tasks.values()])
         self._note()
 
@@ -186,6 +186,11 @@ class _Flight:
             return None
         if judgement.verdict == "again":
             return Wanted(call, job.needs, job.tries, job.requeues + 1, ended(task, judgement))
+        if judgement.verdict == "failed":
+            retries = self.project.steps[job.node[0]].resources.retries
+            if job.tries > retries or task.state == "CANCELLED":  # somebody did not want it
+                return None
+            return Wanted(call, job.needs, job.tries + 1, job.requeues, ended(task, judgement))
         if judgement.verdict not in ("more-memory", "more-time") or job.tries >= self.profile.tries:
             return None
         more = grown(self.profile, job.needs, "memory" if judgement.verdict == "more-memory" else "time")
@@ -216,7 +221,7 @@ class _Flight:
         arrays = {str(task.job.array) for task in tasks if task.exact is None}
         found = client.account(arrays) if arrays else None
         for task in tasks:
-            seen = (found or {}).get(task.job.id)
+            seen = (found or {}).get(task.job.named)
             if seen is not None and is_over(seen.state):  # it may be behind
                 task.exact = seen
 

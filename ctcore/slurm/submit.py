@@ -88,7 +88,7 @@ def _find(folder: Path, batch: str) -> Submitted:
     accounted = client.account(names=[batch])
     if accounted is None:
         return Submitted(None, "sacct does not answer", later=True)
-    if numbers := {task.partition("_")[0] for task in accounted}:
+    if numbers := {task.partition("_")[0] for _, task in accounted}:
         return Submitted(max(numbers, key=int))
     return UNKNOWN
 

@@ -4,7 +4,8 @@ import json
 import shutil
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 from sqlalchemy import select, update
@@ -15,7 +16,7 @@ from ctcore.catalog.tables import lease, slurm_job
 from ctcore.execute import StepResult
 from ctcore.project import Project
 from ctcore.slurm import client, jobs
-from ctcore.slurm.client import Seen
+from ctcore.slurm.client import Named, Seen
 from ctcore.slurm.jobs import Ended, Job
 from ctcore.slurm.states import Judgement, is_over, judge
 from ctcore.slurm.tasks import Task, ended, failure
@@ -41,17 +42,17 @@ def sweep(project: Project) -> Swept:
     queued = client.queue()
     if queued is None:
         return Swept(len(orphans), {}, answered=False)
-    by_id = {seen.id: seen for seen in queued}
     known = [job for job in orphans if job.array is not None or _found(project, job, queued)]
-    tasks = _look(project, known, by_id)
+    tasks = _look(project, known, {seen.named: seen for seen in queued})
     for task in tasks:
         if is_over(task.state):
             task.look_for_artifact(project)
     over = [(task, judgement) for task in tasks if (judgement := _judged(task)).verdict != "wait"]
     _remember(project, tasks, over)
-    settled = _settle(project, over)
+    with _taken(project, over) as mine:
+        settled = _settle(project, mine)
     lost = len(orphans) - len(known)
-    return Swept(len(tasks) - len(over) + lost, dict(settled))
+    return Swept(len(tasks) - len(mine) + lost, dict(settled))
 
 
 def _orphans(project: Project, listed: Sequence[Job]) -> list[Job]:
@@ -66,6 +67,17 @@ def _orphans(project: Project, listed: Sequence[Job]) -> list[Job]:
     return [job for job in listed if job.key not in watched]
 
 
+@contextmanager
+def _taken(project: Project, over: Sequence[tuple[Task, Judgement]]) -> Iterator[list[tuple[Task, Judgement]]]:
+    """Slurm may have been slow to answer, and a new run may have begun: its jobs are its own, and settled ones are."""
+    mine = leases.take(project, [(task.job.key, task.job.node) for task, _ in over], None)
+    try:
+        still = {job.call for job in jobs.open_jobs(project, mine)}
+        yield [(task, judgement) for task, judgement in over if task.job.call in still]
+    finally:
+        leases.give_back_ours(project, mine)
+
+
 def _found(project: Project, job: Job, queued: Sequence[Seen]) -> bool:
     """A batch of which nobody knows whether it was submitted: the run that wants its nodes will look for it."""
     numbers = {seen.id.partition("_")[0] for seen in queued if seen.name == job.batch}
@@ -75,16 +87,16 @@ def _found(project: Project, job: Job, queued: Sequence[Seen]) -> bool:
     return bool(numbers)
 
 
-def _look(project: Project, listed: Sequence[Job], by_id: dict[str, Seen]) -> list[Task]:
-    unknown = {str(job.array) for job in listed if job.id not in by_id}
+def _look(project: Project, listed: Sequence[Job], queued: Mapping[Named, Seen]) -> list[Task]:
+    unknown = {str(job.array) for job in listed if job.named not in queued}
     accounted = client.account(unknown) if unknown else {}
     tasks = []
     for job in listed:
         task = Task(job)
-        if (seen := by_id.get(job.id)) is not None:
+        if (seen := queued.get(job.named)) is not None:
             task.see(seen)
         elif accounted is not None:
-            task.lost_from_queue(accounted.get(job.id))
+            task.lost_from_queue(accounted.get(job.named))
         record = project.work / "results" / f"{job.call}.json"
         if record.is_file():
             task.read(StepResult(**json.loads(record.read_bytes())))
@@ -125,8 +137,6 @@ def _settle(project: Project, over: Sequence[tuple[Task, Judgement]]) -> Counter
     lost = [(*task.job.node, task.job.key) for task, judgement in over if judgement.verdict != "made"]
     project.store.drop_staged(lost)
     jobs.tidy(project, [task.job for task, _ in over])
-    with project.catalog.write() as writer:
-        leases.give_back(writer, [task.job.key for task, _ in over], project.dialect)
     return Counter(judgement.verdict for _, judgement in over)
 
 

@@ -1,6 +1,7 @@
 """④ One job as a watcher sees it: its state, its record, since when; and what is said of it when it has failed."""
 
 import os
+import textwrap
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,7 +15,7 @@ from ctcore.slurm.states import GONE, NOT_ASKED, Facts, Judgement, Record, is_ov
 from ctcore.slurm.submit import output_of
 
 TAIL_BYTES = 4000
-TAIL_LINES = 8
+TAIL_LINES = 20
 
 
 @dataclass
@@ -88,7 +89,13 @@ def ended(task: Task, judgement: Judgement) -> Ended:
     known |= {name: value for name, value in used.items() if name in known}
     heard = is_over(task.state) and task.state != GONE
     state = "COMPLETED" if judgement.verdict == "made" and not heard else task.state
-    return Ended(task.job, state, judgement.why or judgement.verdict, **known)
+    return Ended(task.job, state, judgement.why or _own_words(task) or judgement.verdict, **known)
+
+
+def _own_words(task: Task) -> str | None:
+    """What the step itself said was wrong: its first line."""
+    said = task.result.error if task.result else None
+    return textwrap.shorten(said.splitlines()[0], 200, placeholder=" …") if said else None
 
 
 def failure(project: Project, task: Task, judgement: Judgement) -> str:

@@ -10,10 +10,14 @@ from ctcore.execute import run_calls
 
 
 def main(arguments: list[str]) -> None:
-    """SIGTERM (time limit, preemption, scancel) ends the step like Ctrl-C: its staged folder is removed."""
+    """SIGTERM (time limit, preemption, scancel) ends the step like Ctrl-C: its staged folder is removed.
+
+    The exit code is for people who look at sacct: the record decides.
+    """
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     work, store, *calls = arguments
-    run_calls(work, store, calls)
+    if run_calls(work, store, calls):
+        sys.exit(1)
 
 
 if __name__ == "__main__":

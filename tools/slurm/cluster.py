@@ -208,8 +208,10 @@ class Cluster:
             raise NoSlurm(f"{piece} does not work: {self._last_words(piece)}")
 
     def _last_words(self, piece: str) -> str:
-        name = f"slurmd-{piece}" if piece in self._nodes() else piece
-        said = ""
+        name, said = piece, ""
+        if piece in self._nodes():
+            name = f"slurmd-{piece}"
+            said = self.ask("sinfo", "-h", "-N", "-p", "main", "-n", piece, "-o", "%T: %E").stdout.strip()
         for path in (self.places.out(piece), self.places.log(name)):
             with suppress(FileNotFoundError):
                 said += f"\n{path}:\n" + "\n".join(path.read_text(errors="replace").splitlines()[-15:])

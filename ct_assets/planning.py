@@ -1,0 +1,61 @@
+"""⑧ The plan in Dagster's UI: an asset whose materialization shows what would run. Looking at it runs nothing else."""
+
+import dagster as dg
+from pydantic import Field
+
+from ctcore.asking import held_back
+from ctcore.files import look
+from ctcore.plan import plan
+from ctcore.planfile import as_json
+from ctcore.plantext import COLUMNS, REASONS, left_rows, reason_rows, rows, summary
+from ctcore.steps import PLAN
+from resources import CtProject
+
+
+class Selection(dg.Config):
+    """What the plan is of."""
+
+    select: list[str] = Field(default=[], description="Steps and nodes, as for `ct plan`; empty: everything.")
+    profile: str = Field(default="", description="Where it would run: local, or a [slurm.NAME] of ct.toml.")
+
+
+@dg.asset(
+    name=PLAN,
+    group_name="registry",
+    kinds={"table"},
+    description=(
+        "What would run now, in order, why, what is reused, and at what cost. Materialize it to see the plan; this "
+        "makes nothing else. Its launchpad takes a selection."
+    ),
+)
+def plan_asset(config: Selection, ct: CtProject) -> dg.MaterializeResult:
+    project = ct.open()
+    look(project)
+    found = plan(project, config.select, config.profile or None)
+    held = held_back(project, (verdict for one in found.steps for verdict in (*one.run, *one.reuse)))
+    parts = [
+        summary(found),
+        *(f"The staleness sensor: {said}" for said in held),
+        _table("What would run, in order", COLUMNS, rows(found)),
+        _table("Why", REASONS, reason_rows(found)),
+        _table("What would not run", REASONS, left_rows(found)),
+    ]
+    return dg.MaterializeResult(
+        metadata={
+            "plan": dg.MetadataValue.md("\n\n".join(part for part in parts if part)),
+            "at most": found.nodes,
+            "expected": round(found.expected, 1),
+            "reused": found.reused,
+            "core-hours": round(found.core_hours(), 3),
+            "as JSON": dg.MetadataValue.json(as_json(found)),
+        }
+    )
+
+
+def _table(title: str, columns: tuple[str, ...], listed: list[tuple[str, ...]]) -> str:
+    """A table in Markdown; nothing where it is empty."""
+    if not listed:
+        return ""
+    lines = [columns, ("---",) * len(columns), *listed]
+    drawn = "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines)
+    return f"### {title}\n{drawn}"

@@ -1,0 +1,157 @@
+"""`ct trace`, `ct impact` and `ct diff`: what something was made from, what was made from it, and what differs."""
+
+import sys
+from typing import TYPE_CHECKING
+
+import click
+
+from ctcore.cli.render import FOUND, echo_json, is_terminal, json_option, opened, size, table
+from ctcore.reasons import Node, Reason, name_of
+
+MANY = 30  # so many differences are shown at once
+
+if TYPE_CHECKING:
+    from ctcore.impact import Affected, Impact, Row
+
+
+@click.command()
+@click.argument("what")
+@json_option
+@click.option("--mermaid", is_flag=True, help="Print a Mermaid flowchart.")
+@click.option("--dot", is_flag=True, help="Print a graph for Graphviz.")
+@click.option("--all", "everything", is_flag=True, help="Show every source, however many there are.")
+@click.pass_context
+def trace(ctx: click.Context, what: str, as_json: bool, mermaid: bool, dot: bool, everything: bool) -> None:
+    """How WHAT was made, down to the sheet and the raw files: a node, a file (found by its bytes), or a digest."""
+    from ctcore.cli import graphs, tree
+    from ctcore.targets import find_target
+    from ctcore.trace import as_data
+    from ctcore.trace import trace as find
+
+    if as_json + mermaid + dot > 1:
+        raise click.UsageError("choose one of --json, --mermaid and --dot")
+    project = opened(ctx)
+    found = find(project, find_target(project, what), files=as_json)
+    if as_json:
+        echo_json(as_data(found))
+        return
+    if mermaid or dot:
+        click.echo((graphs.mermaid if mermaid else graphs.dot)(found, everything))
+        return
+    for note in found.target.notes:
+        click.echo(note, err=True)
+    tree.draw(found, everything)
+    if found.roots:
+        click.echo(f"in all: {tree.summary(found)}")
+    _show_cycle(found.cycle)
+
+
+@click.command()
+@click.argument("what")
+@json_option
+@click.option("--list", "every", is_flag=True, help="List every making, not only counts.")
+@click.pass_context
+def impact(ctx: click.Context, what: str, as_json: bool, every: bool) -> None:
+    """Everything that was built from WHAT: an ID, a file (found by its bytes), a reference, a node, or a digest.
+
+    Exit code 3 where something has it inside although the sheet and the rules of today would leave it out.
+    """
+    from ctcore.impact import as_data
+    from ctcore.impact import impact as find
+    from ctcore.targets import find_target
+
+    project = opened(ctx)
+    found = find(project, find_target(project, what, every=True))
+    if as_json:
+        echo_json(as_data(found))
+    else:
+        _show_impact(found, every)
+    ctx.exit(FOUND if found.former else 0)
+
+
+def _show_impact(found: "Impact", every: bool) -> None:
+    for note in found.target.notes:
+        click.echo(note, err=True)
+    if not found.affected:
+        click.echo(f"nothing was built from {found.target.text}", err=True)
+    if every:
+        columns = ("node", "making", "depth", "size", "current", "would not be inside today because")
+        table(columns, [_affected(one) for one in found.affected])
+    else:
+        columns = ("level", "step", "artifacts", "size", "earlier makings", "their size", "not today")
+        table(columns, [_row(row) for row in found.rows()])
+    for said in dict.fromkeys(found.belonging.values()):
+        click.echo(said, err=True)
+    if found.former:
+        one = found.former[0]
+        name = f"{len(found.former):,} artifact{'s' * (len(found.former) != 1)}"
+        click.echo(
+            f"{name} would not have {found.target.text} inside today, the first of them "
+            f"{name_of(one.making.node)} ({one.former}); `ct impact --list {found.target.text}` names all",
+            err=True,
+        )
+    _show_cycle(found.cycle)
+
+
+def _row(row: "Row") -> tuple[object, ...]:
+    now, before = _bytes(row.size), _bytes(row.earlier_size)
+    return (row.level, row.step, row.nodes, now, row.earlier, before, row.former)
+
+
+def _bytes(number: int) -> str | int:
+    """In words for people, as a number for programs."""
+    return size(number) if is_terminal(sys.stdout) else number
+
+
+def _affected(one: "Affected") -> tuple[object, ...]:
+    made = one.making
+    now = "yes" if made.current else "no"
+    return (name_of(made.node), f"#{made.id}", one.depth, _bytes(made.size), now, one.former if made.current else "")
+
+
+def _show_cycle(cycle: list[Node]) -> None:
+    if cycle:
+        click.echo(f"the catalog is damaged: {' ← '.join(map(name_of, cycle))} goes round in a circle", err=True)
+
+
+@click.command()
+@click.argument("a")
+@click.argument("b", required=False)
+@json_option
+@click.option("--all", "everything", is_flag=True, help="Show every difference, however many there are.")
+@click.pass_context
+def diff(ctx: click.Context, a: str, b: str | None, as_json: bool, everything: bool) -> None:
+    """In what the makings A and B differ, the first cause first: exit code 3 where they do.
+
+    A making is a node (its current one), node@previous, node@12 (its number), node@3f2a (its digest), or a file.
+    B may be @previous, @12 or @3f2a of A's node; without B, A is compared with its previous making.
+    """
+    from ctcore.differ import as_data, find_pair
+    from ctcore.differ import diff as compare
+
+    project = opened(ctx)
+    found = compare(project, find_pair(project, a, b))
+    if as_json:
+        echo_json(as_data(found))
+        ctx.exit(FOUND if found else 0)
+    click.echo(found.sentence)
+    rows = [("", cause.kind, cause.words) for cause in found.causes]
+    rows += [("root", root.kind, _rooted(root)) for root in found.roots]
+    rows += [("file", "bytes", said) for said in found.files]
+    few = rows if everything or len(rows) <= MANY else _few(rows)
+    if rows:
+        click.echo()
+        table(("", "kind", "difference"), few)
+    if len(rows) > len(few):
+        click.echo(f"… and {len(rows) - len(few):,} more; --all shows them", err=True)
+    ctx.exit(FOUND if found else 0)
+
+
+def _few(rows: list[tuple[str, str, str]]) -> list[tuple[str, str, str]]:
+    """The first ones of each sort: direct causes, roots, files."""
+    sorts = [[row for row in rows if row[0] == sort] for sort in ("", "root", "file")]
+    return [row for some in sorts for row in some[: MANY // 3]]
+
+
+def _rooted(root: Reason) -> str:
+    return f"{root.words}, by way of {' ← '.join(map(name_of, root.path))}"

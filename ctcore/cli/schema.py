@@ -1,0 +1,134 @@
+"""`ct schema`: what ct.toml declares of patients, specimens and assays, and what the catalog says to it."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import click
+
+from ctcore.catalog.declared import applied, is_enforced
+from ctcore.cli.render import FOUND, echo_json, json_option, opened, table
+from ctcore.evolve import SHOWN, Contradiction, Edits, contradictions, differences, entities
+from ctcore.evolve import apply as apply_schema
+from ctcore.project import Project
+from ctcore.schema import Column
+from ctcore.step import ENTITY_LEVELS
+
+
+@click.group()
+def schema() -> None:
+    """The columns of each level: declared in ct.toml, enforced in the catalog."""
+
+
+@schema.command()
+@json_option
+@click.pass_context
+def show(ctx: click.Context, as_json: bool) -> None:
+    """Every declared column."""
+    levels = opened(ctx).settings.levels
+    rows = [_row(level, column) for level in ENTITY_LEVELS for column in levels[level].columns.values()]
+    columns = ("level", "column", "type", "required", "unique", "default", "enum", "description")
+    _print(columns, rows, as_json)
+
+
+def _row(level: str, column: Column) -> tuple[Any, ...]:
+    flags = ("yes" if column.required else "", "yes" if column.unique else "")
+    return (level, column.name, column.type, *flags, column.default, ", ".join(column.enum), column.description)
+
+
+@schema.command()
+@json_option
+@click.pass_context
+def diff(ctx: click.Context, as_json: bool) -> None:
+    """How ct.toml differs from what the catalog enforces, and which values contradict it. Exit code 3 where it does.
+
+    What nothing contradicts is applied by the next `ct register`, or by `ct schema apply`.
+    """
+    project = opened(ctx)
+    with project.catalog.read() as connection:
+        said = differences(applied(connection), project.settings.levels)
+        found = contradictions(entities(connection), project.settings.levels)
+    if as_json:
+        names = ("level", "column", "difference")
+        echo_json(
+            {"differences": [dict(zip(names, one, strict=True)) for one in said], "contradictions": _as_json(found)}
+        )
+    else:
+        table(("level", "column", "difference"), said)
+        _contradictions(found)
+    ctx.exit(FOUND if said or found else 0)
+
+
+@schema.command()
+@json_option
+@click.pass_context
+def check(ctx: click.Context, as_json: bool) -> None:
+    """Every value of the catalog against ct.toml, and whether the database enforces it. Exit code 3 for findings."""
+    project = opened(ctx)
+    found, enforced = _checked(project)
+    if as_json:
+        echo_json({"contradictions": _as_json(found), "enforced": enforced})
+    else:
+        _contradictions(found)
+        said = "the database enforces ct.toml" if enforced else "the database does not enforce ct.toml yet"
+        click.echo(said + ("" if enforced else ": `ct schema diff`, then `ct schema apply`"), err=True)
+    ctx.exit(0 if enforced and not found else FOUND)
+
+
+def _checked(project: Project) -> tuple[list[Contradiction], bool]:
+    levels = project.settings.levels
+    with project.catalog.read() as connection:
+        found = contradictions(entities(connection), levels)
+        old = applied(connection)
+        return found, old is not None and not differences(old, levels) and is_enforced(connection, levels)
+
+
+@schema.command()
+@click.option("--fill", is_flag=True, help="Put the default where an entity has no value.")
+@click.option("--convert", metavar="LEVEL.COLUMN", multiple=True, help="Convert its values to the declared type.")
+@click.option("--drop", metavar="LEVEL.COLUMN", multiple=True, help="Remove the values of a column no longer declared.")
+@click.option("--dry-run", is_flag=True, help="Say what would change, and write nothing.")
+@json_option
+@click.pass_context
+def apply(
+    ctx: click.Context, fill: bool, convert: tuple[str, ...], drop: tuple[str, ...], dry_run: bool, as_json: bool
+) -> None:
+    """Make the catalog enforce ct.toml. Refused, with every row, where a value contradicts it.
+
+    Values change only where an option asks for it; what steps read of them is stale afterwards.
+    """
+    said = apply_schema(opened(ctx), Edits(fill, frozenset(convert), frozenset(drop)), dry_run=dry_run)
+    _print(("what", "change"), said, as_json)
+    if dry_run:
+        click.echo("nothing was written (--dry-run)", err=True)
+    elif not said:
+        click.echo("the catalog enforces ct.toml already", err=True)
+
+
+def _print(columns: Sequence[str], rows: Sequence[Sequence[Any]], as_json: bool) -> None:
+    if as_json:
+        echo_json([dict(zip(columns, row, strict=True)) for row in rows])
+    else:
+        table(columns, rows)
+
+
+def _as_json(found: list[Contradiction]) -> list[dict[str, Any]]:
+    return [
+        {
+            "level": one.level,
+            "column": one.column,
+            "problem": one.asked,
+            "way": one.way,
+            "entities": dict(zip(one.ids, one.values, strict=True)),
+        }
+        for one in found
+    ]
+
+
+def _contradictions(found: list[Contradiction]) -> None:
+    for one in found:
+        many = f"{len(one.ids)} {one.level}" + "s" * (len(one.ids) != 1)
+        click.echo(f"{one.level}.{one.column}: {many} {one.asked}; {one.way}", err=True)
+        for name, value in list(zip(one.ids, one.values, strict=True))[:SHOWN]:
+            click.echo(f"  {name}" + ("" if value is None else f"  {value!r:.80}"), err=True)
+        if len(one.ids) > SHOWN:
+            click.echo(f"  … and {len(one.ids) - SHOWN} more (--json)", err=True)

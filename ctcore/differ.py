@@ -1,0 +1,271 @@
+"""⑥ Two makings side by side: the first cause in which they differ, the rest, and where the difference began."""
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from ctcore.collecting import without_collecting
+from ctcore.errors import Usage
+from ctcore.lineage import Lineage, Making, upwards
+from ctcore.memo import Edge
+from ctcore.project import Project
+from ctcore.reasons import Node, Reason, changed, differences, name_of, reference_change, short
+from ctcore.step import ENTITY_LEVELS
+from ctcore.targets import Target, choose, find_target
+from ctcore.trace import outputs_of, recipes_of
+
+Pair = tuple[int, int]
+_ORDER = ("code", "parameters", "environment", "input", "metadata", "member-removed", "member-added", "reference")
+
+
+@dataclass(frozen=True)
+class Cause:
+    """One way in which two makings differ. `deeper`: the makings that its two sides came from."""
+
+    reason: Reason
+    deeper: Pair | None = None
+
+
+@dataclass
+class Difference:
+    """What differs between two makings: files, causes (the first one first), and the roots of differing inputs."""
+
+    a: Making
+    b: Making
+    files: list[str] = field(default_factory=list)
+    causes: list[Reason] = field(default_factory=list)
+    roots: list[Reason] = field(default_factory=list)
+
+    @property
+    def same_content(self) -> bool:
+        return self.a.data_version == self.b.data_version
+
+    def __bool__(self) -> bool:
+        return bool(self.causes) or not self.same_content
+
+    @property
+    def sentence(self) -> str:
+        names = " and ".join(f"{name_of(one.node)} #{one.id}" for one in (self.a, self.b))
+        if self.a.id == self.b.id:
+            return f"{names} are one making"
+        content = "the same content" if self.same_content else "other content"
+        if self.causes:
+            return f"{names} have {content}; the first difference is {self.causes[0]}"
+        same = "from the same code, parameters, environment and inputs"
+        last = "" if self.same_content else ": the step gives other bytes each time it runs"
+        return f"{names} have {content}, {same}{last}"
+
+
+def find_pair(project: Project, a: str, b: str | None) -> Pair:
+    """Two makings: `A B`, where B may be a making of A's node (`@12`, `@previous`); one alone is compared with its
+    previous making."""
+    if b is None:
+        second = _one(project, a)
+        return (_beside(project, second, "previous").id, second.id)
+    if a.startswith("@") and b.startswith("@"):
+        raise Usage(f"{a} and {b} are makings of which node? Write it before one of them, as in step/partition{a} {b}")
+    if b.startswith("@"):
+        first = _one(project, a)
+        return (first.id, _beside(project, first, b[1:]).id)
+    if a.startswith("@"):
+        second = _one(project, b)
+        return (_beside(project, second, a[1:]).id, second.id)
+    return (_one(project, a).id, _one(project, b).id)
+
+
+def _one(project: Project, text: str) -> Making:
+    found: Target = find_target(project, text)
+    made = list(found.made.values())
+    if not made:
+        names = ", ".join(map(name_of, found.registered))
+        raise Usage(f"{text} is {names}, which nothing makes; `ct show {name_of(found.registered[0])}` says what it is")
+    nodes = {one.node for one in made}
+    if len(nodes) > 1:
+        listed = ", ".join(sorted(map(name_of, nodes))[:5])
+        raise Usage(f"{text} names {len(nodes)} nodes ({listed}, …); name one of them")
+    return next((one for one in made if one.current), made[-1])
+
+
+def _beside(project: Project, making: Making, which: str) -> Making:
+    """Another making of the same node."""
+    every = list(find_target(project, name_of(making.node), every=True).made.values())
+    if which != "previous":
+        return choose(every, which)
+    earlier = [one for one in every if one.id < making.id]
+    if not earlier:
+        raise Usage(f"{name_of(making.node)} #{making.id} has no earlier making to be compared with")
+    return earlier[-1]
+
+
+@without_collecting
+def diff(project: Project, pair: Pair) -> Difference:
+    """Compare two makings by what they were made from, then what differs of that, down to where it began."""
+    with project.catalog.read() as connection:
+        lineage = upwards(project, connection, pair)
+        recipes = recipes_of(connection, {one.recipe for one in lineage.makings.values()}, project.dialect)
+        outputs = outputs_of(connection, pair, project.dialect)
+    compare = _Comparison(lineage, recipes, _fan_ins(project))
+    found = Difference(lineage.makings[pair[0]], lineage.makings[pair[1]])
+    found.files = list(_files(*({one["file"]: one["digest"] for one in outputs.get(n, ())} for n in pair)))
+    causes = compare.causes(pair)
+    found.causes = [cause.reason for cause in causes]
+    found.roots = compare.roots(pair, causes)
+    return found
+
+
+def _fan_ins(project: Project) -> Callable[[str, str], bool]:
+    """Whether an input of a step takes members; of a step that is no longer declared it is seen by their number."""
+    found = set()
+    for step in project.steps:
+        for name, up in step.inputs.items():
+            low = project.steps[up].level
+            if low != step.level and (step.level == "cohort" or _rank(low) > _rank(step.level)):
+                found.add((step.name, name))
+    return lambda step, name: (step, name) in found
+
+
+def _rank(level: str) -> int:
+    return ENTITY_LEVELS.index(level)  # type: ignore[arg-type]
+
+
+def _files(a: Mapping[str, str], b: Mapping[str, str]) -> Iterator[str]:
+    for name in sorted({*a, *b}):
+        if a.get(name) != b.get(name):
+            yield changed(name, a.get(name), b.get(name))
+
+
+class _Comparison:
+    """Makings of two lineages, side by side; each pair is looked at once."""
+
+    def __init__(self, lineage: Lineage, recipes: Mapping[int, Any], is_fan_in: Callable[[str, str], bool]) -> None:
+        self.lineage, self.recipes, self.is_fan_in = lineage, recipes, is_fan_in
+
+    def causes(self, pair: Pair) -> list[Cause]:
+        """The direct causes, in the order in which they are told."""
+        found = [*self._recipe(pair), *self._inputs(pair)]
+        return sorted(found, key=lambda cause: _ORDER.index(cause.reason.kind))
+
+    def _recipe(self, pair: Pair) -> Iterator[Cause]:
+        a, b = (self.lineage.makings[number] for number in pair)
+        if a.recipe == b.recipe:
+            return
+        old, new = self.recipes[a.recipe], self.recipes[b.recipe]
+        if old["step"] != new["step"]:
+            yield Cause(Reason("code", f"another step, {old['step']} → {new['step']}", b.node))
+        elif old["code"] != new["code"]:
+            yield Cause(Reason("code", changed(new["step"], old["code"], new["code"]), b.node))
+        for kind in ("parameters", "environment"):
+            if old[kind] != new[kind]:
+                yield Cause(Reason(kind, differences(old[kind], new[kind]), b.node))
+
+    def _inputs(self, pair: Pair) -> Iterator[Cause]:
+        old, new = (_named(self.lineage.edges.get(number, ())) for number in pair)
+        for name in sorted({*old, *new}):
+            mine, other = old.get(name, {}), new.get(name, {})
+            if len(mine) == len(other) == 1 and not self._members(pair, name):
+                yield from self._one(pair, next(iter(mine.values())), next(iter(other.values())))
+                continue
+            for source in dict.fromkeys([*mine, *other]):
+                yield from self._one(pair, mine.get(source), other.get(source))
+
+    def _members(self, pair: Pair, name: str) -> bool:
+        return any(self.is_fan_in(self.lineage.makings[number].asset, name) for number in pair)
+
+    def _one(self, pair: Pair, old: Edge | None, new: Edge | None) -> Iterator[Cause]:
+        """One input of both; of one of them only where the other has none."""
+        if old is not None and new is not None and old.version == new.version and old[1:3] == new[1:3]:
+            return
+        used = new or old
+        assert used is not None
+        source: Node = used[1:3]
+        before, after = (one and one.version for one in (old, new))
+        if used.asset == "reference":
+            yield Cause(Reason("reference", reference_change(used.partition, before, after), source))
+        elif used.asset in ENTITY_LEVELS and "." in used.input:
+            if before != after and before is not None and after is not None:
+                yield Cause(Reason("metadata", f"{used.input} of {_both(old, new, 2)} differs", source))
+        elif (old is None or new is None) and self._members(pair, used.input):
+            kind = "member-added" if old is None else "member-removed"
+            yield Cause(Reason(kind, f"{name_of(source)} as {used.input}", source))
+        else:
+            yield Cause(Reason("input", _words(old, new, used), source), self._deeper(pair, old, new))
+
+    def _deeper(self, pair: Pair, old: Edge | None, new: Edge | None) -> Pair | None:
+        if old is None or new is None or old.version == new.version:
+            return None
+        a, b = self.lineage.source(pair[0], old), self.lineage.source(pair[1], new)
+        return None if a is None or b is None or a == b else (a, b)
+
+    def roots(self, pair: Pair, causes: list[Cause]) -> list[Reason]:
+        """Where differing inputs began to differ: causes without a pair of makings behind them, each with its path."""
+        found: dict[tuple[str, str, Node | None], Reason] = {}
+        paths: dict[Pair, tuple[Node, ...]] = {pair: ()}
+        waiting = [(pair, causes)]
+        for one, mine in waiting:
+            path = paths[one]
+            for cause in mine:
+                if cause.deeper is None:
+                    if path:
+                        said = cause.reason
+                        key = (said.kind, said.words, None if said.kind in _SHARED else said.node)
+                        found.setdefault(key, Reason(said.kind, said.words, said.node, path))
+                elif cause.deeper not in paths:
+                    node = self.lineage.makings[cause.deeper[1]].node
+                    paths[cause.deeper] = (*path[-_PATH:], node)
+                    waiting.append((cause.deeper, self._told(cause.deeper)))
+        return list(found.values())
+
+    def _told(self, pair: Pair) -> list[Cause]:
+        """The causes of a pair further up; the same causes and other bytes is one as well."""
+        causes = self.causes(pair)
+        if causes:
+            return causes
+        node = self.lineage.makings[pair[1]].node
+        return [Cause(Reason("bytes", f"{name_of(node)} gave other bytes from the same inputs", node))]
+
+
+_SHARED = ("code", "parameters", "environment", "reference")  # told once, however many nodes have it
+_PATH = 20  # so many last nodes of a path are kept
+
+
+def _named(edges: Any) -> dict[str, dict[Node, Edge]]:
+    found: dict[str, dict[Node, Edge]] = {}
+    for used in edges:
+        found.setdefault(used.input, {})[used[1:3]] = used
+    return found
+
+
+def _both(old: Edge | None, new: Edge | None, at: int) -> str:
+    """`A1`, or `A1 and A2` where the two sides differ."""
+    return " and ".join(dict.fromkeys(one[at] for one in (old, new) if one is not None))
+
+
+def _words(old: Edge | None, new: Edge | None, used: Edge) -> str:
+    if old is not None and new is not None and old[1:3] != new[1:3]:
+        was, now = (f"{name_of(one[1:3])} {short(one.version)}" for one in (old, new))
+        return f"{used.input} {was} → {now}"
+    sides = (one and one.version for one in (old, new))
+    return changed(f"{used.input} ({name_of(used[1:3])})", *sides)
+
+
+def as_data(found: Difference) -> dict[str, Any]:
+    """For programs."""
+    return {
+        "a": _making(found.a),
+        "b": _making(found.b),
+        "same_content": found.same_content,
+        "sentence": found.sentence,
+        "files": found.files,
+        "causes": [_reason(one) for one in found.causes],
+        "roots": [_reason(one) for one in found.roots],
+    }
+
+
+def _making(one: Making) -> dict[str, Any]:
+    names = ("data_version", "key", "folder", "started_at", "reason", "run_id", "current")
+    return {"node": name_of(one.node), "materialization": one.id, **{name: getattr(one, name) for name in names}}
+
+
+def _reason(one: Reason) -> dict[str, Any]:
+    path = [name_of(node) for node in one.path]
+    return {"kind": one.kind, "words": one.words, "node": one.node and name_of(one.node), "path": path}

@@ -1,0 +1,194 @@
+"""⑧ What keeps back what is ready: the policy of its step, the wait after a failure, the budget of the day."""
+
+import time
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import Connection, func, select
+
+from ctcore.catalog.engine import in_keys
+from ctcore.catalog.tables import attempt, request
+from ctcore.clock import utc
+from ctcore.history import HOUR_S, Cost, Spent, costs, spent
+from ctcore.plantext import number
+from ctcore.project import Project
+from ctcore.reasons import Node, Verdict, name_of
+
+GROWTH = 4
+LONGEST_S = 24 * HOUR_S
+DAY_S = 24 * HOUR_S
+PROBE = 10  # nodes of a step that was never made, while a budget of core-hours has nothing to reckon with
+
+
+@dataclass(frozen=True)
+class Held:
+    """Nodes that are not asked for, in words; `until`: when to look again, where time alone changes it."""
+
+    nodes: tuple[Node, ...]
+    words: str
+    until: str | None = None
+
+
+def said(held: Iterable[Held]) -> str:
+    return "; ".join(one.words for one in held)
+
+
+def earliest(held: Iterable[Held]) -> str | None:
+    """When the first of these should be looked at again."""
+    return min((one.until for one in held if one.until), default=None)
+
+
+def many(nodes: Sequence[Any]) -> str:
+    return f"{len(nodes)} node" + "s" * (len(nodes) != 1)
+
+
+def by_policy(project: Project, ready: Iterable[Verdict]) -> tuple[list[Verdict], list[Held]]:
+    """What is made by itself, and what waits for a person or is left alone."""
+    free: list[Verdict] = []
+    kept: dict[str, list[Node]] = {}
+    for verdict in ready:
+        if project.settings.automation.policy(verdict.asset) == "automatic":
+            free.append(verdict)
+        else:
+            kept.setdefault(verdict.asset, []).append(verdict.node)
+    return free, [Held(tuple(nodes), _policy_words(project, step, nodes)) for step, nodes in kept.items()]
+
+
+def _policy_words(project: Project, step: str, nodes: Sequence[Node]) -> str:
+    if project.settings.automation.policy(step) == "never":
+        return f'{many(nodes)} of {step} left alone ([policy] "never")'
+    return f'{many(nodes)} of {step} waiting for a person ([policy] "ask"): `ct run {step}` makes them'
+
+
+@dataclass(frozen=True)
+class Failures:
+    """How often a node was tried in vain for the same thing, and when last."""
+
+    tries: int
+    last: str
+
+
+def backing_off(project: Project, ready: Iterable[Verdict], failures: Mapping[Node, Failures]) -> Iterator[Held]:
+    """Nodes that were tried in vain and whose next try is not due, all in one, with the time of the first."""
+    now = utc(time.time())
+    due = {
+        verdict.node: next_try(failures[verdict.node], project.settings.run.retry_after_s)
+        for verdict in ready
+        if verdict.node in failures
+    }
+    later = {node: when for node, when in due.items() if when > now}
+    if later:
+        first = min(later, key=lambda node: later[node])
+        tries = failures[first].tries
+        again = f"{name_of(first)} (tried {tries} time{'s' * (tries != 1)}) at {later[first]}"
+        yield Held(tuple(later), f"{many(list(later))} tried in vain; the next try is {again}", later[first])
+
+
+def next_try(failures: Failures, first_s: int) -> str:
+    """The wait grows fourfold with each try, up to a day."""
+    import calendar
+
+    ended = calendar.timegm(time.strptime(failures.last[:19], "%Y-%m-%dT%H:%M:%S"))
+    return utc(ended + min(LONGEST_S, first_s * GROWTH ** min(failures.tries - 1, 20)))
+
+
+def failures_of(project: Project, ready: Iterable[Verdict], keys: Mapping[Node, str]) -> dict[Node, Failures]:
+    """From the ledger: the same call failed so often; or the node was asked for so often and nothing came of it.
+
+    `keys` identify the verdicts as they are now: what is asked for other reasons starts anew, and so does what would
+    be another call than the one that failed.
+    """
+    nodes = {verdict.node: verdict for verdict in ready}
+    with project.catalog.read() as connection:
+        mine = in_keys(request.c.partition, {node[1] for node in nodes}, project.dialect)
+        rows = {(row.asset, row.partition): row for row in connection.execute(select(request).where(mine))}
+        asked = {node: row for node, row in rows.items() if keys.get(node) == row.key}
+        failed = {node for node, verdict in nodes.items() if verdict.state == "failed"}
+        calls = _failed_calls(project, connection, failed | set(asked))
+    found = {node: calls[node] for node in failed if node in calls}
+    for node, row in asked.items():
+        call = calls.get(node)
+        if node in found:
+            found[node] = Failures(max(row.tries, found[node].tries), max(row.asked_at, found[node].last))
+        elif call is None or call.last < row.asked_at:
+            found[node] = Failures(row.tries, row.asked_at)
+    return found
+
+
+def _failed_calls(project: Project, connection: Connection, nodes: Collection[Node]) -> dict[Node, Failures]:
+    """How often the last call of each node failed that has failed."""
+    if not nodes:
+        return {}
+    tries = (
+        select(attempt.c.asset, attempt.c.partition, func.count(), func.max(attempt.c.ended_at))
+        .where(in_keys(attempt.c.partition, {node[1] for node in nodes}, project.dialect))
+        .group_by(attempt.c.asset, attempt.c.partition, attempt.c.key)
+        .order_by(func.max(attempt.c.id))
+    )
+    return {(asset, partition): Failures(n, ended) for asset, partition, n, ended in connection.execute(tries)}
+
+
+class Budget:
+    """What may still be asked for today: what is spent is counted from the ledger, what is under way is reckoned."""
+
+    def __init__(self, project: Project, under_way: Iterable[Node]) -> None:
+        self.bound = project.settings.automation
+        self.is_set = self.bound.partitions is not None or self.bound.core_hours is not None
+        self.costs: dict[str, Cost] = {}
+        self.spent = Spent(0, 0.0)
+        if self.is_set:
+            self.costs = costs(project, project.steps.order)
+            self.spent = spent(project, utc(time.time() // DAY_S * DAY_S))
+        self.nodes, self.hours = self.spent.nodes, self.spent.core_hours
+        self.unknown: dict[str, int] = {}
+        for asset, _ in under_way:
+            self._take(asset)
+
+    def within(self, verdicts: Sequence[Verdict]) -> tuple[list[Verdict], list[Verdict]]:
+        """The first ones that are within the budget, which is then theirs; and the others."""
+        taken = 0
+        for verdict in verdicts:
+            if not self._allows(verdict.asset):
+                break
+            self._take(verdict.asset)
+            taken += 1
+        return list(verdicts[:taken]), list(verdicts[taken:])
+
+    def held(self, beyond: Sequence[Verdict]) -> Iterator[Held]:
+        if not beyond:
+            return
+        nodes = tuple(verdict.node for verdict in beyond)
+        tomorrow = utc((time.time() // DAY_S + 1) * DAY_S)
+        if self._full():
+            yield Held(nodes, f"{many(nodes)} beyond today's budget: {self.words}; goes on at {tomorrow}", tomorrow)
+        else:
+            steps = ", ".join(sorted({asset for asset, _ in nodes}))
+            yield Held(nodes, f"{many(nodes)} of {steps} wait until {PROBE} have shown what one costs ([run] budget)")
+
+    @property
+    def words(self) -> str:
+        """What is spent of what there is."""
+        parts = []
+        if self.bound.partitions is not None:
+            parts.append(f"{self.spent.nodes} of {self.bound.partitions} partitions")
+        if self.bound.core_hours is not None:
+            parts.append(f"{number(self.spent.core_hours)} of {number(self.bound.core_hours)} core-hours")
+        return " and ".join(parts) + " are spent" if parts else ""
+
+    def _full(self) -> bool:
+        nodes = self.bound.partitions is not None and self.nodes >= self.bound.partitions
+        return nodes or (self.bound.core_hours is not None and self.hours >= self.bound.core_hours)
+
+    def _allows(self, asset: str) -> bool:
+        if not self.is_set:
+            return True
+        first = self.bound.core_hours is None or asset not in self.costs or self.costs[asset].core_seconds is not None
+        return not self._full() and (first or self.unknown.get(asset, 0) < PROBE)
+
+    def _take(self, asset: str) -> None:
+        self.nodes += 1
+        each = self.costs[asset].core_seconds if asset in self.costs else 0.0
+        if each is None:
+            self.unknown[asset] = self.unknown.get(asset, 0) + 1
+        self.hours += (each or 0.0) / HOUR_S

@@ -1,0 +1,284 @@
+"""⑥ Everything that was built from something: by the ledger's edges, also what today's sheet would leave out."""
+
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+from sqlalchemy import Connection, and_, or_, select
+
+from ctcore.batches import partitions
+from ctcore.belonging import below
+from ctcore.catalog.engine import in_keys
+from ctcore.catalog.tables import edge, materialization, member
+from ctcore.collecting import without_collecting
+from ctcore.lineage import Making, distances, find_cycle, going_down, makings, same_content, starting, walked
+from ctcore.project import Project
+from ctcore.reasons import Node, name_of, short
+from ctcore.staleness import evaluate
+from ctcore.step import ENTITY_LEVELS, LEVELS
+from ctcore.targets import Target
+
+Pairs = Mapping[int, Sequence[int]]  # making → makings that were made from it
+
+
+@dataclass(frozen=True)
+class Affected:
+    """One making that has it inside, so many steps away. `former`: why it would not be inside today."""
+
+    making: Making
+    depth: int
+    former: str | None = None
+
+
+@dataclass(frozen=True)
+class Row:
+    """One step: how many of its nodes, and how many earlier makings still lie in the store."""
+
+    level: str
+    step: str
+    nodes: int
+    size: int
+    earlier: int
+    earlier_size: int
+    former: int
+
+
+@dataclass
+class Impact:
+    """Everything built from the target, nearest first."""
+
+    target: Target
+    affected: list[Affected] = field(default_factory=list)
+    belonging: dict[Node, str] = field(default_factory=dict)
+    cycle: list[Node] = field(default_factory=list)
+    levels: Mapping[str, str] = field(default_factory=dict)
+
+    @cached_property
+    def former(self) -> list[Affected]:
+        """Current artifacts with it inside, although today's sheet and rules would leave it out."""
+        return [one for one in self.affected if one.former and one.making.current]
+
+    def rows(self) -> list[Row]:
+        """By level and step, in the order in which they are made."""
+        found: dict[str, list[Affected]] = defaultdict(list)
+        for one in self.affected:
+            found[one.making.asset].append(one)
+        return sorted((self._row(step, some) for step, some in found.items()), key=self._place)
+
+    def _row(self, step: str, some: list[Affected]) -> Row:
+        now = [one.making.size for one in some if one.making.current]
+        before = [one.making.size for one in some if not one.making.current]
+        former = sum(1 for one in some if one.former and one.making.current)
+        return Row(self.levels.get(step, "?"), step, len(now), sum(now), len(before), sum(before), former)
+
+    def _place(self, row: Row) -> tuple[int, int, str]:
+        order = list(self.levels)
+        level = (*reversed(LEVELS[:3]), "cohort", "?").index(row.level)
+        return (level, order.index(row.step) if row.step in order else len(order), row.step)
+
+
+@without_collecting
+def impact(project: Project, target: Target) -> Impact:
+    """What was made from these makings and registry nodes, directly or through others."""
+    levels = {step.name: step.level for step in project.steps}
+    with project.catalog.read() as connection:
+        entities = [node for node in target.registered if node[0] in ENTITY_LEVELS]
+        now, before = below(connection, entities, project.dialect) if not target.digest else (set(entities), {})
+        others = set(target.registered) - set(entities)
+        first = _first(project, connection, now | before.keys() | others, target.digest)
+        ids = walked(connection, going_down(starting({*target.made, *first.nodes}, project.dialect)))
+        made = makings(connection, ids, project.dialect)
+        pairs = _pairs(connection, ids, project.dialect)
+    depths = _depths(target.made, first, pairs)
+    former = _former(project, made, pairs, _Seeds(target.made, first.nodes, before, levels)) if entities else {}
+    ordered = sorted(depths, key=lambda number: (depths[number], number))
+    cycle = [made[number].node for number in find_cycle(ordered, lambda number: pairs.get(number, ()))]
+    affected = [Affected(made[number], depths[number], former.get(number)) for number in ordered]
+    return Impact(target, affected, before, cycle, levels)
+
+
+@dataclass
+class _First:
+    """The makings that take registry nodes themselves, or are about them, each with the nodes."""
+
+    nodes: dict[int, set[Node]] = field(default_factory=lambda: defaultdict(set))
+    direct: dict[int, None] = field(default_factory=dict)
+
+
+def _depths(made: Iterable[int], first: _First, pairs: Pairs) -> dict[int, int]:
+    """Steps between the target and each making: what is asked for is 0 away, what takes a raw file 1.
+
+    What only has the entity as a member, or is about it, is as far as the edges say, and 1 away where they say nothing.
+    """
+    start = -1  # in front of the first ones, a number that no making has
+
+    def from_these(begin: Iterable[int]) -> dict[int, int]:
+        following = {**pairs, start: list(begin)}
+        return distances([*made, start], lambda number: following.get(number, ()))
+
+    nearest, every = from_these(first.direct), from_these(first.nodes)
+    return {number: nearest.get(number, depth) for number, depth in every.items() if number != start}
+
+
+def _first(project: Project, connection: Connection, nodes: set[Node], digest: str | None) -> _First:
+    found = _First()
+    keys: dict[str, set[str]] = defaultdict(set)
+    for asset, partition in nodes:
+        keys[asset].add(partition)
+    for asset, some in keys.items():
+        statements = [_using(project, asset, some, digest), *(_about(project, asset, some) if digest is None else ())]
+        for at, statement in enumerate(statements):
+            rows: Any = connection.execute(statement)
+            for number, partition in rows:
+                found.nodes[number].add((asset, partition))
+                if at == 0:
+                    found.direct[number] = None
+    return found
+
+
+def _using(project: Project, asset: str, keys: set[str], digest: str | None) -> Any:
+    """By the edges."""
+    used = and_(edge.c.asset == asset, in_keys(edge.c.partition, keys, project.dialect))
+    if digest is not None:
+        used = and_(used, or_(edge.c.version == digest, edge.c.version.endswith(f" {digest}")))
+    return select(edge.c.materialization, edge.c.partition).where(used)
+
+
+def _about(project: Project, asset: str, keys: set[str]) -> Iterator[Any]:
+    """By the members; by what a node is about, which may be made without any input of its entity."""
+    if asset in ENTITY_LEVELS:
+        inside = and_(member.c.level == asset, in_keys(member.c.entity, keys, project.dialect))
+        yield select(member.c.materialization, member.c.entity).where(inside)
+        steps = [step.name for step in project.steps if step.level == asset]
+        about = and_(materialization.c.asset.in_(steps), in_keys(materialization.c.partition, keys, project.dialect))
+        yield select(materialization.c.id, materialization.c.partition).where(about)
+
+
+def _pairs(connection: Connection, ids: Iterable[int], dialect: str) -> Pairs:
+    rows = connection.execute(
+        select(materialization.c.id, edge.c.materialization)
+        .select_from(materialization.join(edge, same_content()))
+        .where(in_keys(materialization.c.id, ids, dialect))
+        .distinct()
+        .order_by(materialization.c.id, edge.c.materialization)
+    )
+    found: dict[int, list[int]] = defaultdict(list)
+    for source, consumer in rows:
+        found[source].append(consumer)
+    return found
+
+
+@dataclass(frozen=True)
+class _Seeds:
+    """Where a walk began, and what of it only the past explains."""
+
+    made: Mapping[int, Making]
+    first: Mapping[int, set[Node]]
+    before: Mapping[Node, str]
+    levels: Mapping[str, str]
+
+    def why_former(self, number: int) -> str | None:
+        """Why a making would not take these nodes today; None where one of them is still its own."""
+        nodes = self.first.get(number, set())
+        if not nodes or nodes - self.before.keys():
+            return None
+        return self.before[min(nodes)]
+
+
+def _former(project: Project, made: Mapping[int, Making], pairs: Pairs, seeds: _Seeds) -> dict[int, str]:
+    """Makings to which today no way leads from the target, each with the first thing in the way."""
+    today = _Today(project, made.values(), seeds.levels)
+    why: dict[int, str] = {}
+    kept = dict.fromkeys(seeds.made)
+    for number in seeds.first:
+        said = seeds.why_former(number) or today.without(made[number].node)
+        said = said or today.dropped(made[number].node, seeds.first[number])
+        if said is None:
+            kept[number] = None
+        else:
+            why[number] = said
+    waiting = list(kept)
+    for source in waiting:
+        for number in pairs.get(source, ()):
+            said = today.without(made[number].node) or today.dropped(made[number].node, {made[source].node})
+            if said is not None:
+                why.setdefault(number, said)
+            elif number not in kept:
+                kept[number] = None
+                waiting.append(number)
+    _inherit(made, pairs, kept, why)
+    return {number: said for number, said in why.items() if number not in kept}
+
+
+def _inherit(made: Mapping[int, Making], pairs: Pairs, kept: Mapping[int, None], why: dict[int, str]) -> None:
+    """What is made from what is former is so for the same cause."""
+    waiting = [number for number in why if number not in kept]
+    for source in waiting:
+        for number in pairs.get(source, ()):
+            if number not in kept and number not in why:
+                why[number] = f"through {name_of(made[source].node)}: {why[source].removeprefix('through ')}"
+                waiting.append(number)
+
+
+class _Today:
+    """What the nodes would be made from today, as the verdicts say: the one definition of it."""
+
+    def __init__(self, project: Project, made: Iterable[Making], levels: Mapping[str, str]) -> None:
+        self.levels = levels
+        mine: dict[str, set[str]] = defaultdict(set)
+        for one in made:
+            mine[one.asset].add(one.partition)
+        known = {level: set(partitions(project, level)) for level in LEVELS}
+        self.known = {step: keys & known[levels[step]] for step, keys in mine.items() if step in levels}
+        verdicts = evaluate(project)
+        listed = (verdict for step, keys in self.known.items() for verdict in verdicts.listed(step, keys))
+        self.found = {verdict.node: verdict for verdict in listed}
+
+    def without(self, node: Node) -> str | None:
+        """Why the node is not made at all today."""
+        step, partition = node
+        if step not in self.levels:
+            return f"step {step} is no longer declared"
+        if partition not in self.known[step]:
+            return f"{self.levels[step]} {partition} is no longer there"
+        verdict = self.found.get(node)
+        return f"{name_of(node)} is excluded: {verdict.why}" if verdict and verdict.state == "excluded" else None
+
+    def dropped(self, node: Node, sources: set[Node]) -> str | None:
+        """Why the node would take none of these today."""
+        gone: dict[Node | None, str] = {}
+        for reason in self.found[node].reasons if node in self.found else ():
+            if _is_gone(reason) and reason.node is not None:
+                step, partition = reason.node
+                member: Node = (self.levels.get(step, step), partition)  # its columns are not told apart from it
+                said = f"{name_of(node)}: {reason}"
+                gone |= {reason.node: said, member: said}
+        return gone[min(sources)] if gone and sources <= gone.keys() else None
+
+
+def _is_gone(reason: Any) -> bool:
+    """A member or an input that was used and would not be given today."""
+    return reason.kind == "member-removed" or (reason.kind == "input" and reason.words.endswith(f"→ {short(None)}"))
+
+
+def as_data(found: Impact, every: bool = True) -> dict[str, Any]:
+    """For programs: the rows, and each making with its depth."""
+    return {
+        "asked": found.target.text,
+        "digest": found.target.digest,
+        "notes": found.target.notes,
+        "registered": [name_of(node) for node in found.target.registered],
+        "steps": [vars(row) for row in found.rows()],
+        "former": len(found.former),
+        "cycle": [name_of(node) for node in found.cycle],
+        "makings": [_affected_data(one) for one in found.affected] if every else [],
+    }
+
+
+def _affected_data(one: Affected) -> dict[str, Any]:
+    made = one.making
+    names = ("data_version", "folder", "size", "started_at", "current")
+    said = {name: getattr(made, name) for name in names}
+    return {"node": name_of(made.node), "materialization": made.id, "depth": one.depth, **said, "former": one.former}

@@ -1,0 +1,295 @@
+"""⑧ What would run, in order, why, and at what cost: before anything is done.
+
+Two numbers, because of early cut-off: *at most* everything downstream of what runs is made again; *expected* is what
+the past of each step says, by how often a re-making gave other content.
+"""
+
+import math
+import os
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from sqlalchemy import select
+
+from ctcore.automation import Policy
+from ctcore.catalog.engine import in_keys
+from ctcore.catalog.tables import artifact
+from ctcore.collecting import without_collecting
+from ctcore.history import HOUR_S, Changes, Cost, changes, costs
+from ctcore.memo import Preparation, hits, prepare
+from ctcore.project import Project
+from ctcore.reasons import Node, Reason, Verdict, name_of
+from ctcore.select import selected
+from ctcore.slurm.choose import chosen
+from ctcore.slurm.profiles import LOCAL
+from ctcore.staleness import evaluate, with_ancestors
+from ctcore.step import Level, Step
+
+SPELLED = 3  # so many different words of one kind are listed; more are one group with an example
+
+
+@dataclass(frozen=True)
+class Group:
+    """Nodes with one reason, or with one kind of reason: how many, and one of them with its words."""
+
+    kind: str
+    nodes: int
+    example: str
+    words: str
+
+
+@dataclass(frozen=True)
+class Scope:
+    """What was asked for: the nodes that were `named`, and these with all that they need (`only`). None: everything."""
+
+    named: Mapping[str, set[str]] | None = None
+    only: Mapping[str, set[str]] | None = None
+
+    def leaves_alone(self, project: Project, step: str) -> bool:
+        """`[policy] step = "never"`, and nobody has named it."""
+        return project.settings.automation.policy(step) == "never" and step not in (self.named or {})
+
+
+@dataclass(frozen=True)
+class StepPlan:
+    """One step: what would be run at most, what would be taken from before, what not, and the evidence."""
+
+    step: str
+    level: Level
+    leaf: bool  # no step takes what it makes
+    policy: Policy
+    run: tuple[Verdict, ...]
+    reuse: tuple[Verdict, ...]
+    expected: float
+    why: tuple[Group, ...]
+    excluded: tuple[Group, ...]
+    running: int
+    failed: int
+    cost: Cost
+    changes: Changes
+    keys: Mapping[str, str] = field(default_factory=dict)
+
+    def core_hours(self, nodes: float) -> float | None:
+        """None where the step was never made: there is nothing to tell it from."""
+        if not nodes:
+            return 0.0
+        return None if self.cost.core_seconds is None else nodes * self.cost.core_seconds / HOUR_S
+
+    def elapsed_s(self, nodes: float, at_once: int) -> float | None:
+        if not nodes:
+            return 0.0
+        return None if self.cost.seconds is None else math.ceil(nodes / at_once) * self.cost.seconds
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Steps in the order in which they would run, those with nothing to say left out."""
+
+    selection: tuple[str, ...]
+    place: str
+    at_once: int
+    steps: tuple[StepPlan, ...]
+
+    @property
+    def nodes(self) -> int:
+        return sum(len(one.run) for one in self.steps)
+
+    @property
+    def reused(self) -> int:
+        return sum(len(one.reuse) for one in self.steps)
+
+    @property
+    def expected(self) -> float:
+        return sum(one.expected for one in self.steps)
+
+    @property
+    def running_steps(self) -> list[StepPlan]:
+        """Steps of which something would run."""
+        return [one for one in self.steps if one.run]
+
+    @property
+    def leaves(self) -> int:
+        """Of the nodes, those that nothing is made from: what people wait for."""
+        return sum(len(one.run) for one in self.steps if one.leaf)
+
+    @property
+    def without_history(self) -> list[str]:
+        return [one.step for one in self.running_steps if not one.cost.runs]
+
+    def core_hours(self, expected: bool = False) -> float:
+        """Of the steps with a history; `without_history` names the others."""
+        each = (one.core_hours(one.expected if expected else len(one.run)) for one in self.steps)
+        return sum(hours or 0.0 for hours in each)
+
+    def elapsed_s(self, expected: bool = False) -> float:
+        """Step after step, with `at_once` calls at a time; no waiting in queues."""
+        each = (one.elapsed_s(one.expected if expected else len(one.run), self.at_once) for one in self.steps)
+        return sum(seconds or 0.0 for seconds in each)
+
+
+def scope(project: Project, texts: Sequence[str]) -> Scope:
+    """What these selections ask for, as `ct run` takes them: with all that they are made from."""
+    named = selected(project, texts)
+    return Scope() if named is None else Scope(named, with_ancestors(project, named))
+
+
+@without_collecting
+def plan(project: Project, texts: Sequence[str] = (), profile: str | None = None) -> Plan:
+    """What `ct run` with these selections would do now. Nothing is changed by asking."""
+    asked, there = scope(project, texts), chosen(project, profile)
+    verdicts, only = evaluate(project), asked.only
+    wanted = project.steps.order if only is None else [name for name in project.steps.order if name in only]
+    listed = {name: verdicts.listed(name, None if only is None else only[name]) for name in wanted}
+    planner = _Planner(project, {name: some for name, some in listed.items() if some}, asked)
+    steps = [planner.step(step) for step in project.steps if listed.get(step.name)]
+    at_once = there.in_flight if there else project.settings.run.workers or os.cpu_count() or 1
+    told = [one for one in steps if one.run or one.reuse or one.excluded or one.running]
+    return Plan(tuple(texts), there.name if there else LOCAL, at_once, tuple(told))
+
+
+class _Planner:
+    """Goes through the steps in order and knows of each node how likely its content becomes another one."""
+
+    def __init__(self, project: Project, verdicts: Mapping[str, list[Verdict]], asked: Scope) -> None:
+        self.project = project
+        self.verdicts = verdicts
+        self.asked = asked
+        names = list(verdicts)
+        self.costs = costs(project, names)
+        self.changes = changes(project, names)
+        self.moves: dict[str, dict[str, float]] = {}
+        self.means: dict[str, float] = {}
+        self.held: dict[str, set[str]] = {}
+
+    def step(self, step: Step) -> StepPlan:
+        listed = self.verdicts[step.name]
+        stale = [one for one in listed if one.state not in ("excluded", "running")]
+        held = left_alone(self.project, self.asked, step.name, stale, self.held)
+        able = [one for one in stale if one.partition not in held]
+        prepared = prepare(self.project, step, [one.partition for one in able if not one.waits])
+        found = hits(self.project, prepared.ready.values()) if prepared.ready else {}
+        reused = {key: found[call.key].data_version for key, call in prepared.ready.items() if call.key in found}
+        run = [one for one in able if one.partition not in reused and one.partition not in prepared.blocked]
+        likely = {one.partition: self._likely(one) for one in able}
+        self._remember(step.name, [one for one in listed if one.state == "running"], able, reused, likely)
+        return StepPlan(
+            step=step.name,
+            level=step.level,
+            leaf=not self.project.steps.downstream(step.name),
+            policy=self.project.settings.automation.policy(step.name),
+            run=tuple(run),
+            reuse=tuple(one for one in able if one.partition in reused),
+            expected=sum(likely[one.partition] for one in run),
+            why=tuple(grouped(run)),
+            excluded=tuple(_not_run(listed, held, prepared)),
+            running=sum(one.state == "running" for one in listed),
+            failed=sum(one.state == "failed" for one in run),
+            cost=self.costs[step.name],
+            changes=self.changes[step.name],
+            keys={key: call.key for key, call in prepared.ready.items()},
+        )
+
+    def _likely(self, verdict: Verdict) -> float:
+        """How likely the node has to be made: surely, unless it only waits for others that may stay as they are."""
+        if any(reason.kind != "upstream" for reason in verdict.reasons) or verdict.state == "failed":
+            return 1.0
+        stays = 1.0
+        for reason in verdict.reasons:
+            moves = self.moves.get(reason.path[0][0], {})
+            stays *= 1 - moves.get(reason.path[0][1], 1.0)
+            stays *= (1 - self.means.get(reason.path[0][0], 1.0)) ** (reason.sources - 1)
+        return 1 - stays
+
+    def _remember(
+        self,
+        name: str,
+        running: Iterable[Verdict],
+        able: Iterable[Verdict],
+        reused: Mapping[str, str],
+        likely: Mapping[str, float],
+    ) -> None:
+        """How likely each node's content becomes another one."""
+        now = _versions(self.project, name, reused)
+        found = {one.partition: self._gives_other(one) for one in running}
+        for one in able:
+            other = self._gives_other(one)
+            if one.partition in reused:
+                other = float(reused[one.partition] != now.get(one.partition))
+            found[one.partition] = likely[one.partition] * other
+        self.moves[name] = found
+        self.means[name] = sum(found.values()) / len(found) if found else 1.0
+
+    def _gives_other(self, verdict: Verdict) -> float:
+        past = self.changes[verdict.asset]
+        if any(reason.kind == "missing" for reason in verdict.reasons):
+            return 1.0
+        lost = all(reason.kind == "bytes" for reason in verdict.reasons)
+        share = past.share_of_same if lost else past.share
+        return 1.0 if share is None else share
+
+
+def left_alone(
+    project: Project, asked: Scope, name: str, stale: Sequence[Verdict], before: dict[str, set[str]]
+) -> dict[str, str]:
+    """Nodes that are not run because of `never`, and those that wait for such a one, with the words.
+
+    `before` has those of the steps above; these are added.
+    """
+    if asked.leaves_alone(project, name):
+        words = f'[policy] {name} = "never": made only where it is named'
+        held = dict.fromkeys((one.partition for one in stale), words)
+    else:
+        held = {
+            one.partition: f"waits for {name_of(reason.path[0])}, which is left alone ([policy])"
+            for one in stale
+            for reason in one.reasons
+            if reason.path and reason.path[0][1] in before.get(reason.path[0][0], ())
+        }
+    before[name] = set(held)
+    return held
+
+
+def _versions(project: Project, name: str, keys: Iterable[str]) -> dict[str, str]:
+    listed = list(keys)
+    if not listed:
+        return {}
+    mine = (artifact.c.asset == name) & in_keys(artifact.c.partition, listed, project.dialect)
+    with project.catalog.read() as connection:
+        rows = connection.execute(select(artifact.c.partition, artifact.c.data_version).where(mine))
+        return {row.partition: row.data_version for row in rows}
+
+
+def _not_run(listed: Iterable[Verdict], held: Mapping[str, str], prepared: Preparation) -> list[Group]:
+    """What would not run although it is not fresh, with why."""
+    excluded = [one for one in listed if one.state == "excluded"]
+    found = [Group("excluded", g.nodes, g.example, g.words) for g in grouped(excluded)]
+    for kind, words in (("left alone", held), ("blocked", prepared.blocked)):
+        nodes = [one for one in listed if one.partition in words]
+        said = [Verdict(*one.node, one.state, (Reason("missing", words[one.partition]),)) for one in nodes]
+        found += [Group(kind, g.nodes, g.example, g.words) for g in grouped(said)]
+    return found
+
+
+def grouped(verdicts: Iterable[Verdict]) -> list[Group]:
+    """The reasons of many nodes, the most frequent first. A node counts in each of its reasons."""
+    exact: Counter[tuple[str, ...]] = Counter()
+    kinds: Counter[tuple[str, ...]] = Counter()
+    first: dict[tuple[str, ...], tuple[Node, str]] = {}
+    for verdict in verdicts:
+        spelled = {(*_kind(reason), reason.words) for reason in verdict.reasons}
+        exact.update(spelled)
+        kinds.update({key[:2] for key in spelled})
+        for key in spelled:
+            first.setdefault(key, (verdict.node, key[2]))
+            first.setdefault(key[:2], (verdict.node, key[2]))
+    variety = Counter(key[:2] for key in exact)
+    alike = {key for key, n in kinds.items() if variety[key] > SPELLED or 1 < variety[key] == n}
+    listed = [(key, n) for key, n in exact.items() if key[:2] not in alike] + [(key, kinds[key]) for key in alike]
+    found = [Group(key[0], n, name_of(first[key][0]), first[key][1]) for key, n in listed]
+    return sorted(found, key=lambda group: (-group.nodes, group.kind, group.words))
+
+
+def _kind(reason: Reason) -> tuple[str, str]:
+    """Of what is waited for, the step counts as well."""
+    return (reason.kind, reason.path[0][0] if reason.path else "")

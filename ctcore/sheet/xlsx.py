@@ -1,0 +1,152 @@
+"""① A workbook's tab as rows of text. Cells become what a person sees: 0012 stays 0012, dates are ISO, 5.0 is 5."""
+
+import datetime
+import re
+import zipfile
+import zlib
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from ctcore.errors import SheetError
+from ctcore.sheet.values import CONTROL
+
+Table = tuple[list[str], list[tuple[int, list[str]]], list[str]]
+LARGEST = 1 << 30  # bytes, unpacked: a workbook is a zip file, and a small one can unpack to any size
+# what zipfile, the XML parser and openpyxl raise over damaged bytes; an XML error is a SyntaxError
+_DAMAGED = (
+    *(OSError, EOFError, RuntimeError, zipfile.BadZipFile, zlib.error, SyntaxError),
+    *(KeyError, ValueError, TypeError, IndexError, AttributeError),
+)
+_ERRORS = {"#N/A", "#REF!", "#VALUE!", "#NAME?", "#DIV/0!", "#NUM!", "#NULL!"}
+
+
+def read_workbook(path: Path, tab: str | None) -> Table:
+    """Header, rows with their numbers in the tab, and problems of single cells."""
+    values = _opened(path, formulas=False)
+    try:
+        sheet = values[_chosen(path, values, tab)]
+        shown = _formulas(path, sheet.title)
+        header: list[str] = []
+        rows: list[tuple[int, list[str]]] = []
+        problems: list[str] = []
+        for line, cells in enumerate(sheet.iter_rows(), 1):
+            texts = [_text(cell) for cell in cells]
+            problems += _problems(line, header, cells, texts, shown)
+            if not header:
+                header = _until_last(texts)
+            elif any(texts):
+                rows.append((line, _fitted(texts, len(header))))
+    except _DAMAGED as error:
+        raise _unreadable(path, error) from error
+    finally:
+        values.close()
+    if not header:
+        raise SheetError(str(path), ["the tab is empty; a header and one row an assay are expected"])
+    problems += [
+        f"row {line}: {len(cells)} cells, but the header has {len(header)}; name the columns, or empty the cells"
+        for line, cells in rows
+        if len(cells) != len(header)
+    ]
+    return header, rows, problems
+
+
+def _opened(path: Path, formulas: bool) -> Any:
+    try:
+        import openpyxl
+    except ModuleNotFoundError:
+        said = "reading .xlsx needs openpyxl; `pip install 'ct-cohort[xlsx]'`, or export the sheet as CSV UTF-8"
+        raise SheetError(str(path), [said]) from None
+    try:
+        with zipfile.ZipFile(path) as packed:
+            size = sum(one.file_size for one in packed.infolist())
+        if size > LARGEST:
+            raise SheetError(str(path), [f"it would unpack to {size} bytes; export the sheet as CSV UTF-8"])
+        return openpyxl.load_workbook(path, read_only=True, data_only=not formulas, keep_links=False)
+    except FileNotFoundError:
+        raise SheetError(str(path), ["there is no such file; check the path"]) from None
+    except _DAMAGED as error:
+        raise _unreadable(path, error) from error
+
+
+def _unreadable(path: Path, error: Exception) -> SheetError:
+    said = getattr(error, "strerror", None) or f"it is no workbook, or is damaged ({str(error)[:80]})"
+    return SheetError(str(path), [f"cannot be read: {said}; export the sheet as CSV UTF-8"])
+
+
+def _chosen(path: Path, book: Any, tab: str | None) -> str:
+    """The tab that was asked for, or the only one that holds something."""
+    names = [sheet.title for sheet in book.worksheets]
+    if tab is not None and tab not in names:
+        raise SheetError(str(path), [f"no tab {tab!r:.80}; there is: {', '.join(names)}"])
+    filled = [tab] if tab else [sheet.title for sheet in book.worksheets if _has_values(sheet)]
+    if len(filled) > 1:
+        raise SheetError(str(path), [f"several tabs hold something: {', '.join(filled)}; say which with --tab"])
+    if not filled:
+        raise SheetError(str(path), ["the workbook is empty; a header and one row an assay are expected"])
+    return filled[0]
+
+
+def _has_values(sheet: Any) -> bool:
+    return any(value is not None for row in sheet.iter_rows(values_only=True) for value in row)
+
+
+def _formulas(path: Path, tab: str) -> set[tuple[int, int]]:
+    """Where formulas stand: one that was never calculated has no value, and would read as blank."""
+    book = _opened(path, formulas=True)
+    try:
+        return {(cell.row, cell.column) for cells in book[tab].iter_rows() for cell in cells if _is_formula(cell)}
+    finally:
+        book.close()
+
+
+def _is_formula(cell: Any) -> bool:
+    return getattr(cell, "data_type", "") == "f"
+
+
+def _problems(
+    line: int, header: Sequence[str], cells: Sequence[Any], texts: Sequence[str], formulas: set[tuple[int, int]]
+) -> Iterator[str]:
+    for at, (cell, text) in enumerate(zip(cells, texts, strict=True)):
+        where = f"row {line}, column {header[at] if at < len(header) else at + 1}"
+        if text in _ERRORS and getattr(cell, "data_type", "") == "e":
+            yield f"{where}: {text} is an error of a formula; put the value there"
+        elif cell.value is None and (line, at + 1) in formulas:
+            yield f"{where}: a formula that was never calculated; open and save the workbook, or put the value there"
+        elif CONTROL.search(text):
+            yield f"{where}: {text!r:.80} has a control character; remove it"
+
+
+def _text(cell: Any) -> str:
+    """A cell as it would stand in a CSV."""
+    value = cell.value
+    if value is None:
+        return ""
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, datetime.datetime):
+        midnight = value.time() == datetime.time()
+        return value.date().isoformat() if midnight else value.isoformat(sep=" ")
+    if isinstance(value, datetime.date | datetime.time):
+        return value.isoformat()
+    if isinstance(value, float) and value.is_integer() and abs(value) < 1e15:
+        value = int(value)
+    if isinstance(value, int):
+        return _padded(value, str(getattr(cell, "number_format", "") or ""))
+    return str(value).strip()
+
+
+def _padded(value: int, shown_as: str) -> str:
+    """A number that the format 0000 shows as 0012 was typed as an ID, and is one."""
+    zeros = re.fullmatch(r"0{2,}", shown_as)
+    return str(value).zfill(len(shown_as)) if zeros and value >= 0 else str(value)
+
+
+def _until_last(texts: list[str]) -> list[str]:
+    while texts and not texts[-1]:
+        texts = texts[:-1]
+    return texts
+
+
+def _fitted(texts: list[str], width: int) -> list[str]:
+    return [*_until_last(texts), *[""] * width][: max(width, len(_until_last(texts)))]
