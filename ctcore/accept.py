@@ -16,13 +16,16 @@ from ctcore.catalog.tables import acceptance, artifact, waiver
 from ctcore.clock import now
 from ctcore.collecting import without_collecting
 from ctcore.errors import Usage
+from ctcore.excluded import without_consent
 from ctcore.project import Project
 from ctcore.reasons import Kind, Node, Reason, Verdict, name_of
 from ctcore.staleness import Keys, Verdicts, evaluate
+from ctcore.standing import today
 
 NEVER: Mapping[str, str] = {
     "missing": "there is no result yet that could stand",
     "upstream": "it says what is about to change: accept the reason at the root cause, or make that again",
+    "excluded": "who may be used is decided by `ct qc` and `ct consent`",
     "bytes": "a file that is gone or changed is not what was made; `ct run` makes it again",
 }
 NOT_YET = "it is not made yet: accept it once it is, and it stands for that content"
@@ -86,9 +89,33 @@ def propose(project: Project, keys: Keys, kinds: frozenset[str] = frozenset(KIND
     for asset, partitions in keys.items():
         for verdict in verdicts.listed(asset, partitions):
             _add(found, verdict, making, kinds)
+    said = _leave_out_the_unconsented(project, found)
     if not found.reasons:
-        raise Usage(_nothing(keys, verdicts, kinds))
+        raise Usage(said or _nothing(keys, verdicts, kinds))
     return found
+
+
+def _leave_out_the_unconsented(project: Project, found: Proposal) -> str | None:
+    """That somebody's consent is gone is nothing to accept. Returns what would have been, in words."""
+    by_step: dict[str, list[Node]] = defaultdict(list)
+    for node in found.reasons:
+        by_step[node[0]].append(node)
+    said: str | None = None
+    with project.catalog.read() as connection:
+        _, inputs = today(project, connection)
+        for asset, nodes in by_step.items():
+            went = [one for node in nodes for one in found.reasons[node]]
+            words = without_consent(connection, inputs, project.steps[asset], went)
+            for node in nodes if words else ():
+                gone = [one for one in found.reasons[node] if one.kind == "member-removed" and one.node in words]
+                kept = [one for one in found.reasons.pop(node) if one not in gone]
+                found.left.update(one.kind for one in gone)
+                if kept:
+                    found.reasons[node] = kept
+                for one in gone:
+                    why = words[one.node or node]
+                    said = said or f"{name_of(node)} contains {one.words}, and that cannot be accepted: {why}"
+    return said
 
 
 def _add(found: Proposal, verdict: Verdict, making: Mapping[Node, int], kinds: frozenset[str]) -> None:

@@ -11,10 +11,11 @@ from sqlalchemy import func, select
 
 from ctcore.batches import Batch, batches, partitions, stretches, verdict_key
 from ctcore.catalog.tables import event, request
-from ctcore.clock import now, utc
+from ctcore.clock import now, today, utc
 from ctcore.holding import Budget, Held, backing_off, by_policy, failures_of, many, said
 from ctcore.ledger import unreported as unreported_artifacts
 from ctcore.ledger import upsert
+from ctcore.policy import ended
 from ctcore.project import Project
 from ctcore.reasons import Node, Reason, Verdict
 from ctcore.registry import unreported
@@ -55,10 +56,11 @@ class Asked:
 
 
 def state_of_the_world(project: Project) -> str:
-    """Changes whenever a verdict may have changed: the ledger, ct.toml, the step files, the installed versions."""
+    """Changes whenever a verdict may have changed: the ledger, an ended consent, ct.toml, steps, installed versions."""
     with project.catalog.read() as connection:
         last = connection.execute(select(func.max(event.c.seq))).scalar() or 0
-    seen = hashlib.blake2b(str(last).encode(), digest_size=16)
+        day = ended(connection, today())
+    seen = hashlib.blake2b(f"{last} {day}".encode(), digest_size=16)
     folders = [project.root / folder for folder in project.settings.step_folders]
     for path in [project.root / FILE_NAME, *(p for folder in folders for p in sorted(folder.glob("*.py")))]:
         stat = path.stat()
@@ -115,7 +117,19 @@ def untold(project: Project, going: Going) -> list[Verdict]:
     """Made nodes that Dagster was not told of because their run was ended between the record and the event."""
     waiting = [(node, run) for node, run in unreported_artifacts(project) if node[0] in project.steps]
     busy = going({run for _, run in waiting if run is not None}) if waiting else set()
-    return [Verdict(*node, "stale", (_UNTOLD,)) for node, run in waiting if run not in busy]
+    excluded = _excluded(project, [node for node, _ in waiting])
+    free = [node for node, run in waiting if run not in busy and node not in excluded]
+    return [Verdict(*node, "stale", (_UNTOLD,)) for node in free]
+
+
+def _excluded(project: Project, nodes: Iterable[Node]) -> set[Node]:
+    """Which of these are excluded by now: nobody is told of them."""
+    by_step: dict[str, list[str]] = {}
+    for asset, partition in nodes:
+        by_step.setdefault(asset, []).append(partition)
+    verdicts = evaluate(project) if by_step else None
+    listed = [one for asset, some in by_step.items() for one in (verdicts.listed(asset, some) if verdicts else ())]
+    return {one.node for one in listed if one.state == "excluded"}
 
 
 def held_back(project: Project, verdicts: Iterable[Verdict]) -> list[str]:

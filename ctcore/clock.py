@@ -1,4 +1,4 @@
-"""Times of events and attempts: UTC, ISO 8601, milliseconds. No verdict depends on one."""
+"""Times of events and attempts: UTC, ISO 8601, milliseconds. Only what ends on a day (a consent) depends on it."""
 
 import time
 
@@ -10,3 +10,8 @@ def utc(seconds: float) -> str:
 
 def now() -> str:
     return utc(time.time())
+
+
+def today() -> str:
+    """The day, as `2026-11-21`; days begin at midnight UTC."""
+    return now()[:10]

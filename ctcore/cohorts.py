@@ -27,6 +27,7 @@ class Kin:
         self.entities = entities
         self._above: dict[tuple[str, str], Places] = {}
         self._below: dict[tuple[str, str], Groups] = {}
+        self._able: dict[tuple[str, str], Flags] = {}
 
     def above(self, level: str, higher: str) -> Places:
         """The ancestor of everybody of a level at a higher one (or at the same)."""
@@ -53,6 +54,17 @@ class Kin:
                 found[level] &= found[ENTITY_LEVELS[rank(level) - 1]][self.entities[level].parents]
         return found
 
+    def able(self, step: str, level: str) -> Flags:
+        """Who of a level may be used for a step."""
+        if (step, level) not in self._able:
+            found = self.usable[level]
+            for higher in ENTITY_LEVELS[: rank(level) + 1]:
+                some = self.entities[higher].barred_for.get(step)
+                if some is not None:
+                    found = found & ~some[self.above(level, higher)]
+            self._able[step, level] = found
+        return self._able[step, level]
+
     def linked(self, flags: Flags, level: str, other: str) -> Flags:
         """Who of `other` has an ancestor or a descendant at `level` with this flag."""
         if rank(level) <= rank(other):
@@ -70,12 +82,12 @@ def in_cohort(kin: Kin, level: Level, cohort: Cohort) -> Flags:
     found = kin.usable[level].copy()
     for column, value in cohort.where.items():
         own: Level = column.partition(".")[0]  # type: ignore[assignment]
-        has = are_among(kin.column(column, own), _texts(value)) & kin.usable[own]
+        has = are_among(kin.column(column, own), texts_of(value)) & kin.usable[own]
         found &= kin.linked(has, own, level)
     return found
 
 
-def _texts(value: str) -> list[str]:
+def texts_of(value: str) -> list[str]:
     """The JSON texts that a value of ct.toml may have in the catalog: as text, number or boolean."""
     texts = [canonical(value).decode()]
     try:

@@ -21,6 +21,7 @@ from ctcore.clock import utc
 from ctcore.code import code_of
 from ctcore.digest import Signature
 from ctcore.errors import ContractError, CtError, InputError, StepError
+from ctcore.rules import qc_problem
 from ctcore.step import Call, Source, Step
 from ctcore.steps import load_file, params_of
 from ctcore.store import Store, way_out
@@ -147,6 +148,8 @@ def execute(call: StepCall, store: Store) -> dict[str, Any]:
     staged = store.stage(*call.node, call.key)
     try:
         facts = dict(step.function(_call(call, step, staged)) or {})
+        if (problem := qc_problem(facts, step.level)) is not None:
+            raise StepError(f"{step.name}: {problem}")
         shutil.rmtree(staged / ".scratch", ignore_errors=True)
         _keep_contracts(step, staged)
         _unchanged(call)

@@ -10,12 +10,14 @@ from sqlalchemy import select
 
 from ctcore.catalog.tables import artifact, attempt, entity, file, materialization, output, reference
 from ctcore.errors import StoreError, Usage
+from ctcore.excluded import why_not_used
 from ctcore.members import came_and_went
 from ctcore.memo import current_edges, prepare
 from ctcore.nodes import no_such
 from ctcore.project import Project
-from ctcore.reasons import Node, Verdict, name_of, short
+from ctcore.reasons import Node, Reason, Verdict, name_of, short
 from ctcore.staleness import Verdicts, evaluate
+from ctcore.standing import today
 from ctcore.step import LEVELS, Level
 from ctcore.steps import REGISTRY
 from ctcore.waivers import Waiver, built_from, holding
@@ -97,7 +99,7 @@ def _sentence(
         said = failure["error"].splitlines()[0]
         return f"{name} is failed: {said} (log: {failure['log']}); {verdict.why}"
     if verdict.state == "excluded":
-        return f"{name} is excluded: {verdict.reasons[0].words}"
+        return f"{name} is excluded: {'; '.join(one.words for one in verdict.reasons)}"
     first, *others = verdict.reasons
     words = first.words if first.kind == verdict.state else str(first)
     return f"{name} is {verdict.state}: {'; '.join([words, *map(str, others)])}"
@@ -180,10 +182,22 @@ def _failure(project: Project, node: Node) -> dict[str, Any] | None:
 def _registry(project: Project, node: Node) -> Explained:
     """A patient, specimen, assay or reference: what is declared of it."""
     made = entry(project, node)
+    barred = () if node[0] == "reference" else _barred(project, node)
+    if barred:
+        said = "; ".join(one.words for one in barred)
+        return Explained(Verdict(*node, "excluded", barred), f"{name_of(node)} is excluded: {said}", None, None)
     problems = [one["problem"] for one in made.get("files", ()) if one.get("problem")]
     verdict = Verdict(*node, "lost" if problems else "fresh")
     said = f"is lost: {'; '.join(problems)}" if problems else "is as the sheet and the disk say"
     return Explained(verdict, f"{name_of(node)} {said}", made, None)
+
+
+def _barred(project: Project, node: Node) -> tuple[Reason, ...]:
+    """Who bars somebody registered: their own events and consent, and those of their ancestors."""
+    with project.catalog.read() as connection:
+        mirror, inputs = today(project, connection)
+        place = mirror.entities[node[0]].index[node[1]]
+        return why_not_used(connection, inputs, None, node[0], place)
 
 
 def entry(project: Project, node: Node) -> dict[str, Any]:

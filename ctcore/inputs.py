@@ -14,7 +14,7 @@ from ctcore.cohorts import Kin, in_cohort, rank
 from ctcore.mirror.made import Role
 from ctcore.mirror.mirror import Mirror
 from ctcore.mirror.ranges import Flags, Groups, taken
-from ctcore.mirror.versions import Places, Whole, is_known, packed
+from ctcore.mirror.versions import Places, Whole, is_known, nothing, packed
 from ctcore.reasons import Kind
 from ctcore.settings import Settings
 from ctcore.step import Step
@@ -102,13 +102,13 @@ class Inputs:
         """The partitions that the step has today: usable, with everything that the step needs."""
         if step.level == "cohort":
             return np.ones(len(self.settings.cohorts), np.bool_)
-        return self.complete[step.name] & self.kin.usable[step.level]
+        return self.complete[step.name] & self.kin.able(step.name, step.level)
 
     def excluded(self, step: Step) -> Places:
-        """Usable entities of the step's level that lack what the step needs."""
+        """Entities of the step's level that may not be used for it, or lack what the step needs."""
         if step.level == "cohort":
             return np.zeros(0, np.int64)
-        return np.flatnonzero(self.kin.usable[step.level] & ~self.nodes(step))
+        return np.flatnonzero(~self.nodes(step))
 
     def wants(self, step: Step) -> tuple[Want, ...]:
         """All inputs of a step."""
@@ -150,7 +150,8 @@ class Inputs:
         if want.what == "step":
             return taken(mirror.made[want.asset].version, sources)
         if want.what == "file":
-            return taken(mirror.entities[step.level].files[want.input], sources)
+            files = mirror.entities[step.level].files.get(want.input)
+            return nothing(len(sources)) if files is None else taken(files, sources)  # nobody has such a file
         if want.what == "column":
             level, _, name = want.input.partition(".")
             return mirror.entities[level].columns[name][self.kin.above(want.asset, level)[sources]]
@@ -172,9 +173,13 @@ class Inputs:
         if step.level == "cohort":
             if up.level == "cohort":
                 return Want(name, up.name, "step")
-            return Want(name, up.name, "step", fan_in=True, members=self._in_cohorts(up.level, self.nodes(up)))
-        there = self.nodes(up)
+            return Want(name, up.name, "step", fan_in=True, members=self._in_cohorts(up.level, self._given(step, up)))
+        there = self._given(step, up)
         return Want(name, up.name, "step", rank(up.level) > rank(step.level), there=there, **self._way(step, up.level))
+
+    def _given(self, step: Step, up: Step) -> Flags:
+        """The nodes of another step that this step may use."""
+        return self.nodes(up) & self.kin.able(step.name, up.level)
 
     def _way(self, step: Step, level: str) -> dict[str, Any]:
         """From the nodes of a step to the entities of another level."""
@@ -193,7 +198,7 @@ class Inputs:
         there: dict[str, Flags] = {}
         for up in (self.graph[name] for name in step.inputs.values()):
             if up.level != "cohort" and rank(level) <= rank(up.level):
-                there[up.level] = there.get(up.level, False) | self.nodes(up)
+                there[up.level] = there.get(up.level, False) | self._given(step, up)
         for other, flags in there.items():
             if step.level == "cohort":
                 yield Want(column, other, "column", members=self._in_cohorts(other, flags))
@@ -219,9 +224,9 @@ class Inputs:
             for role in step.files:
                 flags &= is_known(some.files[role]) if role in some.files else False
             for up in (self.graph[name] for name in step.inputs.values()):
-                has = found[up.name]
+                has = found[up.name] & self.kin.able(up.name, up.level)
                 if up.level != step.level:
-                    has = self.kin.linked(has & self.kin.usable[up.level], up.level, step.level)
+                    has = self.kin.linked(has & self.kin.able(step.name, up.level), up.level, step.level)
                 flags &= has
             found[step.name] = flags
         return found

@@ -18,6 +18,7 @@ from ctcore.catalog.tables import recipe
 from ctcore.collecting import without_collecting
 from ctcore.compare import Differences, compare
 from ctcore.digest import canonical
+from ctcore.excluded import without_consent
 from ctcore.inputs import Inputs, Want
 from ctcore.mirror.made import Made, Used
 from ctcore.mirror.mirror import Mirror, Touched
@@ -142,10 +143,12 @@ class Judge:
         if not waivers or not len(rows):
             return
         told = direct_reasons(self, step, places[rows])
+        went = [reason for at in places[rows].tolist() for reason in told[at]]
+        never = without_consent(self.connection, self.inputs, step, went)
         for row in rows.tolist():
             at = int(places[row])
             stands = {evidence for number, evidence in waivers[at] if number == made.materialization[at]}
-            accepted = tuple(reason for reason in told[at] if reason.evidence in stands)
+            accepted = tuple(one for one in told[at] if one.evidence in stands and one.node not in never)
             if accepted:
                 known[at] = accepted
                 left: set[Kind] = {reason.kind for reason in told[at] if reason not in accepted}

@@ -1,5 +1,6 @@
 """⑥ The ledger: what was made from what. Written after the files are published, in one transaction for many nodes."""
 
+import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -7,6 +8,7 @@ from typing import Any
 from sqlalchemy import Connection, Table, delete, func, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 
+from ctcore import qc
 from ctcore.catalog.engine import Writer, in_keys
 from ctcore.catalog.tables import (
     artifact,
@@ -78,6 +80,7 @@ def record(project: Project, published: Sequence[Published]) -> dict[Node, int]:
         jobs.close(writer, keys, project.dialect)
         for _, one, side in fresh:
             writer.event("materialize", name_of(tuple(side["node"])), _said(project, one, side))
+        _say_qc(writer, [(tuple(side["node"]), side["level"], ids[tuple(side["node"])], side) for side in sidecars])
         new = {number for number, _, _ in fresh}
         for row in moved:
             if row["materialization"] not in new:
@@ -118,7 +121,23 @@ def reuse(project: Project, found: Mapping[Node, Hit]) -> list[Node]:
         )
         for row in moved:
             _say_reused(writer, {**row._mapping, "materialization": row.id})
+        _say_qc(
+            writer,
+            [
+                ((row.asset, row.partition), project.steps[row.asset].level, row.id, {"facts": json.loads(row.facts)})
+                for row in moved
+            ],
+        )
     return [(row.asset, row.partition) for row in moved]
+
+
+def _say_qc(writer: Writer, current: Iterable[tuple[Node, str, int, Mapping[str, Any]]]) -> None:
+    """What the steps say of their entities, by the makings that are current now: node, level, number, sidecar."""
+    said: dict[tuple[str, str], dict[str, tuple[int, Mapping[str, Any]]]] = {}
+    for (asset, partition), level, number, side in current:
+        said.setdefault((asset, level), {})[partition] = (number, side["facts"])
+    for (asset, level), made in said.items():
+        qc.of_makings(writer, asset, level, made)
 
 
 def _say_reused(writer: Writer, row: Mapping[str, Any]) -> None:

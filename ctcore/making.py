@@ -101,7 +101,8 @@ class Making:
             return list(self.keys)
         unreported = ledger.unreported(self.project) if self.tells else []
         untold = {node[1] for node, _ in unreported if node[0] == self.step.name}
-        wanted = {key for key, verdict in stale.items() if verdict.state != "excluded"} | untold
+        excluded = {key for key, verdict in stale.items() if verdict.state == "excluded"}
+        wanted = (stale.keys() | untold) - excluded
         if self.among is not None:
             wanted &= set(self.among)
         return [key for key in self.keys if key in wanted]

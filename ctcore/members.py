@@ -7,6 +7,7 @@ from sqlalchemy import Connection, func, select
 
 from ctcore.catalog.engine import in_keys
 from ctcore.catalog.tables import materialization
+from ctcore.excluded import why_excluded, why_not_used
 from ctcore.project import Project
 from ctcore.reasons import Reason, Verdict
 from ctcore.standing import today
@@ -32,7 +33,7 @@ class _Why:
     """What is known of some entities, looked up at once."""
 
     def __init__(self, project: Project, connection: Connection, verdict: Verdict, up: Step, keys: set[str]) -> None:
-        self.verdict, self.up = verdict, up
+        self.connection, self.verdict, self.up = connection, verdict, up
         self.step = project.steps[verdict.asset]
         self.mirror, self.inputs = today(project, connection)
         self.made = self._made(connection, keys, project.dialect)
@@ -59,10 +60,13 @@ class _Why:
         place = self.mirror.locate(self.up.name, [key])[0]
         if place < 0:
             return f"{who} is not registered"
-        if not self.inputs.kin.usable[self.up.level][place]:
-            return f"{who} is not usable"
+        if self.up.level != "cohort":
+            barred = why_not_used(self.connection, self.inputs, self.step.name, self.up.level, place)
+            if barred:
+                return "; ".join(one.words for one in barred)
         if not self.inputs.nodes(self.up)[place]:
-            return f"{who} has not what {self.up.name} needs"
+            why = why_excluded(self.connection, self.inputs, self.up, [place])[place]
+            return "; ".join(one.words if one.kind == "excluded" else f"{who} {one.words}" for one in why)
         if self.step.level == "cohort":
             return f"the rule of cohort {self.verdict.partition} does not choose it"
         above = self.mirror.name(self.step.name, int(self.inputs.kin.above(self.up.level, self.step.level)[place]))

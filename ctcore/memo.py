@@ -18,6 +18,7 @@ from ctcore.catalog.attributes import attribute
 from ctcore.catalog.engine import in_keys
 from ctcore.catalog.tables import artifact, damage, edge, entity, materialization, output
 from ctcore.digest import Signature, digest_files, digest_value
+from ctcore.excluded import why_excluded
 from ctcore.inputs import Inputs, Want
 from ctcore.mirror.mirror import Mirror
 from ctcore.mirror.versions import Places, is_known, unpacked
@@ -86,9 +87,13 @@ def prepare(
         for want in inputs.wants(step):
             _take(taken, found, reading, Today(mirror, inputs, step, want), places[can])
         folders = _folders(project, reading, taken.sources)
+        cannot = why_excluded(reading, inputs, step, places[(places >= 0) & ~can].tolist())
+    unable = {mirror.name(step.name, at): "; ".join(one.words for one in why) for at, why in cannot.items()}
     for partition, able in zip(asked, can.tolist(), strict=True):
         if not able:
-            found.blocked[partition] = f"{step.level} {partition} is not in the cohort, or lacks what it needs"
+            known = unable.get(partition)
+            said = f"is excluded: {known}" if known else f"is none: no {step.level} {partition} is registered"
+            found.blocked[partition] = f"{step.name}/{partition} {said}"
         elif partition not in found.blocked:
             mine = tuple(taken.edges[partition])
             node = (step.name, partition)

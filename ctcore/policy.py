@@ -1,11 +1,141 @@
-"""② The one gate: which entities may be used, beneath every read and write.
+"""② The one gate: who may be used, for which step, today; beneath every read and write.
 
-QC, censoring and consent are added here and nowhere else; a caller never filters by itself.
+QC, censoring and consent are added here and nowhere else; a caller never filters by itself. Nothing is copied to
+descendants: whoever belongs to one that may not be used may not be used either (see `ctcore.cohorts.Kin`).
 """
 
-from sqlalchemy import Connection
+import json
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import Connection, Select, func, select
+
+from ctcore.catalog.engine import in_keys
+from ctcore.catalog.tables import consent, entity, qc_act, qc_event, qc_resolution
+from ctcore.rules import BARRING
+
+NEVER = "9999-12-31"
+GIVEN = ("full", "limited")
+"""Consents under which a patient may be used; `limited` only for the uses that it names."""
 
 
-def barred(_connection: Connection) -> list[int]:
-    """The entities (`entity.seq`) that may not be used by themselves; what belongs to them may not be used either."""
-    return []
+@dataclass(frozen=True)
+class Bar:
+    """Why one entity may not be used by itself: nowhere, or not for one step. `ethics`: it is for want of consent."""
+
+    entity: int
+    words: str
+    step: str | None = None
+    ethics: bool = False
+
+
+@dataclass(frozen=True)
+class Gate:
+    """Entities (`entity.seq`) that may not be used by themselves, nowhere or by step.
+
+    It holds from `day` to before `until`, when somebody's consent ends, unless an event comes first.
+    """
+
+    day: str
+    until: str
+    everywhere: Sequence[int]
+    by_step: Mapping[str, Sequence[int]]
+
+
+def gate(connection: Connection, uses: Mapping[str, str | None], day: str) -> Gate:
+    """Who may not be used on a day; `uses` says what each step is for."""
+    everywhere: list[int] = []
+    by_step: dict[str, list[int]] = {}
+    for bar in bars(connection, uses, day):
+        (everywhere if bar.step is None else by_step.setdefault(bar.step, [])).append(bar.entity)
+    ends = _standing().with_only_columns(func.min(consent.c.until)).order_by(None)
+    until = connection.execute(ends.where(consent.c.until > day, consent.c.status.in_(GIVEN))).scalar()
+    return Gate(day, until or NEVER, everywhere, by_step)
+
+
+def bars(
+    connection: Connection, uses: Mapping[str, str | None], day: str, only: Collection[int] | None = None
+) -> list[Bar]:
+    """Every bar with its words; of these entities only, where they are given."""
+    return [*_without_consent(connection, uses, day, only), *_censored(connection, only)]
+
+
+def ended(connection: Connection, day: str) -> str:
+    """Changes on each day on which a consent ends by itself; nobody writes an event on it."""
+    return connection.execute(select(func.max(consent.c.until)).where(consent.c.until <= day)).scalar() or ""
+
+
+def status_on(row: Any, day: str) -> str:
+    """The status of a consent (a row) on a day: what was given may have ended."""
+    over = row.status in GIVEN and row.until is not None and row.until <= day
+    return "expired" if over else row.status
+
+
+def open_events() -> Any:
+    """QC events that nobody has resolved, with their acts, in their order."""
+    joined = qc_event.join(qc_act, qc_act.c.id == qc_event.c.act)
+    joined = joined.join(entity, entity.c.seq == qc_event.c.entity)
+    joined = joined.outerjoin(qc_resolution, qc_resolution.c.event == qc_event.c.id)
+    columns = (*qc_event.c, qc_act.c.at, qc_act.c.actor, qc_act.c.source, qc_act.c.scope, entity.c.level)
+    chosen = select(*columns, entity.c.id.label("who")).select_from(joined)
+    return chosen.where(qc_resolution.c.event.is_(None)).order_by(qc_event.c.id)
+
+
+def _standing() -> Select[Any]:
+    """The consent of each patient that was written last."""
+    last = select(func.max(consent.c.id)).group_by(consent.c.entity)
+    return select(*consent.c).where(consent.c.id.in_(last)).order_by(consent.c.id)
+
+
+def standing(connection: Connection, only: Collection[int] | None = None) -> list[Any]:
+    """The consents that hold, as rows; a patient of whom none was written has none."""
+    chosen = _standing()
+    if only is not None:
+        chosen = chosen.where(in_keys(consent.c.entity, only, connection.dialect.name))
+    return list(connection.execute(chosen))
+
+
+def _censored(connection: Connection, only: Collection[int] | None) -> Iterator[Bar]:
+    chosen = open_events().where(qc_event.c.status.in_(BARRING))
+    if only is not None:
+        chosen = chosen.where(in_keys(qc_event.c.entity, only, connection.dialect.name))
+    for row in connection.execute(chosen):
+        step = f" for {row.step} only" if row.step else ""
+        yield Bar(row.entity, f"{row.kind}{step} on {row.at[:10]} by {row.actor}: {row.reason}", row.step)
+
+
+def _without_consent(
+    connection: Connection, uses: Mapping[str, str | None], day: str, only: Collection[int] | None
+) -> Iterator[Bar]:
+    for row in standing(connection, only):
+        status, form = status_on(row, day), f" ({row.form})" if row.form else ""
+        if status == "limited":
+            allowed = json.loads(row.uses)
+            for step, use in uses.items():
+                if use not in allowed:
+                    purpose = f"is for {use}" if use else "is for no use that ct.toml names"
+                    words = f"consent is limited to {', '.join(allowed)}{form}, and {step} {purpose}"
+                    yield Bar(row.entity, words, step, ethics=True)
+        elif status not in GIVEN:
+            since = row.until if status == "expired" and row.until else row.dated
+            verb = "is pending since" if status == "pending" else f"{status} on"
+            yield Bar(row.entity, f"consent {verb} {since}{form}", ethics=True)
+
+
+def withheld(
+    connection: Connection, day: str, whose: Collection[tuple[str, str]] | None = None
+) -> dict[tuple[str, str], str]:
+    """Who is without consent on a day, (level, ID) with the words: patients and all that is below them."""
+    barred = {bar.entity: bar.words for bar in _without_consent(connection, {}, day, None)}
+    found: dict[tuple[str, str], str] = {}
+    names = entity.c.seq, entity.c.level, entity.c.id, entity.c.parent
+    dialect = connection.dialect.name
+    rows = list(connection.execute(select(*names).where(in_keys(entity.c.seq, barred, dialect)))) if barred else []
+    said = {row.seq: f"patient {row.id}: {barred[row.seq]}" for row in rows}
+    while rows:
+        found |= {(row.level, row.id): said[row.seq] for row in rows}
+        below = in_keys(entity.c.parent, [row.seq for row in rows], dialect)
+        rows = list(connection.execute(select(*names).where(below)))
+        said = {row.seq: said[row.parent] for row in rows}
+    return found if whose is None else {who: words for who, words in found.items() if who in set(whose)}

@@ -68,6 +68,8 @@ class Project:
         unknown = [name for name in self.settings.params if name not in graph]
         known = ", ".join(graph.order)
         problems = [f"[params.{name}]: no such step; known: {known}" for name in unknown]
+        unknown = [name for name in self.settings.uses.steps if name not in graph]
+        problems += [f"[consent.steps] {name}: no such step; known: {known}" for name in unknown]
         problems += unknown_steps(self.settings.automation, graph.order)
         if problems:
             raise ProjectError(f"{self.root / FILE_NAME}: " + "\n  ".join(problems))

@@ -21,6 +21,7 @@ Kind = Literal[
     "metadata",
     "bytes",
     "upstream",
+    "excluded",
 ]
 State = Literal["fresh", "missing", "stale", "excluded", "running", "failed", "lost"]
 Node = tuple[str, str]
@@ -37,6 +38,7 @@ class Reason:
       None where it was not given then, is not given today, or (new) is not made.
     - `metadata`: the column and whose it is; of the values only digests (`private`), because they are personal data.
     - `bytes`: the file as `input`, and its problem as `new`.
+    - `excluded`: `node` is the patient, specimen or assay that may not be used.
     - `upstream`: the input through which the root cause comes, which is `node`; `path` leads there; `sources` is how
       many nodes of this input are not fresh.
     """

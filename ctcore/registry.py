@@ -2,15 +2,17 @@
 
 import json
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from sqlalchemy import delete, select
 
 from ctcore.catalog.engine import in_keys
 from ctcore.catalog.tables import entity, file, reference, reported, request
+from ctcore.clock import today
 from ctcore.digest import digest_value
 from ctcore.ledger import upsert
+from ctcore.policy import withheld
 from ctcore.project import Project
 from ctcore.steps import REGISTRY
 
@@ -27,7 +29,7 @@ class Entry:
 
 
 def entries(project: Project, asset: str, keys: Iterable[str] | None = None) -> list[Entry]:
-    """The registry nodes of one asset, in the order of the cohort."""
+    """The registry nodes of one asset, in the order of the cohort. Of those without consent, nothing is told."""
     if asset == "reference":
         return _references(project, keys)
     parent = entity.alias()
@@ -48,7 +50,12 @@ def entries(project: Project, asset: str, keys: Iterable[str] | None = None) -> 
                 "digest": row.digest,
                 "size": row.size,
             }
-    return [_entry(asset, row.id, row.parent_id, json.loads(row.attributes), files.get(row.seq, {})) for row in rows]
+        hidden = withheld(connection, today())
+    found = [_entry(asset, row.id, row.parent_id, json.loads(row.attributes), files.get(row.seq, {})) for row in rows]
+    return [replace(one, declared=_NOTHING) if (asset, one.partition) in hidden else one for one in found]
+
+
+_NOTHING: Mapping[str, Any] = {"attributes": {}, "files": {}}
 
 
 def _entry(asset: str, partition: str, parent: str | None, attributes: dict[str, Any], files: dict[str, Any]) -> Entry:

@@ -12,6 +12,7 @@ from ctcore.batches import partitions
 from ctcore.errors import Usage
 from ctcore.nodes import find_nodes
 from ctcore.project import Project
+from ctcore.reasons import Node
 from ctcore.staleness import with_ancestors, with_descendants
 from ctcore.step import Level
 from ctcore.steps import REGISTRY
@@ -43,6 +44,15 @@ def selected(project: Project, texts: Sequence[str]) -> dict[str, set[str]] | No
             _add(found, with_descendants(project, mine))
     _add(found, _listed(project, plain))
     return {name: found[name] for name in project.steps.order if found.get(name)}
+
+
+def named_nodes(project: Project, texts: Sequence[str]) -> list[Node]:
+    """Those of a selection's parts that are one node by its name."""
+    tokens = [token.strip() for text in texts for token in text.split(",")]
+    plain = [
+        one for one in tokens if "/" in one and not (_GLOB.search(one) or one.startswith("+") or one.endswith("+"))
+    ]
+    return find_nodes(project, plain) if plain else []
 
 
 def _add(found: dict[str, set[str]], more: Mapping[str, Iterable[str]]) -> None:

@@ -12,6 +12,7 @@ from typing import Any, cast
 from ctcore.automation import RUN_KEYS, Automation, read_automation
 from ctcore.digest import canonical
 from ctcore.errors import ProjectError
+from ctcore.rules import KINDS, QcKind, Uses, read_kinds, read_uses
 from ctcore.schema import COLUMN_NAME, COLUMN_TYPES, ID_PATTERN, Column, Levels, LevelSchema, Value
 from ctcore.sheet.columns import ALIASES, known_names
 from ctcore.sheet.options import Options
@@ -70,6 +71,8 @@ class Settings:
     environment_lock: str | None
     run: RunSettings
     slurm: Mapping[str, Profile] = field(default_factory=dict)
+    qc_kinds: Mapping[str, QcKind] = field(default_factory=lambda: KINDS)
+    uses: Uses = field(default_factory=Uses)
     automation: Automation = field(default_factory=Automation)
     reading: Options = field(default_factory=Options)
 
@@ -115,6 +118,8 @@ class _Reader:
             "policy",
             "slurm",
             "sheet",
+            "qc",
+            "consent",
         }
         self._only(document, known, "the top level")
         project = self._table(document, "project")
@@ -142,6 +147,8 @@ class _Reader:
             environment_lock=self._text(environment, "lock", "[environment]"),
             run=self._run(run),
             slurm=self._slurm(self._table(document, "slurm")),
+            qc_kinds=self._kinds(self._table(document, "qc")),
+            uses=self._uses(self._table(document, "consent")),
             automation=automation,
             reading=self._reading(self._table(document, "sheet"), levels),
         )
@@ -345,4 +352,15 @@ class _Reader:
         for name in table:
             found[name], problems = read_profile(name, self._table(table, name, "[slurm]"))
             self.problems += problems
+        return found
+
+    def _kinds(self, table: dict[str, Any]) -> dict[str, QcKind]:
+        self._only(table, {"kinds"}, "[qc]")
+        found, problems = read_kinds(self._table(table, "kinds", "[qc]"))
+        self.problems += problems
+        return found
+
+    def _uses(self, table: dict[str, Any]) -> Uses:
+        found, problems = read_uses(table)
+        self.problems += problems
         return found

@@ -10,6 +10,7 @@ from sqlalchemy import Connection, select
 
 from ctcore.catalog.tables import lease
 from ctcore.evidence import Evidence
+from ctcore.excluded import why_excluded
 from ctcore.inputs import Inputs
 from ctcore.judge import BIT, KINDS, Evaluated
 from ctcore.leases import is_alive
@@ -44,7 +45,7 @@ class Verdicts:
         if place >= 0 and self.state.kinds[asset][place]:
             return next(self._verdicts(step, np.array([place])))
         if place >= 0 and place in self.excluded[asset]:
-            return self._excluded(step, place)
+            return next(self._excluded(step, np.array([place])))
         return self.accepted[asset].get(partition) or Verdict(asset, partition, "fresh")
 
     def has(self, asset: str, partition: str) -> bool:
@@ -65,7 +66,7 @@ class Verdicts:
         if partitions is not None:
             asked = np.array(self.state.mirror.locate(asset, list(partitions)), np.int64)
             places, excluded = np.intersect1d(places, asked), np.intersect1d(excluded, asked)
-        return list(self._verdicts(step, places)) + [self._excluded(step, at) for at in excluded.tolist()]
+        return [*self._verdicts(step, places), *self._excluded(step, excluded)]
 
     def stale(self) -> list[Verdict]:
         """Everything that would have to run, in the order in which it could."""
@@ -132,10 +133,13 @@ class Verdicts:
                 kinds = kinds_in(int(self.state.kinds[step.name][at]))
                 yield Verdict(step.name, name, state, _Later(some, at), kinds, waived.get(at, ()))
 
-    def _excluded(self, step: Step, place: int) -> Verdict:
-        needs = ", ".join([*step.files, *step.inputs]) or step.level
-        why = Reason("missing", f"has not what {step.name} needs ({needs})")
-        return Verdict(step.name, self.state.mirror.name(step.name, place), "excluded", (why,))
+    def _excluded(self, step: Step, places: Places) -> Iterator[Verdict]:
+        if not len(places):
+            return
+        with self.project.catalog.read() as connection:
+            why = why_excluded(connection, self.state.inputs, step, places.tolist())
+        for at, reasons in why.items():
+            yield Verdict(step.name, self.state.mirror.name(step.name, at), "excluded", reasons)
 
 
 def evaluate(project: Project, here: Standing | None = None) -> Verdicts:

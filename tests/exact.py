@@ -13,10 +13,12 @@ from typing import Any
 
 from ctcore import leases, ledger
 from ctcore.asking import state_of_the_world
+from ctcore.consent import Statement, set_consent
 from ctcore.digest import canonical, digest_files
 from ctcore.files import look
 from ctcore.memo import hits, prepare
 from ctcore.project import Project
+from ctcore.qc import Choice, Saying, add, resolve
 from ctcore.reasons import Node, Reason, Verdict
 from ctcore.register import Allowed, register
 from ctcore.staleness import Verdicts, evaluate
@@ -250,6 +252,7 @@ class Exact:
             "inputs": inputs,
             "members": [],
             "outputs": {"n": "n.txt"},
+            "level": self.plans[node[0]].level,
             "facts": {},
             "reason": "asked for",
             "started_at": at,
@@ -285,6 +288,21 @@ class Exact:
         one = self.project.store.find(*made.node, made.key)
         if folder not in self.harmed and one is not None and one.data_version == made.version:
             self._record([(one, made)])
+
+    def censor(self, level: str, who: str, step: str | None, kind: str) -> None:
+        """Something is said of somebody; where it was said already, that ends."""
+        said = [number for number, one in self.facts.events.items() if one == (level, who, step)]
+        if said:
+            resolve(self.project, Choice(event=said[0]), "it was nothing")
+            del self.facts.events[said[0]]
+            return
+        found = add(self.project, [Saying(level, who, kind, "as the laboratory says", step)])
+        if kind != "qc_warn":
+            self.facts.events[found.events[0][0]] = (level, who, step)
+
+    def consent(self, patient: str, status: str) -> None:
+        set_consent(self.project, [patient], Statement(status))
+        self.facts.consent[patient] = status
 
     def fail(self, node: Node, key: str) -> None:
         ledger.record_failures(self.project, [ledger.Failed(node, key, "no luck", None)], None)
@@ -363,7 +381,11 @@ class Exact:
     def _same(self, real: Verdicts, naive: Naive, asset: str, who: str, excluded: bool) -> str:
         said = real.of(asset, who)
         if excluded:
-            assert (said.state, [reason.kind for reason in said.reasons]) == ("excluded", ["missing"]), said
+            kinds = [reason.kind for reason in said.reasons]
+            bars = naive.bars(self.plans[asset].level, who, asset)
+            assert said.state == "excluded" and (not bars or kinds == ["excluded"] * bars), said
+            assert bars or kinds == ["missing"] or set(kinds) == {"excluded"}, said
+            assert naive.facts.events or naive.facts.consent or kinds == ["missing"], said
             return said.state
         wanted = naive.found.get((asset, who)) or Verdict(asset, who, "fresh")
         assert _told(said) == _told(wanted), f"{said}\n{wanted}"

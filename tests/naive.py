@@ -65,6 +65,8 @@ class Facts:
     damage: dict[Node, dict[str, str]] = field(default_factory=dict)
     failing: dict[Node, str] = field(default_factory=dict)  # the key of the last call, where it failed
     running: set[Node] = field(default_factory=set)
+    events: dict[int, tuple[str, str, str | None]] = field(default_factory=dict)  # of whom, and for which step only
+    consent: dict[str, str] = field(default_factory=dict)
 
 
 class Naive:
@@ -103,18 +105,31 @@ class Naive:
         holder = self.climb(level, who, at)
         return holder if name == "id" else self.facts.attributes[at, holder].get(name)
 
+    def bars(self, level: str, who: str, step: str | None = None) -> int:
+        """How many things speak against using somebody, for a step or for all of them."""
+        found = 0
+        for at in LEVELS[: LEVELS.index(level) + 1]:
+            whose = (at, self.climb(level, who, at))
+            found += sum(one[:2] == whose and one[2] in (None, step) for one in self.facts.events.values())
+            found += at == "patient" and self.facts.consent.get(whose[1], "full") != "full"
+        return found
+
     def can(self, step: Plan, who: str) -> bool:
         """It has what the step needs."""
-        ups = [self.declared.steps[up] for up in step.inputs.values()]
         return all((role, step.level, who) in self.facts.files for role in step.files) and all(
-            any(self.can(up, one) for one in self.related(step.level, who, up.level)) for up in ups
+            any(self.given(step, up, one) for one in self.related(step.level, who, up.level))
+            for up in (self.declared.steps[name] for name in step.inputs.values())
         )
+
+    def given(self, step: Plan, up: Plan, who: str) -> bool:
+        """It is a node of `up`, and may be used for the step."""
+        return self.can(up, who) and not self.bars(up.level, who, up.name) and not self.bars(up.level, who, step.name)
 
     def fits(self, cohort: str, level: str, who: str) -> bool:
         rules = self.declared.cohorts[cohort].items()
         return all(
             any(
-                self.value(at, one, column) == wanted
+                self.value(at, one, column) == wanted and not self.bars(at, one)
                 for at in [column.partition(".")[0]]
                 for one in self.related(level, who, at)
             )
@@ -124,7 +139,9 @@ class Naive:
     def nodes(self, step: Plan) -> list[str]:
         if step.level == "cohort":
             return list(self.declared.cohorts)
-        return [who for who in self.ids(step.level) if self.can(step, who)]
+        return [
+            who for who in self.ids(step.level) if self.can(step, who) and not self.bars(step.level, who, step.name)
+        ]
 
     def excluded(self, step: Plan) -> set[str]:
         return set() if step.level == "cohort" else set(self.ids(step.level)) - set(self.nodes(step))
@@ -133,8 +150,8 @@ class Naive:
         if up.level == "cohort":
             return [who]
         if step.level == "cohort":
-            return [one for one in self.ids(up.level) if self.can(up, one) and self.fits(who, up.level, one)]
-        return [one for one in self.related(step.level, who, up.level) if self.can(up, one)]
+            return [one for one in self.ids(up.level) if self.given(step, up, one) and self.fits(who, up.level, one)]
+        return [one for one in self.related(step.level, who, up.level) if self.given(step, up, one)]
 
     # What a node would be made from today
 

@@ -171,6 +171,26 @@ class History(RuleBasedStateMachine):
         if key := self.w.naive().key(self.w.plans[node[0]], node[1]):
             self.w.lease(node, key)
 
+    # Who may be used
+
+    @rule(
+        level=st.sampled_from(("patient", "specimen", "assay")),
+        which=st.integers(0, 5),
+        step=st.integers(-4, 6),
+        kind=st.sampled_from(["other", "qc_fail"]),
+    )
+    def censor_or_release(self, level: str, which: int, step: int, kind: str) -> None:
+        known = [who for who in IDS[level] if (level, who) in self.w.facts.parent]
+        if known:
+            name = f"s{step % len(self.w.plans)}" if step >= 0 else None
+            self.w.censor(level, known[which % len(known)], name, kind)
+
+    @rule(which=st.integers(0, 5), status=st.sampled_from(["full", "pending", "expired"]))
+    def say_consent(self, which: int, status: str) -> None:
+        known = [who for who in IDS["patient"] if ("patient", who) in self.w.facts.parent]
+        if known:
+            self.w.consent(known[which % len(known)], status)
+
     # The questions
 
     @rule(fresh=st.booleans(), old=st.booleans())

@@ -1,6 +1,7 @@
 """② The tables, as SQLAlchemy Core: the same on SQLite and PostgreSQL, small enough to read in SQL.
 
-Facts are append-only (`event`, `materialization`, `edge`, `member`, `attempt`, `acceptance`, `waiver`); the rest are
+Facts are append-only (`event`, `materialization`, `edge`, `member`, `attempt`, `acceptance`, `waiver`, `consent`, and
+the three of QC); the rest are
 projections of them, or, like `lease` and the two of Slurm, what is under way.
 A node is (asset, partition); registry entities and references are nodes too, so every edge has one shape.
 """
@@ -180,6 +181,55 @@ waiver = Table(
     Column("words", Text, nullable=False, comment="the reason as it was shown"),
     Column("undone", Integer, ForeignKey("acceptance.id"), comment="by which it was taken back; NULL: it stands"),
     sqlite_with_rowid=False,
+)
+
+qc_act = Table(
+    "qc_act",
+    metadata,
+    Column("id", Integer, primary_key=True, autoincrement=False),
+    Column("at", Text, nullable=False),
+    Column("actor", Text, nullable=False),
+    Column("source", Text, nullable=False, comment="manual, the sheet, or the step that said it"),
+    Column("scope", Text, nullable=False, comment="who was meant, as it was said: a batch ends together"),
+)
+
+qc_event = Table(
+    "qc_event",
+    metadata,
+    Column("id", Integer, primary_key=True, autoincrement=False),
+    Column("act", Integer, ForeignKey("qc_act.id"), nullable=False),
+    Column("entity", Integer, ForeignKey("entity.seq", ondelete="RESTRICT"), nullable=False),
+    Column("kind", Text, nullable=False),
+    Column("status", Text, nullable=False, comment="warn, censored or fail: what the kind meant then"),
+    Column("step", Text, comment="it holds for this step only; NULL: for all"),
+    Column("reason", Text, nullable=False),
+    Column("materialization", Integer, comment="the making that said it"),
+    Index("qc_event_entity", "entity"),
+)
+
+qc_resolution = Table(
+    "qc_resolution",
+    metadata,
+    Column("event", Integer, ForeignKey("qc_event.id"), primary_key=True, autoincrement=False),
+    Column("act", Integer, ForeignKey("qc_act.id"), nullable=False),
+    Column("reason", Text, nullable=False),
+)
+
+consent = Table(
+    "consent",
+    metadata,
+    Column("id", Integer, primary_key=True, autoincrement=False),
+    Column("entity", Integer, ForeignKey("entity.seq", ondelete="RESTRICT"), nullable=False),
+    Column("status", Text, nullable=False),
+    Column("uses", Text, nullable=False, comment="canonical JSON: what it is limited to"),
+    Column("dated", Text, nullable=False, comment="the day of the statement"),
+    Column("until", Text, comment="the day on which it ends by itself"),
+    Column("form", Text, comment="where it is written"),
+    Column("reason", Text, nullable=False),
+    Column("record", Text, comment="canonical JSON: on whose authority a revocation is reversed"),
+    Column("at", Text, nullable=False),
+    Column("actor", Text, nullable=False),
+    Index("consent_entity", "entity"),
 )
 
 lease = Table(

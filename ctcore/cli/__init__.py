@@ -29,6 +29,8 @@ _COMMANDS = {
     "jobs": "jobs",
     "logs": "jobs",
     "reference": "reference",
+    "qc": "qc",
+    "consent": "consent",
 }
 
 

@@ -7,6 +7,7 @@ import click
 
 from ctcore.cli.render import FOUND, echo_json, is_terminal, json_option, opened, table
 from ctcore.cli.stale import reasons_json
+from ctcore.disclosure import disclose, why_withheld
 from ctcore.errors import Usage
 from ctcore.explain import artifact_path, column_values, entry
 from ctcore.explain import why as explain
@@ -28,6 +29,7 @@ def why(ctx: click.Context, node: str, values: bool, as_json: bool) -> None:
     project = opened(ctx)
     found = explain(project, find_node(project, node))
     verdict = found.verdict
+    hidden = verdict.state == "excluded" and why_withheld(project, verdict.node) is not None
     if as_json:
         echo_json(
             {
@@ -39,7 +41,7 @@ def why(ctx: click.Context, node: str, values: bool, as_json: bool) -> None:
                 "built_from_accepted": found.built_from,
                 "roots": found.roots,
                 "members": found.members,
-                "made": found.made,
+                "made": None if hidden else found.made,
                 "failure": found.failure,
             }
         )
@@ -50,14 +52,21 @@ def why(ctx: click.Context, node: str, values: bool, as_json: bool) -> None:
     ctx.exit(0 if verdict.state == "fresh" else FOUND)
 
 
+_excluded = click.option("--excluded", is_flag=True, help="Also what is excluded; that is recorded.")
+_reason = click.option("--reason", metavar="TEXT", help="With --excluded: why you have to see it.")
+
+
 @click.command()
 @click.argument("node")
+@_excluded
+@_reason
 @json_option
 @click.pass_context
-def show(ctx: click.Context, node: str, as_json: bool) -> None:
+def show(ctx: click.Context, node: str, excluded: bool, reason: str | None, as_json: bool) -> None:
     """Everything known of a node: its files, inputs and facts; or of a patient, specimen, assay or reference."""
     project = opened(ctx)
     which = find_node(project, node)
+    disclose(project, which, excluded, reason)
     if which[0] in REGISTRY:
         made = entry(project, which)
         echo_json(made) if as_json else _registered(made)
@@ -107,12 +116,15 @@ def _registered(made: dict[str, Any]) -> None:
 @click.command()
 @click.argument("node")
 @click.argument("output", required=False)
+@_excluded
+@_reason
 @json_option
 @click.pass_context
-def path(ctx: click.Context, node: str, output: str | None, as_json: bool) -> None:
+def path(ctx: click.Context, node: str, output: str | None, excluded: bool, reason: str | None, as_json: bool) -> None:
     """Where a node's current artifact is: its folder, or one of its files by the output's or the file's name."""
     project = opened(ctx)
     which = find_node(project, node)
+    disclose(project, which, excluded, reason)
     found = artifact_path(project, which, output)
     if as_json:
         echo_json({"node": name_of(which), "path": str(found)})

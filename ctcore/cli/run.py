@@ -12,8 +12,9 @@ import click
 
 from ctcore.cli.render import opened
 from ctcore.dagster_home import environment, launch
+from ctcore.disclosure import refuse_excluded
 from ctcore.errors import Usage
-from ctcore.select import HELP
+from ctcore.select import HELP, named_nodes
 
 END_S = 20  # how long the daemon may take to end
 
@@ -41,8 +42,10 @@ def run(
         raise Usage("--partial is for --plan FILE")
     if profile is not None:
         os.environ["CT_PROFILE"] = profile
+    project = opened(ctx)
+    refuse_excluded(project, named_nodes(project, texts))
     planned = [] if file is None else ["--plan", str(file.absolute()), *(["--partial"] if partial else [])]
-    ctx.exit(launch(opened(ctx), "run", *planned, "--", *texts))
+    ctx.exit(launch(project, "run", *planned, "--", *texts))
 
 
 @click.command()

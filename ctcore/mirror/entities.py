@@ -1,7 +1,7 @@
 """⑦ Patients, specimens and assays in columns: a level at a time, in the order of registration."""
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 import numpy as np
@@ -11,14 +11,14 @@ from ctcore.catalog.attributes import attribute
 from ctcore.catalog.tables import entity, file
 from ctcore.mirror.ranges import Flags
 from ctcore.mirror.versions import Places, Whole, nothing, packed
-from ctcore.policy import barred
+from ctcore.policy import Gate
 from ctcore.step import ENTITY_LEVELS, Level
 
 
 @dataclass(frozen=True)
 class Entities:
     """One level. `parents` are positions in the level above; `columns` and `files` are data versions by name and role;
-    `barred` tells who may not be used, by itself."""
+    `barred` tells who may not be used, by itself; `barred_for`, for which steps besides."""
 
     level: Level
     seq: Places
@@ -27,6 +27,7 @@ class Entities:
     columns: Mapping[str, Whole]
     files: Mapping[str, Whole]
     barred: Flags
+    barred_for: Mapping[str, Flags] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -52,10 +53,9 @@ class Columns:
         return cls({level: tuple(sorted(names)) for level, names in found.items()})
 
 
-def load_entities(connection: Connection, columns: Columns) -> dict[str, Entities]:
+def load_entities(connection: Connection, columns: Columns, gate: Gate) -> dict[str, Entities]:
     """Everybody, with what is known of them now."""
     found: dict[str, Entities] = {}
-    not_usable = barred(connection)
     above = np.zeros(0, np.int64)
     for level in ENTITY_LEVELS:
         names = columns.names[level]
@@ -74,7 +74,8 @@ def load_entities(connection: Connection, columns: Columns) -> dict[str, Entitie
             np.searchsorted(above, np.array(parent, np.int64)) if level != "patient" else np.full(len(ids), -1),
             {name: packed(column) for name, column in zip(names, texts, strict=True)},
             {},
-            np.isin(numbers, not_usable),
+            np.isin(numbers, gate.everywhere),
+            {step: flags for step, some in gate.by_step.items() if (flags := np.isin(numbers, some)).any()},
         )
         above = numbers
     return with_files(connection, found)
@@ -100,9 +101,7 @@ def with_files(connection: Connection, found: dict[str, Entities]) -> dict[str, 
 
 def with_file(some: Entities, role: str, column: Whole) -> Entities:
     """The same level with other files in one role."""
-    made = Entities(
-        some.level, some.seq, some.ids, some.parents, some.columns, {**some.files, role: column}, some.barred
-    )
+    made = replace(some, files={**some.files, role: column})
     if "index" in some.__dict__:
         made.__dict__["index"] = some.index
     return made

@@ -12,9 +12,11 @@ from sqlalchemy import Connection, func, select
 
 from ctcore.catalog.engine import in_keys
 from ctcore.catalog.tables import attempt, damage, event, reference, waiver
+from ctcore.clock import today
 from ctcore.mirror.entities import Columns, Entities, load_entities, with_file
 from ctcore.mirror.made import Made, load_made
 from ctcore.mirror.versions import Whole, packed
+from ctcore.policy import Gate, gate
 from ctcore.reasons import Node, name_of
 from ctcore.settings import Settings
 from ctcore.step import ENTITY_LEVELS
@@ -24,25 +26,32 @@ FOLLOWED = 20_000  # after so many events it is quicker to read everything again
 
 
 _CALLS = ("fail", "materialize", "reuse")
-_PEOPLE = {"register"}  # events that may change who is in the cohort, and what is declared of them
+_PEOPLE = {"register", "censor", "release", "consent"}  # events that may change who is used, and what is known of them
 _ACCEPTS = {"accept", "accept-undone"}
-_KNOWN = {*_CALLS, *_ACCEPTS, "damage", "heal", "file", "reference"}
+_SILENT = {"warn", "warn-resolved", "disclose"}  # events that change no verdict
+_KNOWN = {*_CALLS, *_ACCEPTS, *_SILENT, "damage", "heal", "file", "reference"}
 
 
 @dataclass(frozen=True)
 class Shape:
-    """What a mirror is of: the steps with their levels, the columns they use, the cohorts."""
+    """What a mirror is of: the steps with their levels, the columns they use, the cohorts, what each step is for."""
 
     levels: Mapping[str, str]
     columns: Columns
     cohorts: tuple[str, ...]
+    uses: Mapping[str, str | None]
 
     @classmethod
     def of(cls, graph: StepGraph, settings: Settings) -> "Shape":
         used = {column for step in graph for column in step.columns}
         used |= {column for cohort in settings.cohorts.values() for column in cohort.where}
         levels = {step.name: step.level for step in graph}
-        return cls(levels, Columns.of(used), tuple(settings.cohorts))
+        uses = {step.name: settings.uses.of(step.name) for step in graph}
+        return cls(levels, Columns.of(used), tuple(settings.cohorts), uses)
+
+    def gate(self, connection: Connection) -> Gate:
+        """Who may not be used today."""
+        return gate(connection, self.uses, today())
 
 
 @dataclass
@@ -71,6 +80,8 @@ class Touched:
 class Mirror:
     """One state of the catalog: that after the event `seq`, whose digest is `digest`. Never changed in place.
 
+    `days`: from the first to before the second one, time alone changes nothing of who may be used.
+
     By step and position: `damaged`, (file, problem) of each harmed file; `failed`, the key of the last call where that
     failed; `waivers`, (materialization, evidence) of what was accepted.
     """
@@ -78,12 +89,17 @@ class Mirror:
     shape: Shape
     seq: int
     digest: str
+    days: tuple[str, str]
     entities: Mapping[str, Entities]
     made: Mapping[str, Made]
     references: Mapping[str, str]
     damaged: Mapping[str, Mapping[int, tuple[tuple[str, str], ...]]]
     failed: Mapping[str, Mapping[int, str]]
     waivers: Mapping[str, Mapping[int, tuple[tuple[int, str], ...]]]
+
+    @property
+    def is_of_today(self) -> bool:
+        return self.days[0] <= today() < self.days[1]
 
     def size(self, asset: str) -> int:
         """How many partitions an asset could have."""
@@ -112,8 +128,9 @@ class Mirror:
 def load(connection: Connection, shape: Shape) -> Mirror:
     """All of the catalog, as it is in this transaction."""
     seq, digest = last_event(connection)
-    entities = load_entities(connection, shape.columns)
-    mirror = Mirror(shape, seq, digest, entities, {}, _references(connection), {}, {}, {})
+    bars = shape.gate(connection)
+    entities = load_entities(connection, shape.columns, bars)
+    mirror = Mirror(shape, seq, digest, (bars.day, bars.until), entities, {}, _references(connection), {}, {}, {})
     made = {}
     for step in shape.levels:
         made[step], _ = load_made(connection, step, mirror.size(step), mirror.locate)
@@ -134,7 +151,7 @@ def last_event(connection: Connection) -> tuple[int, str]:
 def follow(connection: Connection, mirror: Mirror) -> tuple[Mirror, Touched]:
     """The mirror after the events that came since, and what they touched."""
     seq, digest = last_event(connection)
-    if (seq, digest) == (mirror.seq, mirror.digest):
+    if (seq, digest) == (mirror.seq, mirror.digest) and mirror.is_of_today:
         return mirror, Touched()
     before = connection.execute(select(event.c.digest).where(event.c.seq == mirror.seq)).scalar()
     if (before or "") != mirror.digest or seq - mirror.seq > FOLLOWED:  # another catalog, or far behind
@@ -165,7 +182,7 @@ class _Following:
         if kinds - _KNOWN - _PEOPLE:
             self.touched.all = True
             return load(self.connection, self.mirror.shape)
-        if kinds & _PEOPLE:
+        if kinds & _PEOPLE or not self.mirror.is_of_today:
             self._everybody()
         else:
             self._files(self.heard.get("file", ()))
@@ -183,14 +200,15 @@ class _Following:
 
     def _everybody(self) -> None:
         """Positions stay where they are: new entities come last. Where one is gone, everything is read again."""
-        entities = load_entities(self.connection, self.mirror.shape.columns)
+        bars = self.mirror.shape.gate(self.connection)
+        entities = load_entities(self.connection, self.mirror.shape.columns, bars)
         self.touched.all = True
         for level in ENTITY_LEVELS:
             old, new = self.mirror.entities[level].seq, entities[level].seq
             if not np.array_equal(old, new[: len(old)]):
                 self.mirror = load(self.connection, self.mirror.shape)
                 return
-        self.mirror = replace(self.mirror, entities=entities)
+        self.mirror = replace(self.mirror, entities=entities, days=(bars.day, bars.until))
         made = {step: made.grown(self.mirror.size(step)) for step, made in self.mirror.made.items()}
         self.mirror = replace(self.mirror, made=made)
 

@@ -19,7 +19,7 @@ from ctcore.mirror.made import Made, Used
 from ctcore.mirror.mirror import Mirror, Shape
 from ctcore.project import Project
 
-FORMAT = 2
+FORMAT = 3
 ALIGNED = 64
 WORTH_IT = 2_000  # events that a next process would have to follow
 
@@ -85,13 +85,22 @@ class _Arrays:
 
 def _of(project: Project, shape: Shape) -> list[Any]:
     columns = {level: list(names) for level, names in shape.columns.names.items()}
-    return [FORMAT, project.id, project.catalog.place, dict(shape.levels), columns, list(shape.cohorts)]
+    return [
+        FORMAT,
+        project.id,
+        project.catalog.place,
+        dict(shape.levels),
+        columns,
+        list(shape.cohorts),
+        dict(shape.uses),
+    ]
 
 
 def _parts(mirror: Mirror) -> tuple[dict[str, Any], dict[str, Any]]:
     """The arrays by file name, and what is kept as JSON."""
     arrays: dict[str, Any] = {}
     head: dict[str, Any] = {"seq": mirror.seq, "digest": mirror.digest, "references": dict(mirror.references)}
+    head["days"] = list(mirror.days)
     head["damaged"] = {step: {str(at): said for at, said in some.items()} for step, some in mirror.damaged.items()}
     head["failed"] = {step: {str(at): key for at, key in some.items()} for step, some in mirror.failed.items()}
     head["entities"], head["used"] = {}, []
@@ -102,7 +111,10 @@ def _parts(mirror: Mirror) -> tuple[dict[str, Any], dict[str, Any]]:
         for what, columns in (("columns", some.columns), ("files", some.files)):
             for number, (_, column) in enumerate(columns.items()):
                 arrays[f"{level}.{what}.{number}"] = column
-        head["entities"][level] = {"columns": list(some.columns), "files": list(some.files)}
+        for number, flags in enumerate(some.barred_for.values()):
+            arrays[f"{level}.barred_for.{number}"] = flags
+        names = {"columns": list(some.columns), "files": list(some.files), "barred_for": list(some.barred_for)}
+        head["entities"][level] = names
     for number, (step, made) in enumerate(mirror.made.items()):
         arrays[f"{number}.materialization"], arrays[f"{number}.recipe"] = made.materialization, made.recipe
         arrays[f"{number}.version"] = made.version
@@ -121,9 +133,9 @@ def _restored(array: _Arrays, head: dict[str, Any], shape: Shape) -> Mirror:
         columns = {name: array(f"{level}.columns.{at}") for at, name in enumerate(names["columns"])}
         files = {name: array(f"{level}.files.{at}") for at, name in enumerate(names["files"])}
         ids = text.split("\n") if text else []
-        entities[level] = Entities(
-            level, array(f"{level}.seq"), ids, array(f"{level}.parents"), columns, files, array(f"{level}.barred")
-        )
+        bars = {name: array(f"{level}.barred_for.{at}") for at, name in enumerate(names["barred_for"])}
+        seq, parents, barred = array(f"{level}.seq"), array(f"{level}.parents"), array(f"{level}.barred")
+        entities[level] = Entities(level, seq, ids, parents, columns, files, barred, bars)
     used: dict[str, dict[Any, Used]] = {}
     for place, (step, role, strangers) in enumerate(head["used"]):
         start, count, source, version = (array(f"{place}.{part}") for part in ("start", "count", "source", "used"))
@@ -138,4 +150,5 @@ def _restored(array: _Arrays, head: dict[str, Any], shape: Shape) -> Mirror:
         for step, found in head["damaged"].items()
     }
     failed = {step: {int(at): key for at, key in some.items()} for step, some in head["failed"].items()}
-    return Mirror(shape, head["seq"], head["digest"], entities, made, head["references"], damaged, failed, {})
+    days = (head["days"][0], head["days"][1])
+    return Mirror(shape, head["seq"], head["digest"], days, entities, made, head["references"], damaged, failed, {})

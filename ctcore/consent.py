@@ -1,0 +1,209 @@
+"""② Consent of patients: what they said, what it is limited to, until when; and reversing a revocation, on record.
+
+Rows are only added; the last one of a patient holds, and `ctcore.policy` says what follows from it on which day.
+"""
+
+import json
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from datetime import date
+from typing import Any, Literal, get_args
+
+from sqlalchemy import Connection, func, select
+
+from ctcore.catalog.engine import Writer
+from ctcore.catalog.tables import consent, entity
+from ctcore.clock import now, today
+from ctcore.digest import canonical
+from ctcore.errors import Usage
+from ctcore.nodes import no_such
+from ctcore.policy import GIVEN, standing, status_on
+from ctcore.project import Project
+
+Consent = Literal["full", "limited", "pending", "revoked", "withdrawn", "expired"]
+STATUSES: tuple[Consent, ...] = get_args(Consent)
+TAKEN_BACK = ("revoked", "withdrawn")
+AN_EVENT = 1000  # patients of whom one event of the chain tells
+
+
+@dataclass(frozen=True)
+class Statement:
+    """What is said of patients' consent. `uses` of a limited one; it ends by itself on the day `until`."""
+
+    status: str
+    uses: tuple[str, ...] = ()
+    dated: str | None = None
+    until: str | None = None
+    form: str | None = None
+    reason: str = ""
+
+
+@dataclass(frozen=True)
+class Record:
+    """On whose authority a revocation is reversed: the decision, its day, and the two people who confirm it."""
+
+    authority: str
+    reference: str
+    dated: str
+    confirmed_by: tuple[str, ...]
+
+
+def set_consent(project: Project, patients: Sequence[str], said: Statement) -> None:
+    """Write it of all of these patients, or of none. Usage error with every problem."""
+    problems = _problems(project, said)
+    with project.catalog.write() as writer:
+        numbers = _patients(project, writer.connection, patients, problems)
+        for row in standing(writer.connection, set(numbers.values())) if numbers else ():
+            name = next(who for who, seq in numbers.items() if seq == row.entity)
+            if row.status in TAKEN_BACK and said.status not in TAKEN_BACK:
+                how = f"`ct consent restore {name}` reverses it, on record"
+                problems.append(f"patient {name}: consent was {row.status} on {row.dated}; {how}")
+        _refuse(problems)
+        row = {
+            "status": said.status,
+            "uses": canonical(sorted(said.uses)).decode(),
+            "dated": said.dated or today(),
+            "until": said.until,
+            "form": said.form,
+            "reason": said.reason,
+            "record": None,
+        }
+        _write(writer, {who: (seq, row) for who, seq in numbers.items()})
+
+
+def restore(project: Project, patient: str, record: Record) -> Any:
+    """Give a patient who revoked the consent of before again: its tier, uses and end. Returns that consent."""
+    problems = _record_problems(record)
+    with project.catalog.write() as writer:
+        numbers = _patients(project, writer.connection, [patient], problems)
+        _refuse(problems)
+        mine = select(consent).where(consent.c.entity == numbers[patient]).order_by(consent.c.id.desc())
+        rows = writer.execute(mine).all()
+        if not rows or rows[0].status not in TAKEN_BACK:
+            raise Usage(f"patient {patient}: nothing to restore; the consent was not revoked or withdrawn")
+        if record.dated < rows[0].dated:
+            raise Usage(f"patient {patient}: the decision ({record.dated}) is older than what it reverses")
+        before = next((row for row in rows if row.status not in TAKEN_BACK), None)
+        row = {name: getattr(before, name) for name in ("status", "uses", "until", "form")} if before else _UNSAID
+        why = f"{rows[0].status} on {rows[0].dated}, reversed by {record.authority} ({record.reference})"
+        new = {**row, "dated": record.dated, "reason": why, "record": canonical(asdict(record)).decode()}
+        _write(writer, {patient: (numbers[patient], new)})
+    return before
+
+
+_UNSAID: Mapping[str, Any] = {"status": "full", "uses": "[]", "until": None, "form": None}
+
+
+def current(project: Project) -> list[dict[str, Any]]:
+    """The consent of every patient of whom one was written, as it is today."""
+    day = today()
+    with project.catalog.read() as connection:
+        names: dict[int, str] = {row.seq: row.id for row in connection.execute(_all_patients())}
+        rows = standing(connection)
+    return [{"patient": names[row.entity], **_shown(row), "status": status_on(row, day)} for row in rows]
+
+
+def history(project: Project, patient: str | None = None) -> list[dict[str, Any]]:
+    """All that was ever said, of one patient or of all."""
+    query = select(consent, entity.c.id.label("patient")).join(entity, entity.c.seq == consent.c.entity)
+    with project.catalog.read() as connection:
+        if patient is not None:
+            problems: list[str] = []
+            _patients(project, connection, [patient], problems)
+            _refuse(problems)
+            query = query.where(entity.c.id == patient)
+        rows = connection.execute(query.order_by(consent.c.id)).all()
+    return [{"patient": row.patient, **_shown(row)} for row in rows]
+
+
+def _all_patients() -> Any:
+    return select(entity.c.seq, entity.c.id).where(entity.c.level == "patient")
+
+
+def _shown(row: Any) -> dict[str, Any]:
+    names = ("status", "dated", "until", "form", "reason", "at", "actor")
+    record = json.loads(row.record) if row.record else None
+    return {**{name: getattr(row, name) for name in names}, "uses": json.loads(row.uses), "record": record}
+
+
+def _write(writer: Writer, rows: Mapping[str, tuple[int, Mapping[str, Any]]]) -> None:
+    first = (writer.execute(select(func.max(consent.c.id))).scalar() or 0) + 1
+    same = {"at": now(), "actor": writer.actor}
+    listed = [{"id": first + at, "entity": seq, **row, **same} for at, (seq, row) in enumerate(rows.values())]
+    writer.insert(consent, listed)
+    told = [{"patient": who, **_shown_row(row)} for who, (_, row) in rows.items()]
+    for at in range(0, len(told), AN_EVENT):
+        some = told[at : at + AN_EVENT]
+        subject = f"patient/{some[0]['patient']}" if len(some) == 1 else "patient"
+        writer.event("consent", subject, {"consents": some})
+
+
+def _shown_row(row: Mapping[str, Any]) -> dict[str, Any]:
+    record = json.loads(row["record"]) if row["record"] else None
+    return {**row, "uses": json.loads(row["uses"]), "record": record}
+
+
+def _patients(project: Project, connection: Connection, patients: Sequence[str], problems: list[str]) -> dict[str, int]:
+    """Their numbers; who is not registered is a problem."""
+    known = {row.id: row.seq for row in connection.execute(_all_patients())}
+    problems += [str(no_such(project, "patient", who)) for who in dict.fromkeys(patients) if who not in known]
+    return {who: known[who] for who in dict.fromkeys(patients) if who in known}
+
+
+def _refuse(problems: Sequence[str]) -> None:
+    if problems:
+        many = "nothing was written:\n  " + "\n  ".join(problems)
+        raise Usage(problems[0] if len(problems) == 1 else many)
+
+
+def _problems(project: Project, said: Statement) -> list[str]:
+    known, found = project.settings.uses.known, []
+    if said.status not in STATUSES:
+        found.append(f"no consent {said.status!r}; it is one of {', '.join(STATUSES)}")
+    if bool(said.uses) != (said.status == "limited"):
+        found.append("name the uses of a limited consent, and of no other: limited --use RESEARCH")
+    for use in said.uses:
+        if use not in known:
+            listed = ", ".join(map(repr, known)) or "none yet"
+            found.append(f"no use {use!r}; [consent] uses of ct.toml has: {listed}")
+    if said.until is not None and said.status not in GIVEN:
+        found.append(f"--until is for a consent that is given, not for {said.status}")
+    if said.status in TAKEN_BACK and not (said.form or said.reason):
+        found.append("where does it stand? --form 'withdrawal form 12', or --reason")
+    found += [wrong for day in (said.dated, said.until) if (wrong := _not_a_day(day))]
+    if said_later(said.dated):
+        found.append(f"--date {said.dated} is to come; what is said acts at once")
+    found += [f"{text!r}: one line of printable text" for text in (said.form, said.reason) if not _is_line(text)]
+    return found
+
+
+def said_later(day: str | None) -> bool:
+    """Whether a day is to come."""
+    return day is not None and day > today()
+
+
+def _is_line(text: str | None) -> bool:
+    return text is None or text.isprintable()
+
+
+def _not_a_day(day: str | None) -> str | None:
+    try:
+        fine = day is None or (re.fullmatch(r"\d{4}-\d\d-\d\d", day) and date.fromisoformat(day))
+    except ValueError:
+        fine = False
+    return None if fine else f"{day!r} is no day; write YYYY-MM-DD"
+
+
+def _record_problems(record: Record) -> list[str]:
+    found = []
+    for option, text in (("--authority", record.authority), ("--reference", record.reference)):
+        if not text.strip() or not text.isprintable():
+            found.append(f"{option}: who decided it, and where does it stand? One line of text")
+    found += [said for said in [_not_a_day(record.dated)] if said]
+    if said_later(record.dated):
+        found.append(f"--date {record.dated} is to come; the decision has been made")
+    people = {name.strip().casefold() for name in record.confirmed_by if name.strip()}
+    if len(people) < 2:
+        found.append("two people confirm it: --confirmed-by A --confirmed-by B, two different names")
+    return found

@@ -1,0 +1,106 @@
+"""⑦ Why nodes are excluded, in words: who is barred and by what, or what is lacking."""
+
+from collections.abc import Iterable, Iterator, Sequence
+
+import numpy as np
+from sqlalchemy import Connection
+
+from ctcore.cohorts import rank
+from ctcore.inputs import Inputs
+from ctcore.mirror.versions import Places
+from ctcore.policy import Bar, bars
+from ctcore.reasons import Node, Reason
+from ctcore.step import ENTITY_LEVELS, Level, Step
+
+Who = tuple[str, int, str | None]
+"""Level, position, and the step for which somebody is barred; None: for all."""
+
+
+def why_excluded(
+    connection: Connection, inputs: Inputs, step: Step, places: Iterable[int]
+) -> dict[int, tuple[Reason, ...]]:
+    """The reasons of these partitions of a step, which are none of its nodes."""
+    finder = _Finder(inputs)
+    barred = {at: finder.of(step, at) for at in places}
+    said = _words(connection, inputs, [who for some in barred.values() for who in some])
+    needs = ", ".join([*step.files, *step.inputs]) or step.level
+    lacks = (Reason("missing", f"has not what {step.name} needs ({needs})"),)
+    return {at: tuple(one for who in some for one in said[who]) or lacks for at, some in barred.items()}
+
+
+def why_not_used(
+    connection: Connection, inputs: Inputs, step: str | None, level: str, place: int
+) -> tuple[Reason, ...]:
+    """Why an entity may not be used for a step (None: for all), by itself or by its ancestors."""
+    who = list(_Finder(inputs).barred(step, level, place))
+    return tuple(one for some in _words(connection, inputs, who).values() for one in some)
+
+
+def without_consent(connection: Connection, inputs: Inputs, step: Step, went: Iterable[Reason]) -> dict[Node, str]:
+    """Which of the members that went, a step may not use for want of consent, with the words. Asked at once."""
+    finder, mirror = _Finder(inputs), inputs.mirror
+    whose: dict[Node, list[Who]] = {}
+    nodes = {one.node for one in went if one.kind == "member-removed" and one.node} if finder.someone else set[Node]()
+    for asset, partition in nodes:
+        level, place = mirror.shape.levels.get(asset, "cohort"), mirror.locate(asset, [partition])[0]
+        if place >= 0 and level != "cohort":
+            whose[asset, partition] = list(finder.barred(step.name, level, place))
+    said = _words(connection, inputs, [who for some in whose.values() for who in some], ethics=True)
+    words = {node: "; ".join(one.words for who in some for one in said[who]) for node, some in whose.items()}
+    return {node: text for node, text in words.items() if text}
+
+
+class _Finder:
+    """Looks for who bars a node: its entity, their ancestors, or those of an input without which it is not there."""
+
+    def __init__(self, inputs: Inputs) -> None:
+        self.inputs, self.kin = inputs, inputs.kin
+        self.someone = any(some.barred.any() or some.barred_for for some in self.kin.entities.values())
+
+    def of(self, step: Step, place: int) -> list[Who]:
+        if not self.someone or step.level == "cohort":
+            return []
+        own = list(self.barred(step.name, step.level, place))
+        if own:
+            return own
+        for up in (self.inputs.graph[name] for name in step.inputs.values()):
+            sources = self._sources(step.level, place, up.level)
+            there = self.inputs.nodes(up)[sources] & self.kin.able(step.name, up.level)[sources]
+            if not there.any():
+                for source in sources.tolist():
+                    found = [*self.barred(step.name, up.level, source), *self.of(up, source)]
+                    if found:
+                        return list(dict.fromkeys(found))
+        return []
+
+    def barred(self, step: str | None, level: str, place: int) -> Iterator[Who]:
+        for higher in ENTITY_LEVELS[: rank(level) + 1]:
+            at, some = int(self.kin.above(level, higher)[place]), self.kin.entities[higher]
+            only = some.barred_for.get(step or "")
+            if some.barred[at] or (only is not None and only[at]):
+                yield (higher, at, step)
+
+    def _sources(self, level: Level, place: int, other: Level) -> Places:
+        if rank(other) <= rank(level):
+            return self.kin.above(level, other)[[place]]
+        return self.kin.below(level, other).pairs(np.array([place]))[1]
+
+
+def _words(
+    connection: Connection, inputs: Inputs, whose: Sequence[Who], ethics: bool = False
+) -> dict[Who, list[Reason]]:
+    """One look at the events and consents of all of them; or at consents only."""
+    entities, shape = inputs.kin.entities, inputs.mirror.shape
+    numbers = {who: int(entities[who[0]].seq[who[1]]) for who in whose}
+    by_entity: dict[int, list[Bar]] = {}
+    for bar in bars(connection, shape.uses, inputs.mirror.days[0], set(numbers.values())) if numbers else ():
+        by_entity.setdefault(bar.entity, []).append(bar)
+    found: dict[Who, list[Reason]] = {}
+    for (level, at, step), number in numbers.items():
+        name = entities[level].ids[at]
+        found[level, at, step] = [
+            Reason("excluded", f"{level} {name}: {bar.words}", (level, name))
+            for bar in by_entity.get(number, ())
+            if bar.step in (None, step) and (bar.ethics or not ethics)
+        ]
+    return found

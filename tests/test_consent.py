@@ -1,0 +1,202 @@
+"""Consent: tiers, dates, what a revocation reaches, and how one is reversed: on record, by two people."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from sqlalchemy import select
+
+from ctcore.catalog.tables import event
+from ctcore.clock import today
+from ctcore.consent import STATUSES, Record, Statement, current, history, restore, set_consent
+from ctcore.errors import Usage
+from ctcore.policy import GIVEN, standing, status_on
+from ctcore.project import Project
+from ctcore.qc import Choice, Saying, add, resolve
+from ctcore.staleness import evaluate
+from tests.kit import TOML, again, make_all, make_project, reasons
+from tests.shell import ct
+
+pytestmark = pytest.mark.usefixtures("catalog_url")
+USES = '\n[consent]\nuses = ["research", "commerce"]\nuse = "research"\n'
+DECISION = Record("ethics committee of the clinic", "2026/114", "2024-02-03", ("Ada", "Grace"))
+REVOKED = Statement("revoked", dated="2024-01-20", form="withdrawal form 12")
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Project:
+    """Two patients, three assays, everything made; consent may be limited to research or commerce."""
+    made = make_project(tmp_path / "toy", toml=TOML + USES)
+    make_all(made)
+    return made
+
+
+def tiers(project: Project) -> dict[str, str]:
+    return {one["patient"]: one["status"] for one in current(project)}
+
+
+def usable(project: Project, who: str = "A3") -> bool:
+    return evaluate(project).of("counted", who).state != "excluded"
+
+
+@pytest.mark.parametrize("status", STATUSES)
+def test_only_consent_that_is_given_lets_a_patient_be_used(project: Project, status: str) -> None:
+    uses = ("research",) if status == "limited" else ()
+    set_consent(project, ["P2"], Statement(status, uses, form="form 1"))
+    assert usable(project) == (status in GIVEN)
+    assert tiers(project) == {"P2": status}
+
+
+def test_consent_that_has_ended_is_expired_also_where_nobody_said_so(project: Project) -> None:
+    set_consent(project, ["P2"], Statement("full", dated="2020-01-01", until="2021-01-01"))
+    assert tiers(project) == {"P2": "expired"} and not usable(project)
+    assert history(project, "P2")[0]["status"] == "full", "what was said stays as it was said"
+    set_consent(project, ["P2"], Statement("full", until="2999-01-01", form="form 8"))
+    assert usable(project) and reasons(project) == {}
+
+
+def test_consent_holds_on_the_day_before_it_ends_and_not_on_the_day(project: Project) -> None:
+    set_consent(project, ["P2"], Statement("full", until="2030-02-01"))
+    with project.catalog.read() as connection:
+        row = standing(connection)[0]
+    assert [status_on(row, day) for day in ("2030-01-31", "2030-02-01")] == ["full", "expired"]
+
+
+def test_a_revocation_is_not_undone_by_saying_something_else(project: Project) -> None:
+    set_consent(project, ["P2"], REVOKED)
+    for status, uses in (("full", ()), ("limited", ("research",)), ("pending", ()), ("expired", ())):
+        with pytest.raises(Usage, match=r"patient P2: consent was revoked on 2024-01-20; `ct consent restore P2`"):
+            set_consent(project, ["P2"], Statement(status, uses))
+    set_consent(project, ["P2"], Statement("withdrawn", form="letter"))
+    assert not usable(project)
+
+
+def test_qc_says_nothing_about_consent(project: Project) -> None:
+    set_consent(project, ["P2"], REVOKED)
+    with pytest.raises(Usage, match="no kind 'consent_revoked'"):
+        add(project, [Saying("patient", "P2", "consent_revoked", "x")])
+    with pytest.raises(Usage, match="nothing to resolve"):
+        resolve(project, Choice(entity=("patient", "P2")), "IRB 2024-01-01")
+    assert not usable(project)
+
+
+def test_restoring_gives_the_tier_of_before_with_its_limits_and_its_end(project: Project) -> None:
+    set_consent(project, ["P2"], Statement("limited", ("commerce",), until="2999-01-01", form="form 4"))
+    before = reasons(project)
+    set_consent(project, ["P2"], REVOKED)
+    set_consent(project, ["P2"], Statement("withdrawn", form="letter"))
+    restore(project, "P2", replace(DECISION, dated=today()))
+    now = current(project)[0]
+    assert (now["status"], now["uses"], now["until"], now["form"]) == ("limited", ["commerce"], "2999-01-01", "form 4")
+    assert now["record"]["authority"] == "ethics committee of the clinic"
+    assert now["record"]["confirmed_by"] == ["Ada", "Grace"]
+    assert reasons(project) == before
+
+
+def test_restoring_makes_true_again_without_a_run(project: Project) -> None:
+    set_consent(project, ["P2"], REVOKED)
+    assert reasons(project) == {"joined/all": ["member-removed"]}
+    restore(project, "P2", DECISION)
+    assert reasons(project) == {} == reasons(again(project)) and make_all(project) == {}
+
+
+@pytest.mark.parametrize(
+    ("record", "words"),
+    [
+        (Record(" ", "7", "2024-02-03", ("Ada", "Grace")), "--authority"),
+        (Record("IRB", "", "2024-02-03", ("Ada", "Grace")), "--reference"),
+        (Record("oops 2024-01-01", "7", "yesterday", ("Ada", "Grace")), "'yesterday' is no day"),
+        (Record("IRB", "7", "2999-01-01", ("Ada", "Grace")), "is to come"),
+        (Record("IRB", "7", "2024-02-03", ("Ada",)), "two different names"),
+        (Record("IRB", "7", "2024-02-03", ("Ada", " ada ")), "two different names"),
+        (Record("IRB", "7", "2023-12-31", ("Ada", "Grace")), "older than what it reverses"),
+    ],
+)
+def test_a_reversal_without_a_whole_record_is_refused(project: Project, record: Record, words: str) -> None:
+    set_consent(project, ["P2"], REVOKED)
+    with pytest.raises(Usage, match=words):
+        restore(project, "P2", record)
+    assert not usable(project) and tiers(project) == {"P2": "revoked"}
+
+
+def test_there_is_nothing_to_restore_where_nothing_was_revoked(project: Project) -> None:
+    for said in (None, Statement("pending")):
+        if said is not None:
+            set_consent(project, ["P2"], said)
+        with pytest.raises(Usage, match="nothing to restore"):
+            restore(project, "P2", DECISION)
+
+
+def test_consent_is_written_of_all_or_of_none(project: Project) -> None:
+    with pytest.raises(Usage) as caught:
+        set_consent(project, ["P1", "P7", "P8"], Statement("limited", ("profit",), "2024-02-31", "2999-01-01"))
+    for words in ("no patient 'P7'", "no patient 'P8'", "no use 'profit'", "'2024-02-31' is no day"):
+        assert words in str(caught.value)
+    assert current(project) == []
+    set_consent(project, ["P1", "P2"], Statement("full"))
+    assert tiers(project) == {"P1": "full", "P2": "full"}
+
+
+@pytest.mark.parametrize(
+    ("said", "words"),
+    [
+        (Statement("limited"), "name the uses"),
+        (Statement("full", ("research",)), "name the uses"),
+        (Statement("revoked", until="2999-01-01", form="x"), "--until is for a consent that is given"),
+        (Statement("revoked"), "where does it stand"),
+        (Statement("revoked", dated="2999-01-01", form="x"), "is to come"),
+        (Statement("granted"), "no consent 'granted'"),
+    ],
+)
+def test_what_contradicts_itself_is_refused(project: Project, said: Statement, words: str) -> None:
+    with pytest.raises(Usage, match=words):
+        set_consent(project, ["P2"], said)
+    assert current(project) == []
+
+
+def test_the_command_line_sets_lists_and_restores(project: Project) -> None:
+    at = ("-C", project.root, "consent")
+    form = ("--form", "withdrawal form 12", "--date", "2024-01-20")
+    assert ct(*at, "set", "patient/P2", "revoked", *form).code == 0
+    assert "P2\trevoked\t\t2024-01-20" in ct(*at, "list").out
+    told = ct("-C", project.root, "why", "counted/A3")
+    assert told.code == 3 and "patient P2: consent revoked on 2024-01-20 (withdrawal form 12)" in told.out
+    record = ("--authority", "IRB", "--reference", "7", "--date", "2024-02-03")
+    assert ct(*at, "restore", "P2", *record, "--confirmed-by", "Ada").code == 2
+    assert ct(*at, "restore", "P2", *record, "--confirmed-by", "Ada", "--confirmed-by", "Grace").code == 0
+    found: list[dict[str, Any]] = json.loads(ct(*at, "history", "P2", "--json").out)
+    assert [one["status"] for one in found] == ["revoked", "full"]
+    with project.catalog.read() as connection:
+        bodies = connection.execute(select(event.c.body).where(event.c.kind == "consent").order_by(event.c.seq))
+        told_of = [json.loads(body)["consents"][0] for body in bodies.scalars()]
+    assert [one["status"] for one in told_of] == ["revoked", "full"] and told_of[1]["record"]["reference"] == "7"
+
+
+def tier(said: Statement) -> tuple[str, tuple[str, ...], str | None]:
+    return said.status, tuple(sorted(said.uses)), said.until
+
+
+GIVEN_OR_WAITING = st.one_of(
+    st.builds(Statement, st.just("full"), until=st.sampled_from([None, "2999-01-01", "2020-01-01"])),
+    st.builds(Statement, st.just("limited"), st.sampled_from([("research",), ("commerce",), ("commerce", "research")])),
+    st.just(Statement("pending")),
+)
+TAKEN = st.builds(Statement, st.sampled_from(["revoked", "withdrawn"]), form=st.just("form"))
+
+
+@settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(before=st.lists(GIVEN_OR_WAITING, min_size=1, max_size=3), taken=st.lists(TAKEN, min_size=1, max_size=3))
+def test_whatever_came_before_a_reversal_gives_back_the_last_tier(
+    project: Project, before: list[Statement], taken: list[Statement]
+) -> None:
+    """One patient for all examples: each ends with the reversal, from which the next one goes on."""
+    for said in (*before, *taken):
+        set_consent(project, ["P1"], said)
+    assert not usable(project, "A1")
+    restore(project, "P1", Record("IRB", "7", today(), ("Ada", "Grace")))
+    now = history(project, "P1")[-1]
+    assert (now["status"], tuple(now["uses"]), now["until"]) == tier(before[-1])

@@ -1,0 +1,252 @@
+"""The gate: who is excluded is excluded everywhere, in words; and what was true before is true again afterwards."""
+
+from pathlib import Path
+
+import pytest
+from sqlalchemy import select
+
+from ctcore.accept import accept, propose
+from ctcore.asking import ready, state_of_the_world, untold
+from ctcore.catalog.tables import event
+from ctcore.consent import Statement, set_consent
+from ctcore.disclosure import disclose
+from ctcore.errors import Usage
+from ctcore.explain import why
+from ctcore.memo import prepare
+from ctcore.nodes import find_node
+from ctcore.policy import gate
+from ctcore.project import Project
+from ctcore.qc import Choice, Saying, add, resolve
+from ctcore.registry import entries
+from ctcore.staleness import evaluate
+from ctcore.standing import forget
+from tests.kit import ROWS, TOML, again, assay, make, make_all, make_project, reasons
+from tests.kit import add as register_rows
+from tests.shell import ct
+
+pytestmark = pytest.mark.usefixtures("catalog_url")
+REVOKED = Statement("revoked", dated="2024-01-20", form="withdrawal form 12")
+WORDS = "patient P1: consent revoked on 2024-01-20 (withdrawal form 12)"
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Project:
+    """Two patients, three assays, everything made."""
+    made = make_project(tmp_path / "toy")
+    make_all(made)
+    return made
+
+
+def said(project: Project, node: str) -> str:
+    return why(project, find_node(project, node)).text
+
+
+def contaminated(project: Project, who: str = "A1") -> None:
+    add(project, [Saying("assay", who, "contamination", "foreign DNA")])
+
+
+def states(project: Project) -> dict[str, str]:
+    verdicts = evaluate(project)
+    names = {step.name: step for step in project.steps}
+    return {
+        f"{name}/{key}": verdicts.of(name, key).state
+        for name, keys in (("counted", ("A1", "A2", "A3")), ("merged", ("S1", "S2")), ("joined", ("all",)))
+        if name in names
+        for key in keys
+    }
+
+
+def test_a_revocation_excludes_all_that_is_below_the_patient(project: Project) -> None:
+    set_consent(project, ["P1"], REVOKED)
+    assert states(project) == {
+        "counted/A1": "excluded",
+        "counted/A2": "excluded",
+        "counted/A3": "fresh",
+        "merged/S1": "excluded",
+        "merged/S2": "fresh",
+        "joined/all": "stale",
+    }
+    for node in ("counted/A1", "counted/A2", "merged/S1", "specimen/S1", "patient/P1", "assay/A2"):
+        assert said(project, node) == f"{node} is excluded: {WORDS}"
+
+
+def test_what_contains_somebody_who_is_no_member_any_more_says_who_and_why(project: Project) -> None:
+    set_consent(project, ["P1"], REVOKED)
+    text = said(project, "joined/all")
+    assert "joined/all is stale: member-removed: merged/S1 as specimens" in text
+    assert f"merged/S1 as specimens: {WORDS}" in text
+
+
+def test_censoring_a_member_makes_what_contains_it_stale_and_releasing_it_makes_it_true_again(
+    project: Project,
+) -> None:
+    contaminated(project)
+    assert reasons(project) == {"merged/S1": ["member-removed"], "joined/all": ["upstream"]}
+    assert "contamination" in said(project, "merged/S1") and "foreign DNA" in said(project, "merged/S1")
+    resolve(project, Choice(entity=("assay", "A1")), "sequenced again, clean")
+    assert reasons(project) == {} == reasons(again(project))
+    assert make_all(project) == {}
+
+
+def test_what_was_made_without_somebody_gives_way_to_what_was_made_with_them_without_a_run(project: Project) -> None:
+    contaminated(project)
+    assert make_all(project) == {"merged/S1": "made", "joined/all": "made"}
+    assert reasons(project) == {}
+    resolve(project, Choice(entity=("assay", "A1")), "a mix-up of tubes")
+    assert reasons(project)["merged/S1"] == ["member-added"]
+    assert make_all(project) == {"merged/S1": "hit", "joined/all": "hit"}
+
+
+def test_a_mirror_that_follows_and_one_that_reads_all_see_the_same(project: Project) -> None:
+    for act in (
+        lambda: contaminated(project),
+        lambda: add(project, [Saying("specimen", "S2", "qc_fail", "low yield", step="joined")]),
+        lambda: set_consent(project, ["P1"], REVOKED),
+        lambda: resolve(project, Choice(entity=("specimen", "S2")), "enough"),
+    ):
+        act()
+        followed = states(project), reasons(project)
+        forget()
+        assert (states(again(project)), reasons(again(project))) == followed
+
+
+def test_a_saved_mirror_knows_who_is_barred_and_for_what(project: Project) -> None:
+    contaminated(project, "A3")
+    add(project, [Saying("specimen", "S1", "qc_fail", "low yield", step="joined")])
+    before = states(project), reasons(project)
+    for _ in range(2):  # the first one writes what the second one reads
+        forget()
+        assert (states(again(project)), reasons(again(project))) == before
+
+
+def test_making_below_a_revoked_patient_is_refused_with_the_words(project: Project) -> None:
+    set_consent(project, ["P1"], REVOKED)
+    assert prepare(project, project.steps["counted"], ["A1"]).blocked["A1"] == f"counted/A1 is excluded: {WORDS}"
+    assert [(one.state, one.why) for one in make(project, "counted", "A1")] == [
+        ("blocked", f"counted/A1 is excluded: {WORDS}")
+    ]
+    told = ct("-C", project.root, "run", "counted/A1")
+    assert (told.code, told.err.strip()) == (2, f"ct: counted/A1 is excluded: {WORDS}")
+
+
+def test_nothing_is_asked_for_of_somebody_who_is_excluded(project: Project) -> None:
+    register_rows(project, [*ROWS, assay("P1", "S1", "A9", sex="F", age="40")])
+    set_consent(project, ["P1"], REVOKED)
+    asked = [*ready(evaluate(project)), *untold(project, lambda _: set())]
+    assert {one.node for one in asked} == {("joined", "all"), ("counted", "A3"), ("merged", "S2")}
+
+
+def test_the_content_of_who_is_excluded_is_shown_only_by_name_for_a_reason_and_on_record(project: Project) -> None:
+    set_consent(project, ["P1"], REVOKED)
+    for node in ("counted/A1", "patient/P1", "assay/A2"):
+        with pytest.raises(Usage, match=r"consent revoked on 2024-01-20 .* --excluded --reason TEXT"):
+            disclose(project, find_node(project, node), False, None)
+        with pytest.raises(Usage, match="say in one line why"):
+            disclose(project, find_node(project, node), True, " ")
+    for command in ("path", "show"):
+        told = ct("-C", project.root, command, "counted/A1")
+        assert told.code == 2 and WORDS in told.err and not told.out
+    told = ct("-C", project.root, "path", "counted/A1", "--excluded", "--reason", "audit 7")
+    assert told.code == 0 and told.out.startswith(str(project.root))
+    with project.catalog.read() as connection:
+        row = connection.execute(select(event).where(event.c.kind == "disclose")).one()
+    assert row.subject == "counted/A1" and "audit 7" in row.body
+
+
+def test_a_failed_assay_is_still_described_but_its_results_are_withheld(project: Project) -> None:
+    contaminated(project)
+    assert ct("-C", project.root, "show", "assay/A1").code == 0
+    assert ct("-C", project.root, "path", "counted/A1").code == 2
+
+
+def test_dagster_is_told_nothing_of_those_without_consent(project: Project) -> None:
+    set_consent(project, ["P1"], REVOKED)
+    told = {one.partition: one.declared for one in entries(project, "assay")}
+    assert told["A1"] == told["A2"] == {"attributes": {}, "files": {}}
+    assert told["A3"]["files"]
+
+
+def test_status_counts_the_excluded_apart(project: Project) -> None:
+    contaminated(project)
+    told = ct("-C", project.root, "status")
+    assert "S1\tA1\texcluded" in told.out and "\tfresh\t2/2" in told.out
+    assert evaluate(project).count("counted") == {"fresh": 2, "excluded": 1}
+
+
+def test_a_consent_that_ends_changes_verdicts_on_its_day_without_an_event(
+    project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    set_consent(project, ["P2"], Statement("full", dated="2024-01-01", until="2031-05-01", form="form 3"))
+    assert reasons(project) == {}
+    world = state_of_the_world(project)
+    for module in ("ctcore.mirror.mirror", "ctcore.asking"):
+        monkeypatch.setattr(f"{module}.today", lambda: "2031-04-30")
+    assert reasons(project) == {} and state_of_the_world(project) == world
+    for module in ("ctcore.mirror.mirror", "ctcore.asking"):
+        monkeypatch.setattr(f"{module}.today", lambda: "2031-05-01")
+    assert reasons(project) == {"joined/all": ["member-removed"]}
+    assert state_of_the_world(project) != world
+    assert said(project, "counted/A3") == "counted/A3 is excluded: patient P2: consent expired on 2031-05-01 (form 3)"
+    forget()
+    assert reasons(again(project)) == {"joined/all": ["member-removed"]}
+
+
+def test_the_gate_holds_until_the_next_consent_ends(project: Project) -> None:
+    set_consent(project, ["P1"], Statement("full", until="2031-05-01"))
+    set_consent(project, ["P2"], Statement("full", until="2030-02-01"))
+    with project.catalog.read() as connection:
+        first, second, third = (gate(connection, {}, day) for day in ("2029-01-01", "2030-02-01", "2031-05-01"))
+    assert (first.until, second.until, third.until) == ("2030-02-01", "2031-05-01", "9999-12-31")
+    assert [len(one.everywhere) for one in (first, second, third)] == [0, 1, 2]
+
+
+def test_limited_consent_excludes_from_the_steps_that_are_for_something_else(tmp_path: Path) -> None:
+    toml = (
+        TOML + '\n[consent]\nuses = ["research", "commerce"]\nuse = "research"\n[consent.steps]\njoined = "commerce"\n'
+    )
+    project = make_project(tmp_path / "limited", toml=toml)
+    make_all(project)
+    set_consent(project, ["P2"], Statement("limited", ("research",), form="form 4"))
+    assert reasons(project) == {"joined/all": ["member-removed"]}
+    assert "patient P2: consent is limited to research (form 4), and joined is for commerce" in said(
+        project, "joined/all"
+    )
+    set_consent(project, ["P2"], Statement("limited", ("commerce", "research")))
+    assert reasons(project) == {}
+
+
+def test_a_limited_consent_is_not_used_for_what_nobody_has_named(tmp_path: Path) -> None:
+    project = make_project(tmp_path / "limited", toml=TOML + '\n[consent]\nuses = ["research"]\n')
+    make_all(project)
+    set_consent(project, ["P2"], Statement("limited", ("research",)))
+    assert "counted is for no use that ct.toml names" in said(project, "counted/A3")
+
+
+def test_writing_what_each_step_is_for_into_ct_toml_changes_who_may_be_used(tmp_path: Path) -> None:
+    project = make_project(tmp_path / "limited", toml=TOML + '\n[consent]\nuses = ["research"]\n')
+    make_all(project)
+    set_consent(project, ["P2"], Statement("limited", ("research",)))
+    (project.root / "ct.toml").write_text(TOML + '\n[consent]\nuses = ["research"]\nuse = "research"\n')
+    assert reasons(again(project)) == {}
+
+
+def test_that_somebody_revoked_consent_is_nothing_to_accept(project: Project) -> None:
+    set_consent(project, ["P1"], REVOKED)
+    with pytest.raises(
+        Usage, match=r"joined/all contains merged/S1 as specimens, and that cannot be accepted: patient P1: consent"
+    ):
+        propose(project, {"joined": {"all"}})
+    add(project, [Saying("specimen", "S2", "superseded", "sampled again")])
+    found = propose(project, {"joined": {"all"}})
+    assert [reason.node for reason in found.reasons["joined", "all"]] == [("merged", "S2")]
+    assert found.left == {"member-removed": 1}
+
+
+def test_what_was_accepted_of_a_member_that_failed_counts_again_when_consent_is_revoked(project: Project) -> None:
+    number = add(project, [Saying("specimen", "S1", "superseded", "sampled again")]).events[0][0]
+    accept(project, propose(project, {"joined": {"all"}}), "the same tissue")
+    assert reasons(project) == {}
+    set_consent(project, ["P1"], REVOKED)
+    assert reasons(project) == {"joined/all": ["member-removed"]}
+    resolve(project, Choice(event=number), "kept after all")
+    assert reasons(project) == {"joined/all": ["member-removed"]} == reasons(again(project))
