@@ -125,6 +125,8 @@ def _alone(root: Path, nodes: int, keep: set[str] | None) -> Measured:
     for path in root.iterdir() if keep is not None else ():
         if path.name not in (keep or ()) and not path.name.startswith("catalog.db"):
             shutil.rmtree(path) if path.is_dir() else path.unlink()
+    if keep is not None:
+        shutil.rmtree(root / "work" / "mirror", ignore_errors=True)  # the check of what was filled left one
     found = timed(lambda: _verdicts(Project.find(root)), times=1)
     _expect_stale(found.value, 0, nodes)
     return replace(found, value=None)

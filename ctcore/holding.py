@@ -63,10 +63,14 @@ def _policy_words(project: Project, step: str, nodes: Sequence[Node]) -> str:
 
 @dataclass(frozen=True)
 class Failures:
-    """How often a node was tried in vain for the same thing, and when last."""
+    """How often a node was tried in vain for the same thing, and when last.
+
+    Where no call failed, its runs were lost: somebody ended them, or their machine. The first of those costs no wait.
+    """
 
     tries: int
     last: str
+    lost: bool = False
 
 
 def backing_off(project: Project, ready: Iterable[Verdict], failures: Mapping[Node, Failures]) -> Iterator[Held]:
@@ -89,8 +93,11 @@ def next_try(failures: Failures, first_s: int) -> str:
     """The wait grows fourfold with each try, up to a day."""
     import calendar
 
+    waits = failures.tries - failures.lost
+    if not waits:
+        return failures.last
     ended = calendar.timegm(time.strptime(failures.last[:19], "%Y-%m-%dT%H:%M:%S"))
-    return utc(ended + min(LONGEST_S, first_s * GROWTH ** min(failures.tries - 1, 20)))
+    return utc(ended + min(LONGEST_S, first_s * GROWTH ** min(waits - 1, 20)))
 
 
 def failures_of(project: Project, ready: Iterable[Verdict], keys: Mapping[Node, str]) -> dict[Node, Failures]:
@@ -112,7 +119,7 @@ def failures_of(project: Project, ready: Iterable[Verdict], keys: Mapping[Node, 
         if node in found:
             found[node] = Failures(max(row.tries, found[node].tries), max(row.asked_at, found[node].last))
         elif call is None or call.last < row.asked_at:
-            found[node] = Failures(row.tries, row.asked_at)
+            found[node] = Failures(row.tries, row.asked_at, lost=True)
     return found
 
 

@@ -19,7 +19,7 @@ from ctcore.code import Code, code_of
 from ctcore.digest import digest_value, tagged
 from ctcore.errors import CtError, StepError, StoreError, Usage
 from ctcore.manifest import check_names
-from ctcore.step import ENTITY_LEVELS, LEVELS, Level, Step
+from ctcore.step import ENTITY_LEVELS, LEVELS, Step
 
 REGISTRY: tuple[str, ...] = (*ENTITY_LEVELS, "reference")
 PLAN = "plan"  # the asset that shows what would run
@@ -270,8 +270,3 @@ def recipe_of(step: Step, params: Any, lock: str | None) -> Recipe:
     code: Code = code_of(step)
     environment = {**code.environment, **({"lock": lock} if lock else {})}
     return Recipe(step.name, code.digest, parameters_of(params), environment)
-
-
-def level_rank(level: Level) -> int:
-    """patient 0, specimen 1, assay 2, cohort 3."""
-    return LEVELS.index(level)

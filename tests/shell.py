@@ -2,6 +2,7 @@
 
 import io
 import os
+import pty
 import shutil
 import subprocess
 import sys
@@ -82,3 +83,18 @@ def quiet_dagster(root: Path) -> Path:
     (root / "dagster_home").mkdir(exist_ok=True)
     shutil.copy(ROOT / "dagster_home" / "dagster.yaml", root / "dagster_home")
     return root
+
+
+def on_a_terminal(*arguments: str | Path) -> tuple[int, str]:
+    """`ct` as a process of its own with a terminal: exit code and everything that it shows there."""
+    master, slave = pty.openpty()
+    process = subprocess.Popen(command(*arguments), stdin=slave, stdout=slave, stderr=slave, env=environment())
+    os.close(slave)
+    shown = b""
+    try:
+        while part := os.read(master, 4096):
+            shown += part
+    except OSError:  # how a terminal says that it ends
+        pass
+    os.close(master)
+    return process.wait(), shown.decode()

@@ -159,9 +159,11 @@ def test_what_fails_for_another_reason_is_tried_at_once(tmp_path: Path) -> None:
     assert nodes(runs.look()) == {"counted": {"A0"}}
 
 
-def test_a_run_that_ended_without_making_its_nodes_is_asked_for_later(tmp_path: Path) -> None:
+def test_a_run_that_is_lost_is_asked_for_once_more_at_once_and_then_later(tmp_path: Path) -> None:
     runs = toy(tmp_path, assays=1)
     runs.look()
+    runs.end()
+    assert nodes(runs.look()) == {"counted": {"A0"}}
     runs.end()
     waits = runs.look()
     assert nodes(waits) == {} and "tried in vain" in waits.words and waits.settled is False

@@ -1,6 +1,7 @@
 """What must not lead a verdict astray: unknown things in the ledger, clocks, others that ask or write meanwhile."""
 
 import os
+import shutil
 import subprocess
 import sys
 import threading
@@ -23,8 +24,9 @@ from ctcore.project import Project
 from ctcore.reasons import Node, Verdict
 from ctcore.register import Allowed, register
 from ctcore.staleness import evaluate
+from ctcore.standing import forget
 from ctcore.verify import verify
-from tests.kit import ROWS, STEPS, Inline, again, assay, make, make_all, make_project, reasons, write_sheet
+from tests.kit import ROWS, STEPS, Inline, add, again, assay, make, make_all, make_project, reasons, write_sheet
 
 both = pytest.mark.usefixtures("catalog_url")
 
@@ -129,6 +131,18 @@ def test_an_input_whose_name_is_unknown_by_now_is_named(project: Project) -> Non
     record(project, ("merged", "S1"), ("controls", "counted", "A3", "0" * 64), text="made by hand")
     verdict = evaluate(project).of("merged", "S1")
     assert ("stale", {("counted", "A3")}) == (verdict.state, {reason.node for reason in verdict.reasons})
+
+
+def test_what_was_unknown_and_is_registered_later_is_known_then(project: Project) -> None:
+    """A process that has asked before says what a new one says."""
+    harm(project, ("merged", "S1"))
+    record(project, ("merged", "S1"), ("counts", "counted", "A99", "0" * 64), text="made by hand")
+    assert ("counted", "A99") in {reason.node for reason in evaluate(project).of("merged", "S1").reasons}
+    add(project, [*ROWS, assay("P1", "S1", "A99", sex="F", age="40")])
+    said = evaluate(project).of("merged", "S1")
+    forget()
+    shutil.rmtree(project.work / "mirror", ignore_errors=True)
+    assert said == evaluate(again(project)).of("merged", "S1")
 
 
 def test_what_was_made_from_a_step_that_is_gone_says_so(project: Project) -> None:

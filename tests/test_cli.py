@@ -2,7 +2,6 @@
 
 import json
 import os
-import pty
 import re
 import subprocess
 import time
@@ -11,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.kit import again, assay, make_all, make_project
-from tests.shell import Said, command, ct, environment, shell
+from tests.shell import Said, command, ct, environment, on_a_terminal, shell
 
 EVERY = ("register", "status", "show", "why", "verify", "reference", "path")
 
@@ -64,20 +63,10 @@ def test_a_pipe_gets_tab_separated_rows(made: Path) -> None:
 
 
 def test_a_terminal_gets_aligned_tables(made: Path) -> None:
-    master, slave = pty.openpty()
-    process = subprocess.Popen(
-        command("-C", made, "status"), stdin=slave, stdout=slave, stderr=slave, env=environment()
-    )
-    os.close(slave)
-    shown = b""
-    try:
-        while part := os.read(master, 4096):
-            shown += part
-    except OSError:  # how a terminal says that it ends
-        pass
-    assert process.wait() == 0
-    assert b"\x1b[32mfresh" in shown, "what is fresh is green"
-    plain = re.sub(r"\x1b\[[0-9;]*m|\r", "", shown.decode())
+    code, shown = on_a_terminal("-C", made, "status")
+    assert code == 0
+    assert "\x1b[32mfresh" in shown, "what is fresh is green"
+    plain = re.sub(r"\x1b\[[0-9;]*m|\r", "", shown)
     lines = [line.rstrip() for line in plain.splitlines()]
     assert "\t" not in plain and "assays" in lines
     header = next(line for line in lines if line.startswith("specimen") and "assay" in line)

@@ -1,9 +1,6 @@
 """`ct stale`, `ct accept` and `ct why` as their users meet them: tables, JSON, exit codes, and what is typed wrong."""
 
 import json
-import os
-import pty
-import subprocess
 from pathlib import Path
 
 import pytest
@@ -11,7 +8,7 @@ import pytest
 from ctcore.overview import EACH_UP_TO
 from ctcore.register import Allowed, register
 from tests.kit import ROWS, STEPS, add, assay, make, make_all, make_project, write_sheet
-from tests.shell import Said, command, contents, ct, environment
+from tests.shell import Said, contents, ct, on_a_terminal
 
 
 @pytest.fixture
@@ -160,18 +157,9 @@ def other_sex(tmp_path: Path) -> Path:
 def test_a_persons_values_are_shown_on_a_terminal_only(other_sex: Path) -> None:
     piped = ct("-C", other_sex, "why", "merged/S1", "--values")
     assert piped.code == 2 and "only on a terminal" in piped.err
-    master, slave = pty.openpty()
-    asked = command("-C", other_sex, "why", "merged/S1", "--values")
-    process = subprocess.Popen(asked, stdin=slave, stdout=slave, stderr=slave, env=environment())
-    os.close(slave)
-    shown = b""
-    try:
-        while part := os.read(master, 4096):
-            shown += part
-    except OSError:  # how a terminal says that it ends
-        pass
-    assert process.wait() == 3
-    assert 'patient.sex of S1: "F" → "M"' in shown.decode()
+    code, shown = on_a_terminal("-C", other_sex, "why", "merged/S1", "--values")
+    assert code == 3
+    assert 'patient.sex of S1: "F" → "M"' in shown
 
 
 def test_no_value_of_a_person_is_in_what_is_piped_or_written(other_sex: Path) -> None:

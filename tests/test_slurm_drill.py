@@ -35,7 +35,7 @@ A_BACKFILL = 3  # kills, at most
 DRIVERS = (Alone, Daemon, Shell)
 KINDS = ("run", "daemon", "controller", "accounting", "node", "node's daemon", "head node")
 ONE_STEP = OBEDIENT.partition('@step(level="specimen"')[0]
-OFTEN = TOML.replace("[run]", "[run]\nlook_every_s = 2")
+OFTEN = TOML.replace("[run]", "[run]\nlook_every_s = 2\nretry_after_s = 2")
 PATIENCE_S = 240.0
 LOOK_S = 2.0  # how often the administrator looks
 SLACK_S = 1.0  # accounting has whole seconds

@@ -18,7 +18,6 @@ from sqlalchemy import (
     ColumnElement,
     Connection,
     Engine,
-    Text,
     cast,
     create_engine,
     event,
@@ -30,8 +29,6 @@ from sqlalchemy import (
 )
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.exc import ArgumentError, DBAPIError
-from sqlalchemy.ext.compiler import compiles
-from sqlalchemy.sql.functions import FunctionElement
 
 from ctcore.catalog.chain import Journal, append_events
 from ctcore.digest import digest_value
@@ -274,24 +271,3 @@ def in_keys(column: Any, keys: Iterable[str] | Iterable[int], dialect: str) -> C
         return column.in_(select(func.json_each(listed).table_valued("value").c.value))
     found = func.jsonb_array_elements_text(cast(listed, JSONB)).column_valued("value")
     return column.in_(select(cast(found, column.type)))
-
-
-class unindexed(FunctionElement[str]):
-    """A column whose index is not to be used.
-
-    SQLite takes every equality for a rare thing: to find what belongs to a few entities, it would rather look at
-    all entities of a level. PostgreSQL has statistics.
-    """
-
-    type = Text()
-    inherit_cache = True
-
-
-@compiles(unindexed)
-def _column(element: Any, compiler: Any, **how: Any) -> str:
-    return compiler.process(element.clause_expr, **how)
-
-
-@compiles(unindexed, "sqlite")
-def _plus_column(element: Any, compiler: Any, **how: Any) -> str:
-    return f"+{compiler.process(element.clause_expr, **how)}"

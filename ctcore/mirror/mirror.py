@@ -199,10 +199,14 @@ class _Following:
         return self.mirror
 
     def _everybody(self) -> None:
-        """Positions stay where they are: new entities come last. Where one is gone, everything is read again."""
+        """Positions stay where they are: new entities come last. Where one is gone, or where somebody was unknown who
+        may be known now, everything is read again."""
+        self.touched.all = True
+        if any(used.strangers for made in self.mirror.made.values() for used in made.used.values()):
+            self.mirror = load(self.connection, self.mirror.shape)
+            return
         bars = self.mirror.shape.gate(self.connection)
         entities = load_entities(self.connection, self.mirror.shape.columns, bars)
-        self.touched.all = True
         for level in ENTITY_LEVELS:
             old, new = self.mirror.entities[level].seq, entities[level].seq
             if not np.array_equal(old, new[: len(old)]):
