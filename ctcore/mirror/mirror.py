@@ -26,7 +26,7 @@ FOLLOWED = 20_000  # after so many events it is quicker to read everything again
 _CALLS = ("fail", "materialize", "reuse")
 _PEOPLE = {"register"}  # events that may change who is in the cohort, and what is declared of them
 _ACCEPTS = {"accept", "accept-undone"}
-_KNOWN = {*_CALLS, *_ACCEPTS, "damage", "heal", "file", "reference"}
+_KNOWN = {*_CALLS, *_ACCEPTS, "damage", "heal", "file", "reference", "read-excluded"}
 
 
 @dataclass(frozen=True)
