@@ -1,6 +1,7 @@
 """`ct query`: SQL over what may be read."""
 
 import sys
+from collections.abc import Sequence
 
 import click
 
@@ -47,7 +48,7 @@ def query(
     click.echo(gate.audit, err=True)
 
 
-def _say(heads: list[str] | tuple[str, ...], rows: list[tuple[object, ...]], as_json: bool) -> None:
+def _say(heads: Sequence[str], rows: Sequence[tuple[object, ...]], as_json: bool) -> None:
     if as_json:
         echo_json([dict(zip(heads, row, strict=True)) for row in rows])
     else:

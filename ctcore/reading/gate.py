@@ -12,6 +12,7 @@ from ctcore.errors import Usage
 from ctcore.inputs import Inputs
 from ctcore.mirror.mirror import Mirror
 from ctcore.mirror.ranges import Flags
+from ctcore.mirror.versions import Places, Short
 from ctcore.project import Project
 from ctcore.standing import today
 from ctcore.step import ENTITY_LEVELS, Level, Step
@@ -88,7 +89,7 @@ class Gate:
             found[step.name] = clean
         return found
 
-    def _bad_sources(self, asset: str, source: Flags, version: Flags, clean: dict[str, Flags]) -> Flags:
+    def _bad_sources(self, asset: str, source: Places, version: Short, clean: dict[str, Flags]) -> Flags:
         """Which sources hold somebody who may not be used. What is not registered any more may not be used either."""
         if asset == "reference":
             return np.zeros(len(source), np.bool_)
