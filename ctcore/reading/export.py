@@ -99,17 +99,17 @@ def _common(types: set[str]) -> str:
 
 def _written(path: Path, kind: str, views: Sequence[View], exact: bool) -> list[Counted]:
     counted = [Counted(view) for view in views]
-    with _replacing(path) as part:
+    with replacing(path) as part:
         write(kind, part, counted, exact)
     return counted
 
 
 @contextmanager
-def _replacing(path: Path) -> Iterator[Path]:
+def replacing(path: Path) -> Iterator[Path]:
     """A file beside it that takes its place when it is whole."""
     if path.is_dir():
         raise Usage(f"{path} is a folder; name a file in it")
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
+    part = path.with_name(f".{os.getpid()}.{path.name}")
     try:
         yield part
         os.replace(part, path)

@@ -18,7 +18,6 @@ from ctcore.standing import today
 from ctcore.step import ENTITY_LEVELS, Level, Step
 
 EVENT = "read-excluded"
-_PLURAL = {"patient": "patients", "specimen": "specimens", "assay": "assays"}
 
 
 @dataclass(frozen=True)
@@ -59,7 +58,7 @@ class Gate:
     @property
     def audit(self) -> str:
         """The line for people: what is not in what they see, or what is although it may not be used."""
-        counted = [f"{n} {_PLURAL[level] if n != 1 else level}" for level, n in self.left_out.items() if n]
+        counted = [f"{n} {level_names(level) if n != 1 else level}" for level, n in self.left_out.items() if n]
         if not counted:
             return "left out: nothing; everybody may be used"
         what = ", ".join(counted)
@@ -134,7 +133,7 @@ class Gate:
 
 def level_names(level: Level) -> str:
     """`patients` of `patient`."""
-    return _PLURAL[level]
+    return f"{level}s"
 
 
 def asked_for_excluded(project: Project, reason: str | None, what: str) -> bool:

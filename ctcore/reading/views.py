@@ -188,13 +188,18 @@ def why(gate: Gate, verdict: Verdict) -> str:
 
 
 def words(gate: Gate, reason: Reason) -> str:
+    return f"{reason.kind}: {WITHHELD}" if is_hidden(gate, reason) else str(reason)
+
+
+def is_hidden(gate: Gate, reason: Reason) -> bool:
+    """Whether a reason names somebody who may not be used."""
     nodes = [node for node in (reason.node, *reason.path) if node is not None]
-    return f"{reason.kind}: {WITHHELD}" if any(_is_hidden(gate, *node) for node in nodes) else str(reason)
+    return not gate.everybody and any(_is_barred(gate, *node) for node in nodes)
 
 
-def _is_hidden(gate: Gate, asset: str, partition: str) -> bool:
+def _is_barred(gate: Gate, asset: str, partition: str) -> bool:
     level = gate.mirror.shape.levels.get(asset, asset)
-    if level not in ENTITY_LEVELS or gate.everybody:
+    if level not in ENTITY_LEVELS:
         return False
     place = gate.mirror.locate(asset, [partition])[0]
     return place < 0 or not bool(gate.usable(level)[place])
