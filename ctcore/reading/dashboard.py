@@ -105,13 +105,9 @@ def _matrix(gate: Gate, verdicts: Verdicts, level: Level, most: int) -> Markup:
     shown = np.flatnonzero(gate.shows(level)[: codes.shape[1]])
     order = shown[np.argsort(_urgency(codes[:, shown]), kind="stable")][:most]
     parents = _parents(gate, level)
-    names = gate.mirror.names(steps[0])
+    names, cells = list(gate.mirror.names(steps[0])), list(zip(*states, strict=True))
     rows = [
-        [
-            *([row_head(str(parents[at]))] if parents else []),
-            row_head(str(names[at])),
-            *(_cell(column[at]) for column in states),
-        ]
+        [*([row_head(str(parents[at]))] if parents else []), row_head(names[at]), *map(_cell, cells[at])]
         for at in order.tolist()
     ]
     above = ENTITY_LEVELS[ENTITY_LEVELS.index(level) - 1] if parents else ""

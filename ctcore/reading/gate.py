@@ -15,7 +15,7 @@ from ctcore.mirror.ranges import Flags
 from ctcore.mirror.versions import Places, Short
 from ctcore.project import Project
 from ctcore.standing import today
-from ctcore.step import ENTITY_LEVELS, Level, Step
+from ctcore.step import ENTITY_LEVELS, Step
 
 EVENT = "read-excluded"
 
@@ -131,7 +131,7 @@ class Gate:
         return set(rows.scalars())
 
 
-def level_names(level: Level) -> str:
+def level_names(level: str) -> str:
     """`patients` of `patient`."""
     return f"{level}s"
 

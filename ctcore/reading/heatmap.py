@@ -23,8 +23,8 @@ def heatmap(gate: Gate, verdicts: Verdicts, path: Path) -> None:
     """Write the picture; png, svg or pdf by the file's name."""
     if path.suffix.lower() not in FORMATS:
         raise Usage(f"{path}: a picture is {', '.join(FORMATS)}")
-    panels = [(level, *grid(gate, verdicts, level)) for level in ORDER]
-    drawn: list[tuple[Level, Codes, int]] = [(level, codes, every) for level, codes, every in panels if codes.size]
+    panels: list[tuple[Level, Codes, int]] = [(level, *grid(gate, verdicts, level)) for level in ORDER]
+    drawn = [panel for panel in panels if panel[1].size]
     if not drawn:
         raise Usage("there is nothing to draw: no step has nodes yet; `ct register SHEET` first")
     figure = _figure(gate, drawn)
