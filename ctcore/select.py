@@ -16,7 +16,10 @@ from ctcore.staleness import with_ancestors, with_descendants
 from ctcore.step import Level
 from ctcore.steps import REGISTRY
 
-HELP = "step, step/partition, either with * for any letters; +X: and what it needs, X+: and what is made from it; pairing:NAME"
+HELP = (
+    "step, step/partition, either with * for any letters; +X: and what it needs, X+: and what is made from it; "
+    "pairing:NAME or step/pairing:NAME: of who is complete"
+)
 PAIRING = "pairing:"  # no ID has a colon in it
 _GLOB = re.compile(r"[*?\[]")
 

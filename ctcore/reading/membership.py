@@ -50,8 +50,8 @@ def memberships(gate: Gate, verdicts: Verdicts, cohort: str | None = None) -> It
                 then = used.source[used.pairs(np.array([at]))[1]] if used is not None else today[:0]
                 gone = np.setdiff1d(then, today)
                 seen = [int(one) for one in gone if one >= 0 and gate.shows(level)[one]]
-                came = np.setdiff1d(today, then).tolist()
-                names = gate.mirror.names(want.asset)
+                came: list[int] = np.setdiff1d(today, then).tolist()
+                names = list(gate.mirror.names(want.asset))
                 yield Membership(
                     cohorts[at],
                     step.name,
