@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from functools import cached_property, partial
 from typing import Any
 
-from sqlalchemy import select
+from sqlalchemy import and_, select
 
 from ctcore.catalog.tables import artifact, entity, file, materialization, member
 from ctcore.reading.gate import Gate, level_names
@@ -22,6 +22,11 @@ _BASE = {
     "specimen": (("specimen_id", "text"), ("patient_id", "text")),
     "assay": (("assay_id", "text"), ("specimen_id", "text"), ("patient_id", "text")),
 }
+_IS_CURRENT = and_(  # by its key: nothing leads from a materialization to the artifact
+    artifact.c.asset == materialization.c.asset,
+    artifact.c.partition == materialization.c.partition,
+    artifact.c.materialization == materialization.c.id,
+)
 _NODE = (("step", "text"), ("level", "text"), ("entity", "text"))
 
 
@@ -91,7 +96,7 @@ class Views:
         fields = (made.id, made.data_version, made.folder, made.size, made.reason, made.started_at)
         rows = self.gate.connection.execute(
             select(made.asset, made.partition, *fields, made.seconds, made.run_id, artifact.c.checked_at)
-            .join(artifact, artifact.c.materialization == made.id)
+            .join(artifact, _IS_CURRENT)
             .order_by(made.id)
         )
         for asset, partition, *rest in rows:
@@ -109,7 +114,7 @@ class Views:
         made = materialization.c
         fields = (made.asset, made.partition, made.facts, made.id, made.data_version, made.started_at)
         both = select(*fields, artifact.c.materialization.label("now"))
-        joined = both.outerjoin(artifact, artifact.c.materialization == made.id).where(made.facts != "{}")
+        joined = both.outerjoin(artifact, _IS_CURRENT).where(made.facts != "{}")
         if only_current:
             joined = joined.where(artifact.c.materialization.is_not(None))
         for row in self.gate.connection.execute(joined.order_by(made.id)):
@@ -123,13 +128,12 @@ class Views:
 
     def _members(self) -> Iterator[Row]:
         names = {level: self.gate.names(level) for level in ENTITY_LEVELS}
+        pointers = select(artifact.c.materialization, artifact.c.asset, artifact.c.partition)
+        current = {number: node for number, *node in self.gate.connection.execute(pointers)}
         fields = (member.c.level, member.c.entity, member.c.role, member.c.materialization)
-        rows = self.gate.connection.execute(
-            select(artifact.c.asset, artifact.c.partition, *fields)
-            .join(artifact, artifact.c.materialization == member.c.materialization)
-            .order_by(member.c.materialization, member.c.level, member.c.entity)
-        )
-        for asset, partition, level, who, role, number in rows:
+        order = (member.c.materialization, member.c.level, member.c.entity)
+        for level, who, role, number in self.gate.connection.execute(select(*fields).order_by(*order)):
+            asset, partition = current.get(number, ("", ""))
             if partition in self._shown.get(asset, ()) and who in names.get(level, ()):
                 yield (asset, self._level(asset), partition, level, who, role, number)
 
