@@ -17,7 +17,11 @@ from ctcore.staleness import with_ancestors, with_descendants
 from ctcore.step import Level
 from ctcore.steps import REGISTRY
 
-HELP = "step, step/partition, either with * for any letters; +X: and what it needs, X+: and what is made from it"
+HELP = (
+    "step, step/partition, either with * for any letters; +X: and what it needs, X+: and what is made from it; "
+    "pairing:NAME or step/pairing:NAME: of who is complete"
+)
+PAIRING = "pairing:"  # no ID has a colon in it
 _GLOB = re.compile(r"[*?\[]")
 
 
@@ -35,7 +39,7 @@ def selected(project: Project, texts: Sequence[str]) -> dict[str, set[str]] | No
     found: dict[str, set[str]] = defaultdict(set)
     for token in tokens:
         up, name, down = _parts(token)
-        if not (up or down or name in project.steps or _GLOB.search(name)):
+        if not (up or down or name in project.steps or PAIRING in name or _GLOB.search(name)):
             plain.append(name)  # all of them in one statement a level
             continue
         mine = _named(project, name)
@@ -69,7 +73,14 @@ def _parts(token: str) -> tuple[bool, str, bool]:
 
 
 def _named(project: Project, name: str) -> dict[str, set[str]]:
-    """A step's nodes, one node, or those that match."""
+    """A step's nodes, one node, or those that match; or those of what is complete in a pairing."""
+    step, _, pairing = name.rpartition(PAIRING)
+    if PAIRING in name and step in ("", *(f"{one}/" for one in project.steps.order)):
+        from ctcore.pairs import complete
+
+        found = complete(project, pairing)
+        listed = [step.removesuffix("/")] if step else project.steps.order
+        return {one: set(found[project.steps[one].level]) for one in listed if project.steps[one].level in found}
     if name in project.steps:
         return {name: set(partitions(project, project.steps[name].level))}
     if not _GLOB.search(name):

@@ -7,7 +7,7 @@ import tomllib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, Literal, cast, get_args
 
 from ctcore.automation import RUN_KEYS, Automation, read_automation
 from ctcore.digest import canonical
@@ -39,6 +39,24 @@ class Cohort:
     """A named rule: all usable entities of a level for which every named column has the given value."""
 
     name: str
+    where: Mapping[str, str] = field(default_factory=dict)
+
+
+Several = Literal["any", "all", "worst"]
+
+
+@dataclass(frozen=True)
+class Pairing:
+    """What belongs together within a patient (or specimen): the values of the column `by`. `order` lists those that are
+    needed; without it, all that there are. Of several with one value: `any` needs one usable assay, `all` one of each
+    specimen, `worst` all assays. `require`: so many values are enough. `where`: only such assays count."""
+
+    name: str
+    by: str
+    order: tuple[str, ...] = ()
+    require: int = 0
+    several: Several = "all"
+    within: Level = "patient"
     where: Mapping[str, str] = field(default_factory=dict)
 
 
@@ -75,6 +93,7 @@ class Settings:
     uses: Uses = field(default_factory=Uses)
     automation: Automation = field(default_factory=Automation)
     reading: Options = field(default_factory=Options)
+    pairings: Mapping[str, Pairing] = field(default_factory=dict)
 
 
 def read_settings(path: Path) -> Settings:
@@ -120,6 +139,7 @@ class _Reader:
             "sheet",
             "qc",
             "consent",
+            "pairings",
         }
         self._only(document, known, "the top level")
         project = self._table(document, "project")
@@ -151,6 +171,7 @@ class _Reader:
             uses=self._uses(self._table(document, "consent")),
             automation=automation,
             reading=self._reading(self._table(document, "sheet"), levels),
+            pairings=self._pairings(self._table(document, "pairings"), levels),
         )
 
     def _table(self, parent: dict[str, Any], key: str, where: str = "") -> dict[str, Any]:
@@ -300,6 +321,43 @@ class _Reader:
             where = self._table(entry, "where", place)
             found[name] = Cohort(name, {column: self._rule(place, column, where[column], levels) for column in where})
         return found or {"all": Cohort("all")}
+
+    def _pairings(self, table: dict[str, Any], levels: Levels) -> dict[str, Pairing]:
+        found = {}
+        for name in table:
+            place, entry = f"[pairings.{name}]", self._table(table, name, "[pairings]")
+            self._only(entry, {"by", "order", "require", "several", "within", "where"}, place)
+            if not re.fullmatch(ID_PATTERN, name):
+                self.problems.append(f"{place}: the name must match {ID_PATTERN}")
+            several, within = entry.get("several", "all"), entry.get("within", "patient")
+            if several not in get_args(Several):
+                self.problems.append(f"{place} several = {several!r:.80}: one of {', '.join(get_args(Several))}")
+            if within not in ("patient", "specimen"):
+                self.problems.append(f"{place} within = {within!r:.80}: patient or specimen")
+            require, where = entry.get("require", 0), self._table(entry, "where", place)
+            if isinstance(require, bool) or not isinstance(require, int) or require < 0:
+                self.problems.append(f"{place} require = {require!r:.80}: a whole number, 0 or more")
+            found[name] = Pairing(
+                name,
+                self._by(place, entry.get("by"), levels, "specimen" if within == "specimen" else "patient"),
+                self._texts(entry, "order", place),
+                require,
+                several,
+                within,
+                {column: self._rule(place, column, where[column], levels) for column in where},
+            )
+        return found
+
+    def _by(self, place: str, by: object, levels: Levels, within: Level) -> str:
+        """A column of a level below that of the pairing."""
+        below = ENTITY_LEVELS[ENTITY_LEVELS.index(within) + 1 :]
+        known = [f"{level}.{name}" for level in below for name in levels[level].columns]
+        if by not in known:
+            listed = ", ".join(known) or "none yet"
+            self.problems.append(
+                f'{place} by = {by!r:.80}: a column below {within}, as in by = "specimen.site"; {listed}'
+            )
+        return str(by)
 
     def _rule(self, place: str, name: str, value: Any, levels: Levels) -> str:
         """The value as the catalog has it, as text: `true` for a boolean, `5.0` for 5 in a column of numbers."""

@@ -62,7 +62,7 @@ def test_the_example_test_passes(project: Project) -> None:
 
 def test_the_map_names_every_module() -> None:
     page = re.sub(r"```.*?```", "", (ROOT / "CONTRIBUTING.md").read_text(), flags=re.DOTALL)
-    folders = ("ctcore", "ctcore/catalog", "ctcore/sheet", "ctcore/slurm", "ct_assets", "sensors")
+    folders = ("ctcore", "ctcore/catalog", "ctcore/sheet", "ctcore/slurm", "ctcore/reading", "ct_assets", "sensors")
     modules = [path for folder in folders for path in (ROOT / folder).glob("*.py") if not path.stem.startswith("_")]
     named = set(re.findall(r"\w+", " ".join(re.findall(r"`([^`]+)`", page))))
     assert [str(path.relative_to(ROOT)) for path in modules if path.stem not in named] == []

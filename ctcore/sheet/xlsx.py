@@ -55,7 +55,7 @@ def _opened(path: Path, formulas: bool) -> Any:
     try:
         import openpyxl
     except ModuleNotFoundError:
-        said = "reading .xlsx needs openpyxl; `pip install 'ct-cohort[xlsx]'`, or export the sheet as CSV UTF-8"
+        said = "reading .xlsx needs openpyxl; `pip install 'ct-cohort[tables]'`, or export the sheet as CSV UTF-8"
         raise SheetError(str(path), [said]) from None
     try:
         with zipfile.ZipFile(path) as packed:

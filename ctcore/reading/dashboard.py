@@ -1,0 +1,135 @@
+"""⑦ `ct dashboard`: the cohort on one page: who, how far each step is, what is not fresh and why, entity by entity."""
+
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+
+from ctcore.clock import now
+from ctcore.overview import Count, Group, grouped, overview_of
+from ctcore.reading.gate import Gate, level_names
+from ctcore.reading.looks import LOOKS, ORDER, WORST
+from ctcore.reading.page import (
+    Markup,
+    bar,
+    cards,
+    element,
+    head,
+    key,
+    note,
+    number,
+    page,
+    row_head,
+    section,
+    table,
+)
+from ctcore.reading.views import WITHHELD, is_hidden
+from ctcore.reasons import Reason, State
+from ctcore.staleness import Verdicts
+from ctcore.step import ENTITY_LEVELS, Level
+
+ROWS = 400  # entities of a level that are shown one by one
+GROUPS = 200  # reasons
+_SIGNS = {state: (place, sign) for place, (state, (_, sign, _)) in enumerate(LOOKS.items())}
+
+
+def dashboard(gate: Gate, verdicts: Verdicts, rows: int = ROWS) -> str:
+    """The page, as HTML. Of thousands of entities it shows `rows` a level, those first that are not fresh."""
+    project, seen = gate.project, overview_of(gate.project, verdicts)
+    body = [
+        note(gate.audit if any(gate.left_out.values()) else ""),
+        cards(list(_counts(gate, seen.counts))),
+        section("Completeness", "How many of a step's nodes are in which state.", key(), _completeness(seen.counts)),
+        *_reasons(gate, verdicts),
+        *(_matrix(gate, verdicts, level, rows) for level in ORDER if any(s.level == level for s in project.steps)),
+    ]
+    foot = f"ct dashboard of {project.id}, {now()}. This file asks nothing of the network."
+    return page(project.settings.name, f"{project.id} · {now()[:16].replace('T', ' ')} UTC", body, foot)
+
+
+def _counts(gate: Gate, counts: Sequence[Count]) -> Iterator[tuple[str, str]]:
+    for level in ENTITY_LEVELS:
+        yield f"{int(gate.shows(level).sum()):,}", level_names(level)
+    nodes, fresh = sum(one.nodes for one in counts), sum(one.fresh for one in counts)
+    # rounded down: only what is whole is 100 %
+    yield f"{1000 * fresh // nodes / 10:g} %" if nodes else "–", f"fresh: {fresh:,} of {nodes:,} nodes"
+    yield f"{sum(one.open for one in counts):,}", "not fresh"
+    accepted = sum(one.accepted for one in counts)
+    if accepted:
+        yield f"{accepted:,}", "fresh because a difference was accepted"
+
+
+def _completeness(counts: Sequence[Count]) -> Markup:
+    heads = ("step", "level", head("fresh"), head("of"), "", "never made", "changed", "about to change")
+    rows = []
+    for one in counts:
+        shares = [("fresh", one.fresh), *((state, one.states.get(state, 0)) for state in LOOKS if state != "fresh")]
+        cells = [row_head(one.step), element("td", one.level), number(one.fresh), number(one.nodes)]
+        cells.append(element("td", bar([(state, n) for state, n in shares if n])))
+        rows.append([*cells, number(one.missing), number(one.changed), number(one.waiting)])
+    return table([*heads[:5], *map(head, heads[5:])], rows, "full bars")
+
+
+def _reasons(gate: Gate, verdicts: Verdicts) -> Iterator[Markup]:
+    found = _groups(gate, verdicts)
+    if not found:
+        return
+    rows = [
+        [row_head(one.step), number(one.nodes), element("td", one.kind), element("td", one.text, class_="words")]
+        for one in found[:GROUPS]
+    ]
+    more = f"… and {len(found) - GROUPS} more reasons; `ct stale --why` has them all." if len(found) > GROUPS else ""
+    lead = "Nodes that have a reason in common are one line."
+    yield section("Not fresh, and why", lead, note(more), table(["step", head("nodes"), "reason", "in words"], rows))
+
+
+def _groups(gate: Gate, verdicts: Verdicts) -> list[Group]:
+    """As `ct stale --why` has them, with nobody named who may not be used."""
+    found: dict[tuple[str, Reason], list[str]] = defaultdict(list)
+    for step in gate.project.steps:
+        for one in verdicts.listed(step.name):
+            for reason in one.reasons if one.state != "excluded" else ():
+                found[step.name, _said(gate, reason)].append(one.partition)
+    return grouped(found)
+
+
+def _said(gate: Gate, reason: Reason) -> Reason:
+    return Reason(reason.kind, WITHHELD, input=reason.input) if is_hidden(gate, reason) else reason
+
+
+def _matrix(gate: Gate, verdicts: Verdicts, level: Level, most: int) -> Markup:
+    """Entities by steps."""
+    steps = [step.name for step in gate.project.steps if step.level == level]
+    states = [verdicts.states(name) for name in steps]
+    codes = np.array([[_SIGNS[state][0] for state in column] for column in states])
+    shown = np.flatnonzero(gate.shows(level)[: codes.shape[1]])
+    order = shown[np.argsort(_urgency(codes[:, shown]), kind="stable")][:most]
+    parents = _parents(gate, level)
+    names, cells = list(gate.mirror.names(steps[0])), list(zip(*states, strict=True))
+    rows = [
+        [*([row_head(str(parents[at]))] if parents else []), row_head(names[at]), *map(_cell, cells[at])]
+        for at in order.tolist()
+    ]
+    above = ENTITY_LEVELS[ENTITY_LEVELS.index(level) - 1] if parents else ""
+    heads = [*([above] if parents else []), level, *(head(name, "s") for name in steps)]
+    capped = len(shown) > most
+    said = f"{most:,} of {len(shown):,}: those first in which something is not fresh. `ct status --all` has all."
+    title = level_names(level).capitalize()
+    return section(title, f"{title} by steps.", note(said if capped else ""), table(heads, rows, "matrix"))
+
+
+def _urgency(codes: np.ndarray) -> np.ndarray:
+    """0 for an entity that most asks for a person, by the worst of its states."""
+    ranks = np.array([WORST.index(state) for state in LOOKS])
+    return ranks[codes].min(axis=0) if codes.size else np.zeros(codes.shape[1], np.int64)
+
+
+def _parents(gate: Gate, level: Level) -> Sequence[str]:
+    if level in ("patient", "cohort"):
+        return []
+    above = gate.mirror.entities[ENTITY_LEVELS[ENTITY_LEVELS.index(level) - 1]].ids
+    return [above[at] for at in gate.mirror.entities[level].parents.tolist()]
+
+
+def _cell(state: State) -> Markup:
+    return Markup(f'<td class="s {state}" title="{state}">{_SIGNS[state][1]}</td>')

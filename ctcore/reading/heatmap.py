@@ -1,0 +1,90 @@
+"""⑦ `ct heatmap`: entities by steps as a picture, a panel a level; of many entities, a line is the worst of some."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ctcore.errors import Usage
+from ctcore.reading.gate import Gate, level_names
+from ctcore.reading.looks import LOOKS, ORDER, WORST
+from ctcore.staleness import Verdicts
+from ctcore.step import Level
+
+LINES = 1_000  # more are not seen on a screen
+NAMED = 60  # entities whose IDs are written
+FORMATS = (".png", ".svg", ".pdf")
+Codes = NDArray[Any]
+
+
+def heatmap(gate: Gate, verdicts: Verdicts, path: Path) -> None:
+    """Write the picture; png, svg or pdf by the file's name."""
+    if path.suffix.lower() not in FORMATS:
+        raise Usage(f"{path}: a picture is {', '.join(FORMATS)}")
+    panels: list[tuple[Level, Codes, int]] = [(level, *grid(gate, verdicts, level)) for level in ORDER]
+    drawn = [panel for panel in panels if panel[1].size]
+    if not drawn:
+        raise Usage("there is nothing to draw: no step has nodes yet; `ct register SHEET` first")
+    figure = _figure(gate, drawn)
+    figure.savefig(path, dpi=150, metadata={"Date": None} if path.suffix.lower() == ".svg" else None)
+
+
+def grid(gate: Gate, verdicts: Verdicts, level: Level) -> tuple[Codes, int]:
+    """(lines, steps) places in WORST, and how many entities a line stands for: it shows the worst of them."""
+    columns = [verdicts.states(step.name) for step in gate.project.steps if step.level == level]
+    if not columns:
+        return np.zeros((0, 0), np.int8), 1
+    places = {state: at for at, state in enumerate(WORST)}
+    codes = np.array([[places[state] for state in column] for column in columns], np.int8).T
+    shown = codes[gate.shows(level)[: len(codes)]]
+    every = max(1, -(-len(shown) // LINES))
+    starts = np.arange(0, len(shown), every)
+    return (np.minimum.reduceat(shown, starts, axis=0) if len(shown) else shown), every
+
+
+def _figure(gate: Gate, panels: Sequence[tuple[Level, Codes, int]]) -> Any:
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.colors import ListedColormap
+    from matplotlib.figure import Figure
+    from matplotlib.patches import Patch
+
+    most = max(len(codes) for _, codes, _ in panels)
+    wide = [1.1 + 0.45 * codes.shape[1] for _, codes, _ in panels]
+    figure = Figure(
+        figsize=(max(7.0, sum(wide) + 1.2 * len(panels)), 3.4 + min(9.0, 0.16 * most)), layout="constrained"
+    )
+    FigureCanvasAgg(figure)
+    axes = figure.subplots(1, len(panels), squeeze=False, width_ratios=wide)[0]
+    colours = ListedColormap([LOOKS[state][0] for state in WORST])
+    for axis, (level, codes, every) in zip(axes, panels, strict=True):
+        axis.imshow(codes, cmap=colours, vmin=-0.5, vmax=len(WORST) - 0.5, aspect="auto", interpolation="nearest")
+        _labels(axis, gate, level, codes, every)
+    patches = [Patch(facecolor=LOOKS[state][0], edgecolor="#6b7280", label=state) for state in LOOKS]
+    figure.legend(handles=patches, loc="outside lower center", ncols=len(patches), frameon=False, fontsize=9)
+    figure.suptitle(_plain(gate.project.settings.name), fontsize=12)
+    return figure
+
+
+def _labels(axis: Any, gate: Gate, level: Level, codes: Codes, every: int) -> None:
+    steps = [step.name for step in gate.project.steps if step.level == level]
+    entities = int(gate.shows(level).sum())
+    axis.set_xticks(range(len(steps)), [_plain(name) for name in steps], rotation=60, ha="right", fontsize=8)
+    axis.set_xticks(np.arange(-0.5, len(steps)), minor=True)
+    axis.grid(which="minor", axis="x", color="#ffffff", linewidth=1.5)
+    axis.tick_params(which="both", length=0)
+    title = level if entities == 1 else level_names(level)
+    axis.set_title(f"{entities:,} {title}" + (f"\na line: the worst of {every}" if every > 1 else ""), fontsize=10)
+    if entities <= NAMED:
+        names = [name for name, on in zip(gate.mirror.names(steps[0]), gate.shows(level), strict=True) if on]
+        axis.set_yticks(range(len(names)), [_plain(name) for name in names], fontsize=8)
+        axis.set_yticks(np.arange(-0.5, len(names)), minor=True)
+        axis.grid(which="minor", axis="y", color="#ffffff", linewidth=1)
+    else:
+        axis.set_yticks([])
+
+
+def _plain(text: str) -> str:
+    """Text as it is: matplotlib takes what stands between two dollars for a formula."""
+    return text.replace("$", r"\$")

@@ -1,0 +1,236 @@
+"""⑦ The tables that people read: who is in the cohort, their files, what was made, what was measured, what is true."""
+
+import json
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property, partial
+from typing import Any
+
+from sqlalchemy import and_, select
+
+from ctcore.catalog.tables import artifact, entity, file, materialization, member
+from ctcore.reading.gate import Gate, level_names
+from ctcore.reasons import Reason, Verdict
+from ctcore.staleness import Verdicts, evaluate
+from ctcore.step import ENTITY_LEVELS, Level
+
+Row = tuple[Any, ...]
+BIGGEST = 2**63 - 1
+WITHHELD = "somebody who may not be used"
+_BASE = {
+    "patient": (("patient_id", "text"),),
+    "specimen": (("specimen_id", "text"), ("patient_id", "text")),
+    "assay": (("assay_id", "text"), ("specimen_id", "text"), ("patient_id", "text")),
+}
+_IS_CURRENT = and_(  # by its key: nothing leads from a materialization to the artifact
+    artifact.c.asset == materialization.c.asset,
+    artifact.c.partition == materialization.c.partition,
+    artifact.c.materialization == materialization.c.id,
+)
+_NODE = (("step", "text"), ("level", "text"), ("entity", "text"))
+
+
+@dataclass(frozen=True)
+class View:
+    """One table: typed columns (text, integer, real, boolean, date, or `any`), and its rows."""
+
+    name: str
+    columns: tuple[tuple[str, str], ...]
+    rows: Callable[[], Iterator[Row]]
+
+    @property
+    def heads(self) -> list[str]:
+        return [name for name, _ in self.columns]
+
+
+class Views:
+    """All tables of a project, as the gate shows them. Nothing is read before it is asked for."""
+
+    def __init__(self, gate: Gate, verdicts: Verdicts | None = None) -> None:
+        self.gate, self.project = gate, gate.project
+        self.verdicts = verdicts
+        listed = [
+            *(
+                View(level_names(level), self._declared(level), partial(self._entities, level))
+                for level in ENTITY_LEVELS
+            ),
+            View("files", _FILES, self._files),
+            View("artifacts", _ARTIFACTS, self._artifacts),
+            View("results", _RESULTS, self._results),
+            View("results_history", (*_RESULTS, ("current", "boolean")), self._history),
+            View("members", _MEMBERS, self._members),
+            View("verdicts", _VERDICTS, self._verdicts),
+        ]
+        self.all = {view.name: view for view in listed}
+
+    def _declared(self, level: Level) -> tuple[tuple[str, str], ...]:
+        own = [*_BASE[level], ("usable", "boolean")]
+        declared = [(column.name, column.type) for column in self.project.settings.levels[level].columns.values()]
+        names = distinct([name for name, _ in (*own, *declared)])
+        return tuple(zip(names, [kind for _, kind in (*own, *declared)], strict=True))
+
+    def _entities(self, level: Level) -> Iterator[Row]:
+        declared = list(self.project.settings.levels[level].columns)
+        shows, usable = self.gate.shows(level).tolist(), self.gate.usable(level).tolist()
+        kin, entities = self.gate.inputs.kin, self.gate.mirror.entities
+        order = reversed(ENTITY_LEVELS[: ENTITY_LEVELS.index(level) + 1])
+        chains = [[entities[one].ids[at] for at in kin.above(level, one).tolist()] for one in order]
+        rows = self.gate.connection.execute(
+            select(entity.c.attributes).where(entity.c.level == level).order_by(entity.c.seq)
+        ).scalars()
+        for shown, may, text, *ids in zip(shows, usable, rows, *chains, strict=True):
+            if shown:
+                said = json.loads(text)
+                yield (*ids, may, *(storable(said.get(name)) for name in declared))
+
+    def _files(self) -> Iterator[Row]:
+        names = {level: self.gate.names(level) for level in ENTITY_LEVELS}
+        fields = (file.c.role, file.c.path, file.c.digest, file.c.size, file.c.problem)
+        joined = select(entity.c.level, entity.c.id, *fields).join(file, file.c.entity == entity.c.seq)
+        for row in self.gate.connection.execute(joined.order_by(entity.c.seq, file.c.role)):
+            if row.id in names[row.level]:
+                yield tuple(row)
+
+    def _artifacts(self) -> Iterator[Row]:
+        made = materialization.c
+        fields = (made.id, made.data_version, made.folder, made.size, made.reason, made.started_at)
+        rows = self.gate.connection.execute(
+            select(made.asset, made.partition, *fields, made.seconds, made.run_id, artifact.c.checked_at)
+            .join(artifact, _IS_CURRENT)
+            .order_by(made.id)
+        )
+        for asset, partition, *rest in rows:
+            if partition in self._shown.get(asset, ()):
+                yield (asset, self._level(asset), partition, *rest)
+
+    def _results(self) -> Iterator[Row]:
+        return (row[:-1] for row in self._measured(only_current=True))
+
+    def _history(self) -> Iterator[Row]:
+        return self._measured(only_current=False)
+
+    def _measured(self, only_current: bool) -> Iterator[Row]:
+        """Facts, a row each: of the current artifacts, or of all that was ever made."""
+        made = materialization.c
+        fields = (made.asset, made.partition, made.facts, made.id, made.data_version, made.started_at)
+        both = select(*fields, artifact.c.materialization.label("now"))
+        joined = both.outerjoin(artifact, _IS_CURRENT).where(made.facts != "{}")
+        if only_current:
+            joined = joined.where(artifact.c.materialization.is_not(None))
+        for row in self.gate.connection.execute(joined.order_by(made.id)):
+            current = row.now is not None
+            if row.partition not in (self._clean if current else self._never_dirty).get(row.asset, ()):
+                continue
+            for name, value in json.loads(row.facts).items():
+                kept, kind = storable(value), kind_of(value)
+                node = (row.asset, self._level(row.asset), row.partition)
+                yield (*node, name, kind, kept, row.id, row.data_version, row.started_at, current)
+
+    def _members(self) -> Iterator[Row]:
+        names = {level: self.gate.names(level) for level in ENTITY_LEVELS}
+        pointers = select(artifact.c.materialization, artifact.c.asset, artifact.c.partition)
+        current = {number: node for number, *node in self.gate.connection.execute(pointers)}
+        fields = (member.c.level, member.c.entity, member.c.role, member.c.materialization)
+        order = (member.c.materialization, member.c.level, member.c.entity)
+        for level, who, role, number in self.gate.connection.execute(select(*fields).order_by(*order)):
+            asset, partition = current.get(number, ("", ""))
+            if partition in self._shown.get(asset, ()) and who in names.get(level, ()):
+                yield (asset, self._level(asset), partition, level, who, role, number)
+
+    def _verdicts(self) -> Iterator[Row]:
+        found = self.verdicts or evaluate(self.project)
+        for step in self.project.steps:
+            states = dict(zip(found.state.mirror.names(step.name), found.states(step.name), strict=True))
+            listed = {one.partition: one for one in found.listed(step.name)}
+            for name, state in states.items():
+                is_node = state != "excluded" or name in listed
+                if is_node and name in self._shown[step.name]:
+                    yield (step.name, step.level, name, state, *self._said(found, step.name, name, listed.get(name)))
+
+    def _said(self, found: Verdicts, step: str, name: str, verdict: Verdict | None) -> Row:
+        """Kinds of the reasons, all reasons in words, and whether any was accepted."""
+        if verdict is None:
+            return "", "", name in found.accepted[step]
+        return " ".join(verdict.kinds), why(self.gate, verdict), bool(verdict.waived)
+
+    def _level(self, asset: str) -> str:
+        return self.gate.mirror.shape.levels.get(asset, "")
+
+    @cached_property
+    def _shown(self) -> dict[str, set[str]]:
+        """Which nodes of each step may be read; steps that are not there any more have none."""
+        return {step.name: self.gate.names(step.level) for step in self.project.steps}
+
+    @cached_property
+    def _clean(self) -> dict[str, set[str]]:
+        """Which nodes' current results may be read."""
+        found = {}
+        for step in self.project.steps:
+            names = self.gate.mirror.names(step.name)
+            found[step.name] = {names[at] for at in self.gate.is_clean(step).nonzero()[0].tolist()}
+        return found
+
+    @cached_property
+    def _never_dirty(self) -> dict[str, set[str]]:
+        return {step.name: self._shown[step.name] - self.gate.was_dirty(step) for step in self.project.steps}
+
+
+_FILES = (("level", "text"), ("entity", "text"), ("role", "text"), ("path", "text"), ("digest", "text"))
+_FILES = (*_FILES, ("size", "integer"), ("problem", "text"))
+_ARTIFACTS = (*_NODE, ("materialization", "integer"), ("data_version", "text"), ("folder", "text"), ("size", "integer"))
+_ARTIFACTS = (*_ARTIFACTS, ("reason", "text"), ("made_at", "text"), ("seconds", "real"), ("run_id", "text"))
+_ARTIFACTS = (*_ARTIFACTS, ("checked_at", "text"))
+_RESULTS = (*_NODE, ("name", "text"), ("type", "text"), ("value", "any"), ("materialization", "integer"))
+_RESULTS = (*_RESULTS, ("data_version", "text"), ("made_at", "text"))
+_MEMBERS = (*_NODE, ("member_level", "text"), ("member", "text"), ("role", "text"), ("materialization", "integer"))
+_VERDICTS = (*_NODE, ("state", "text"), ("kinds", "text"), ("why", "text"), ("accepted", "boolean"))
+
+
+def why(gate: Gate, verdict: Verdict) -> str:
+    """All reasons in words; nobody is named in them who may not be used."""
+    return "; ".join(words(gate, reason) for reason in verdict.reasons)
+
+
+def words(gate: Gate, reason: Reason) -> str:
+    return f"{reason.kind}: {WITHHELD}" if is_hidden(gate, reason) else str(reason)
+
+
+def is_hidden(gate: Gate, reason: Reason) -> bool:
+    """Whether a reason names somebody who may not be used."""
+    nodes = [node for node in (reason.node, *reason.path) if node is not None]
+    return not gate.everybody and any(_is_barred(gate, *node) for node in nodes)
+
+
+def _is_barred(gate: Gate, asset: str, partition: str) -> bool:
+    level = gate.mirror.shape.levels.get(asset, asset)
+    if level not in ENTITY_LEVELS:
+        return False
+    place = gate.mirror.locate(asset, [partition])[0]
+    return place < 0 or not bool(gate.usable(level)[place])
+
+
+def storable(value: Any) -> Any:
+    """A value that every table can hold: a number beyond 64 bits, a list or a table as its JSON text."""
+    if isinstance(value, bool) or value is None or isinstance(value, float | str):
+        return value
+    if isinstance(value, int):
+        return value if abs(value) <= BIGGEST else str(value)
+    return json.dumps(value, ensure_ascii=False)
+
+
+def kind_of(value: Any) -> str:
+    """The type that a result was measured as."""
+    names = {bool: "boolean", int: "integer", float: "real", str: "text", type(None): "none"}
+    return names.get(type(value), "json")
+
+
+def distinct(names: Sequence[str]) -> list[str]:
+    """The same names, a number behind those that are there already but for their case: SQL does not tell them apart."""
+    found: list[str] = []
+    for name in names:
+        other, number = name, 1
+        while other.lower() in {one.lower() for one in found}:
+            number += 1
+            other = f"{name}_{number}"
+        found.append(other)
+    return found

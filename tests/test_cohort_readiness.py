@@ -1,0 +1,200 @@
+"""`ct cohort`: who has all that belongs together, and who was a member when things were made."""
+
+import json
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from sqlalchemy import select
+
+import ctcore.mirror.entities
+from ctcore.catalog.tables import entity
+from ctcore.errors import ProjectError, Usage
+from ctcore.pairs import Readiness, readiness
+from ctcore.project import Project
+from ctcore.select import selected
+from ctcore.standing import forget
+from tests.kit import TOML, add, again, assay, make_all, make_project
+from tests.shell import ct
+
+PAIRS = """
+[pairings.tn]
+by = "specimen.site"
+order = ["normal", "tumour"]
+require = 2
+"""
+
+
+def rows(*specimens: tuple[str, str, str, int]) -> list[dict[str, str]]:
+    """(patient, specimen, site, assays)."""
+    return [
+        assay(patient, specimen, f"{specimen}-{at}", sex="F", age="40", site=site, library="LW"[at % 2])
+        for patient, specimen, site, n in specimens
+        for at in range(n)
+    ]
+
+
+COHORT = rows(
+    ("P1", "N1", "normal", 1),
+    ("P1", "T1", "tumour", 2),
+    ("P2", "T2", "tumour", 1),
+    ("P3", "N3", "normal", 1),
+    ("P3", "T3a", "tumour", 1),
+    ("P3", "T3b", "tumour", 1),
+    ("P4", "X4", "ascites", 1),
+)
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Project:
+    return make_project(tmp_path / "toy", COHORT, toml=TOML + PAIRS)
+
+
+@pytest.fixture
+def bar(project: Project, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., None]]:
+    """Close the gate for some, by ID."""
+
+    def close(*ids: str) -> None:
+        query = select(entity.c.seq).where(entity.c.id.in_(ids))
+        monkeypatch.setattr(ctcore.mirror.entities, "barred", lambda to: list(to.execute(query).scalars()))
+        shutil.rmtree(project.work / "mirror", ignore_errors=True)
+        forget()
+
+    yield close
+    forget()
+
+
+def paired(project: Project, several: str = "all", more: str = "") -> Readiness:
+    text = TOML + PAIRS + f'several = "{several}"\n{more}'
+    (project.root / "ct.toml").write_text(text)
+    return readiness(again(project), "tn")
+
+
+def statuses(found: Readiness) -> dict[str, str]:
+    return {row.who: row.status for row in found.rows}
+
+
+def reason(found: Readiness, who: str) -> str:
+    return next(row.reason for row in found.rows if row.who == who)
+
+
+def test_complete_and_singleton_and_who_has_none(project: Project) -> None:
+    found = paired(project)
+    assert statuses(found) == {"P1": "complete", "P2": "singleton", "P3": "complete"}
+    assert (found.without, found.enough) == (1, 2)
+    assert reason(found, "P2") == "no assay of normal" and reason(found, "P1") == ""
+
+
+def test_three_times_give_each_status_and_two_may_be_enough(tmp_path: Path) -> None:
+    toml = TOML + '[pairings.time]\nby = "specimen.site"\nrequire = 2\n'
+    some = rows(*((f"P{p}", f"S{p}{t}", f"t{t}", 1) for p, ts in enumerate(("012", "01", "0", "012")) for t in ts))
+    project = make_project(tmp_path / "toy", some, toml=toml)
+    found = readiness(project, "time")
+    assert found.values == ("t0", "t1", "t2")
+    assert statuses(found) == {"P0": "complete", "P1": "incomplete", "P2": "singleton", "P3": "complete"}
+    assert [row.enough for row in found.rows] == [True, True, False, True]
+    assert reason(found, "P1") == "no assay of t2"
+
+
+def test_a_failed_normal_breaks_the_pair_and_the_tumour_stays_usable(
+    project: Project, bar: Callable[..., None]
+) -> None:
+    bar("N1")
+    found = paired(project)
+    row = found.rows[0]
+    assert (row.status, row.reason, row.passing) == ("broken", "normal: N1 may not be used", 1)
+    assert row.cells["tumour"].passes and row.cells["tumour"].usable == ("T1",)
+
+
+@pytest.mark.parametrize(("several", "status"), (("any", "complete"), ("all", "broken"), ("worst", "broken")))
+@pytest.mark.parametrize("failed", ("T3a", "T3b"))
+def test_of_two_tumours_neither_hides_the_other(
+    project: Project, bar: Callable[..., None], several: str, status: str, failed: str
+) -> None:
+    bar(failed)
+    found = paired(project, several)
+    assert statuses(found)["P3"] == status and failed in reason(found, "P3")
+
+
+@pytest.mark.parametrize(("several", "status"), (("any", "complete"), ("all", "complete"), ("worst", "broken")))
+def test_one_of_two_failed_assays_counts_as_the_policy_says(
+    project: Project, bar: Callable[..., None], several: str, status: str
+) -> None:
+    bar("T1-0")
+    assert statuses(paired(project, several))["P1"] == status
+
+
+def test_assays_that_all_failed_break_a_pair_without_being_asked_for(
+    project: Project, bar: Callable[..., None]
+) -> None:
+    bar("T1-0", "T1-1")
+    assert statuses(paired(project))["P1"] == "broken"
+
+
+def test_a_specimen_that_lacks_the_assay_is_incomplete_and_not_broken(project: Project) -> None:
+    found = paired(project, more='[pairings.tn.where]\n"assay.library" = "W"\n')
+    assert statuses(found) == {"P1": "singleton"} and reason(found, "P1") == "no assay of normal"
+
+
+def test_a_patient_who_may_not_be_used_is_in_no_row(project: Project, bar: Callable[..., None]) -> None:
+    bar("P1")
+    assert "P1" not in statuses(paired(project))
+    said = ct("-C", project.root, "cohort", "--pairing", "tn", "--json")
+    assert "P1" not in said.out and "T1" not in said.out and "left out: 1 patient" in said.err
+    said = ct("-C", project.root, "cohort", "--pairing", "tn", "--include-excluded", "audit of the board", "--json")
+    assert {one["patient"]: one["status"] for one in json.loads(said.out)["rows"]}["P1"] == "broken"
+
+
+def test_the_complete_ones_are_a_selection(project: Project, bar: Callable[..., None]) -> None:
+    bar("T3b", "T1-0")
+    again_ = again(project)
+    assert selected(again_, ["pairing:tn"]) == {"counted": {"N1-0", "T1-1"}, "merged": {"N1", "T1"}}
+    assert selected(again_, ["merged/pairing:tn"]) == {"merged": {"N1", "T1"}}
+    with pytest.raises(Usage, match="no pairing 'nt'; declared: tn"):
+        selected(again_, ["pairing:nt"])
+
+
+def test_the_command_shows_rows_and_counts(project: Project) -> None:
+    said = ct("-C", project.root, "cohort", "--pairing", "tn", "--singleton-only")
+    assert said.out.splitlines() == [
+        "patient\tnormal\ttumour\tstatus\treason",
+        "P2\t\tT2\tsingleton\tno assay of normal",
+    ]
+    assert "2 complete, 0 incomplete, 0 broken, 1 singleton; 2 have 2 or more; 1 have none" in said.err
+    assert ct("-C", project.root, "cohort", "--complete-only").code == 2
+    assert ct("-C", project.root, "cohort", "nobody").code == 2
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    (
+        ('by = "specimen.sit"', "a column below patient"),
+        ('by = "patient.sex"', "a column below patient"),
+        ('by = "specimen.site"\nseveral = "some"', "one of any, all, worst"),
+        ('by = "specimen.site"\nrequire = -1', "0 or more"),
+        ('by = "specimen.site"\nwithin = "assay"', "patient or specimen"),
+        ('by = "specimen.site"\nordre = []', "did you mean 'order'"),
+        ('by = "specimen.site"\nwhere = { "assay.lib" = "W" }', "no such level.column"),
+    ),
+)
+def test_a_pairing_that_is_declared_wrongly_is_named(project: Project, text: str, said: str) -> None:
+    (project.root / "ct.toml").write_text(f"{TOML}\n[pairings.tn]\n{text}\n")
+    with pytest.raises(ProjectError, match=r"pairings\.tn") as raised:
+        again(project).settings
+    assert said in str(raised.value)
+
+
+def test_members_today_stand_beside_those_when_it_was_made(project: Project, bar: Callable[..., None]) -> None:
+    def difference() -> dict[str, object]:
+        return json.loads(ct("-C", project.root, "cohort", "all", "--json").out)["artifacts"][0]
+
+    make_all(project)
+    found = difference()
+    assert (found["then"], found["now"], found["came"], found["went"]) == (7, 7, [], [])
+    add(project, [*COHORT, *rows(("P9", "N9", "normal", 1))])
+    found = difference()
+    assert (found["then"], found["now"], found["came"], found["state"]) == (7, 8, ["N9"], "stale")
+    bar("P1")
+    found = difference()
+    assert (found["now"], found["went"], found["withheld"]) == (6, [], 2)
