@@ -12,7 +12,7 @@ import pytest
 
 from ctcore import leases
 from ctcore.project import Project
-from tests.kit import ROWS, STEPS, assay, make_project, reasons, write_sheet
+from tests.kit import ROWS, STEPS, TOML, assay, make_project, reasons, write_sheet
 from tests.shell import command, contents, environment, quiet_dagster, shell
 from tests.test_cli_trouble import mounted
 
@@ -145,7 +145,8 @@ def test_a_disk_that_fills_during_a_run_fails_what_does_not_fit_and_keeps_the_re
     large = STEPS.replace(
         "    n = len(", '    call.scratch("large").write_bytes(b"x" * (50 << 20) * (call.entity == "A2"))\n    n = len('
     )
-    root = quiet_dagster(make_project(tmp_path / "p", steps=large).root)
+    one_by_one = TOML.replace("workers = 2", "workers = 1")  # else a neighbour may meet the full disk as well
+    root = quiet_dagster(make_project(tmp_path / "p", steps=large, toml=one_by_one).root)
     with mounted(root / "store", "-t", "tmpfs", "-o", "size=8m", "tmpfs"):
         said = shell("-C", root, "run", "counted")
         assert said.code == 1 and "2 made, 0 reused, 1 not made" in said.err
