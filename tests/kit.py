@@ -6,11 +6,16 @@ import textwrap
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
+from sqlalchemy import select
+
 from ctcore.batches import partitions
+from ctcore.catalog.tables import entity
 from ctcore.execute import StepCall, StepResult, run_calls
 from ctcore.files import look
 from ctcore.making import Making, Outcome, Runner
 from ctcore.project import Project
+from ctcore.qc import Saying
+from ctcore.qc import add as add_qc
 from ctcore.register import Changes, register
 from ctcore.staleness import evaluate
 
@@ -115,6 +120,14 @@ def add(project: Project, rows: Iterable[Mapping[str, str]]) -> Changes:
     changes = register(project, path)
     look(project)
     return changes
+
+
+def fail(project: Project, *ids: str) -> None:
+    """QC fails for these entities, by ID: they may not be used any more."""
+    chosen = select(entity.c.level, entity.c.id).where(entity.c.id.in_(ids))
+    with project.catalog.read() as connection:
+        sayings = [Saying(row.level, row.id, "qc_fail", "the control failed") for row in connection.execute(chosen)]
+    add_qc(project, sayings)
 
 
 def write_sheet(root: Path, rows: Iterable[Mapping[str, str]]) -> Path:

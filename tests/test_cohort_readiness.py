@@ -1,21 +1,15 @@
 """`ct cohort`: who has all that belongs together, and who was a member when things were made."""
 
 import json
-import shutil
-from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from sqlalchemy import select
 
-import ctcore.mirror.entities
-from ctcore.catalog.tables import entity
 from ctcore.errors import ProjectError, Usage
 from ctcore.pairs import Readiness, readiness
 from ctcore.project import Project
 from ctcore.select import selected
-from ctcore.standing import forget
-from tests.kit import TOML, add, again, assay, make_all, make_project
+from tests.kit import TOML, add, again, assay, fail, make_all, make_project
 from tests.shell import ct
 
 PAIRS = """
@@ -51,20 +45,6 @@ def project(tmp_path: Path) -> Project:
     return make_project(tmp_path / "toy", COHORT, toml=TOML + PAIRS)
 
 
-@pytest.fixture
-def bar(project: Project, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., None]]:
-    """Close the gate for some, by ID."""
-
-    def close(*ids: str) -> None:
-        query = select(entity.c.seq).where(entity.c.id.in_(ids))
-        monkeypatch.setattr(ctcore.mirror.entities, "barred", lambda to: list(to.execute(query).scalars()))
-        shutil.rmtree(project.work / "mirror", ignore_errors=True)
-        forget()
-
-    yield close
-    forget()
-
-
 def paired(project: Project, several: str = "all", more: str = "") -> Readiness:
     text = TOML + PAIRS + f'several = "{several}"\n{more}'
     (project.root / "ct.toml").write_text(text)
@@ -97,10 +77,8 @@ def test_three_times_give_each_status_and_two_may_be_enough(tmp_path: Path) -> N
     assert reason(found, "P1") == "no assay of t2"
 
 
-def test_a_failed_normal_breaks_the_pair_and_the_tumour_stays_usable(
-    project: Project, bar: Callable[..., None]
-) -> None:
-    bar("N1")
+def test_a_failed_normal_breaks_the_pair_and_the_tumour_stays_usable(project: Project) -> None:
+    fail(project, "N1")
     found = paired(project)
     row = found.rows[0]
     assert (row.status, row.reason, row.passing) == ("broken", "normal: N1 may not be used", 1)
@@ -109,26 +87,20 @@ def test_a_failed_normal_breaks_the_pair_and_the_tumour_stays_usable(
 
 @pytest.mark.parametrize(("several", "status"), (("any", "complete"), ("all", "broken"), ("worst", "broken")))
 @pytest.mark.parametrize("failed", ("T3a", "T3b"))
-def test_of_two_tumours_neither_hides_the_other(
-    project: Project, bar: Callable[..., None], several: str, status: str, failed: str
-) -> None:
-    bar(failed)
+def test_of_two_tumours_neither_hides_the_other(project: Project, several: str, status: str, failed: str) -> None:
+    fail(project, failed)
     found = paired(project, several)
     assert statuses(found)["P3"] == status and failed in reason(found, "P3")
 
 
 @pytest.mark.parametrize(("several", "status"), (("any", "complete"), ("all", "complete"), ("worst", "broken")))
-def test_one_of_two_failed_assays_counts_as_the_policy_says(
-    project: Project, bar: Callable[..., None], several: str, status: str
-) -> None:
-    bar("T1-0")
+def test_one_of_two_failed_assays_counts_as_the_policy_says(project: Project, several: str, status: str) -> None:
+    fail(project, "T1-0")
     assert statuses(paired(project, several))["P1"] == status
 
 
-def test_assays_that_all_failed_break_a_pair_without_being_asked_for(
-    project: Project, bar: Callable[..., None]
-) -> None:
-    bar("T1-0", "T1-1")
+def test_assays_that_all_failed_break_a_pair_without_being_asked_for(project: Project) -> None:
+    fail(project, "T1-0", "T1-1")
     assert statuses(paired(project))["P1"] == "broken"
 
 
@@ -137,8 +109,8 @@ def test_a_specimen_that_lacks_the_assay_is_incomplete_and_not_broken(project: P
     assert statuses(found) == {"P1": "singleton"} and reason(found, "P1") == "no assay of normal"
 
 
-def test_a_patient_who_may_not_be_used_is_in_no_row(project: Project, bar: Callable[..., None]) -> None:
-    bar("P1")
+def test_a_patient_who_may_not_be_used_is_in_no_row(project: Project) -> None:
+    fail(project, "P1")
     assert "P1" not in statuses(paired(project))
     said = ct("-C", project.root, "cohort", "--pairing", "tn", "--json")
     assert "P1" not in said.out and "T1" not in said.out and "left out: 1 patient" in said.err
@@ -146,8 +118,8 @@ def test_a_patient_who_may_not_be_used_is_in_no_row(project: Project, bar: Calla
     assert {one["patient"]: one["status"] for one in json.loads(said.out)["rows"]}["P1"] == "broken"
 
 
-def test_the_complete_ones_are_a_selection(project: Project, bar: Callable[..., None]) -> None:
-    bar("T3b", "T1-0")
+def test_the_complete_ones_are_a_selection(project: Project) -> None:
+    fail(project, "T3b", "T1-0")
     again_ = again(project)
     assert selected(again_, ["pairing:tn"]) == {"counted": {"N1-0", "T1-1"}, "merged": {"N1", "T1"}}
     assert selected(again_, ["merged/pairing:tn"]) == {"merged": {"N1", "T1"}}
@@ -185,7 +157,7 @@ def test_a_pairing_that_is_declared_wrongly_is_named(project: Project, text: str
     assert said in str(raised.value)
 
 
-def test_members_today_stand_beside_those_when_it_was_made(project: Project, bar: Callable[..., None]) -> None:
+def test_members_today_stand_beside_those_when_it_was_made(project: Project) -> None:
     def difference() -> dict[str, object]:
         return json.loads(ct("-C", project.root, "cohort", "all", "--json").out)["artifacts"][0]
 
@@ -195,6 +167,6 @@ def test_members_today_stand_beside_those_when_it_was_made(project: Project, bar
     add(project, [*COHORT, *rows(("P9", "N9", "normal", 1))])
     found = difference()
     assert (found["then"], found["now"], found["came"], found["state"]) == (7, 8, ["N9"], "stale")
-    bar("P1")
+    fail(project, "P1")
     found = difference()
     assert (found["now"], found["went"], found["withheld"]) == (6, [], 2)

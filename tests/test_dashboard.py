@@ -1,7 +1,6 @@
 """`ct dashboard` and `ct heatmap`: what people see is what the verdicts say; what data says runs nowhere."""
 
 import re
-import shutil
 from collections import Counter
 from html.parser import HTMLParser
 from pathlib import Path
@@ -9,7 +8,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-import ctcore.mirror.entities
 import ctcore.reading.heatmap as pictures
 from ctcore.files import look
 from ctcore.project import Project
@@ -18,8 +16,7 @@ from ctcore.reading.gate import Gate
 from ctcore.reading.heatmap import grid
 from ctcore.reading.looks import LOOKS, WORST
 from ctcore.staleness import evaluate
-from ctcore.standing import forget
-from tests.kit import STEPS, TOML, add, assay, make_all, make_project
+from tests.kit import STEPS, TOML, add, assay, fail, make_all, make_project
 from tests.shell import ct
 
 EVIL = "\"'><img src=x onerror=alert(1)></td><script>alert(1)</script>"
@@ -110,20 +107,15 @@ def test_a_project_without_steps_has_a_page_and_no_picture(tmp_path: Path) -> No
     assert said.code == 2 and "nothing to draw" in said.err and not (tmp_path / "h.png").exists()
 
 
-def test_who_may_not_be_used_is_on_no_page(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_who_may_not_be_used_is_on_no_page(project: Project) -> None:
     before = drawn(project)
     assert "A3" in before.text
-    with project.catalog.read() as connection:
-        numbers = Gate.of(project, connection).mirror.entities["patient"].seq[:1].tolist()
-    monkeypatch.setattr(ctcore.mirror.entities, "barred", lambda _connection: numbers)
-    shutil.rmtree(project.work / "mirror", ignore_errors=True)
-    forget()
+    fail(project, "P0")
     verdicts = evaluate(project)
     with project.catalog.read() as connection:
         gate = Gate.of(project, connection)
         page = Parsed(dashboard(gate, verdicts))
         assert grid(gate, verdicts, "assay")[0].shape == (4, 1)
-    forget()
     assert re.findall(r"\b(?:P0|S0|S1|A[0-3])\b", page.text) == []
     assert "left out: 1 patient, 2 specimens, 4 assays" in page.text
     assert "A7" in page.text and sum(page.cells.values()) == 4 + 2 + 1

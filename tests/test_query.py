@@ -1,21 +1,18 @@
 """`ct query`: SQL over what the gate lets through; whatever is tried, nothing else is read, and nothing is written."""
 
 import json
-from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 from sqlalchemy import select
 
-import ctcore.mirror.entities
-from ctcore.catalog.tables import entity, event
+from ctcore.catalog.tables import event
 from ctcore.errors import Usage
 from ctcore.project import Project
 from ctcore.reading.database import Database
 from ctcore.reading.gate import Gate
 from ctcore.reading.views import Views
-from ctcore.standing import forget
-from tests.kit import STEPS, TOML, again, assay, make, make_all, make_project
+from tests.kit import STEPS, TOML, again, assay, fail, make, make_all, make_project
 from tests.shell import contents, ct
 
 ROWS = (
@@ -23,8 +20,6 @@ ROWS = (
     assay("P1", "S1", "A2", sex="F", age="40", site="blood"),
     assay("P2", "S2", "A3", sex="M", age="50", site="=HYPERLINK(1)"),
 )
-
-Bar = Callable[..., None]
 
 
 @pytest.fixture
@@ -40,29 +35,6 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Project:
     found = make_project(tmp_path_factory.mktemp("query") / "toy", ROWS)
     make_all(found)
     return found
-
-
-@pytest.fixture
-def bar(project: Project, monkeypatch: pytest.MonkeyPatch) -> Iterator[Bar]:
-    """Close the gate for some, by ID. The rule is another's business; here it is who it names."""
-
-    def close(*ids: str) -> None:
-        def barred(connection: object) -> list[int]:
-            rows = connection.execute(select(entity.c.seq).where(entity.c.id.in_(ids)))  # type: ignore[attr-defined]
-            return list(rows.scalars())
-
-        monkeypatch.setattr(ctcore.mirror.entities, "barred", barred)
-        _forgotten(project)
-
-    yield close
-    _forgotten(project)
-
-
-def _forgotten(project: Project) -> None:
-    """What is known of the catalog is asked anew."""
-    forget()
-    for path in sorted((project.work / "mirror").rglob("*"), reverse=True):
-        path.unlink() if path.is_file() else path.rmdir()
 
 
 def ask(project: Project, sql: str, everybody: bool = False, seconds: float = 60) -> list[tuple[object, ...]]:
@@ -270,8 +242,8 @@ def test_reading_in_all_its_forms_is_allowed(made: Project, sql: str) -> None:
     assert ask(made, sql)
 
 
-def test_who_may_not_be_used_is_in_no_table(project: Project, bar: Bar) -> None:
-    bar("P2")
+def test_who_may_not_be_used_is_in_no_table(project: Project) -> None:
+    fail(project, "P2")
     with project.catalog.read() as connection:
         views = Views(Gate.of(project, connection))
         said = json.dumps([[name, list(view.rows())] for name, view in views.all.items()])
@@ -279,7 +251,7 @@ def test_who_may_not_be_used_is_in_no_table(project: Project, bar: Bar) -> None:
     assert '"A1"' in said
 
 
-def test_a_result_with_somebody_who_may_not_be_used_is_not_read(tmp_path: Path, bar: Bar, project: Project) -> None:
+def test_a_result_with_somebody_who_may_not_be_used_is_not_read(tmp_path: Path, project: Project) -> None:
     text = (
         STEPS
         + """
@@ -296,7 +268,7 @@ def summed(call: Call) -> dict[str, int]:
     lines = "SELECT value FROM results WHERE step = 'summed'"
     history = "SELECT value, current FROM results_history WHERE step = 'summed'"
     assert ask(project, lines) == [(2,)]
-    bar("P2")
+    fail(project, "P2")
     assert ask(project, lines) == [] and ask(project, history) == []
     assert ask(project, "SELECT state, why FROM verdicts WHERE step = 'joined'") == [
         ("stale", "member-removed: somebody who may not be used")
@@ -308,8 +280,8 @@ def summed(call: Call) -> dict[str, int]:
     assert ask(project, lines, everybody=True) == [(1,)] and len(ask(project, history, everybody=True)) == 2
 
 
-def test_the_excluded_are_shown_by_name_only_and_that_is_recorded(project: Project, bar: Bar) -> None:
-    bar("P2", "A2")
+def test_the_excluded_are_shown_by_name_only_and_that_is_recorded(project: Project) -> None:
+    fail(project, "P2", "A2")
     said = ct("-C", project.root, "query", "SELECT assay_id FROM assays")
     assert said.out.splitlines() == ["assay_id", "A1"]
     assert "left out: 1 patient, 1 specimen, 2 assays" in said.err
