@@ -50,7 +50,7 @@ def entries(project: Project, asset: str, keys: Iterable[str] | None = None) -> 
                 "digest": row.digest,
                 "size": row.size,
             }
-        hidden = withheld(connection, today())
+        hidden = withheld(connection, today(), project.settings.uses.required)
     found = [_entry(asset, row.id, row.parent_id, json.loads(row.attributes), files.get(row.seq, {})) for row in rows]
     return [replace(one, declared=_NOTHING) if (asset, one.partition) in hidden else one for one in found]
 

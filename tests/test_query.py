@@ -284,15 +284,15 @@ def test_the_excluded_are_shown_by_name_only_and_that_is_recorded(project: Proje
     fail(project, "P2", "A2")
     said = ct("-C", project.root, "query", "SELECT assay_id FROM assays")
     assert said.out.splitlines() == ["assay_id", "A1"]
-    assert "left out: 1 patient, 1 specimen, 2 assays" in said.err
+    assert "left out: 1 patient (1 qc_fail), 1 specimen (1 qc_fail), 2 assays (2 qc_fail); with all" in said.err
     sql = "SELECT assay_id, usable FROM assays"
-    said = ct("-C", project.root, "query", sql, "--include-excluded", "audit of the ethics board")
+    said = ct("-C", project.root, "query", sql, "--excluded", "--reason", "audit of the ethics board")
     assert said.out.splitlines()[1:] == ["A1\t1", "A2\t0", "A3\t0"]
     assert "INCLUDED" in said.err
     with project.catalog.read() as connection:
         row = connection.execute(select(event).order_by(event.c.seq.desc()).limit(1)).one()
-    assert (row.kind, row.subject) == ("read-excluded", "query") and "ethics board" in row.body
-    assert ct("-C", project.root, "query", sql, "--include-excluded", "").code == 2
+    assert (row.kind, row.subject) == ("disclose", "query") and "ethics board" in row.body and "FROM assays" in row.body
+    assert ct("-C", project.root, "query", sql, "--excluded", "--reason", " ").code == 2
 
 
 def test_the_command_says_what_there_is_and_what_is_wrong(project: Project) -> None:
