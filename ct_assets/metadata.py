@@ -21,6 +21,7 @@ from ctcore.reasons import short, shown
 from ctcore.slurm.made import Made, made_by
 from ctcore.staleness import evaluate
 from ctcore.step import Step
+from ctcore.veil import Veil, veil
 from ctcore.waivers import any_waiver, built_from
 
 SHOWN_ROWS = 20
@@ -43,11 +44,12 @@ def describe(project: Project, step: Step, outcomes: Sequence[Outcome]) -> dict[
         files = _grouped(connection, output, ids, project.dialect)
         accepted = _accepted(project, connection, step, {row.partition for row in made})
     by = made_by(project, {row.key for row in made})
+    seen = veil(project)
     return {
         row.id: {
             **_facts(row),
             **_preview(project, step, row.folder),
-            **_memo(whys[row.id], row),
+            **_memo(whys[row.id], row, seen),
             **_job(by.get(row.key)),
             "outputs": _outputs(files[row.id]),
             "inputs": _inputs(step, edges[row.id]),
@@ -71,15 +73,15 @@ def _accepted(
     """By partition, what it was built from although somebody had to accept what differs there."""
     if not any_waiver(connection):
         return {}
-    marked = evaluate(project).marked()
+    marked, seen = evaluate(project).marked(), veil(project)
     found = built_from(connection, step.name, partitions, marked, project.dialect)
-    return {key: dg.MetadataValue.md("\n".join(f"- {one}" for one in said)) for key, said in found.items()}
+    return {key: dg.MetadataValue.md("\n".join(f"- {seen.text(one)}" for one in said)) for key, said in found.items()}
 
 
-def _memo(outcome: Outcome, row: Any) -> dict[str, Any]:
+def _memo(outcome: Outcome, row: Any, seen: Veil) -> dict[str, Any]:
     said = "hit" if outcome.state == "hit" else "miss"
     return {
-        "memo": f"{said}: {outcome.why}",
+        "memo": f"{said}: {seen.text(outcome.why)}",
         "digest": row.data_version,
         "size": row.size,
         "path": dg.MetadataValue.path(f"store/{row.folder}"),

@@ -1,5 +1,7 @@
 """② What is excluded is shown only to somebody who asks for it by name and says why; and that is written down."""
 
+from collections.abc import Iterable
+
 from ctcore.clock import today
 from ctcore.errors import Usage
 from ctcore.policy import withheld
@@ -8,8 +10,7 @@ from ctcore.reading.gate import Gate
 from ctcore.reasons import Node, Verdict, name_of
 from ctcore.staleness import evaluate
 from ctcore.step import ENTITY_LEVELS
-
-WAY = "--excluded --reason TEXT shows it, and that is recorded"
+from ctcore.veil import WAY, veil
 
 
 def asked(project: Project, excluded: bool, reason: str | None, what: str, words: str = "who may not be used") -> bool:
@@ -51,6 +52,18 @@ def why_withheld(project: Project, node: Node) -> str | None:
         return None
     with project.catalog.read() as connection:
         return withheld(connection, today(), project.settings.uses.required, [node]).get(node)
+
+
+def why_hidden(project: Project, asked_for: Iterable[Node], inside: Iterable[Node]) -> str | None:
+    """Why the making of these nodes, with all that is `inside` them, is not for everybody."""
+    nodes = list(asked_for)
+    for node in nodes:
+        words = bars_of(evaluate(project).of(*node)) if node[0] in project.steps else why_withheld(project, node)
+        if words is not None:
+            return words
+    seen = veil(project)
+    hidden = {node for node in inside if seen.hides(node)} if seen else set()
+    return "somebody without consent is in it" if hidden else None
 
 
 def _inside(project: Project, node: Node) -> str | None:

@@ -43,7 +43,7 @@ def _parsed(project: Project, text: str) -> Node:
         keys = partitions(project, project.steps[name].level)
         if len(keys) == 1:
             return (name, keys[0])
-        some = f"{name}/{keys[0]}" if keys else f"{name}/PARTITION, once a sheet is registered"
+        some = f"{name}/{_first(project, name, keys)}" if keys else f"{name}/PARTITION, once a sheet is registered"
         raise Usage(f"{name} has {len(keys)} partitions; name one, as in {some}")
     asset, cut, partition = name.partition("/")
     if not (asset and partition and name.isprintable()):
@@ -55,6 +55,14 @@ def _parsed(project: Project, text: str) -> Node:
     if asset not in REGISTRY:
         project.steps[asset]
     return (asset, partition)
+
+
+def _first(project: Project, step: str, keys: Sequence[str]) -> str:
+    """An example that may be shown to anybody."""
+    from ctcore.veil import veil
+
+    hidden = veil(project).of(step)
+    return next((key for key in keys if key not in hidden), "PARTITION")
 
 
 def _entities(project: Project, key: str) -> list[str]:

@@ -1,12 +1,14 @@
 """⑦ Words for people in which nobody is named who is not to be seen, except where they were asked for by name."""
 
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
+from typing import overload
 
 import numpy as np
 
+from ctcore.leftout import counted
 from ctcore.mirror.mirror import Mirror
 from ctcore.mirror.ranges import Flags
 from ctcore.project import Project
@@ -15,6 +17,9 @@ from ctcore.standing import today
 from ctcore.step import ENTITY_LEVELS
 
 WITHHELD = "somebody who may not be used"
+NOBODY = "…"
+WAY = "--excluded --reason TEXT shows it, and that is recorded"
+_TOLD = ("missing", "excluded")  # reasons without a node whose words may name somebody
 _WORD = re.compile(r"[^\s/,;:=()\[\]{}'\"`|]+")
 
 
@@ -51,8 +56,11 @@ class Veil:
         return set() if level in ("cohort", "reference") else self.ids.get(level, self._all)
 
     def text(self, text: str) -> str:
-        """The text, unless it names somebody who is hidden."""
-        return f"{text.partition(':')[0]}: {WITHHELD}" if self.is_in(text) else text
+        """The text, unless it names somebody who is hidden; of a reason, its kind stays."""
+        if not self.is_in(text):
+            return text
+        kind = text.partition(":")[0]
+        return WITHHELD if self.is_in(kind) else f"{kind}: {WITHHELD}"
 
     def is_in(self, text: str) -> bool:
         """Whether a text names somebody who is hidden, or a file whose name begins so."""
@@ -65,16 +73,24 @@ class Veil:
     def reason(self, reason: Reason) -> Reason:
         """The same kind of reason, without whoever is hidden."""
         nodes = [node for node in (reason.node, *reason.path) if node is not None]
-        if not self or not (any(self.hides(node) for node in nodes) or self.is_in(reason.words)):
-            return reason
-        return Reason(reason.kind, WITHHELD, input=reason.input, sources=reason.sources)
+        named = any(self.hides(node) for node in nodes) or (
+            not nodes and reason.kind in _TOLD and self.is_in(reason.words)
+        )
+        return Reason(reason.kind, WITHHELD, input=reason.input, sources=reason.sources) if named else reason
 
     def verdict(self, verdict: Verdict) -> Verdict:
+        """The same verdict, without whoever is hidden; its reasons are still told when they are looked at."""
         if not self:
             return verdict
-        some = tuple(self.reason(reason) for reason in verdict.reasons)
+        name = NOBODY if self.hides(verdict.node) else verdict.partition
         waived = tuple(self.reason(reason) for reason in verdict.waived)
-        return replace(verdict, reasons=some, waived=waived)
+        return replace(verdict, partition=name, reasons=_Seen(self, verdict.reasons), waived=waived)
+
+    @property
+    def words(self) -> str:
+        """How many are not shown; empty where nobody is hidden."""
+        some = [counted(len(ids), level) for level, ids in self.ids.items() if ids]
+        return f"not shown, because without consent: {', '.join(some)}; {WAY}" if some else ""
 
     def lines(self, said: Iterable[str]) -> Iterator[str]:
         """Those that name nobody who is hidden; the others are counted in one line at the end."""
@@ -86,6 +102,27 @@ class Veil:
                 yield line
         if others:
             yield f"{others} × {WITHHELD}"
+
+
+class _Seen(Sequence[Reason]):
+    """Reasons behind a veil, put into words when somebody looks."""
+
+    def __init__(self, veil: Veil, reasons: Sequence[Reason]) -> None:
+        self._veil, self._reasons = veil, reasons
+
+    @cached_property
+    def _told(self) -> tuple[Reason, ...]:
+        return tuple(self._veil.reason(one) for one in self._reasons)
+
+    def __len__(self) -> int:
+        return len(self._reasons)
+
+    @overload
+    def __getitem__(self, at: int) -> Reason: ...
+    @overload
+    def __getitem__(self, at: slice) -> Sequence[Reason]: ...
+    def __getitem__(self, at: int | slice) -> Reason | Sequence[Reason]:
+        return self._told[at]
 
 
 def veil(project: Project) -> Veil:
