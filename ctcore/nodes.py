@@ -80,6 +80,17 @@ def _known(project: Project, level: Level, keys: set[str]) -> set[str]:
         return set(connection.execute(select(entity.c.id).where(mine)).scalars())
 
 
+HINTS = 20  # of so many that are not there, it is said what was probably meant
+
+
+def none_such(project: Project, level: str, keys: Sequence[str]) -> list[str]:
+    """There are no such entities: words for each, with hints for the first ones only."""
+    return [
+        str(no_such(project, level, key)) if at < HINTS else f"no {level} {key!r} is registered"
+        for at, key in enumerate(keys)
+    ]
+
+
 def no_such(project: Project, level: str, key: str) -> Usage:
     """There is no such entity, cohort or reference; the nearest one of about that length is named."""
     if level in ENTITY_LEVELS:
