@@ -17,6 +17,7 @@ from ctcore.catalog.tables import edge, materialization, member, output, recipe
 from ctcore.digest import digest_value
 from ctcore.making import Outcome
 from ctcore.project import Project
+from ctcore.reading.gate import Gate
 from ctcore.reasons import short, shown
 from ctcore.slurm.made import Made, made_by
 from ctcore.staleness import evaluate
@@ -25,6 +26,7 @@ from ctcore.veil import Veil, veil
 from ctcore.waivers import any_waiver, built_from
 
 SHOWN_ROWS = 20
+EXCLUDED = "somebody is in it who may not be used; it is recorded, and shown to nobody"
 PICTURE_BYTES = 150_000
 PICTURES_UP_TO = 200  # partitions of a level; beyond, a picture each would swell the event log
 
@@ -43,10 +45,13 @@ def describe(project: Project, step: Step, outcomes: Sequence[Outcome]) -> dict[
         members = _grouped(connection, member, ids, project.dialect)
         files = _grouped(connection, output, ids, project.dialect)
         accepted = _accepted(project, connection, step, {row.partition for row in made})
+        withheld = _withheld(project, connection, step)
     by = made_by(project, {row.key for row in made})
     seen = veil(project)
     return {
-        row.id: {
+        row.id: {"excluded": EXCLUDED, **_memo(whys[row.id], row, seen)}
+        if row.partition in withheld
+        else {
             **_facts(row),
             **_preview(project, step, row.folder),
             **_memo(whys[row.id], row, seen),
@@ -58,6 +63,15 @@ def describe(project: Project, step: Step, outcomes: Sequence[Outcome]) -> dict[
         }
         for row in made
     }
+
+
+def _withheld(project: Project, connection: Connection, step: Step) -> set[str]:
+    """Nodes with somebody in their results who may not be used: excluded while they were made, for one."""
+    gate = Gate.of(project, connection)
+    if not gate.bars_somebody:
+        return set()
+    names = gate.mirror.names(step.name)
+    return {names[at] for at in (~gate.is_clean(step)).nonzero()[0].tolist()}
 
 
 def _grouped(connection: Connection, table: Table, ids: Sequence[int], dialect: str) -> dict[int, list[Any]]:
