@@ -8,12 +8,14 @@ from typing import Any, TypeVar
 from sqlalchemy import ColumnElement, bindparam, select, true, update
 
 from ctcore.catalog.engine import in_keys
-from ctcore.catalog.tables import digest_memory, entity, file, reference
+from ctcore.catalog.tables import digest_memory, entity, file
 from ctcore.digest import Signature, digest_remembered
 from ctcore.errors import InputError
 from ctcore.ledger import upsert
 from ctcore.project import Project
-from ctcore.reasons import name_of, reference_change, short
+from ctcore.reasons import name_of, short
+from ctcore.references import Seen, record
+from ctcore.references import known as known_references
 from ctcore.settings import Reference
 
 OnBytes = Callable[[int], None] | None
@@ -161,7 +163,7 @@ def _write_files(
 def _look_at_references(project: Project, found: Looked, on_bytes: OnBytes) -> None:
     declared = project.settings.references
     with project.catalog.read() as connection:
-        known = {row.key: row for row in connection.execute(select(reference))}
+        known = known_references(connection)
     good: dict[str, Path] = {}
     for key, path in project.references():
         problem = _reference_problem(declared[key], path)
@@ -170,33 +172,14 @@ def _look_at_references(project: Project, found: Looked, on_bytes: OnBytes) -> N
         else:
             found.problems.append(problem)
     digests = digest_remembered(list(good.values()), Memory(project), on_bytes=on_bytes)
-    changed = [
-        (declared[key], *digests[path], known.get(key))
+    seen = [
+        Seen(declared[key], declared[key].version, digests[path][0], digests[path][1].size)
         for key, path in good.items()
-        if _identity(known.get(key)) != (declared[key].version, digests[path][0])
-        or known[key].path != declared[key].path
     ]
-    if not changed:
-        return
-    with project.catalog.write() as writer:
-        for said, digest, seen, old in changed:
-            row = {
-                "key": said.key,
-                "version": said.version,
-                "kind": said.kind,
-                "path": said.path,
-                "digest": digest,
-                "size": seen.size,
-            }
-            upsert(writer, reference, [row], project.dialect)
-            before = f"{old.version} {old.digest}" if old else None
-            if old is not None:
-                found.changes.append(f"reference/{reference_change(said.key, before, f'{said.version} {digest}')}")
-            writer.event("reference", f"reference/{said.key}", {**row, "old": before})
-
-
-def _identity(row: Any) -> tuple[str, str] | None:
-    return (row.version, row.digest) if row is not None else None
+    new = [one for one in seen if not one.is_known(known.get(one.declared.key))]
+    if new:
+        with project.catalog.write() as writer:
+            found.changes += record(writer, new)
 
 
 def _reference_problem(said: Reference, path: Path) -> str | None:
