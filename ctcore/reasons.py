@@ -8,6 +8,7 @@ from functools import cached_property
 from typing import Literal
 
 from ctcore.digest import canonical, digest_text, digest_value
+from ctcore.regions import lies_on
 
 Kind = Literal[
     "missing",
@@ -113,7 +114,7 @@ def short(digest: str | None) -> str:
 def shown(version: str) -> str:
     """A data version for people: `GRCh38 cbc8127e` for a reference, the first digits of a digest, a value as it is."""
     said, _, last = version.rpartition(" ")
-    return f"{said} {short(last)}".strip() if re.fullmatch("[0-9a-f]{64}", last) else version
+    return f"{_below(said)} {short(last)}".strip() if re.fullmatch("[0-9a-f]{64}", last) else version
 
 
 def changed(subject: str, old: str | None, new: str | None) -> str:
@@ -147,12 +148,33 @@ def _value(mapping: Mapping[str, object], name: str) -> str:
 
 
 def reference_change(key: str, old: str | None, new: str | None) -> str:
-    """A reference's data version is `version digest`: say which of the two changed."""
+    """A reference's data version is `version digest`: say which of the two changed. A region's version may be the data
+    version of what it lies on."""
     if old is None or new is None:
-        return f"{key} {old or 'not used'} → {new or 'not declared'}"
+        return f"{key} {_whole(old) or 'not used'} → {_whole(new) or 'not declared'}"
     old_version, _, old_digest = old.rpartition(" ")
     new_version, _, new_digest = new.rpartition(" ")
-    said = [f"version {old_version} → {new_version}"] if old_version != new_version else []
+    said: list[str] = []
+    if old_version != new_version:
+        was, now = lies_on(old_version), lies_on(new_version)
+        if was is not None and now is not None and was[0] == now[0]:
+            said.append(f"on {reference_change(was[0], was[1], now[1])}")
+        else:
+            said.append(f"version {_below(old_version)} → {_below(new_version)}")
     if old_digest != new_digest:
         said.append(changed("content", old_digest, new_digest))
     return f"{key} {' and '.join(said)}"
+
+
+def _below(version: str) -> str:
+    """A version; where it is that of what a region lies on, with the first digits of that one's digest."""
+    below = lies_on(version)
+    return version if below is None else f"on {below[0]} {shown(below[1])}"
+
+
+def _whole(version: str | None) -> str | None:
+    """A whole data version; of what a region lies on, the first digits are enough."""
+    if version is None:
+        return None
+    said, _, digest = version.rpartition(" ")
+    return f"{_below(said)} {digest}"

@@ -4,13 +4,14 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Connection, func, select
+from sqlalchemy import Connection, and_, func, select
 
 from ctcore.catalog.engine import Writer
-from ctcore.catalog.tables import reference, reference_version
+from ctcore.catalog.tables import artifact, edge, materialization, reference, reference_version
 from ctcore.clock import now
 from ctcore.ledger import upsert
 from ctcore.reasons import reference_change
+from ctcore.regions import version_on
 from ctcore.settings import Reference
 
 
@@ -48,6 +49,23 @@ class Seen:
 def known(connection: Connection) -> dict[str, Any]:
     """What the catalog has of each, by key."""
     return {row.key: row for row in connection.execute(select(reference))}
+
+
+def seen_of(
+    declared: Mapping[str, Reference], contents: Mapping[str, tuple[str, int]], rows: Mapping[str, Any]
+) -> list[Seen]:
+    """What was looked at, by digest and size. A region has the version of what it lies on; where that was never seen,
+    the region is left out. `rows` are those of the catalog."""
+    found: dict[str, Seen] = {}
+    for key in sorted(contents, key=lambda key: declared[key].on is not None):
+        said, (digest, size) = declared[key], contents[key]
+        version: str | None = said.version
+        if said.on is not None:
+            below: Any = found.get(said.on) or rows.get(said.on)
+            version = version_on(said.on, below.version, below.digest) if below is not None else None
+        if version is not None:
+            found[key] = Seen(said, version, digest, size)
+    return list(found.values())
 
 
 def record(writer: Writer, seen: Iterable[Seen], why: str | None = None) -> list[str]:
@@ -107,4 +125,31 @@ def history(connection: Connection, key: str | None = None) -> dict[str, list[Ve
         listed = found.setdefault(row["key"], [])
         said: Mapping[str, Any] = {name: row[name] for name in Version.__dataclass_fields__ if name != "until"}
         listed.append(Version(**said, until=listed[-1].at if listed else None))
+    return found
+
+
+@dataclass(frozen=True)
+class Use:
+    """With one version of a reference: how many nodes are as they were made with it, and how many makings there are."""
+
+    nodes: int
+    makings: int
+
+
+def uses(connection: Connection, key: str | None = None) -> dict[str, dict[str, Use]]:
+    """By key, and by data version, from the ledger."""
+    made = materialization.c
+    current = and_(
+        artifact.c.asset == made.asset, artifact.c.partition == made.partition, artifact.c.materialization == made.id
+    )
+    mine = edge.c.asset == "reference" if key is None else and_(edge.c.asset == "reference", edge.c.partition == key)
+    rows = connection.execute(
+        select(edge.c.partition, edge.c.version, func.count(artifact.c.asset), func.count())
+        .select_from(edge.join(materialization, made.id == edge.c.materialization).outerjoin(artifact, current))
+        .where(mine)
+        .group_by(edge.c.partition, edge.c.version)
+    )
+    found: dict[str, dict[str, Use]] = {}
+    for name, version, nodes, makings in rows:
+        found.setdefault(name, {})[version] = Use(nodes, makings)
     return found
