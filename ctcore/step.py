@@ -124,8 +124,14 @@ class Call:
         return _named(self.files, role, "file")
 
     def reference(self, key: str) -> Path:
-        """The reference of this key in ct.toml."""
+        """The reference or region of this key in ct.toml."""
         return _named(self.references, key, "reference")
+
+    def intervals(self, key: str) -> Sequence[tuple[str, int, int]]:
+        """The intervals of the region of this key in ct.toml: chromosome, start, end, counted as in BED."""
+        from ctcore.regions import read_bed
+
+        return read_bed(self.reference(key))
 
     def many(self, name: str) -> Sequence[Source]:
         """All upstream artifacts of an input, in the order of the cohort."""
