@@ -16,6 +16,7 @@ from ctcore.memo import current_edges, prepare
 from ctcore.nodes import no_such
 from ctcore.project import Project
 from ctcore.reasons import Node, Reason, Verdict, name_of, short
+from ctcore.roles import counted
 from ctcore.staleness import Verdicts, evaluate
 from ctcore.standing import today
 from ctcore.step import LEVELS, Level
@@ -233,6 +234,10 @@ class Matrix:
     hidden: int
     accepted: Mapping[str, Set[str]]
     """By step, the fresh ones that are so because somebody accepted what differs."""
+    causes: Mapping[str, Mapping[str, list[str]]]
+    """Of cohorts, which are few: by step, all reasons of each that is not fresh, in words."""
+    roles: Mapping[str, Mapping[str, Mapping[str, int]]]
+    """Of cohorts: by step, how many members of each role went into what is there."""
 
 
 def matrix(project: Project, limit: int | None = 40) -> list[Matrix]:
@@ -254,7 +259,19 @@ def _matrix(project: Project, verdicts: Verdicts, level: Level, limit: int | Non
     rows = [(parent, who, list(mine)) for (parent, who), mine in zip(shown, states, strict=False)]
     counts = {name: {str(k): v for k, v in verdicts.count(name).items()} for name in steps}
     accepted = {name: verdicts.accepted[name].keys() for name in steps}
-    return Matrix(level, steps, rows, counts, len(entities) - len(shown), accepted)
+    causes = {name: _causes(verdicts, name) for name in steps} if level == "cohort" else {}
+    roles = _roles_of(project, [name for name in steps if project.steps[name].role]) if level == "cohort" else {}
+    return Matrix(level, steps, rows, counts, len(entities) - len(shown), accepted, causes, roles)
+
+
+def _causes(verdicts: Verdicts, step: str) -> dict[str, list[str]]:
+    return {one.partition: [str(reason) for reason in one.reasons] for one in verdicts.listed(step)}
+
+
+def _roles_of(project: Project, steps: Sequence[str]) -> dict[str, dict[str, dict[str, int]]]:
+    with project.catalog.read() as connection:
+        known = counted(connection, steps) if steps else {}
+    return {step: {who: roles for (asset, who), roles in known.items() if asset == step} for step in steps}
 
 
 def _entities(project: Project, level: Level) -> Sequence[tuple[str, str]]:

@@ -133,7 +133,7 @@ def _undeclared(step: Step, settings: Settings) -> Iterator[str]:
     for role in step.files:
         if step.level != "cohort" and role not in settings.levels[step.level].files:
             yield f"file {role!r} ({step.name}): add it to files of [levels.{step.level}]"
-    for column in step.columns:
+    for column in (*step.columns, *([step.role] if step.role else [])):
         level, _, name = column.partition(".")
         if level in ENTITY_LEVELS and name != "id" and name not in settings.levels[level].columns:
             yield f"column {column!r} ({step.name}): add {name} to [levels.{level}.columns]"

@@ -18,6 +18,7 @@ Kind = Literal[
     "input",
     "member-added",
     "member-removed",
+    "member-role",
     "reference",
     "metadata",
     "bytes",
@@ -37,6 +38,7 @@ class Reason:
       These three have neither node nor input: their evidence follows from the recipe used and that of today alone.
     - `input`, `reference`, `member-added`, `member-removed`: the input's name, its node, its data versions;
       None where it was not given then, is not given today, or (new) is not made.
+    - `member-role`: the column, the member, and its role as canonical JSON, then and today.
     - `metadata`: the column and whose it is; of the values only digests (`private`), because they are personal data.
     - `bytes`: the file as `input`, and its problem as `new`.
     - `excluded`: `node` is the patient, specimen or assay that may not be used.
@@ -126,6 +128,17 @@ def private(version: str | None) -> str | None:
     return None if version is None else digest_text(version)
 
 
+def role_change(member: Node, old: str | None, new: str | None) -> str:
+    """Roles are those of the sheet, as canonical JSON: text is shown without its quotes."""
+    return f"{name_of(member)} {role_text(old)} → {role_text(new)}"
+
+
+def role_text(role: str | None) -> str:
+    """A role as it is shown and recorded; blank where the sheet says nothing."""
+    value = None if role is None else json.loads(role)
+    return "blank" if value is None else value if isinstance(value, str) else canonical(value).decode()
+
+
 def differing(mapping: Mapping[str, object], other: Mapping[str, object]) -> str:
     """Canonical JSON of those members of a mapping that are not the same in another one."""
     return canonical({name: value for name, value in mapping.items() if other.get(name, ...) != value}).decode()
@@ -154,15 +167,13 @@ def reference_change(key: str, old: str | None, new: str | None) -> str:
         return f"{key} {_whole(old) or 'not used'} → {_whole(new) or 'not declared'}"
     old_version, _, old_digest = old.rpartition(" ")
     new_version, _, new_digest = new.rpartition(" ")
-    said: list[str] = []
+    said = [changed("content", old_digest, new_digest)] if old_digest != new_digest else []
     if old_version != new_version:
         was, now = lies_on(old_version), lies_on(new_version)
         if was is not None and now is not None and was[0] == now[0]:
             said.append(f"on {reference_change(was[0], was[1], now[1])}")
         else:
-            said.append(f"version {_below(old_version)} → {_below(new_version)}")
-    if old_digest != new_digest:
-        said.append(changed("content", old_digest, new_digest))
+            said.insert(0, f"version {_below(old_version)} → {_below(new_version)}")
     return f"{key} {' and '.join(said)}"
 
 

@@ -148,6 +148,7 @@ def status(ctx: click.Context, everything: bool, as_json: bool) -> None:
                     "counts": one.counts,
                     "accepted": {name: sorted(some) for name, some in one.accepted.items() if some},
                     "entities": {who: dict(zip(one.steps, states, strict=True)) for _, who, states in one.rows},
+                    **({"causes": one.causes, "roles": one.roles} if one.level == "cohort" else {}),
                 }
                 for one in tables
             }

@@ -14,6 +14,7 @@ from ctcore.explain import why as explain
 from ctcore.memo import current_edges
 from ctcore.nodes import find_node
 from ctcore.reasons import name_of, short, shown
+from ctcore.roles import members_of
 from ctcore.steps import REGISTRY
 
 
@@ -73,8 +74,12 @@ def show(ctx: click.Context, node: str, excluded: bool, reason: str | None, as_j
         return
     found = explain(project, which)
     edges = current_edges(project, which)
+    with project.catalog.read() as connection:
+        listed = members_of(connection, found.made["id"]) if found.made else []
     if as_json:
-        echo_json({"verdict": found.text, "made": found.made, "inputs": [e._asdict() for e in edges]})
+        members = [dict(zip(("level", "entity", "role"), one, strict=True)) for one in listed]
+        inputs = [e._asdict() for e in edges]
+        echo_json({"verdict": found.text, "made": found.made, "inputs": inputs, "members": members})
         return
     click.echo(found.text)
     if found.made is None:
@@ -98,6 +103,9 @@ def show(ctx: click.Context, node: str, excluded: bool, reason: str | None, as_j
         for e in edges
     ]
     table(("input", "from", "data version"), rows, title="made from")
+    if project.steps[which[0]].role is not None:
+        click.echo()
+        table(("level", "member", "role"), listed, title="members")
 
 
 def _registered(made: dict[str, Any]) -> None:
