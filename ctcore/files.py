@@ -17,7 +17,7 @@ from ctcore.project import Project
 from ctcore.reasons import name_of, short
 from ctcore.references import Seen, record, seen_of
 from ctcore.references import known as known_references
-from ctcore.settings import Reference
+from ctcore.settings import FILE_NAME, Reference, read_settings
 
 OnBytes = Callable[[int], None] | None
 P = TypeVar("P", str, Path)
@@ -178,7 +178,8 @@ def _look_at_references(project: Project, found: Looked, on_bytes: OnBytes) -> N
     new = [one for one in new if not _is_no_region(project, one, found)]
     if new:
         with project.catalog.write() as writer:
-            found.changes += record(writer, new)
+            still = read_settings(project.root / FILE_NAME).references  # it may have been bumped while this one looked
+            found.changes += record(writer, [one for one in new if still.get(one.declared.key) == one.declared])
 
 
 def _is_no_region(project: Project, one: Seen, found: Looked) -> bool:

@@ -34,6 +34,12 @@ def parsed(text: str) -> Interval:
     return found["chrom"], start - 1, end
 
 
+def overlaps(intervals: Sequence[Interval], place: Interval) -> int:
+    """How many bases of these intervals lie in a place; what two of them have in common counts twice."""
+    chrom, start, end = place
+    return sum(max(0, min(end, last) - max(start, first)) for name, first, last in intervals if name == chrom)
+
+
 def as_bed(intervals: Sequence[Interval]) -> str:
     return "".join(f"{chrom}\t{start}\t{end}\n" for chrom, start, end in intervals)
 

@@ -218,6 +218,25 @@ def test_what_cannot_be_bumped_is_refused_and_nothing_is_written(own: Path) -> N
     assert (contents(own), (own / "ct.toml").read_bytes()) == before
 
 
+def test_who_had_the_project_open_before_a_bump_does_not_take_it_back(own: Path) -> None:
+    put(own / "genome2.txt", "TTTT\n")
+    before = Project.find(own)
+    assert before.settings.references["genome"].version == "1"
+    command = ("-C", own, "reference", "bump", "genome", own / "genome2.txt", "--version", "2", "--reason", "why")
+    assert ct(*command).code == 0
+    assert look(before).changes == []
+    rows = json.loads(ct("-C", own, "reference", "list", "--history", "--json").out)[0]["versions"]
+    assert [one["version"] for one in rows] == ["2", "1"]
+
+
+def test_versions_can_be_asked_for_in_sql(own: Path) -> None:
+    assert (
+        ct("-C", own, "reference", "bump", "genome", own / "genome.txt", "--version", "2", "--reason", "why").code == 0
+    )
+    asked = "SELECT version, until IS NULL, reason, nodes FROM reference_versions ORDER BY since, version"
+    assert ct("-C", own, "query", asked).out.splitlines()[1:] == ["1\t0\t\t3", "2\t1\twhy\t0"]
+
+
 # add
 
 

@@ -174,6 +174,18 @@ def test_both_ends_of_an_interval_belong_to_it_and_are_counted_from_one(tmp_path
     assert read_bed(tmp_path / "r.bed") == [("17", 0, 1)]
 
 
+@pytest.mark.parametrize(
+    ("place", "keys"),
+    [("17:20-30", ["exome", "tp53"]), ("17:21-30", ["tp53"]), ("17:7,580,000-7,700,000", ["tp53"]), ("18:1-99", [])],
+)
+def test_regions_at_a_place(tmp_path: Path, place: str, keys: list[str]) -> None:
+    (tmp_path / "exome.bed").write_text("17\t10\t20\n")
+    make_project(tmp_path, toml=TOML + REGIONS)
+    rows = ct("-C", tmp_path, "reference", "list", "--at", place).out.splitlines()[1:]
+    assert [row.split("\t")[0] for row in rows] == keys
+    assert "is expected, as in chr17" in ct("-C", tmp_path, "reference", "list", "--at", "17").err
+
+
 def test_what_of_a_region_differs_is_said_in_full() -> None:
     one, two, three = ("a" * 64, "b" * 64, "c" * 64)
     old, new = f"on genome GRCh37 17:1-9 {one} {three}", f"on genome GRCh38 {two} {two}"

@@ -13,7 +13,9 @@ from ctcore.cli.render import Reading, echo_json, is_terminal, json_option, open
 from ctcore.errors import InputError, Usage
 from ctcore.kept import File, Listed, kept, listed
 from ctcore.nodes import no_such
+from ctcore.project import Project
 from ctcore.reasons import reference_change, short, shown
+from ctcore.regions import KIND, overlaps, parsed, read_bed
 from ctcore.settings import FILE_NAME
 
 _dry_run = click.option("--dry-run", is_flag=True, help="Say what would change, and write nothing.")
@@ -27,14 +29,17 @@ def reference() -> None:
 @reference.command("list")
 @click.argument("key", required=False)
 @click.option("--history", is_flag=True, help="Every version that there ever was, and what was made with it.")
+@click.option("--at", "place", metavar="CHROM:START-END", help="Only regions that overlap this place.")
 @json_option
 @click.pass_context
-def list_references(ctx: click.Context, key: str | None, history: bool, as_json: bool) -> None:
+def list_references(ctx: click.Context, key: str | None, history: bool, place: str | None, as_json: bool) -> None:
     """The declared references and regions: what the catalog knows of them, and the nodes made with each."""
     project = opened(ctx)
     found = listed(project, key)
     if key is not None and not found:
         raise no_such(project, "reference", key)
+    if place is not None:
+        found = _at(project, found, place)
     if as_json:
         echo_json([_as_json(one, kept(project, one.versions) if history else None) for one in found])
     elif history:
@@ -42,6 +47,17 @@ def list_references(ctx: click.Context, key: str | None, history: bool, as_json:
     else:
         columns = ("key", "version", "kind", "path", "content", "nodes", "with others")
         table(columns, [(one.key, _version(one), *_said(one), one.nodes, one.others) for one in found])
+
+
+def _at(project: Project, found: list[Listed], place: str) -> list[Listed]:
+    """The regions that overlap a place, by their files as they are now."""
+    try:
+        wanted = parsed(place)
+    except ValueError as error:
+        raise Usage(f"--at {place}: {error}") from error
+    paths = {key: path for key, path in project.references() if project.settings.references[key].kind == KIND}
+    there = [one for one in found if one.key in paths and paths[one.key].is_file()]
+    return [one for one in there if overlaps(read_bed(paths[one.key]), wanted)]
 
 
 def _version(one: Listed) -> str:
