@@ -91,7 +91,7 @@ def none_such(project: Project, level: str, keys: Sequence[str]) -> list[str]:
     ]
 
 
-def no_such(project: Project, level: str, key: str) -> Usage:
+def no_such(project: Project, level: str, key: str, way: str = "") -> Usage:
     """There is no such entity, cohort or reference; the nearest one of about that length is named."""
     if level in ENTITY_LEVELS:
         size = func.length(entity.c.id)
@@ -106,4 +106,4 @@ def no_such(project: Project, level: str, key: str) -> Usage:
     near = difflib.get_close_matches(key.casefold(), folded, 1)
     hint = f"did you mean {folded[near[0]]!r}?" if near else otherwise
     verb = "registered" if level in ENTITY_LEVELS else "declared"
-    return Usage(f"no {level} {key!r} is {verb}; {hint}")
+    return Usage(f"no {level} {key!r} is {verb}; {hint}" + (f"; {way}" if way else ""))

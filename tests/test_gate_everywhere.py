@@ -64,8 +64,11 @@ SHOWN: dict[str, list[list[str]]] = {
     "run": [[]],
     "jobs": [[], ["--all", "--json"]],
     "logs": [["joined/all"], ["counted/AGONE1"]],
-    "reference list": [[], ["--json"]],
+    "reference list": [[], ["--json"], ["--history"]],
     "reference index": [["genome"]],
+    "reference add": [["other", "sheet.csv", "--version", "1"]],
+    "reference bump": [["genome", "--version", "hg39", "--reason", "new", "--dry-run", "--json"]],
+    "batches": [[*more, "--by", "assay.library"] for more in ([], ["--json"], ["--merges"], ["--mermaid"])],
 }
 # These are about who may be used, or about what they were given: they name people, and show nothing else of them.
 GOVERNANCE = {

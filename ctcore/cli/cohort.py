@@ -143,7 +143,7 @@ def status(ctx: click.Context, everything: bool, excluded: bool, reason: str | N
     """The completeness matrix: entities by steps. Exit code 3 where something is not fresh."""
     project = opened(ctx)
     seen = None if asked(project, excluded, reason, "status") else veil(project)
-    tables = matrix(project, None if everything or as_json else 40, seen.ids if seen else None)
+    tables = matrix(project, None if everything or as_json else 40, seen)
     if as_json:
         echo_json(
             {
@@ -152,6 +152,7 @@ def status(ctx: click.Context, everything: bool, excluded: bool, reason: str | N
                     "counts": one.counts,
                     "accepted": {name: sorted(some) for name, some in one.accepted.items() if some},
                     "entities": {who: dict(zip(one.steps, states, strict=True)) for _, who, states in one.rows},
+                    **({"causes": one.causes, "roles": one.roles} if one.level == "cohort" else {}),
                 }
                 for one in tables
             }

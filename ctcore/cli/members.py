@@ -104,6 +104,6 @@ def _members(project: Project, name: str | None, everybody: bool, as_json: bool,
         ("level", "usable", "left out"), [(one, usable[level_names(one)], gate.left_out[one]) for one in ENTITY_LEVELS]
     )
     click.echo()
-    columns = ("cohort", "artifact", "of", "state", "members then", "today", "difference")
-    table(columns, [(o.cohort, o.step, f"{o.level}s", o.state, o.then, o.now, o.said) for o in found])
+    columns = ("cohort", "artifact", "of", "state", "members then", "today", "difference", "roles")
+    table(columns, [(o.cohort, o.step, f"{o.level}s", o.state, o.then, o.now, o.said, o.roles_said) for o in found])
     return audit

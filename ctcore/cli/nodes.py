@@ -13,7 +13,9 @@ from ctcore.explain import artifact_path, column_values, entry
 from ctcore.explain import why as explain
 from ctcore.memo import current_edges
 from ctcore.nodes import find_node
+from ctcore.reading.feeding import of_specimen
 from ctcore.reasons import name_of, short, shown
+from ctcore.roles import members_of
 from ctcore.steps import REGISTRY
 
 
@@ -64,12 +66,24 @@ def show(ctx: click.Context, node: str, excluded: bool, reason: str | None, as_j
     disclose(project, which, excluded, reason)
     if which[0] in REGISTRY:
         made = entry(project, which)
-        echo_json(made) if as_json else _registered(made)
+        fed = of_specimen(project, which[1]) if which[0] == "specimen" else []
+        if as_json:
+            batches = [dict(zip(("assay", "batch"), one, strict=True)) for one in fed]
+            echo_json({**made, **({"fed_by": batches} if fed else {})})
+            return
+        _registered(made)
+        if fed:
+            click.echo()
+            table(("assay", "batch"), fed, title="fed by")
         return
     found = explain(project, which)
     edges = current_edges(project, which)
+    with project.catalog.read() as connection:
+        listed = members_of(connection, found.made["id"]) if found.made else []
     if as_json:
-        echo_json({"verdict": found.text, "made": found.made, "inputs": [e._asdict() for e in edges]})
+        members = [dict(zip(("level", "entity", "role"), one, strict=True)) for one in listed]
+        inputs = [e._asdict() for e in edges]
+        echo_json({"verdict": found.text, "made": found.made, "inputs": inputs, "members": members})
         return
     click.echo(found.text)
     if found.made is None:
@@ -93,6 +107,9 @@ def show(ctx: click.Context, node: str, excluded: bool, reason: str | None, as_j
         for e in edges
     ]
     table(("input", "from", "data version"), rows, title="made from")
+    if project.steps[which[0]].role is not None:
+        click.echo()
+        table(("level", "member", "role"), listed, title="members")
 
 
 def _registered(made: dict[str, Any]) -> None:

@@ -46,6 +46,7 @@ class Shape:
     @classmethod
     def of(cls, graph: StepGraph, settings: Settings) -> "Shape":
         used = {column for step in graph for column in step.columns}
+        used |= {step.role for step in graph if step.role is not None}
         used |= {column for cohort in settings.cohorts.values() for column in cohort.where}
         levels = {step.name: step.level for step in graph}
         uses = {step.name: settings.uses.of(step.name) for step in graph}

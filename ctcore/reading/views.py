@@ -12,6 +12,7 @@ from ctcore.catalog.tables import artifact, entity, file, materialization, membe
 from ctcore.mirror.ranges import Flags
 from ctcore.reading.gate import Gate, level_names
 from ctcore.reasons import Verdict
+from ctcore.references import Use, history, uses
 from ctcore.staleness import Verdicts, evaluate
 from ctcore.step import ENTITY_LEVELS, LEVELS, Level
 from ctcore.veil import Veil
@@ -61,6 +62,7 @@ class Views:
             View("results_history", (*_RESULTS, ("current", "boolean")), self._history),
             View("members", _MEMBERS, self._members),
             View("verdicts", _VERDICTS, self._verdicts),
+            View("reference_versions", _REFERENCES, self._references),
         ]
         self.all = {view.name: view for view in listed}
 
@@ -141,6 +143,14 @@ class Views:
             if partition in self._shown.get(asset, ()) and who in names[asset].get(level, ()):
                 yield (asset, self._level(asset), partition, level, who, role, number)
 
+    def _references(self) -> Iterator[Row]:
+        used = uses(self.gate.connection)
+        for key, versions in history(self.gate.connection).items():
+            for one in versions:
+                use = used.get(key, {}).get(one.data_version, Use(0, 0))
+                said = (one.version, one.kind, one.path, one.digest, one.size)
+                yield (key, *said, one.at, one.until, one.actor, one.reason, use.nodes, use.makings)
+
     def _verdicts(self) -> Iterator[Row]:
         found = self.verdicts or evaluate(self.project)
         listable = {level: self.gate.names(level) for level in LEVELS}
@@ -194,6 +204,9 @@ _ARTIFACTS = (*_ARTIFACTS, ("checked_at", "text"))
 _RESULTS = (*_NODE, ("name", "text"), ("type", "text"), ("value", "any"), ("materialization", "integer"))
 _RESULTS = (*_RESULTS, ("data_version", "text"), ("made_at", "text"))
 _MEMBERS = (*_NODE, ("member_level", "text"), ("member", "text"), ("role", "text"), ("materialization", "integer"))
+_REFERENCES = (("key", "text"), ("version", "text"), ("kind", "text"), ("path", "text"), ("digest", "text"))
+_REFERENCES = (*_REFERENCES, ("size", "integer"), ("since", "text"), ("until", "text"), ("actor", "text"))
+_REFERENCES = (*_REFERENCES, ("reason", "text"), ("nodes", "integer"), ("makings", "integer"))
 _VERDICTS = (*_NODE, ("state", "text"), ("kinds", "text"), ("why", "text"), ("accepted", "boolean"))
 
 
