@@ -60,7 +60,10 @@ class Gate:
     @cached_property
     def why_left_out(self) -> LeftOut:
         """The same with the kinds of reasons, and who is barred from single steps."""
-        return left_out(self.connection, self.inputs)
+        if not self.connection.closed:
+            return left_out(self.connection, self.inputs)
+        with self.project.catalog.read() as connection:  # what was read is said when all of it is shown
+            return left_out(connection, self.inputs)
 
     @property
     def audit(self) -> str:
