@@ -10,10 +10,11 @@ from pathlib import Path
 from typing import Any, Literal, cast, get_args
 
 from ctcore.automation import RUN_KEYS, Automation, read_automation
+from ctcore.column import COLUMN_TYPES, Column, Value
 from ctcore.digest import canonical
 from ctcore.errors import ProjectError
 from ctcore.rules import KINDS, QcKind, Uses, read_kinds, read_uses
-from ctcore.schema import COLUMN_NAME, COLUMN_TYPES, ID_PATTERN, Column, Levels, LevelSchema, Value
+from ctcore.schema import COLUMN_NAME, ID_PATTERN, Levels, LevelSchema
 from ctcore.sheet.columns import ALIASES, known_names
 from ctcore.sheet.options import Options
 from ctcore.sheet.values import CONTROL, convert

@@ -9,13 +9,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, Protocol, get_args
 
+from ctcore.column import Column
 from ctcore.errors import StepError
 
 Level = Literal["patient", "specimen", "assay", "cohort"]
 LEVELS: tuple[Level, ...] = get_args(Level)
 ENTITY_LEVELS: tuple[Level, ...] = ("patient", "specimen", "assay")
 
-Facts = Mapping[str, int | float | str]
+Facts = Mapping[str, int | float | str | bool | None]
 
 
 class Contract(Protocol):
@@ -71,6 +72,7 @@ class Step:
     kinds: tuple[str, ...]
     group: str
     description: str
+    facts: tuple[Column, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -169,11 +171,12 @@ def step(
     resources: Resources | None = None,
     kinds: Sequence[str] = (),
     group: str = "steps",
+    facts: Sequence[Column] = (),
 ) -> Callable[[Callable[[Call], Facts | None]], Callable[[Call], Facts | None]]:
     """Declare a function as a step of its own name; the function stays a plain function.
 
-    `params` is a frozen dataclass with defaults; `columns` are `level.column` names. The first paragraph of the
-    docstring is what people read in the Dagster UI.
+    `params` is a frozen dataclass with defaults; `columns` are `level.column` names; `facts` are the columns of what
+    it returns. The first paragraph of the docstring is what people read in the Dagster UI.
     """
 
     def declare(function: Callable[[Call], Facts | None]) -> Callable[[Call], Facts | None]:
@@ -192,6 +195,7 @@ def step(
             kinds=tuple(kinds),
             group=group,
             description=(function.__doc__ or "").strip(),
+            facts=tuple(facts),
         )
         function.ct_step = declaration  # type: ignore[attr-defined]
         return function

@@ -18,6 +18,7 @@ from typing import Any
 from ctcore.code import Code, code_of
 from ctcore.digest import digest_value, tagged
 from ctcore.errors import CtError, StepError, StoreError, Usage
+from ctcore.facts import declared_wrongly
 from ctcore.manifest import check_names
 from ctcore.step import ENTITY_LEVELS, LEVELS, Step
 
@@ -134,6 +135,7 @@ class StepGraph:
             if column.partition(".")[0] not in ENTITY_LEVELS or not column.partition(".")[2]:
                 yield f"{where}: column {column!r}: write level.column (patient.sex)"
         others = (*_name_problems(step), *_output_problems(step), *_parameter_problems(step))
+        others = (*others, *declared_wrongly(step.facts))
         yield from (f"{where}: {said}" for said in others)
 
 

@@ -10,8 +10,9 @@ from collections.abc import Iterator
 from sqlalchemy import Connection, select, text
 
 from ctcore.catalog.tables import setting
+from ctcore.column import Column, Value
 from ctcore.digest import canonical
-from ctcore.schema import Column, Levels, LevelSchema, Value, as_json, from_json
+from ctcore.schema import Levels, LevelSchema, as_json, from_json
 from ctcore.sheet.values import convert
 from ctcore.step import ENTITY_LEVELS, Level
 

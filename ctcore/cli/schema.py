@@ -7,10 +7,10 @@ import click
 
 from ctcore.catalog.declared import applied, is_enforced
 from ctcore.cli.render import FOUND, echo_json, json_option, opened, table
+from ctcore.column import Column
 from ctcore.evolve import SHOWN, Contradiction, Edits, contradictions, differences, entities
 from ctcore.evolve import apply as apply_schema
 from ctcore.project import Project
-from ctcore.schema import Column
 from ctcore.step import ENTITY_LEVELS
 
 
