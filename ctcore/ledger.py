@@ -3,6 +3,7 @@
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from typing import Any
 
 from sqlalchemy import Connection, Table, delete, func, select, update
@@ -331,10 +332,15 @@ def upsert(writer: Writer, table: Table, rows: list[dict[str, Any]], dialect: st
     """Insert rows, or replace those with the same primary key."""
     if not rows:
         return
+    writer.execute_many(_upsert(table, tuple(rows[0]), dialect), rows)
+
+
+@lru_cache
+def _upsert(table: Table, names: tuple[str, ...], dialect: str) -> Any:
     keys = [column.name for column in table.primary_key]
     statement: Any = (sqlite if dialect == "sqlite" else postgresql).insert(table)
-    others = {name: statement.excluded[name] for name in rows[0] if name not in keys}
-    writer.execute_many(statement.on_conflict_do_update(index_elements=keys, set_=others), rows)
+    others = {name: statement.excluded[name] for name in names if name not in keys}
+    return statement.on_conflict_do_update(index_elements=keys, set_=others)
 
 
 def _said(project: Project, one: Published, side: Mapping[str, Any]) -> dict[str, Any]:

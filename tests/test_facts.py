@@ -31,7 +31,9 @@ def project_of(root: Path, columns: str, facts: str) -> Project:
 
 def test_a_fact_that_does_not_fit_publishes_nothing_and_is_named_with_its_value(tmp_path: Path) -> None:
     columns = 'Column("depth", "real", range=(0, 100)), Column("site", enum=("lung", "liver")), Column("day", "date")'
-    project = project_of(tmp_path, columns, '{"depth": 101.5, "site": "skin", "day": "2026-02-30", "more": float("nan")}')
+    project = project_of(
+        tmp_path, columns, '{"depth": 101.5, "site": "skin", "day": "2026-02-30", "more": float("nan")}'
+    )
     outcome = make(project, "counted", "A1", runner=Inline(project))[0]
     assert outcome.state == "failed"
     for said in (
@@ -47,7 +49,9 @@ def test_a_fact_that_does_not_fit_publishes_nothing_and_is_named_with_its_value(
 def test_declaring_facts_makes_nothing_stale(tmp_path: Path) -> None:
     project = project_of(tmp_path, "", '{"depth": 1.5}')
     make(project, "counted", "A1", runner=Inline(project))
-    (project.root / "steps" / "toy.py").write_text(STEP.format(columns='Column("depth", "real")', facts='{"depth": 1.5}'))
+    (project.root / "steps" / "toy.py").write_text(
+        STEP.format(columns='Column("depth", "real")', facts='{"depth": 1.5}')
+    )
     project = Project.find(project.root)
     assert [one.state for one in make(project, "counted", "A1", runner=Inline(project))] == ["hit"]
 
