@@ -326,13 +326,14 @@ def of_makings(writer: Writer, asset: str, level: str, made: Mapping[str, tuple[
 
     In the transaction of the result. What earlier makings of the step said ends. What a person has resolved stays so.
     """
-    connection, scope = writer.connection, f"step {asset}"
     if level == "cohort":
         return
-    numbers = _numbers(connection, [(level, who) for who in made])
-    dialect = connection.dialect.name
-    mine = in_keys(qc_event.c.entity, set(numbers.values()), dialect)
+    connection, scope = writer.connection, f"step {asset}"
+    mine = (entity.c.level == level) & in_keys(entity.c.id, made, connection.dialect.name)
     stands = list(connection.execute(open_events().where(mine, qc_act.c.scope == scope)))
+    if not stands and not any(True for _, facts in made.values() for _ in _said(facts)):
+        return
+    numbers = _numbers(connection, [(level, who) for who in made])
     settled = _settled_by_people(connection, [number for number, _ in made.values()])
     sayings = [
         (number, status, Saying(level, who, kind, reason))

@@ -55,12 +55,15 @@ def _compiled(statement: Any, names: tuple[str, ...]) -> tuple[str, tuple[str, .
 
 
 class Writer:
-    """One transaction. What it changes, it says: events are chained and committed with the rows."""
+    """One transaction. What it changes, it says: events are chained and committed with the rows.
+
+    `actor` is who does what comes next.
+    """
 
     def __init__(self, connection: Connection, actor: str) -> None:
         self.connection = connection
         self.actor = actor
-        self._events: list[tuple[str, str, Any]] = []
+        self._events: list[tuple[str, str, str, Any]] = []
 
     def execute(self, *args: Any, **kwargs: Any) -> Any:
         return self.connection.execute(*args, **kwargs)
@@ -86,11 +89,11 @@ class Writer:
 
     def event(self, kind: str, subject: str, body: Any) -> None:
         """Record a change of truth: what happened, to what, with which values."""
-        self._events.append((kind, subject, body))
+        self._events.append((self.actor, kind, subject, body))
 
     def flush(self) -> None:
         if self._events:
-            append_events(self.connection, self.actor, self._events)
+            append_events(self.connection, self._events)
             self._events = []
 
 
@@ -110,6 +113,11 @@ class Catalog:
     @property
     def is_sqlite(self) -> bool:
         return self.url.get_backend_name() == "sqlite"
+
+    @property
+    def meeting(self) -> str:
+        """A name for the folder in which those meet who write into this catalog."""
+        return digest_value("ct.meeting.v1", [self.place, self.schema])[:16]
 
     @property
     def place(self) -> str:
