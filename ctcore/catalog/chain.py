@@ -26,7 +26,7 @@ _FIELDS = ("seq", "at", "actor", "kind", "subject", "body", "previous")
 
 
 def append_events(connection: Connection, events: Sequence[tuple[str, str, str, Any]]) -> None:
-    """Chain and insert events (actor, kind, subject, body) inside the caller's transaction, which holds the write lock."""
+    """Chain and insert events (actor, kind, subject, body) in the caller's transaction, which holds the write lock."""
     last = connection.execute(select(event.c.seq, event.c.digest).order_by(event.c.seq.desc()).limit(1)).first()
     seq, previous = (last.seq, last.digest) if last else _NONE
     rows = []
