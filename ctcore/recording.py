@@ -96,6 +96,17 @@ def _refuse(problems: Sequence[str], source: str) -> None:
     raise Usage("; ".join(problems))
 
 
+def recorded_of(project: Project, level: str, who: str) -> list[dict[str, Any]]:
+    """What is recorded of one entity: the version that holds, of each analysis and run."""
+    with project.catalog.read() as connection:
+        mine = (entity.c.level == level) & (entity.c.id == who)
+        joined = select(result).join(entity, entity.c.seq == result.c.entity).where(mine)
+        rows = connection.execute(joined.order_by(result.c.analysis, result.c.run, result.c.version)).all()
+    last = {(row.analysis, row.run): row for row in rows}
+    names = ("analysis", "run", "version", "reason", "source", "at", "actor")
+    return [{**{name: getattr(row, name) for name in names}, "values": json.loads(row.facts)} for row in last.values()]
+
+
 # Reading
 
 

@@ -135,7 +135,7 @@ def test_runs_stand_beside_each_other(project: Project) -> None:
 
 def test_a_result_may_say_of_its_entity_that_it_is_not_to_be_used_and_a_correction_ends_that(project: Project) -> None:
     enter(project, "A1", ki67="1", qc="fail", qc_reason="wrong block")
-    with pytest.raises(Usage, match="A1 is excluded: qc_fail .*: wrong block"):
+    with pytest.raises(Usage, match=r"A1 is excluded: qc_fail .*: wrong block"):
         enter(project, "A1", run="second", ki67="1")
     assert enter(project, "A1", ki67="1", reason="the right block after all").written == [("A1", 2)]
     assert enter(project, "A1", run="second", ki67="1").written == [("A1", 1)]
@@ -159,9 +159,9 @@ def test_a_hand_written_row_is_refused_by_the_database(project: Project) -> None
     statements = [f"INSERT INTO result {good.format(id=2, analysis=one, facts=facts)}" for one, facts in wrong]
     statements.append("UPDATE result SET facts = '{\"ki67\":2.0}'")
     for statement in statements:
-        with pytest.raises((CatalogError, DBAPIError), match="(declares|only added|out of range)"):
-            with project.catalog.write() as writer:
-                writer.execute(text(statement.replace(":", "\\:")))
+        refused = pytest.raises((CatalogError, DBAPIError), match=r"(declares|only added|out of range)")
+        with refused, project.catalog.write() as writer:
+            writer.execute(text(statement.replace(":", "\\:")))
     right = f"INSERT INTO result {good.format(id=2, analysis='pathology', facts=json.dumps({'ki67': 2.0, 'cells': 3}))}"
     with project.catalog.write() as writer:
         writer.execute(text(right.replace(":", "\\:")))
@@ -184,9 +184,9 @@ def test_a_longer_enum_and_a_new_column_apply_by_themselves_and_what_contradicts
 
 def test_schema_tells_of_analyses(project: Project) -> None:
     root = str(project.root)
-    assert "ki67" in ct("-C", root, "schema", "show").stdout
+    assert "ki67" in ct("-C", root, "schema", "show").out
     said = ct("-C", root, "schema", "diff")
-    assert said.code == 3 and "analyses.pathology\tlevel\tis new (assay)" in said.stdout
+    assert said.code == 3 and "analyses.pathology\tlevel\tis new (assay)" in said.out
     assert ct("-C", root, "schema", "check").code == 3
     assert ct("-C", root, "schema", "apply").code == 0
     assert ct("-C", root, "schema", "check").code == 0 and ct("-C", root, "schema", "diff").code == 0
@@ -194,13 +194,13 @@ def test_schema_tells_of_analyses(project: Project) -> None:
 
 def test_the_command_records_one_and_a_sheet_by_other_names(project: Project) -> None:
     root = str(project.root)
-    assert ct("-C", root, "record", "pathology", "A1", "ki67=30", "grade=G2").stderr == "recorded 1\n"
-    assert ct("-C", root, "record", "pathology", "A1", "ki67=30", "grade=G2").stderr.startswith("recorded 0; 1 there")
+    assert ct("-C", root, "record", "pathology", "A1", "ki67=30", "grade=G2").err == "recorded 1\n"
+    assert ct("-C", root, "record", "pathology", "A1", "ki67=30", "grade=G2").err.startswith("recorded 0; 1 there")
     path = str(sheet(project, "Probe\tMIB-1\tnote\nA2\t5\tx\n", "path.tsv"))
     more = ("--map", "Probe=assay_id", "--map", "MIB-1=ki67", "--ignore", "note")
-    assert ct("-C", root, "record", "pathology", path, *more).stderr == "recorded 1\n"
+    assert ct("-C", root, "record", "pathology", path, *more).err == "recorded 1\n"
     said = ct("-C", root, "record", "pathology", "A1", "ki67=31", "--reason", "typing error")
-    assert said.stdout == "A1: version 2\n"
+    assert said.out == "A1: version 2\n"
     assert ct("-C", root, "record", "patology", "A1", "ki67=1").code == 2
 
 

@@ -14,6 +14,7 @@ from ctcore.explain import why as explain
 from ctcore.memo import current_edges
 from ctcore.nodes import find_node
 from ctcore.reasons import name_of, short, shown
+from ctcore.recording import recorded_of
 from ctcore.steps import REGISTRY
 
 
@@ -68,7 +69,7 @@ def show(ctx: click.Context, node: str, excluded: bool, reason: str | None, as_j
     which = find_node(project, node)
     disclose(project, which, excluded, reason)
     if which[0] in REGISTRY:
-        made = entry(project, which)
+        made = {**entry(project, which), "results": recorded_of(project, *which)}
         echo_json(made) if as_json else _registered(made)
         return
     found = explain(project, which)
@@ -102,7 +103,7 @@ def show(ctx: click.Context, node: str, excluded: bool, reason: str | None, as_j
 
 def _registered(made: dict[str, Any]) -> None:
     """A patient, specimen, assay or reference: its facts, then its files."""
-    facts = {name: value for name, value in made.items() if name not in ("attributes", "files")}
+    facts = {name: value for name, value in made.items() if name not in ("attributes", "files", "results")}
     for name, value in {**facts, **made.get("attributes", {})}.items():
         if value is not None:
             click.echo(f"{name:<11} {value}")
@@ -111,6 +112,14 @@ def _registered(made: dict[str, Any]) -> None:
         columns = ("role", "path", "size", "digest", "problem")
         rows = [[short(one[name]) if name == "digest" else one[name] for name in columns] for one in made["files"]]
         table(columns, rows, title="files")
+    listed = [
+        (one["analysis"], one["run"], one["version"], name, value, f"{one['at'][:10]} by {one['actor']}")
+        for one in made["results"]
+        for name, value in one["values"].items()
+    ]
+    if listed:
+        click.echo()
+        table(("analysis", "run", "version", "column", "value", "recorded"), listed, title="results")
 
 
 @click.command()
