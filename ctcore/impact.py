@@ -87,10 +87,10 @@ def impact(project: Project, target: Target) -> Impact:
         entities = [node for node in target.registered if node[0] in ENTITY_LEVELS]
         now, before = below(connection, entities, project.dialect) if not target.digest else (set(entities), {})
         others = set(target.registered) - set(entities)
-        first = _first(project, connection, now | before.keys() | others, target.digest)
+        first = first_makings(project, connection, now | before.keys() | others, target.digest)
         ids = walked(connection, going_down(starting({*target.made, *first.nodes}, project.dialect)))
         made = makings(connection, ids, project.dialect)
-        pairs = _pairs(connection, ids, project.dialect)
+        pairs = pairs_of(connection, ids, project.dialect)
     depths = _depths(target.made, first, pairs)
     former = _former(project, made, pairs, _Seeds(target.made, first.nodes, before, levels)) if entities else {}
     ordered = sorted(depths, key=lambda number: (depths[number], number))
@@ -100,14 +100,14 @@ def impact(project: Project, target: Target) -> Impact:
 
 
 @dataclass
-class _First:
+class First:
     """The makings that take registry nodes themselves, or are about them, each with the nodes."""
 
     nodes: dict[int, set[Node]] = field(default_factory=lambda: defaultdict(set))
     direct: dict[int, None] = field(default_factory=dict)
 
 
-def _depths(made: Iterable[int], first: _First, pairs: Pairs) -> dict[int, int]:
+def _depths(made: Iterable[int], first: First, pairs: Pairs) -> dict[int, int]:
     """Steps between the target and each making: what is asked for is 0 away, what takes a raw file 1.
 
     What only has the entity as a member, or is about it, is as far as the edges say, and 1 away where they say nothing.
@@ -122,8 +122,8 @@ def _depths(made: Iterable[int], first: _First, pairs: Pairs) -> dict[int, int]:
     return {number: nearest.get(number, depth) for number, depth in every.items() if number != start}
 
 
-def _first(project: Project, connection: Connection, nodes: set[Node], digest: str | None) -> _First:
-    found = _First()
+def first_makings(project: Project, connection: Connection, nodes: set[Node], digest: str | None) -> First:
+    found = First()
     keys: dict[str, set[str]] = defaultdict(set)
     for asset, partition in nodes:
         keys[asset].add(partition)
@@ -156,7 +156,7 @@ def _about(project: Project, asset: str, keys: set[str]) -> Iterator[Any]:
         yield select(materialization.c.id, materialization.c.partition).where(about)
 
 
-def _pairs(connection: Connection, ids: Iterable[int], dialect: str) -> Pairs:
+def pairs_of(connection: Connection, ids: Iterable[int], dialect: str) -> Pairs:
     rows = connection.execute(
         select(materialization.c.id, edge.c.materialization)
         .select_from(materialization.join(edge, same_content()))

@@ -1,0 +1,88 @@
+"""⑥ Which makings contain a person. By content: what was also made without the person tells nothing of them."""
+
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+from sqlalchemy import Connection, and_, select
+
+from ctcore.belonging import below
+from ctcore.catalog.engine import in_keys
+from ctcore.catalog.tables import materialization, tombstone
+from ctcore.impact import Pairs, first_makings, pairs_of
+from ctcore.lineage import Content, Making, going_down, makings, starting, walked
+from ctcore.project import Project
+from ctcore.reasons import Node
+
+
+@dataclass(frozen=True)
+class Inside:
+    """A person: `own` are the registry nodes, `makings` contain them, `spared` were only built from such content as
+    was also made without them. `moved` once belonged to them, and are others' today. `gone` are purged already.
+    """
+
+    own: frozenset[Node]
+    makings: Mapping[int, Making]
+    spared: Mapping[int, Making]
+    moved: Mapping[Node, str]
+    gone: frozenset[int]
+
+    @property
+    def ids(self) -> set[str]:
+        return {name for _, name in self.own}
+
+    @property
+    def left(self) -> dict[int, Making]:
+        """Those that are not purged yet."""
+        return {number: made for number, made in self.makings.items() if number not in self.gone}
+
+
+def inside(project: Project, connection: Connection, patient: str) -> Inside:
+    """Everything that was ever made with a patient in it: their own nodes, and all that was built from those."""
+    own, moved = below(connection, [("patient", patient)], project.dialect)
+    first = first_makings(project, connection, own, None).nodes
+    ids = walked(connection, going_down(starting(first, project.dialect)))
+    made = makings(connection, ids, project.dialect)
+    pairs = pairs_of(connection, ids, project.dialect)
+    found = _contain(first, made, pairs, _alike(project, connection, ids))
+    gone = select(tombstone.c.materialization).where(in_keys(tombstone.c.materialization, ids, project.dialect))
+    return Inside(
+        frozenset(own),
+        {number: made[number] for number in sorted(found)},
+        {number: one for number, one in made.items() if number not in found},
+        moved,
+        frozenset(connection.execute(gone).scalars()),
+    )
+
+
+def _alike(project: Project, connection: Connection, ids: Iterable[int]) -> dict[Content, set[int]]:
+    """All makings with the content of one of these."""
+    one, other = materialization.alias(), materialization
+    same = and_(
+        one.c.asset == other.c.asset,
+        one.c.partition == other.c.partition,
+        one.c.data_version == other.c.data_version,
+    )
+    columns = (other.c.asset, other.c.partition, other.c.data_version, other.c.id)
+    mine = in_keys(one.c.id, ids, project.dialect)
+    found: dict[Content, set[int]] = defaultdict(set)
+    for *content, number in connection.execute(select(*columns).select_from(one.join(other, same)).where(mine)):
+        found[content[0], content[1], content[2]].add(number)
+    return found
+
+
+def _contain(
+    first: Iterable[int], made: Mapping[int, Making], pairs: Pairs, alike: Mapping[Content, set[int]]
+) -> set[int]:
+    """From those that take the person themselves, on to what takes content that was never made without them."""
+    without = {content: set(numbers) for content, numbers in alike.items()}
+    found = set(first)
+    waiting = list(found)
+    for number in waiting:
+        others = without[made[number].content]
+        others.discard(number)
+        for taker in () if others else pairs.get(number, ()):
+            if taker not in found:
+                found.add(taker)
+                waiting.append(taker)
+    return found
