@@ -36,6 +36,7 @@ _COMMANDS = {
     "reference": "reference",
     "qc": "qc",
     "consent": "consent",
+    "purge": "purge",
 }
 
 

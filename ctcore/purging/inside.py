@@ -17,8 +17,10 @@ from ctcore.reasons import Node
 
 @dataclass(frozen=True)
 class Inside:
-    """A person: `own` are the registry nodes, `makings` contain them, `spared` were only built from such content as
-    was also made without them. `moved` once belonged to them, and are others' today. `gone` are purged already.
+    """A person: `own` are the registry nodes, `makings` contain them, `gone` of these are purged already.
+
+    `spared` were only built from such content as was also made without them. `moved` once belonged to them, and are
+    others' today. `contents` were never made without them.
     """
 
     own: frozenset[Node]
@@ -26,6 +28,7 @@ class Inside:
     spared: Mapping[int, Making]
     moved: Mapping[Node, str]
     gone: frozenset[int]
+    contents: frozenset[Content]
 
     @property
     def ids(self) -> set[str]:
@@ -44,7 +47,8 @@ def inside(project: Project, connection: Connection, patient: str) -> Inside:
     ids = walked(connection, going_down(starting(first, project.dialect)))
     made = makings(connection, ids, project.dialect)
     pairs = pairs_of(connection, ids, project.dialect)
-    found = _contain(first, made, pairs, _alike(project, connection, ids))
+    alike = _alike(project, connection, ids)
+    found = _contain(first, made, pairs, alike)
     gone = select(tombstone.c.materialization).where(in_keys(tombstone.c.materialization, ids, project.dialect))
     return Inside(
         frozenset(own),
@@ -52,6 +56,7 @@ def inside(project: Project, connection: Connection, patient: str) -> Inside:
         {number: one for number, one in made.items() if number not in found},
         moved,
         frozenset(connection.execute(gone).scalars()),
+        frozenset(content for content, numbers in alike.items() if numbers <= found),
     )
 
 
