@@ -1,4 +1,4 @@
-"""⑥ Tombstones: makings whose files were purged. They stay in the ledger, with digests and sizes, and are used no more."""
+"""⑥ Tombstones: makings whose files were purged. They stay in the ledger with digests and sizes, and are never used."""
 
 from collections.abc import Iterable
 from typing import Any

@@ -71,7 +71,7 @@ class Leftovers:
 
     def _staged(self) -> Iterator[Path]:
         for name in _names(self.project.store.staging):
-            asset, partition, key = (name.split("~") + ["", "", ""])[:3]
+            asset, partition, key, *_ = [*name.split("~"), "", ""]
             if key and (self.is_own(asset, partition) or key in self.keys):
                 yield self.project.store.staging / name
 
@@ -115,9 +115,8 @@ class Leftovers:
             for name in _names(folder):
                 said = _json(folder / name)
                 node, key = said.get("node") or ("", ""), str(said.get("key"))
-                if self.is_own(*node) or key[:_KEY_DIGITS] in self.keys:
-                    yield folder / name
-                elif self._takes(said.get("members"), said.get("edges")):
+                mine = self.is_own(*node) or key[:_KEY_DIGITS] in self.keys
+                if mine or self._takes(said.get("members"), said.get("edges")):
                     yield folder / name
 
 
