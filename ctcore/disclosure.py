@@ -19,11 +19,16 @@ def disclose(project: Project, node: Node, excluded: bool, reason: str | None) -
         return
     if not excluded:
         raise Usage(f"{name_of(node)} is excluded: {words}; --excluded --reason TEXT shows it, and that is recorded")
+    record(project, name_of(node), words, reason)
+
+
+def record(project: Project, what: str, words: str, reason: str | None) -> None:
+    """Write down that somebody sees what is excluded. Usage error where they do not say why."""
     said = (reason or "").strip()
     if not said or not said.isprintable():
-        raise Usage(f"{name_of(node)} is excluded: {words}; say in one line why you have to see it: --reason TEXT")
+        raise Usage(f"{what} is excluded: {words}; say in one line why you have to see it: --reason TEXT")
     with project.catalog.write() as writer:
-        writer.event("disclose", name_of(node), {"reason": said, "excluded": words})
+        writer.event("disclose", what, {"reason": said, "excluded": words})
 
 
 def why_withheld(project: Project, node: Node) -> str | None:

@@ -50,18 +50,24 @@ def trace(ctx: click.Context, what: str, as_json: bool, mermaid: bool, dot: bool
 @click.argument("what")
 @json_option
 @click.option("--list", "every", is_flag=True, help="List every making, not only counts.")
+@click.option("--excluded", is_flag=True, help="Name also those of patients without consent; that is recorded.")
+@click.option("--reason", metavar="TEXT", help="With --excluded: why you have to see it.")
 @click.pass_context
-def impact(ctx: click.Context, what: str, as_json: bool, every: bool) -> None:
+def impact(ctx: click.Context, what: str, as_json: bool, every: bool, excluded: bool, reason: str | None) -> None:
     """Everything that was built from WHAT: an ID, a file (found by its bytes), a reference, a node, or a digest.
 
-    Exit code 3 where something has it inside although the sheet and the rules of today would leave it out.
+    Also every past making, and what was purged. Exit code 3 where something has it inside although the sheet and the rules of today would leave it out.
     """
+    from ctcore.disclosure import record
     from ctcore.impact import as_data
     from ctcore.impact import impact as find
     from ctcore.targets import find_target
 
     project = opened(ctx)
     found = find(project, find_target(project, what, every=True))
+    if excluded and found.hidden:
+        record(project, what, "; ".join(dict.fromkeys(one.withheld or "" for one in found.hidden)), reason)
+        found = found.named()
     if as_json:
         echo_json(as_data(found))
     else:
@@ -76,26 +82,28 @@ def _show_impact(found: "Impact", every: bool) -> None:
         click.echo(f"nothing was built from {found.target.text}", err=True)
     if every:
         columns = ("node", "making", "depth", "size", "current", "would not be inside today because")
-        table(columns, [_affected(one) for one in found.affected])
+        table(columns, [_affected(one) for one in found.affected if not one.withheld])
     else:
-        columns = ("level", "step", "artifacts", "size", "earlier makings", "their size", "not today")
+        columns = ("level", "step", "artifacts", "size", "earlier makings", "their size", "not today", "purged")
         table(columns, [_row(row) for row in found.rows()])
+    if found.hidden and every:
+        words = "; ".join(dict.fromkeys(one.withheld or "" for one in found.hidden))
+        many = f"{len(found.hidden):,} making{'s are' if len(found.hidden) != 1 else ' is'} not named"
+        click.echo(f"{many}: {words}; --excluded --reason TEXT names them, and that is recorded", err=True)
     for said in dict.fromkeys(found.belonging.values()):
         click.echo(said, err=True)
     if found.former:
-        one = found.former[0]
+        one = next((one for one in found.former if not one.withheld), None)
         name = f"{len(found.former):,} artifact{'s' * (len(found.former) != 1)}"
-        click.echo(
-            f"{name} would not have {found.target.text} inside today, the first of them "
-            f"{name_of(one.making.node)} ({one.former}); `ct impact --list {found.target.text}` names all",
-            err=True,
-        )
+        first = f", the first of them {name_of(one.making.node)} ({one.former})" if one else ""
+        way = f"`ct impact --list {found.target.text}` names all"
+        click.echo(f"{name} would not have {found.target.text} inside today{first}; {way}", err=True)
     _show_cycle(found.cycle)
 
 
 def _row(row: "Row") -> tuple[object, ...]:
     now, before = _bytes(row.size), _bytes(row.earlier_size)
-    return (row.level, row.step, row.nodes, now, row.earlier, before, row.former)
+    return (row.level, row.step, row.nodes, now, row.earlier, before, row.former, row.purged)
 
 
 def _bytes(number: int) -> str | int:
@@ -105,7 +113,7 @@ def _bytes(number: int) -> str | int:
 
 def _affected(one: "Affected") -> tuple[object, ...]:
     made = one.making
-    now = "yes" if made.current else "no"
+    now = one.purged or ("yes" if made.current else "no")
     return (name_of(made.node), f"#{made.id}", one.depth, _bytes(made.size), now, one.former if made.current else "")
 
 

@@ -9,11 +9,12 @@ from ctcore.cli.render import FOUND, echo_json, is_terminal, json_option, opened
 from ctcore.cli.stale import reasons_json
 from ctcore.disclosure import disclose, why_withheld
 from ctcore.errors import Usage
-from ctcore.explain import artifact_path, column_values, entry
+from ctcore.explain import artifact_path, column_values, entry, purged_makings
 from ctcore.explain import why as explain
 from ctcore.memo import current_edges
 from ctcore.nodes import find_node
-from ctcore.reasons import name_of, short, shown
+from ctcore.project import Project
+from ctcore.reasons import Node, name_of, short, shown
 from ctcore.steps import REGISTRY
 
 
@@ -74,10 +75,12 @@ def show(ctx: click.Context, node: str, excluded: bool, reason: str | None, as_j
     found = explain(project, which)
     edges = current_edges(project, which)
     if as_json:
-        echo_json({"verdict": found.text, "made": found.made, "inputs": [e._asdict() for e in edges]})
+        gone = [] if found.made else purged_makings(project, which)
+        echo_json({"verdict": found.text, "made": found.made, "inputs": [e._asdict() for e in edges], "purged": gone})
         return
     click.echo(found.text)
     if found.made is None:
+        _tombstones(project, which)
         return
     click.echo(f"\npath        {found.made['path']}")
     for name, value in found.made["facts"].items():
@@ -98,6 +101,18 @@ def show(ctx: click.Context, node: str, excluded: bool, reason: str | None, as_j
         for e in edges
     ]
     table(("input", "from", "data version"), rows, title="made from")
+
+
+def _tombstones(project: Project, node: Node) -> None:
+    """Of a node that is not there: what was purged of it, with the digests that its files had."""
+    rows = [
+        (f"#{one['materialization']}", file["file"], file["size"], short(file["digest"]), one["purged"])
+        for one in purged_makings(project, node)
+        for file in one["files"]
+    ]
+    if rows:
+        click.echo()
+        table(("making", "file", "bytes", "digest", ""), rows, title="what was there")
 
 
 def _registered(made: dict[str, Any]) -> None:
