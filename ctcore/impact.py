@@ -118,11 +118,15 @@ def impact(project: Project, target: Target) -> Impact:
     cycle = [made[number].node for number in find_cycle(ordered, lambda number: pairs.get(number, ()))]
     affected = []
     for number in ordered:
-        whose = (levels.get(made[number].asset, ""), made[number].partition)
-        affected.append(
-            Affected(made[number], depths[number], former.get(number), secret.get(whose), purged.get(number))
-        )
+        hidden = _withheld(secret, levels.get(made[number].asset), made[number].partition)
+        affected.append(Affected(made[number], depths[number], former.get(number), hidden, purged.get(number)))
     return Impact(target, affected, before, cycle, levels)
+
+
+def _withheld(secret: Mapping[Node, str], level: str | None, partition: str) -> str | None:
+    """Why a node is not named. Of a step that is no longer declared, only the ID is known."""
+    possible = (level,) if level else ENTITY_LEVELS
+    return next((secret[one, partition] for one in possible if (one, partition) in secret), None)
 
 
 @dataclass

@@ -56,7 +56,9 @@ def trace(ctx: click.Context, what: str, as_json: bool, mermaid: bool, dot: bool
 def impact(ctx: click.Context, what: str, as_json: bool, every: bool, excluded: bool, reason: str | None) -> None:
     """Everything that was built from WHAT: an ID, a file (found by its bytes), a reference, a node, or a digest.
 
-    Also every past making, and what was purged. Exit code 3 where something has it inside although the sheet and the rules of today would leave it out.
+    Also every past making, and what was purged.
+
+    Exit code 3 where something has it inside although the sheet and the rules of today would leave it out.
     """
     from ctcore.disclosure import record
     from ctcore.impact import as_data

@@ -71,7 +71,8 @@ def _record(project: Project, writer: Writer, found: Plan, reason: str, raw: boo
     redacted = take_out(project, writer, found.found, found.makings, number)
     head = {"purge": number, "patient": found.patient, "reason": reason, "raw": raw}
     removed = [_told(found, one) for one in found.makings]
-    rest = {"raw_files": list(found.raw), "redacted": redacted, "makings": len(removed)}
+    own = sorted(map(name_of, found.found.own))
+    rest = {"own": own, "raw_files": list(found.raw), "redacted": redacted, "makings": len(removed)}
     for at in range(0, max(len(removed), 1), AN_EVENT):
         more = rest if at == 0 else {}
         body = {**head, **more, "removed": removed[at : at + AN_EVENT]}
