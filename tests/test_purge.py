@@ -23,7 +23,7 @@ from ctcore.project import Project
 from ctcore.purging.planned import plan
 from ctcore.purging.proof import check, not_so
 from ctcore.purging.removal import pending, remove
-from ctcore.register import register
+from ctcore.register import Allowed, register
 from ctcore.staleness import evaluate
 from ctcore.standing import forget
 from ctcore.store import Store
@@ -401,3 +401,41 @@ def test_purging_from_the_shell(project: Project) -> None:
     assert "was left" in ct("-C", root, "purge", "P1", "--reason", "letter", "--confirm", "P1").err
     assert "letter" in ct("-C", root, "purge", "--list").out
     assert ct("-C", root, "purge").code == 2 and ct("-C", root, "purge", "P1", "--list").code == 2
+
+
+def test_impact_shows_what_contains_a_revoked_patient_and_names_their_own_only_on_record(project: Project) -> None:
+    """Counts of everything, also of past makings; the names of others' nodes; and of the patient's own for a reason."""
+    set_consent(project, ["P1"], REVOKED)
+    make_all(project)
+    root = project.root
+    counted = ct("-C", root, "impact", "P1")
+    rows = {line.split("\t")[1]: line.split("\t") for line in counted.out.splitlines()[1:]}
+    assert rows["heard"][2] == "2" and rows["merged"][2] == "1"
+    assert rows["joined"][2:5] == ["0", "0", "1"], "a past making lies in the store"
+    listed = ct("-C", root, "impact", "P1", "--list")
+    assert "joined/all" in listed.out and "A100" not in listed.out and "S10" not in listed.out
+    assert "3 makings are not named: patient P1: consent revoked" in listed.err
+    told = json.loads(ct("-C", root, "impact", "P1", "--json").out)
+    assert told["withheld"] == 3 and all("A10" not in one["node"] for one in told["makings"])
+    assert ct("-C", root, "impact", "P1", "--list", "--excluded").code == 2
+    seen = ct("-C", root, "impact", "P1", "--list", "--excluded", "--reason", "the request of 3 May")
+    assert "heard/A100" in seen.out and "the request of 3 May" in (root / "provenance.jsonl").read_text()
+    remove(project, "P1", "asked", "P1")
+    told = json.loads(ct("-C", root, "impact", "S10", "--json").out)
+    assert all("purged on" in one["purged"] for one in told["makings"]) and told["former"] == 0
+
+
+def test_a_specimen_that_was_moved_to_somebody_else_is_theirs(project: Project) -> None:
+    rows = cohort(project.root, [[1], [2]])
+    moved = [row | {"patient_id": "P0"} if row["specimen_id"] == "S10" else row for row in rows]
+    register(project, write_sheet(project.root, moved), Allowed(reparent=frozenset({"S10"})))
+    set_consent(project, ["P1"], REVOKED)
+    kept = [row for row in plan(project, "P1").rows if row.action == "keep"]
+    assert [row.what for row in kept if "belonged to patient/P1" in row.why] == [
+        "specimen/S10",
+        "assay/A100",
+        "assay/A101",
+    ]
+    before = files(project.root)
+    remove(project, "P1", "asked", "P1")
+    assert files(project.root) == before
