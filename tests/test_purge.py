@@ -14,7 +14,7 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from sqlalchemy import select, update
 
-from ctcore.catalog.tables import artifact, entity, materialization, output, purge, tombstone
+from ctcore.catalog.tables import artifact, attempt, entity, materialization, output, purge, tombstone
 from ctcore.clock import today
 from ctcore.consent import Record, Statement, restore, set_consent
 from ctcore.errors import SheetError, Usage
@@ -352,6 +352,27 @@ def test_what_a_crash_left_of_the_person_goes_too(project: Project) -> None:
     end(project, "P1")
     assert not lone.exists() and not staged.exists() and holders(project.root, "P1") == []
     assert other.exists(), "others' leftovers are not ours to remove"
+
+
+def test_what_failed_calls_said_of_the_person_goes_and_of_others_stays(tmp_path: Path, catalog_url: str) -> None:
+    failing = STEPS.replace(
+        "def few(call: Call) -> None:\n",
+        'def few(call: Call) -> None:\n    print(call.one("all")["words"].read_text())\n'
+        '    raise ValueError("of S10 and S00" if "P1" in call.one("all")["words"].read_text() else "of S00")\n',
+    )
+    project = make_project(tmp_path / "toy", cohort(tmp_path / "toy", [[1], [1]]), steps=failing)
+    make_all(project)
+    assert any("logs/few/" in name for name in holders(project.root, "P1"))
+    set_consent(project, ["P1"], REVOKED)
+    make_all(project)
+    remove(project, "P1", "asked", "P1")
+    assert holders(project.root, "P1") == [] and ct("-C", project.root, "verify").code == 0
+    with project.catalog.read() as connection:
+        assert connection.execute(select(attempt.c.error).order_by(attempt.c.id)).scalars().all() == [
+            "purged",
+            "ValueError: of S00",
+        ]
+    assert "ValueError: of S00" in ct("-C", project.root, "why", "few/all").out
 
 
 def test_the_check_finds_what_else_was_removed_and_what_came_back(project: Project) -> None:

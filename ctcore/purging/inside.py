@@ -1,8 +1,10 @@
 """⑥ Which makings contain a person. By content: what was also made without the person tells nothing of them."""
 
+import re
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 
 from sqlalchemy import Connection, and_, select
 
@@ -13,6 +15,7 @@ from ctcore.impact import Pairs, first_makings, pairs_of
 from ctcore.lineage import Content, Making, going_down, makings, starting, walked
 from ctcore.project import Project
 from ctcore.reasons import Node
+from ctcore.steps import StepGraph
 
 
 @dataclass(frozen=True)
@@ -34,10 +37,25 @@ class Inside:
     def ids(self) -> set[str]:
         return {name for _, name in self.own}
 
+    @cached_property
+    def any_id(self) -> re.Pattern[str]:
+        """Finds the IDs of the person and of all below in a text."""
+        listed = "|".join(map(re.escape, sorted(self.ids)))
+        return re.compile(rf"(?<![A-Za-z0-9_-])(?:{listed})(?![A-Za-z0-9_-])")
+
     @property
     def left(self) -> dict[int, Making]:
         """Those that are not purged yet."""
         return {number: made for number, made in self.makings.items() if number not in self.gone}
+
+
+def gathering(steps: StepGraph) -> set[str]:
+    """Steps of cohorts, and all that is made from those: by their names alone nobody can tell who is inside."""
+    found: set[str] = set()
+    for step in steps:
+        if step.level == "cohort" or found.intersection(step.inputs.values()):
+            found.add(step.name)
+    return found
 
 
 def inside(project: Project, connection: Connection, patient: str) -> Inside:

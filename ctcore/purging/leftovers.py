@@ -2,19 +2,18 @@
 
 import json
 import os
-import re
 from collections.abc import Iterable, Iterator
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import Connection, select
+from sqlalchemy import Connection, func, select
 
 from ctcore.catalog.engine import in_keys
-from ctcore.catalog.tables import attempt, materialization
+from ctcore.catalog.tables import attempt, consent, entity, materialization
 from ctcore.manifest import SIDECAR
 from ctcore.project import Project
-from ctcore.purging.inside import Inside
+from ctcore.purging.inside import Inside, gathering
 from ctcore.reasons import Node
 
 _KEY_DIGITS = 16
@@ -76,7 +75,7 @@ class Leftovers:
                 yield self.project.store.staging / name
 
     def _logs(self) -> Iterator[Path]:
-        """All of the person's own nodes; of others those of what is removed, and of failures that name the person."""
+        """All of the person's own nodes; of others those of what is removed, and of failures."""
         root = self.project.work / "logs"
         for asset in _names(root):
             yield from (root / asset / who for who in self._partitions(asset) if (root / asset / who).is_dir())
@@ -84,28 +83,34 @@ class Leftovers:
             if not self.is_own(asset, partition):
                 names = _names(root / asset / partition)
                 yield from (root / asset / partition / name for name in names if name.split(".")[0] in self.keys)
-        yield from (path for path in self._failures() if self._names_them(path))
+        yield from self._failures()
 
     def _partitions(self, asset: str) -> list[str]:
         return sorted(who for who in self.found.ids if self.is_own(asset, who))
 
     def _failures(self) -> Iterator[Path]:
-        """Logs of calls that ended without a result."""
-        logs = select(attempt.c.log, attempt.c.asset, attempt.c.partition).where(attempt.c.log.is_not(None)).distinct()
-        for log, asset, partition in self.connection.execute(logs):
-            path = Path(log)
-            path = path if path.is_absolute() else self.project.root / path
-            inside = path.is_relative_to(self.project.work) and path.is_file()
-            if inside and not self.is_own(asset, partition):
+        """Logs of others' calls that ended without a result, with the person inside for all that anybody can tell.
+
+        Those that ended before the consent was taken back; of later ones, those that name the person.
+        """
+        steps = gathering(self.project.steps) | {one.asset for one in self.found.makings.values()} - self.levels.keys()
+        until = self._taken_back
+        columns = (attempt.c.log, attempt.c.asset, attempt.c.partition, attempt.c.ended_at)
+        logs = select(*columns).where(attempt.c.log.is_not(None), attempt.c.asset.in_(steps)).distinct()
+        for log, asset, partition, ended_at in self.connection.execute(logs):
+            path = self.project.absolute(log)
+            if self.is_own(asset, partition) or not path.is_relative_to(self.project.work) or not path.is_file():
+                continue
+            if ended_at < until or self.found.any_id.search(path.read_text(errors="replace")):
                 yield path
 
     @cached_property
-    def _any_id(self) -> re.Pattern[str]:
-        listed = "|".join(map(re.escape, sorted(self.found.ids)))
-        return re.compile(rf"(?<![A-Za-z0-9_-])(?:{listed})(?![A-Za-z0-9_-])")
-
-    def _names_them(self, path: Path) -> bool:
-        return self._any_id.search(path.read_text(errors="replace")) is not None
+    def _taken_back(self) -> str:
+        """When the last word on the patient's consent was written."""
+        whose = next(who for level, who in self.found.own if level == "patient")
+        said = select(func.max(consent.c.at)).join(entity, entity.c.seq == consent.c.entity)
+        mine = said.where(entity.c.level == "patient", entity.c.id == whose)
+        return self.connection.execute(mine).scalar() or ""
 
     def _calls(self) -> Iterator[Path]:
         """Calls and results that nobody took away."""

@@ -19,10 +19,9 @@ from ctcore.lineage import Making
 from ctcore.nodes import no_such
 from ctcore.policy import standing, status_on
 from ctcore.project import Project
-from ctcore.purging.inside import Inside, inside
+from ctcore.purging.inside import Inside, gathering, inside
 from ctcore.purging.leftovers import Leftovers, raw_files
 from ctcore.reasons import Node, name_of
-from ctcore.steps import StepGraph
 
 
 @dataclass(frozen=True)
@@ -67,7 +66,6 @@ def plan(project: Project, patient: str, raw: bool = False) -> Plan:
 def planned(project: Project, connection: Connection, patient: str) -> Plan:
     check_consent(project, connection, patient)
     found = inside(project, connection, patient)
-    _check_idle(project, connection, found)
     left = Leftovers(project, connection, found)
     makings = found.left
     own = {number for number, one in makings.items() if left.is_own(one.asset, one.partition)}
@@ -109,28 +107,19 @@ def check_consent(project: Project, connection: Connection, patient: str) -> Non
         )
 
 
-def _check_idle(project: Project, connection: Connection, found: Inside) -> None:
+def check_idle(project: Project, connection: Connection, found: Inside) -> None:
     """What runs meanwhile may have the person inside, and would be recorded after the purge."""
     held = connection.execute(select(lease.c.asset, lease.c.partition, lease.c.owner, lease.c.job)).all()
     busy = {(row.asset, row.partition) for row in held if is_alive(row.owner) or is_alive(row.job)}
     joined = select(slurm_batch.c.asset, slurm_job.c.partition).join(slurm_job, slurm_job.c.batch == slurm_batch.c.id)
     rows = connection.execute(joined.where(slurm_job.c.ended_at.is_(None)))
     busy |= {(row.asset, row.partition) for row in rows}
-    gathering, affected = _gathering(project.steps), {one.node for one in found.makings.values()}
+    many, affected = gathering(project.steps), {one.node for one in found.makings.values()}
     levels = {step.name: step.level for step in project.steps}
-    mine = {n for n in busy if n in affected or n[0] in gathering or (levels.get(n[0]), n[1]) in found.own}
+    mine = {n for n in busy if n in affected or n[0] in many or (levels.get(n[0]), n[1]) in found.own}
     if mine:
         listed = ", ".join(map(name_of, sorted(mine)[:3])) + ", …" * (len(mine) > 3)
         raise Usage(f"{listed}: being made now, and may contain the patient; wait until it has ended, or end it")
-
-
-def _gathering(steps: StepGraph) -> set[str]:
-    """Steps of cohorts, and all that is made from those: by their names alone nobody can tell who is inside."""
-    found: set[str] = set()
-    for step in steps:
-        if step.level == "cohort" or found.intersection(step.inputs.values()):
-            found.add(step.name)
-    return found
 
 
 def _files(project: Project, connection: Connection, ids: Iterable[int]) -> dict[int, dict[str, tuple[int, str]]]:

@@ -12,7 +12,7 @@ from ctcore.catalog.engine import Writer, in_keys
 from ctcore.catalog.tables import attempt, digest_memory, edge, entity, event, file, materialization
 from ctcore.digest import canonical
 from ctcore.project import Project
-from ctcore.purging.inside import Inside
+from ctcore.purging.inside import Inside, gathering
 from ctcore.reasons import Node
 
 GONE = "purged"  # in the place of a text that was a person's
@@ -70,9 +70,13 @@ def _own_steps(project: Project, found: Inside) -> dict[str, set[str]]:
 
 
 def _forget_errors(project: Project, writer: Writer, found: Inside) -> None:
+    """Of failed calls: all that those of the person's nodes said, and what names the person elsewhere."""
     for step, who in _own_steps(project, found).items():
         mine = (attempt.c.asset == step) & in_keys(attempt.c.partition, who, project.dialect)
         writer.execute(update(attempt).where(mine).values(error=GONE, log=None))
+    others = select(attempt.c.id, attempt.c.error).where(attempt.c.asset.in_(gathering(project.steps)))
+    naming = [number for number, error in writer.execute(others) if found.any_id.search(error)]
+    writer.execute(update(attempt).where(in_keys(attempt.c.id, naming, project.dialect)).values(error=GONE))
 
 
 def _bodies(project: Project, writer: Writer, found: Inside, seqs: set[int]) -> dict[int, str]:
@@ -83,13 +87,12 @@ def _bodies(project: Project, writer: Writer, found: Inside, seqs: set[int]) -> 
         said = json.loads(body)
         if _blanked(said, seqs):
             bodies[number] = canonical(said).decode()
-    names = [f"{step}/{who}" for step, some in _own_steps(project, found).items() for who in some]
-    failed = select(event.c.seq, event.c.body).where(
-        event.c.kind == "fail", in_keys(event.c.subject, names, project.dialect)
-    )
-    for number, body in writer.execute(failed):
-        said = json.loads(body)
-        if said["error"] != GONE:
+    own, many = _own_steps(project, found), gathering(project.steps)
+    failed = select(event.c.seq, event.c.subject, event.c.body).where(event.c.kind == "fail")
+    for number, subject, body in writer.execute(failed):
+        said, (step, _, who) = json.loads(body), subject.partition("/")
+        theirs = who in own.get(step, ()) or (step in many and found.any_id.search(said["error"]))
+        if theirs and said["error"] != GONE:
             bodies[number] = canonical({**said, "error": GONE}).decode()
     return bodies
 

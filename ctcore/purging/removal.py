@@ -16,7 +16,7 @@ from ctcore.errors import Usage
 from ctcore.project import Project
 from ctcore.purging.inside import inside
 from ctcore.purging.leftovers import Leftovers, raw_files
-from ctcore.purging.planned import Plan, is_taken_back, planned, raw_rows, size_of
+from ctcore.purging.planned import Plan, check_idle, is_taken_back, planned, raw_rows, size_of
 from ctcore.purging.redaction import take_out
 from ctcore.reasons import name_of
 from ctcore.tombstones import is_purged, unfinished
@@ -47,6 +47,7 @@ def remove(project: Project, patient: str, reason: str, confirm: str, raw: bool 
     done = [finish(project, row) for row in pending(project)]
     with project.catalog.write() as writer:
         found = planned(project, writer.connection, patient)
+        check_idle(project, writer.connection, found.found)
         goes = [one for one in found.raw if raw and one["inside"]]
         if not (found or goes):
             return done
