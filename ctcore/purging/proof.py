@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Connection, select
+from sqlalchemy import ColumnElement, Connection, select
 
 from ctcore.catalog.engine import in_keys
 from ctcore.catalog.tables import event, materialization, output, purge, tombstone
@@ -45,7 +45,7 @@ def check(project: Project, number: int, deep: bool = True, on_bytes: Callable[[
         if row is None:
             raise Usage(f"no purge {number}; `ct purge --list` has them")
         gone, problems = _told(connection, row, project.dialect)
-        problems += [*_still_there(project, connection, number), *_inside(project, connection, row)]
+        problems += [*_still_there(project, connection, purge.c.id == number), *_inside(project, connection, row)]
         kept = _kept(connection)
     found = project.store.check_many(
         [Expected(project.store.root / folder, files) for folder, files in kept.items()], deep=deep, on_bytes=count
@@ -62,8 +62,7 @@ def not_so(project: Project) -> list[tuple[str, str]]:
             (f"purge {row.id}", f"{words(row)}: `ct purge {row.patient}` goes on with it")
             for row in unfinished(connection)
         ]
-        for number in connection.execute(select(purge.c.id).where(purge.c.ended_at.is_not(None))).scalars().all():
-            found += _still_there(project, connection, number)
+        found += _still_there(project, connection, purge.c.ended_at.is_not(None))
     return found
 
 
@@ -86,16 +85,19 @@ def _told(connection: Connection, row: Any, dialect: str) -> tuple[set[int], lis
     return gone, problems
 
 
-def _still_there(project: Project, connection: Connection, number: int) -> Iterator[tuple[str, str]]:
+def _still_there(project: Project, connection: Connection, purges: ColumnElement[bool]) -> Iterator[tuple[str, str]]:
     """Folders of tombstones that are there, though the same call was not made again since."""
     made = materialization.c
-    joined = select(made.folder, made.asset, made.partition)
-    mine = joined.join(tombstone, tombstone.c.materialization == made.id).where(tombstone.c.purge == number)
-    rows = {row.folder: (row.asset, row.partition) for row in connection.execute(mine)}
+    joined = select(made.folder, made.asset, made.partition, purge.c.id)
+    joined = joined.join(tombstone, tombstone.c.materialization == made.id)
+    mine = joined.join(purge, purge.c.id == tombstone.c.purge).where(purges)
+    rows = {row.folder: row for row in connection.execute(mine)}
     live = select(made.folder).where(in_keys(made.folder, rows, connection.dialect.name), ~is_purged())
     for folder in sorted(rows.keys() - set(connection.execute(live).scalars())):
         if (project.store.root / folder).exists():
-            yield name_of(rows[folder]), f"store/{folder} is there, and was purged (purge {number})"
+            row = rows[folder]
+            said = f"store/{folder} is there, and was purged (purge {row.id})"
+            yield name_of((row.asset, row.partition)), said
 
 
 def _inside(project: Project, connection: Connection, row: Any) -> Iterator[tuple[str, str]]:
