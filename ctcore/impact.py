@@ -75,7 +75,7 @@ class Impact:
         return [one for one in self.affected if one.withheld]
 
     def named(self) -> "Impact":
-        """The same for somebody who may see all of it; `disclose_impact` records that."""
+        """The same for somebody who may see all of it; that is recorded."""
         return replace(self, affected=[replace(one, withheld=None) for one in self.affected])
 
     def rows(self) -> list[Row]:
@@ -111,7 +111,7 @@ def impact(project: Project, target: Target) -> Impact:
         made = makings(connection, ids, project.dialect)
         pairs = pairs_of(connection, ids, project.dialect)
         purged = of_makings(connection, ids, project.dialect)
-        secret = withheld(connection, today())
+        secret = withheld(connection, today(), project.settings.uses.required)
     depths = _depths(target.made, first, pairs)
     former = _former(project, made, pairs, _Seeds(target.made, first.nodes, before, levels)) if entities else {}
     ordered = sorted(depths, key=lambda number: (depths[number], number))

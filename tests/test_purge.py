@@ -274,8 +274,9 @@ def test_what_is_purged_says_so_everywhere_and_is_never_used_again(project: Proj
     assert "purged on" in ct("-C", root, "why", "joined/all").out
     shown = ct("-C", root, "show", "joined/all")
     assert "purged on" in shown.out and "words.txt" in shown.out
-    assert "purged on" in ct("-C", root, "trace", "joined/all").out
-    told = json.loads(ct("-C", root, "trace", "joined/all", "--json").out)
+    why = ("--excluded", "--reason", "the request of 3 May")
+    assert "purged on" in ct("-C", root, "trace", "joined/all", *why).out
+    told = json.loads(ct("-C", root, "trace", "joined/all", "--json", *why).out)
     assert all("purged on" in one["purged"] for one in told["makings"] if one["node"] in ("joined/all", "merged/S10"))
     assert all(one["purged"] is None for one in told["makings"] if one["node"] == "merged/S00")
     assert ct("-C", root, "verify").code == 0

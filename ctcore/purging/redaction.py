@@ -9,7 +9,7 @@ from sqlalchemy import select, update
 from ctcore.catalog.chain import redact
 from ctcore.catalog.declared import applied, enforce, relax
 from ctcore.catalog.engine import Writer, in_keys
-from ctcore.catalog.tables import attempt, digest_memory, edge, entity, event, file, materialization
+from ctcore.catalog.tables import attempt, digest_memory, edge, entity, event, file, materialization, member
 from ctcore.digest import canonical
 from ctcore.project import Project
 from ctcore.purging.inside import Inside, gathering
@@ -35,7 +35,13 @@ def take_out(project: Project, writer: Writer, found: Inside, numbers: Iterable[
     for level, who in _by_level(found.own).items():
         value = (edge.c.asset == level) & in_keys(edge.c.partition, who, dialect) & edge.c.input.contains(".")
         writer.execute(
-            update(edge).where(value, in_keys(edge.c.materialization, numbers, dialect)).values(version=GONE)
+            update(edge)
+            .where(value, in_keys(edge.c.materialization, numbers, dialect))
+            .values(version=canonical(GONE).decode())
+        )
+        theirs = (member.c.level == level) & in_keys(member.c.entity, who, dialect)
+        writer.execute(
+            update(member).where(theirs, in_keys(member.c.materialization, numbers, dialect)).values(role=GONE)
         )
     _forget_digests(writer, mine, dialect)
     _forget_errors(project, writer, found)

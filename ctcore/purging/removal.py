@@ -16,7 +16,7 @@ from ctcore.errors import Usage
 from ctcore.project import Project
 from ctcore.purging.inside import inside
 from ctcore.purging.leftovers import Leftovers, raw_files
-from ctcore.purging.planned import Plan, check_idle, is_taken_back, planned, raw_rows, size_of
+from ctcore.purging.planned import Plan, check_consent, check_idle, is_taken_back, planned, raw_rows, size_of
 from ctcore.purging.redaction import take_out
 from ctcore.reasons import name_of
 from ctcore.tombstones import is_purged, unfinished
@@ -44,7 +44,14 @@ def remove(project: Project, patient: str, reason: str, confirm: str, raw: bool 
         raise Usage("say in one line why: --reason TEXT")
     if confirm != patient:
         raise Usage(f"--confirm {confirm!r} is not the patient {patient!r}; type the ID again: --confirm {patient}")
-    done = [finish(project, row) for row in pending(project)]
+    begun = pending(project)
+    with project.catalog.read() as connection:
+        ended = is_taken_back(connection, patient)
+        if patient not in {row.patient for row in begun}:
+            check_consent(project, connection, patient)
+    done = [finish(project, row) for row in begun]
+    if not ended:  # it was restored since; what was begun is finished, and no more is removed
+        return done
     with project.catalog.write() as writer:
         found = planned(project, writer.connection, patient)
         check_idle(project, writer.connection, found.found)
