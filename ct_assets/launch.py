@@ -71,6 +71,7 @@ def run(what: tuple[str, ...], file: Path | None, partial: bool) -> None:
     """Make everything that is stale, or these steps and nodes and what they need, or what a saved plan holds."""
     with _edge(), dg.DagsterInstance.get() as instance:
         project = Project.find()
+        project.catalog.refuse_archived()
         chosen(project)
         check_references(project)
         project.store.ensure()

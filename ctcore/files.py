@@ -45,7 +45,7 @@ class Memory:
         }
 
     def remember(self, digests: Mapping[P, tuple[Signature, str]], /) -> None:
-        if not self.remembers:
+        if not self.remembers or self.project.catalog.life().is_archived:
             return
         rows = [
             {
@@ -70,7 +70,10 @@ class Looked:
 
 
 def look(project: Project, on_bytes: OnBytes = None) -> Looked:
-    """Look at every raw file and reference, and write to the catalog what changed. One stat a file."""
+    """Look at every raw file and reference, and write to the catalog what changed. One stat a file.
+
+    Of an archived project what changed is said, and not written.
+    """
     found = Looked()
     _look_at_references(project, found, on_bytes)
     _look_at_files(project, found, on_bytes)
@@ -127,31 +130,34 @@ def _write_files(
     digests: Mapping[Path, tuple[str, Signature]],
     problems: list[tuple[Any, str | None]],
 ) -> None:
+    looked = [(row, *digests[path]) for path, rows in touched.items() for row in rows]
+    changed = [(row, digest) for row, digest, _ in looked if digest != row.digest]
+    for row, digest in changed:
+        node = name_of((row.level, row.id))
+        found.changes.append(f"{node} {row.role} {short(row.digest)} → {short(digest)}")
+    if project.catalog.life().is_archived:
+        return
     mine = (file.c.entity == bindparam("b_entity")) & (file.c.role == bindparam("b_role"))
+    seen_now = [
+        {
+            "b_entity": row.entity,
+            "b_role": row.role,
+            "digest": digest,
+            "size": seen.size,
+            "mtime_ns": seen.mtime_ns,
+            "inode": seen.inode,
+            "problem": None,
+        }
+        for row, digest, seen in looked
+    ]
+    said_now = [{"b_entity": row.entity, "b_role": row.role, "problem": said} for row, said in problems]
     with project.catalog.write() as writer:
-        looked = [(row, *digests[path]) for path, rows in touched.items() for row in rows]
-        seen_now = [
-            {
-                "b_entity": row.entity,
-                "b_role": row.role,
-                "digest": digest,
-                "size": seen.size,
-                "mtime_ns": seen.mtime_ns,
-                "inode": seen.inode,
-                "problem": None,
-            }
-            for row, digest, seen in looked
-        ]
         if seen_now:
             writer.execute(update(file).where(mine), seen_now)
-        for row, digest, _ in looked:
-            if digest != row.digest:
-                node = name_of((row.level, row.id))
-                found.changes.append(f"{node} {row.role} {short(row.digest)} → {short(digest)}")
-                body = {"role": row.role, "path": row.path, "old": row.digest, "new": digest}
-                writer.event("file", node, body)
-        if problems:
-            said_now = [{"b_entity": row.entity, "b_role": row.role, "problem": said} for row, said in problems]
+        for row, digest in changed:
+            body = {"role": row.role, "path": row.path, "old": row.digest, "new": digest}
+            writer.event("file", name_of((row.level, row.id)), body)
+        if said_now:
             writer.execute(update(file).where(mine), said_now)
         for row, said in problems:
             body = {"role": row.role, "path": row.path, "problem": said}
@@ -176,7 +182,11 @@ def _look_at_references(project: Project, found: Looked, on_bytes: OnBytes) -> N
         if _identity(known.get(key)) != (declared[key].version, digests[path][0])
         or known[key].path != declared[key].path
     ]
-    if not changed:
+    for said, digest, _, old in changed:
+        if old is not None:
+            words = reference_change(said.key, _before(old), f"{said.version} {digest}")
+            found.changes.append(f"reference/{words}")
+    if not changed or project.catalog.life().is_archived:
         return
     with project.catalog.write() as writer:
         for said, digest, seen, old in changed:
@@ -189,10 +199,11 @@ def _look_at_references(project: Project, found: Looked, on_bytes: OnBytes) -> N
                 "size": seen.size,
             }
             upsert(writer, reference, [row], project.dialect)
-            before = f"{old.version} {old.digest}" if old else None
-            if old is not None:
-                found.changes.append(f"reference/{reference_change(said.key, before, f'{said.version} {digest}')}")
-            writer.event("reference", f"reference/{said.key}", {**row, "old": before})
+            writer.event("reference", f"reference/{said.key}", {**row, "old": _before(old)})
+
+
+def _before(old: Any) -> str | None:
+    return f"{old.version} {old.digest}" if old else None
 
 
 def _identity(row: Any) -> tuple[str, str] | None:

@@ -1,6 +1,7 @@
 """A project directory, opened: its settings, its catalog, its store, its steps. Where every command begins."""
 
 import os
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -11,7 +12,7 @@ from ctcore.automation import unknown_steps
 from ctcore.catalog.engine import Catalog
 from ctcore.digest import digest_files
 from ctcore.errors import ProjectError
-from ctcore.settings import FILE_NAME, Settings, read_settings
+from ctcore.settings import FILE_NAME, PROJECT_ID, Settings, read_settings
 from ctcore.step import ENTITY_LEVELS, Step
 from ctcore.steps import Recipe, StepGraph, load_steps, params_of, recipe_of
 from ctcore.store import Store
@@ -25,8 +26,12 @@ class Project:
 
     @classmethod
     def find(cls, start: Path | None = None) -> "Project":
-        """The project of a directory or the nearest one above it; `CT_PROJECT` names one from outside."""
+        """The project of a directory or the nearest one above it; `CT_PROJECT` names one from outside, also by ID."""
         given = os.environ.get("CT_PROJECT") if start is None else None
+        if given and re.fullmatch(PROJECT_ID, given) and not Path(given).is_dir():
+            from ctcore.projects import folder_of
+
+            return cls(folder_of(given))
         place = Path(given) if given else (start or Path.cwd())
         if not place.is_dir():
             raise ProjectError(f"{place} is not a directory; `ct init {place}` makes a project there")
@@ -46,7 +51,11 @@ class Project:
     @cached_property
     def catalog(self) -> Catalog:
         """Opened, and brought up to date where it is older than this ct."""
-        return Catalog(self.catalog_url, self.id, self.root / "provenance.jsonl").open()
+        return self.closed_catalog().open()
+
+    def closed_catalog(self) -> Catalog:
+        """As it is: nothing is made or brought up to date."""
+        return Catalog(self.catalog_url, self.id, self.root / "provenance.jsonl")
 
     @property
     def catalog_url(self) -> str:

@@ -19,10 +19,11 @@ def pytest_itemcollected(item: pytest.Item) -> None:
 
 
 @pytest.fixture(autouse=True)
-def _nobody_elses_project(monkeypatch: pytest.MonkeyPatch) -> None:
+def _nobody_elses_project(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory) -> None:
     """What the shell points to is not for tests to write into."""
     for name in ("CT_POSTGRES_URL", "CT_PROJECT"):
         monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("CT_PROJECTS", str(tmp_path_factory.getbasetemp() / "projects.json"))
 
 
 @pytest.fixture(scope="session")

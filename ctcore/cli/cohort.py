@@ -44,6 +44,7 @@ def register(ctx: click.Context, **said: Any) -> None:
     project = opened(ctx)
     asked = _asked(project, said)
     if not said["dry_run"]:
+        project.catalog.refuse_archived()
         check_references(project)
     with Reading("reading raw files") as on_bytes:
         if said["dry_run"] or said["reparent"]:

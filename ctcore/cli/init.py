@@ -6,7 +6,8 @@ from pathlib import Path
 
 import click
 
-from ctcore.errors import ProjectError, Usage
+from ctcore import projects
+from ctcore.errors import CtError, ProjectError, Usage
 from ctcore.project import Project
 from ctcore.settings import FILE_NAME, PROJECT_ID
 from ctcore.starters import SHEET_NAME, STARTERS
@@ -33,6 +34,8 @@ def init(directory: Path, project_id: str | None, example_name: str | None, temp
             else "--template and --example: choose one of them"
         )
     chosen = _checked(directory, project_id, example_name, existed)
+    if existed:
+        Project.find(directory).catalog.refuse_archived()
     try:
         directory.mkdir(parents=True, exist_ok=True)
         if not existed:
@@ -45,6 +48,7 @@ def init(directory: Path, project_id: str | None, example_name: str | None, temp
     project = Project.find(directory)
     project.store.ensure()
     version = project.catalog.version()
+    _make_known(project)
     said = "is up to date" if existed else "is ready"
     click.echo(f"{project.id} {said} in {directory} (catalog version {version})", err=True)
     if not existed:
@@ -52,6 +56,14 @@ def init(directory: Path, project_id: str | None, example_name: str | None, temp
         click.echo(
             f"next: look at {directory / FILE_NAME}, then `ct -C {directory} register {sheet}".rstrip() + "`", err=True
         )
+
+
+def _make_known(project: Project) -> None:
+    """By its ID. A project is whole without that: what stands against it is said, and is no failure."""
+    try:
+        projects.add(project)
+    except CtError as error:
+        click.echo(f"not known to --project {project.id}: {error}", err=True)
 
 
 def _checked(directory: Path, project_id: str | None, example_name: str | None, existed: bool) -> str:

@@ -41,6 +41,7 @@ def list_references(ctx: click.Context, as_json: bool) -> None:
 def index(ctx: click.Context, key: str) -> None:
     """Make the index (.fai) of a genome."""
     project = opened(ctx)
+    project.catalog.refuse_archived()
     if key not in project.settings.references:
         raise no_such(project, "reference", key)
     import pysam

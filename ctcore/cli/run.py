@@ -43,6 +43,7 @@ def run(
     if profile is not None:
         os.environ["CT_PROFILE"] = profile
     project = opened(ctx)
+    project.catalog.refuse_archived()
     refuse_excluded(project, named_nodes(project, texts))
     planned = [] if file is None else ["--plan", str(file.absolute()), *(["--partial"] if partial else [])]
     ctx.exit(launch(project, "run", *planned, "--", *texts))
