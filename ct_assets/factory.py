@@ -55,8 +55,8 @@ def step_asset(project: Project, step: Step) -> dg.AssetsDefinition:
         jobs: Jobs,
     ) -> Iterator[Any]:
         sign(context)
-        opened = ct.open()
         made = bool(context.selected_asset_keys)
+        opened = ct.to_write() if made else ct.open()
         if made:
             with kept_open(context.instance):
                 yield from _events(context, _making(context, opened, opened.steps[step.name], config, jobs))

@@ -47,7 +47,7 @@ def _registry_asset(project: Project, level: str, parent: str | None) -> dg.Asse
     )
     def body(context: dg.AssetExecutionContext, ct: CtProject) -> Iterator[Any]:
         sign(context)
-        opened = ct.open()
+        opened = ct.to_write()
         if level == "reference":
             check_references(opened)
             look(opened)

@@ -64,12 +64,10 @@ def problem_of(project_id: str, folder: Path) -> str | None:
     """Why a folder is not the project that it was; None where it is."""
     forget = f"`ct projects remove {project_id}`"
     if not (folder / FILE_NAME).is_file():
-        return f"{folder} was moved or deleted: `ct projects add DIR` where it is now, or `ct projects remove {project_id}`"
+        return f"{folder} was moved or deleted: `ct projects add DIR` where it is now, or {forget}"
     found = Project(folder).id
     if found != project_id:
-        return (
-            f"{folder} is the project {found} now: `ct projects remove {project_id}`, then `ct projects add {folder}`"
-        )
+        return f"{folder} is the project {found} now: {forget}, then `ct projects add {folder}`"
     return None
 
 

@@ -8,7 +8,7 @@ from ct_assets.checks import damage_found
 from ctcore.project import Project
 from ctcore.reasons import name_of
 from ctcore.verify import verify
-from resources import CtProject
+from resources import CtProject, closed
 
 BYTES_A_TICK = 4 << 30
 
@@ -23,7 +23,10 @@ def integrity_sensor(project: Project) -> dg.SensorDefinition:
         default_status=dg.DefaultSensorStatus.RUNNING,
     )
     def tick(context: dg.SensorEvaluationContext, ct: CtProject) -> dg.SensorResult:
-        found = verify(ct.open(), budget=BYTES_A_TICK)
+        opened = ct.open()
+        if why := closed(opened):
+            return _said(why)
+        found = verify(opened, budget=BYTES_A_TICK)
         said = [f"{name_of(one.node)}: {one.file} {one.problem}" for one in found.findings]
         for one in said:
             context.log.error(one)

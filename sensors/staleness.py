@@ -15,7 +15,7 @@ from ctcore.holding import earliest
 from ctcore.ledger import unreported
 from ctcore.project import Project
 from ctcore.steps import REGISTRY
-from resources import CtProject
+from resources import CtProject, closed
 
 FILES_A_TICK = 5_000  # assays whose raw files are looked at; the others have their turn in the next ticks
 _looked_up_to: dict[str, int] = {}
@@ -46,6 +46,8 @@ def staleness_sensor(project: Project) -> dg.SensorDefinition:
 
 def _tick(context: dg.SensorEvaluationContext, project: Project) -> dg.SensorResult:
     end_orphans(context.instance)
+    if why := closed(project):
+        return dg.SensorResult(skip_reason=dg.SkipReason(why), cursor=context.cursor)
     looked, _looked_up_to[project.id] = look_on(project, _looked_up_to.get(project.id, 0), FILES_A_TICK)
     for said in looked.problems:
         context.log.error(said)
