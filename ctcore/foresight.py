@@ -46,10 +46,12 @@ def consequences(project: Project, write: Callable[[Writer], object]) -> list[Co
         write(writer)
         writer.flush()
         after = evaluate(_inside(project, connection), standing(project).apart())
+        # inside: the words of who is excluded are read when they are asked for
+        found = [one for step in project.steps if (one := _of(step.name, before, after)).stale or one.new]
         transaction = connection.get_transaction()
         if transaction is not None:
             transaction.rollback()
-    return [one for step in project.steps if (one := _of(step.name, before, after)).stale or one.new]
+    return found
 
 
 def _inside(project: Project, connection: Connection) -> Project:

@@ -16,6 +16,7 @@ from ct_assets.build import build_assets, build_resources
 from ct_assets.partitions import add_missing
 from ctcore.catalog.tables import event
 from ctcore.cli import _COMMANDS
+from ctcore.clock import today
 from ctcore.dagster_home import launch
 from ctcore.errors import CatalogError, ProjectError, StoreError, Usage
 from ctcore.leases import give_back_ours, take
@@ -80,7 +81,7 @@ TABLE: dict[str, list[tuple[str, str]]] = {
     "consent restore": [
         (
             REFUSES,
-            "consent restore P3 --authority IRB --reference 7 --date 2024-02-01 --confirmed-by A --confirmed-by B",
+            "consent restore P3 --authority IRB --reference 7 --date {day} --confirmed-by A --confirmed-by B",
         )
     ],
     "consent list": [(READS, "consent list")],
@@ -164,10 +165,10 @@ def test_every_command_is_in_the_table() -> None:
     assert sorted(commands()) == sorted(TABLE)
 
 
-@pytest.mark.parametrize(("kind", "line"), [one for some in TABLE.values() for one in some], ids=lambda one: str(one))
+@pytest.mark.parametrize(("kind", "line"), [one for some in TABLE.values() for one in some], ids=str)
 def test_a_command_reads_and_changes_nothing_or_refuses(archived: Path, tmp_path: Path, kind: str, line: str) -> None:
     before = seen(archived)
-    words = [word.format(root=archived, out=tmp_path).replace("|", " ") for word in line.split()]
+    words = [word.format(root=archived, out=tmp_path, day=today()).replace("|", " ") for word in line.split()]
     said = ct("-C", archived, *words)
     assert seen(archived) == before
     if kind == READS:
@@ -242,8 +243,10 @@ def test_every_sensor_skips_and_says_why(archived: Path, make: Callable[[Project
     before = seen(archived)
     project = again(Project(archived))
     with dg.instance_for_test() as instance:
-        context = dg.build_sensor_context(instance=instance, resources=build_resources(project))
-        tick = make(project).evaluate_tick(context)
+        sensor = make(project)
+        defs = dg.Definitions(assets=build_assets(project), resources=build_resources(project), sensors=[sensor])
+        context = dg.build_sensor_context(instance=instance, definitions=defs, resources=build_resources(project))
+        tick = sensor.evaluate_tick(context)
     assert SAID in (tick.skip_message or "") and not tick.run_requests and not tick.dynamic_partitions_requests
     assert seen(archived) == before
 

@@ -17,8 +17,9 @@ from ctcore.errors import Usage
 from ctcore.policy import GIVEN, standing, status_on
 from ctcore.project import Project
 from ctcore.qc import Choice, Saying, add, resolve
+from ctcore.register import register
 from ctcore.staleness import evaluate
-from tests.kit import TOML, again, make_all, make_project, reasons
+from tests.kit import ROWS, TOML, again, assay, make_all, make_project, reasons, write_sheet
 from tests.shell import ct
 
 pytestmark = pytest.mark.usefixtures("catalog_url")
@@ -200,3 +201,10 @@ def test_whatever_came_before_a_reversal_gives_back_the_last_tier(
     restore(project, "P1", Record("IRB", "7", today(), ("Ada", "Grace")))
     now = history(project, "P1")[-1]
     assert (now["status"], tuple(now["uses"]), now["until"]) == tier(before[-1])
+
+
+def test_a_dry_run_foresees_also_where_somebody_has_revoked(project: Project) -> None:
+    set_consent(project, ["P2"], REVOKED)
+    sheet = write_sheet(project.root, [*ROWS, assay("P1", "S1", "A8")])
+    found = register(project, sheet, dry_run=True, foresee=True).consequences
+    assert [(one.step, one.stale, one.new) for one in found] == [("counted", 0, 1), ("merged", 1, 0)]
