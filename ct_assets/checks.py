@@ -12,6 +12,7 @@ from typing import Any
 import dagster as dg
 from sqlalchemy import select
 
+from ct_assets.keys import key_of
 from ctcore.batches import partitions
 from ctcore.catalog.tables import artifact, materialization
 from ctcore.overview import Overview, change_of, is_missing, overview_of
@@ -31,9 +32,9 @@ _DESCRIPTIONS = {
 }
 
 
-def check_specs(name: str) -> list[dg.AssetCheckSpec]:
+def check_specs(key: dg.AssetKey) -> list[dg.AssetCheckSpec]:
     """The checks of a step asset."""
-    return [dg.AssetCheckSpec(check, asset=name, description=said) for check, said in _DESCRIPTIONS.items()]
+    return [dg.AssetCheckSpec(check, asset=key, description=said) for check, said in _DESCRIPTIONS.items()]
 
 
 def check_results(
@@ -53,29 +54,33 @@ class _Look:
     step: Step
     run_id: str | None
 
+    @property
+    def key(self) -> dg.AssetKey:
+        return key_of(self.project, self.step.name)
+
     @cached_property
     def verdicts(self) -> Verdicts:
         return evaluate(self.project)
 
 
-def damage_found(asset: str, findings: Sequence[Finding]) -> dg.AssetCheckEvaluation:
+def damage_found(key: dg.AssetKey, findings: Sequence[Finding]) -> dg.AssetCheckEvaluation:
     """What a look at the store found in an asset, as its failed check of bytes."""
-    result = _bytes_result(asset, findings, len({one.node for one in findings}))
+    result = _bytes_result(key, findings, len({one.node for one in findings}))
     return dg.AssetCheckEvaluation(
-        asset_key=dg.AssetKey(asset), check_name=BYTES, passed=False, metadata=result.metadata, severity=result.severity
+        asset_key=key, check_name=BYTES, passed=False, metadata=result.metadata, severity=result.severity
     )
 
 
 def _bytes(look: _Look) -> dg.AssetCheckResult:
     found = verify_asset(look.project, look.step.name, look.run_id)
-    return _bytes_result(look.step.name, found.findings, found.artifacts, {"bytes": found.bytes})
+    return _bytes_result(look.key, found.findings, found.artifacts, {"bytes": found.bytes})
 
 
 def _bytes_result(
-    asset: str, findings: Sequence[Finding], looked: int, more: Mapping[str, int] | None = None
+    key: dg.AssetKey, findings: Sequence[Finding], looked: int, more: Mapping[str, int] | None = None
 ) -> dg.AssetCheckResult:
     said = [f"{one.node[1]}: {one.file} {one.problem}" for one in findings]
-    return _result(asset, BYTES, said, looked, more or {})
+    return _result(key, BYTES, said, looked, more or {})
 
 
 def _contract(look: _Look) -> dg.AssetCheckResult:
@@ -88,7 +93,7 @@ def _contract(look: _Look) -> dg.AssetCheckResult:
         if output.contract is not None and (project.store.root / folder / output.file).is_file()
         for problem in output.contract.problems(project.store.root / folder / output.file)
     ]
-    return _result(step.name, "contract", said, len(folders), {})
+    return _result(look.key, "contract", said, len(folders), {})
 
 
 def _fresh(look: _Look) -> dg.AssetCheckResult:
@@ -107,14 +112,14 @@ def _fresh(look: _Look) -> dg.AssetCheckResult:
         with project.catalog.read() as connection:
             lines = summaries(connection, accepted, project.dialect)
         more |= {"accepted": len(accepted), "accepted reasons": _lines(lines)}
-    return _result(step.name, "fresh", said, count.nodes, more, dg.AssetCheckSeverity.WARN)
+    return _result(look.key, "fresh", said, count.nodes, more, dg.AssetCheckSeverity.WARN)
 
 
 def _completeness(look: _Look) -> dg.AssetCheckResult:
-    step, counts = look.step, look.verdicts.count(look.step.name)
+    counts = look.verdicts.count(look.step.name)
     said = [f"{n} {state}" for state, n in counts.items() if state not in ("fresh", "excluded") and n]
     warn = dg.AssetCheckSeverity.WARN
-    return _result(step.name, "completeness", said, sum(counts.values()), {"fresh": counts["fresh"]}, warn)
+    return _result(look.key, "completeness", said, sum(counts.values()), {"fresh": counts["fresh"]}, warn)
 
 
 _CHECKS: dict[str, Callable[[_Look], dg.AssetCheckResult]] = {
@@ -126,7 +131,7 @@ _CHECKS: dict[str, Callable[[_Look], dg.AssetCheckResult]] = {
 
 
 def _result(
-    asset: str,
+    key: dg.AssetKey,
     check: str,
     problems: Sequence[str],
     looked: int,
@@ -137,7 +142,7 @@ def _result(
     if problems:
         metadata["problems"] = _lines(problems)
     return dg.AssetCheckResult(
-        asset_key=dg.AssetKey(asset), check_name=check, passed=not problems, metadata=metadata, severity=severity
+        asset_key=key, check_name=check, passed=not problems, metadata=metadata, severity=severity
     )
 
 

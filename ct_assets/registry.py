@@ -6,6 +6,7 @@ from typing import Any
 import dagster as dg
 
 from ct_assets.factory import BATCH
+from ct_assets.keys import key_of
 from ct_assets.partitions import definition
 from ct_assets.runs import sign
 from ct_assets.versions import DATA_VERSION, registry_tags
@@ -34,19 +35,20 @@ def registry_assets(project: Project) -> list[dg.AssetsDefinition]:
 
 def _registry_asset(project: Project, level: str, parent: str | None) -> dg.AssetsDefinition:
     mapping = dg.AllPartitionMapping()
+    above = key_of(project, parent) if parent else None
 
     @dg.asset(
-        name=level,
+        key=key_of(project, level),
         description=_DESCRIPTIONS[level],
         partitions_def=definition(project.id, level),
-        deps=[dg.AssetDep(parent, partition_mapping=mapping)] if parent else [],
+        deps=[dg.AssetDep(above, partition_mapping=mapping)] if above else [],
         group_name="registry",
         kinds={"table"},
         backfill_policy=dg.BackfillPolicy.multi_run(max_partitions_per_run=1000),
         output_required=False,
     )
     def body(context: dg.AssetExecutionContext, ct: CtProject) -> Iterator[Any]:
-        sign(context)
+        sign(context, project.id)
         opened = ct.to_write()
         if level == "reference":
             check_references(opened)
@@ -55,7 +57,9 @@ def _registry_asset(project: Project, level: str, parent: str | None) -> dg.Asse
         for at in range(0, len(found), BATCH):
             some = found[at : at + BATCH]
             for entry in some:
-                yield _event(entry, parent, single=len(found) == 1 and len(context.partition_keys) == 1)
+                yield _event(
+                    key_of(project, level), entry, above, single=len(found) == 1 and len(context.partition_keys) == 1
+                )
             registry.mark_reported(opened, some)
         absent = set(context.partition_keys) - {entry.partition for entry in found}
         if absent:
@@ -64,7 +68,7 @@ def _registry_asset(project: Project, level: str, parent: str | None) -> dg.Asse
     return body
 
 
-def _event(entry: registry.Entry, parent: str | None, single: bool) -> Any:
+def _event(key: dg.AssetKey, entry: registry.Entry, parent: dg.AssetKey | None, single: bool) -> Any:
     metadata = {
         "digest": entry.data_version,
         "columns": ", ".join(sorted(entry.declared["attributes"])) or "none",  # their values are personal data
@@ -75,7 +79,7 @@ def _event(entry: registry.Entry, parent: str | None, single: bool) -> Any:
         version = dg.DataVersion(entry.data_version)
         return dg.MaterializeResult(metadata=metadata, data_version=version, tags=registry_tags(parent))
     return dg.AssetMaterialization(
-        dg.AssetKey(entry.asset),
+        key,
         partition=entry.partition,
         metadata=metadata,
         tags={DATA_VERSION: entry.data_version, **registry_tags(parent)},

@@ -71,6 +71,17 @@ class Project:
         """Where calls, results and logs of running steps lie; disposable when nothing runs."""
         return self.root / "work"
 
+    @property
+    def is_shared(self) -> bool:
+        """Whether its Dagster is there for other projects too: then all asset keys begin with its ID."""
+        return self.settings.dagster_home is not None
+
+    @property
+    def dagster_home(self) -> Path:
+        """Where its Dagster has settings, runs and events."""
+        said = self.settings.dagster_home
+        return self.root / "dagster_home" if said is None else (self.root / Path(said).expanduser()).resolve()
+
     @cached_property
     def steps(self) -> StepGraph:
         graph = load_steps([self.root / folder for folder in self.settings.step_folders])

@@ -19,7 +19,7 @@ from ctcore.project import Project
 from ctcore.settings import FILE_NAME, PROJECT_ID
 
 VARIABLE = "CT_PROJECTS"
-_COUNTED = ("patient", "specimen", "assay")
+_COUNTED: tuple[str, ...] = ("patient", "specimen", "assay")
 
 
 def book() -> Path:
@@ -88,6 +88,19 @@ def _is_another(project: Project, folder: Path) -> bool:
     if not there.is_file() or there.samefile(project.root / FILE_NAME):
         return False
     return problem_of(project.id, folder) is None
+
+
+def beside(project: Project) -> list[Project]:
+    """A project and all known ones that share its Dagster instance, by ID. What cannot be read is none of them."""
+    found = {project.id: project}
+    for project_id, folder in known().items():
+        try:
+            other = Project(folder)
+            if problem_of(project_id, folder) is None and other.dagster_home == project.dagster_home:
+                found.setdefault(project_id, other)
+        except CtError:
+            continue
+    return [found[name] for name in sorted(found)]
 
 
 def remove(project_id: str) -> Path:
@@ -159,7 +172,7 @@ def _looked_at(project: Project) -> Listed:
     with catalog.read() as connection:
         life = life_of(settings_of(connection))
         rows = connection.execute(select(entity.c.level, func.count()).group_by(entity.c.level))
-        counts = dict.fromkeys(_COUNTED, 0) | {row[0]: row[1] for row in rows}
+        counts = dict.fromkeys(_COUNTED, 0) | {str(row[0]): int(row[1]) for row in rows}
         counts["artifact"] = connection.execute(select(func.count()).select_from(artifact)).scalar() or 0
         last = connection.execute(select(event.c.at).order_by(event.c.seq.desc()).limit(1)).scalar()
     return Listed(project.id, project.settings.name, life.state, last or "", counts, str(project.root))

@@ -94,6 +94,7 @@ class Settings:
     automation: Automation = field(default_factory=Automation)
     reading: Options = field(default_factory=Options)
     pairings: Mapping[str, Pairing] = field(default_factory=dict)
+    dagster_home: str | None = None
 
 
 def read_settings(path: Path) -> Settings:
@@ -140,6 +141,7 @@ class _Reader:
             "qc",
             "consent",
             "pairings",
+            "dagster",
         }
         self._only(document, known, "the top level")
         project = self._table(document, "project")
@@ -149,6 +151,8 @@ class _Reader:
             self.problems.append(f"[project] id {project_id!r}: 3 to 64 of a-z, 0-9 and -, not at an end")
         steps = self._table(document, "steps")
         self._only(steps, {"folders"}, "[steps]")
+        dagster = self._table(document, "dagster")
+        self._only(dagster, {"home"}, "[dagster]")
         environment = self._table(document, "environment")
         self._only(environment, {"lock"}, "[environment]")
         levels = self._levels(self._table(document, "levels"))
@@ -172,6 +176,7 @@ class _Reader:
             automation=automation,
             reading=self._reading(self._table(document, "sheet"), levels),
             pairings=self._pairings(self._table(document, "pairings"), levels),
+            dagster_home=self._text(dagster, "home", "[dagster]"),
         )
 
     def _table(self, parent: dict[str, Any], key: str, where: str = "") -> dict[str, Any]:

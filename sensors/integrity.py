@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import dagster as dg
 
 from ct_assets.checks import damage_found
+from ct_assets.keys import key_of
 from ctcore.project import Project
 from ctcore.reasons import name_of
 from ctcore.verify import verify
@@ -35,7 +36,7 @@ def integrity_sensor(project: Project) -> dg.SensorDefinition:
         by_asset = {one.node[0]: [] for one in found.findings}
         for one in found.findings:
             by_asset[one.node[0]].append(one)
-        failed = [damage_found(asset, findings) for asset, findings in by_asset.items()]
+        failed = [damage_found(key_of(opened, asset), findings) for asset, findings in by_asset.items()]
         return _said(f"{len(said)} files are not as published: {'; '.join(said[:10])}", failed)
 
     return tick

@@ -90,6 +90,7 @@ TABLE: dict[str, list[tuple[str, str]]] = {
     "projects list": [(READS, "projects list --json")],
     "projects add": [(READS, "projects add {root}")],
     "projects remove": [(READS, "projects remove toy")],
+    "projects workspace": [(READS, "projects workspace")],
     "projects set": [],  # the door: below
     "projects open": [],
 }

@@ -97,8 +97,9 @@ def _choose(ctx: click.Context, _option: click.Parameter | None, project_id: str
     root, folder = ctx.find_root(), str(folder_of(project_id))
     if root.obj not in (None, folder):
         raise Usage(f"-C {root.obj} and --project {project_id}: name one project")
-    while ctx is not None:
-        ctx.obj, ctx = folder, ctx.parent
+    at: click.Context | None = ctx
+    while at is not None:
+        at.obj, at = folder, at.parent
 
 
 def _by_id(command: click.Command) -> click.Command:

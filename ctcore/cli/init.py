@@ -13,7 +13,8 @@ from ctcore.settings import FILE_NAME, PROJECT_ID
 from ctcore.starters import SHEET_NAME, STARTERS
 from ctcore.templates import GITIGNORE, copy_example, example_folder, project_data
 
-PARTS = ("definitions.py", "workspace.yaml", "ct_assets", "resources", "sensors", "dagster_home")
+WORKSPACE = "workspace.yaml"
+PARTS = ("definitions.py", WORKSPACE, "ct_assets", "resources", "sensors", "dagster_home")
 
 
 @click.command()
@@ -40,7 +41,7 @@ def init(directory: Path, project_id: str | None, example_name: str | None, temp
         directory.mkdir(parents=True, exist_ok=True)
         if not existed:
             _begin(directory, chosen, example_name, template or "plain")
-        _bring_up_to_date(directory)
+        _bring_up_to_date(directory, chosen or Project.find(directory).id)
     except OSError as error:
         raise ProjectError(
             f"{directory}: {error.strerror}; make room, or choose a place that can be written"
@@ -97,13 +98,15 @@ def _begin(directory: Path, project_id: str, example_name: str | None, template:
     part.rename(directory / FILE_NAME)
 
 
-def _bring_up_to_date(directory: Path) -> None:
+def _bring_up_to_date(directory: Path, project_id: str) -> None:
     (directory / "steps").mkdir(exist_ok=True)
     source = project_data()
     if source.resolve() == directory.resolve():
         return
     for part in PARTS:
         _copy(source / part, directory / part)
+    named = (source / WORKSPACE).read_text(encoding="utf-8").rstrip() + f"\n      location_name: {project_id}\n"
+    (directory / WORKSPACE).write_text(named, encoding="utf-8")  # an instance knows sensors by location and name
 
 
 def _copy(source: Path, target: Path) -> None:

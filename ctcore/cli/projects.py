@@ -8,6 +8,7 @@ import click
 from ctcore import projects as book
 from ctcore.catalog.life import STATES, State
 from ctcore.cli.render import echo_json, json_option, opened, table
+from ctcore.dagster_home import workspace
 from ctcore.lifecycle import change
 from ctcore.project import Project
 
@@ -60,6 +61,17 @@ def remove(project_id: str) -> None:
     """Forget a project. Nothing is deleted."""
     folder = book.remove(project_id)
     click.echo(f"{project_id} is forgotten; {folder} is as it was", err=True)
+
+
+@projects.command("workspace")
+@click.argument("ids", metavar="[ID]...", nargs=-1)
+@click.pass_context
+def show_workspace(ctx: click.Context, ids: tuple[str, ...]) -> None:
+    """Print Dagster's workspace.yaml: each project a code location of one instance. Without ID, this project and all
+    that share its instance."""
+    chosen = [_named(ctx, one) for one in dict.fromkeys(ids)] if ids else book.beside(opened(ctx))
+    click.echo(workspace(chosen), nl=False)
+    click.echo(f"DAGSTER_HOME={chosen[0].dagster_home}", err=True)
 
 
 @projects.command("set")
