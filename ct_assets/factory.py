@@ -17,7 +17,7 @@ from pydantic import create_model
 
 from ct_assets.checks import check_results, check_specs
 from ct_assets.eventlog import kept_open
-from ct_assets.keys import key_of
+from ct_assets.keys import group_of, key_of
 from ct_assets.logs import failure_text, fenced, print_log
 from ct_assets.metadata import describe
 from ct_assets.partitions import definition
@@ -73,7 +73,7 @@ def _spec(project: Project, step: Step) -> dg.AssetSpec:
         description=step.description,
         partitions_def=definition(project.id, step.level),
         deps=list(_deps(project, step)),
-        group_name=step.group,
+        group_name=group_of(project, step.group),
         kinds=set(step.kinds),
         code_version=project.recipes[step.name].code[:16],
         skippable=True,

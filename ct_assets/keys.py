@@ -18,6 +18,11 @@ def key_of(project: Project, name: str) -> dg.AssetKey:
     return dg.AssetKey([project.id, name] if project.is_shared else [name])
 
 
+def group_of(project: Project, name: str) -> str:
+    """The group in the UI, which draws those of one name as one, whatever their code location."""
+    return f"{project.id.replace('-', '_')}_{name}" if project.is_shared else name
+
+
 def check_home(project: Project) -> None:
     """ProjectError where bare keys would be mixed with those of another project in one instance."""
     home = Path(os.environ.get("DAGSTER_HOME") or project.dagster_home).resolve()

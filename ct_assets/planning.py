@@ -3,7 +3,7 @@
 import dagster as dg
 from pydantic import Field
 
-from ct_assets.keys import key_of
+from ct_assets.keys import group_of, key_of
 from ctcore.asking import held_back
 from ctcore.files import look
 from ctcore.plan import plan
@@ -30,7 +30,9 @@ _DESCRIPTION = (
 def plan_asset(project: Project) -> dg.AssetsDefinition:
     """The plan of a project, as an asset."""
 
-    @dg.asset(key=key_of(project, PLAN), group_name="registry", kinds={"table"}, description=_DESCRIPTION)
+    @dg.asset(
+        key=key_of(project, PLAN), group_name=group_of(project, "registry"), kinds={"table"}, description=_DESCRIPTION
+    )
     def body(config: Selection, ct: CtProject) -> dg.MaterializeResult:
         return _planned(ct.open(), config)
 

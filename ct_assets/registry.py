@@ -6,7 +6,7 @@ from typing import Any
 import dagster as dg
 
 from ct_assets.factory import BATCH
-from ct_assets.keys import key_of
+from ct_assets.keys import group_of, key_of
 from ct_assets.partitions import definition
 from ct_assets.runs import sign
 from ct_assets.versions import DATA_VERSION, registry_tags
@@ -42,7 +42,7 @@ def _registry_asset(project: Project, level: str, parent: str | None) -> dg.Asse
         description=_DESCRIPTIONS[level],
         partitions_def=definition(project.id, level),
         deps=[dg.AssetDep(above, partition_mapping=mapping)] if above else [],
-        group_name="registry",
+        group_name=group_of(project, "registry"),
         kinds={"table"},
         backfill_policy=dg.BackfillPolicy.multi_run(max_partitions_per_run=1000),
         output_required=False,

@@ -56,6 +56,9 @@ def register(ctx: click.Context, **said: Any) -> None:
         look(project, on_bytes)
     _say(changes, said["as_json"])
     if any(changes.new.values()):
+        if (life := project.catalog.life()).state == "complete":
+            way = f"`ct projects set {project.id} active --reason TEXT`, if it goes on growing"
+            click.echo(f"{project.id} is {life.words}; it was written nevertheless. {way}", err=True)
         from ctcore.dagster_home import launch
 
         launch(project, "sync")
@@ -140,6 +143,8 @@ def _say_consequences(changes: Changes) -> None:
 def status(ctx: click.Context, everything: bool, as_json: bool) -> None:
     """The completeness matrix: entities by steps. Exit code 3 where something is not fresh."""
     project = opened(ctx)
+    if (life := project.catalog.life()).state != "active":
+        click.echo(f"{project.id} is {life.words}", err=True)
     tables = matrix(project, None if everything or as_json else 40)
     if as_json:
         echo_json(
