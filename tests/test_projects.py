@@ -14,15 +14,18 @@ import dagster as dg
 import pytest
 import yaml
 
-from ct_assets.keys import check_home
+from ct_assets.keys import PROJECT_TAG, check_home
+from ct_assets.runs import PROCESS_TAG, REQUEST_TAG, end_orphans
 from ctcore.catalog.engine import Catalog
 from ctcore.catalog.tables import entity
 from ctcore.cli import _COMMANDS, cli
 from ctcore.errors import CatalogError, ProjectError, Usage
+from ctcore.leases import process_name
 from ctcore.lifecycle import change
 from ctcore.project import Project
 from ctcore.projects import beside, book, folder_of, known
-from tests.kit import ROWS, STEPS, TOML, again, make_all, make_project, reasons, write_sheet
+from sensors.staleness import _states
+from tests.kit import ROWS, STEPS, TOML, add, again, make_all, make_project, reasons
 from tests.shell import ct, environment, shell
 from tools.slurm.processes import wait
 
@@ -179,8 +182,9 @@ def shared(root: Path, project_id: str) -> Project:
     text = toml(project_id, more).replace("workers = 2", "workers = 2\nlook_every_s = 1")
     for name, said in (("ct.toml", text), ("genome.txt", "ACGT\n"), ("steps/toy.py", STEPS)):
         (root / name).write_text(said)
-    assert shell("-C", root, "register", write_sheet(root, ROWS)).code == 0
-    return Project.find(root)
+    project = Project.find(root)
+    add(project, ROWS)
+    return project
 
 
 def told(home: Path) -> tuple[dict[str, int], Counter[str]]:
@@ -236,6 +240,21 @@ def test_two_projects_with_the_same_names_share_one_dagster(tmp_path: Path) -> N
             assert instance.get_dynamic_partitions("lung.assays") == ["A1", "A2", "A3"]
     where = {one.repository_origin.code_location_origin.location_name for one in sensors}
     assert where == {"lung", "colon"} and len({one.get_selector().get_id() for one in sensors}) == len(sensors)
+
+
+def test_a_run_of_another_project_is_neither_ended_nor_counted(tmp_path: Path) -> None:
+    """Both may ask with one key: it is made of step and verdict."""
+    lung = make_project(tmp_path / "lung", toml=toml("lung", '\n[dagster]\nhome = "../dagster"\n'))
+    gone = {PROCESS_TAG: f"{process_name().partition(':')[0]}:999999999:1", REQUEST_TAG: "one key"}
+    with dg.instance_for_test() as instance:
+        for name in ("lung", "colon"):
+            tags = {**gone, PROJECT_TAG: name}
+            instance.add_run(dg.DagsterRun(job_name="x", status=dg.DagsterRunStatus.STARTED, tags=tags))
+        assert _states(instance, lung, {"one key"}) == ({"one key"}, set())
+        end_orphans(instance, lung)
+        found = {run.tags[PROJECT_TAG]: run.status for run in instance.get_runs()}
+        assert found == {"lung": dg.DagsterRunStatus.FAILURE, "colon": dg.DagsterRunStatus.STARTED}
+        assert _states(instance, lung, {"one key"}) == (set(), {"one key"})
 
 
 def test_bare_names_of_two_projects_never_meet_in_one_instance(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
