@@ -5,6 +5,7 @@ from typing import Any
 
 import dagster as dg
 
+from ct_assets.checks import usable_result, usable_spec
 from ct_assets.factory import BATCH
 from ct_assets.keys import group_of, key_of
 from ct_assets.partitions import definition
@@ -46,6 +47,7 @@ def _registry_asset(project: Project, level: str, parent: str | None) -> dg.Asse
         kinds={"table"},
         backfill_policy=dg.BackfillPolicy.multi_run(max_partitions_per_run=1000),
         output_required=False,
+        check_specs=[usable_spec(project, level)] if level != "reference" else None,
     )
     def body(context: dg.AssetExecutionContext, ct: CtProject) -> Iterator[Any]:
         sign(context, project.id)
@@ -61,6 +63,8 @@ def _registry_asset(project: Project, level: str, parent: str | None) -> dg.Asse
                     key_of(project, level), entry, above, single=len(found) == 1 and len(context.partition_keys) == 1
                 )
             registry.mark_reported(opened, some)
+        if level != "reference":
+            yield usable_result(opened, level)
         absent = set(context.partition_keys) - {entry.partition for entry in found}
         if absent:
             raise dg.Failure(f"not registered: {', '.join(sorted(absent)[:20])}", allow_retries=False)
@@ -71,9 +75,10 @@ def _registry_asset(project: Project, level: str, parent: str | None) -> dg.Asse
 def _event(key: dg.AssetKey, entry: registry.Entry, parent: dg.AssetKey | None, single: bool) -> Any:
     metadata = {
         "digest": entry.data_version,
+        **({"excluded": entry.excluded} if entry.excluded else {}),
         "columns": ", ".join(sorted(entry.declared["attributes"])) or "none",  # their values are personal data
         "files": dg.MetadataValue.json(dict(entry.declared["files"])),
-        **({"parent": entry.parent} if entry.parent else {}),
+        **({"parent": entry.parent} if entry.parent and not entry.excluded else {}),
     }
     if single:
         version = dg.DataVersion(entry.data_version)

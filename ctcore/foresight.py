@@ -46,12 +46,11 @@ def consequences(project: Project, write: Callable[[Writer], object]) -> list[Co
         write(writer)
         writer.flush()
         after = evaluate(_inside(project, connection), standing(project).apart())
-        # inside: the words of who is excluded are read when they are asked for
-        found = [one for step in project.steps if (one := _of(step.name, before, after)).stale or one.new]
+        found = [_of(step.name, before, after) for step in project.steps]  # what is looked at later is not there
         transaction = connection.get_transaction()
         if transaction is not None:
             transaction.rollback()
-    return found
+    return [one for one in found if one.stale or one.new]
 
 
 def _inside(project: Project, connection: Connection) -> Project:

@@ -205,7 +205,8 @@ def all_of(*ids: str) -> dict[str, int]:
     return {f"{one}/{name}": n for one in ids for name, n in EVERY.items()}
 
 
-@pytest.mark.slow
+@pytest.mark.daemon
+@pytest.mark.xdist_group("daemon")
 def test_two_projects_with_the_same_names_share_one_dagster(tmp_path: Path) -> None:
     lung, colon = shared(tmp_path / "lung", "lung"), shared(tmp_path / "colon", "colon")
     home = tmp_path / "dagster"
@@ -225,7 +226,7 @@ def test_two_projects_with_the_same_names_share_one_dagster(tmp_path: Path) -> N
     with (tmp_path / "daemon.log").open("wb") as log:
         daemon = subprocess.Popen(command, cwd=home, env=variables, stdout=log, stderr=log, start_new_session=True)
     try:
-        begun = wait(lambda: told(home)[0].get("colon/counted") == 3, 120)
+        begun = wait(lambda: told(home)[0].get("colon/counted") == 3, 300)
         assert begun, (tmp_path / "daemon.log").read_text()[-3000:]
     finally:
         os.killpg(daemon.pid, 15)
