@@ -35,7 +35,7 @@ def batches(
     everybody = asked(project, excluded, reason, "batches", batch or "all")
     with project.catalog.read() as connection:
         gate = Gate.of(project, connection, everybody)
-        found = feeding(gate, by)
+        found, audit = feeding(gate, by), gate.audit
     known = {one.name for one in found.batches}
     if batch is not None and batch not in known:
         raise Usage(f"no batch {batch!r} by assay.{found.by}; there is: {', '.join(sorted(known)[:10]) or 'none'}")
@@ -46,7 +46,7 @@ def batches(
         click.echo("\n".join(_flowchart(fed)))
     else:
         _tables(found, fed, batch, merges)
-        click.echo(gate.audit, err=True)
+        click.echo(audit, err=True)
 
 
 def _data(found: Feeding, fed: Mapping[str, Mapping[str, int]], batch: str | None) -> dict[str, Any]:
