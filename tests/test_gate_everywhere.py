@@ -67,7 +67,7 @@ SHOWN: dict[str, list[list[str]]] = {
     "reference list": [[], ["--json"], ["--history"]],
     "reference index": [["genome"]],
     "reference add": [["other", "sheet.csv", "--version", "1"]],
-    "reference bump": [["genome", "--version", "hg39", "--reason", "new", "--dry-run", "--json"]],
+    "reference bump": [["genome", "sheet.csv", "--version", "hg39", "--reason", "new", "--dry-run", "--json"]],
     "batches": [[*more, "--by", "assay.library"] for more in ([], ["--json"], ["--merges"], ["--mermaid"])],
 }
 # These are about who may be used, or about what they were given: they name people, and show nothing else of them.
