@@ -33,6 +33,7 @@ from tests.shell import ct, quiet_dagster
 WHY = "the paper is out"
 SAID = f": {WHY}; nothing was written. To change it: `ct projects open toy --reason TEXT`"
 NOT_THE_PROJECT = ("work", "dagster_home", "catalog.db-wal", "catalog.db-shm")  # caches; Dagster's own; emptied below
+DECLARED = f'{TOML}\n[analyses.pathology]\nlevel = "assay"\n[analyses.pathology.columns]\nki67 = "real"\n'
 READS, REFUSES = "reads", "refuses"
 # Every command in the form in which it would write if it could. A new one must be put here.
 TABLE: dict[str, list[tuple[str, str]]] = {
@@ -43,6 +44,7 @@ TABLE: dict[str, list[tuple[str, str]]] = {
         (REFUSES, "register {root}/sheet.csv --reparent S2 --yes"),
         (READS, "register {root}/sheet.csv --dry-run"),
     ],
+    "record": [(REFUSES, "record pathology A1 ki67=3")],
     "schema show": [(READS, "schema show")],
     "schema diff": [(READS, "schema diff")],
     "schema check": [(READS, "schema check")],
@@ -147,7 +149,7 @@ def seen(root: Path) -> dict[str, object]:
 def archived(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Archived in the midst of change: raw files, the sheet, the reference, ct.toml and the store are all different."""
     rows = [*ROWS, assay("P3", "S3", "A4")]
-    project = make_project(tmp_path_factory.mktemp("archive") / "toy", rows)
+    project = make_project(tmp_path_factory.mktemp("archive") / "toy", rows, toml=DECLARED)
     quiet_dagster(project.root)
     make_all(project)
     fail(project, "A4")
@@ -155,9 +157,7 @@ def archived(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (project.root / "reads/A3.txt").write_text("others\n")
     assert ct("-C", project.root, "plan").code == 3
     change(project, "archived", WHY)
-    (project.root / "ct.toml").write_text(
-        TOML.replace("[levels.specimen.columns]", "[levels.specimen.columns]\nday = {}")
-    )
+    (project.root / "ct.toml").write_text(DECLARED.replace("site = {}", "site = {}\nday = {}"))
     (project.root / "reads/A1.txt").write_text("quite other reads\n")
     (project.root / "reads/A2.txt").unlink()
     (project.root / "genome.txt").write_text("TTTT\n")
