@@ -38,6 +38,7 @@ _COMMANDS = {
     "qc": "qc",
     "consent": "consent",
     "purge": "purge",
+    "record": "record",
 }
 
 
