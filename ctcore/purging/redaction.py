@@ -24,6 +24,7 @@ def take_out(project: Project, writer: Writer, found: Inside, numbers: Iterable[
     IDs, digests, sizes and times stay: without them a tombstone proves nothing.
     """
     dialect = project.dialect
+    writer.overwrite()
     mine = _entities(writer, found.own, dialect)
     levels = applied(writer.connection)
     relax(writer.connection)  # a column may be declared as required
