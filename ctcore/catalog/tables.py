@@ -248,6 +248,22 @@ consent = Table(
     Index("consent_entity", "entity"),
 )
 
+result = Table(
+    "result",
+    metadata,
+    Column("id", Integer, primary_key=True, autoincrement=False),
+    Column("entity", Integer, ForeignKey("entity.seq", ondelete="RESTRICT"), nullable=False),
+    Column("analysis", Text, nullable=False),
+    Column("run", Text, nullable=False, comment="which of several; the empty text where there is one"),
+    Column("version", Integer, nullable=False, comment="1, 2, …; the highest one holds"),
+    Column("facts", Text, nullable=False, comment="canonical JSON of the columns"),
+    Column("reason", Text, nullable=False, comment="why it differs from the version before"),
+    Column("source", Text, nullable=False, comment="the sheet, or by name"),
+    Column("at", Text, nullable=False),
+    Column("actor", Text, nullable=False),
+    UniqueConstraint("entity", "analysis", "run", "version"),
+)
+
 purge = Table(
     "purge",
     metadata,
@@ -266,22 +282,6 @@ tombstone = Table(
     Column("materialization", Integer, ForeignKey("materialization.id"), primary_key=True, autoincrement=False),
     Column("purge", Integer, ForeignKey("purge.id"), nullable=False),
     Index("tombstone_purge", "purge"),
-)
-
-result = Table(
-    "result",
-    metadata,
-    Column("id", Integer, primary_key=True, autoincrement=False),
-    Column("entity", Integer, ForeignKey("entity.seq", ondelete="RESTRICT"), nullable=False),
-    Column("analysis", Text, nullable=False),
-    Column("run", Text, nullable=False, comment="which of several; the empty text where there is one"),
-    Column("version", Integer, nullable=False, comment="1, 2, …; the highest one holds"),
-    Column("facts", Text, nullable=False, comment="canonical JSON of the columns"),
-    Column("reason", Text, nullable=False, comment="why it differs from the version before"),
-    Column("source", Text, nullable=False, comment="the sheet, or by name"),
-    Column("at", Text, nullable=False),
-    Column("actor", Text, nullable=False),
-    UniqueConstraint("entity", "analysis", "run", "version"),
 )
 
 lease = Table(

@@ -37,8 +37,8 @@ _COMMANDS = {
     "reference": "reference",
     "qc": "qc",
     "consent": "consent",
-    "purge": "purge",
     "record": "record",
+    "purge": "purge",
 }
 
 
