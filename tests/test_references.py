@@ -2,9 +2,12 @@
 
 import json
 import os
+import tomllib
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from sqlalchemy import select
 
 from ctcore.catalog.tables import event
@@ -99,6 +102,21 @@ def test_what_only_looks_like_the_table_is_not_touched() -> None:
     real = '[references.genome]\npath = "g"\nversion = "1"\n'
     edited = changed(decoy + real, ("references", "genome"), {"path": "g", "version": "2"})
     assert edited == decoy + real.replace('"1"', '"2"')
+
+
+texts = st.text(st.characters(exclude_categories=("Cs",)), min_size=1)
+
+
+@given(texts, texts, st.sampled_from(["", "# \u2028\x85 ü\n"]))
+def test_any_text_is_written_so_that_it_is_read_back_and_nothing_else_moves(
+    path: str, version: str, before: str
+) -> None:
+    text = before + HAND
+    edited = changed(text, ("references", "genome"), {"path": path, "version": version})
+    told = tomllib.loads(edited)["references"]["genome"]
+    assert told == {"path": path, "version": version}
+    marks = (text.index("path   = ") + len("path   = "), text.index('"1"# as'))
+    assert edited.startswith(text[: marks[0]]) and edited.endswith(text[marks[1] + 3 :])
 
 
 # bump

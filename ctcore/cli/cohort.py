@@ -12,7 +12,7 @@ import click
 from ctcore.cli.render import FOUND, MARK, Reading, echo_json, is_terminal, json_option, opened, table
 from ctcore.comparison import Allowed, Changes
 from ctcore.errors import Usage
-from ctcore.explain import Matrix, matrix
+from ctcore.explain import Matrix, cohorts_in_full, matrix
 from ctcore.files import check_references, look
 from ctcore.project import Project
 from ctcore.register import known_sheet, register_entity
@@ -148,7 +148,7 @@ def status(ctx: click.Context, everything: bool, as_json: bool) -> None:
                     "counts": one.counts,
                     "accepted": {name: sorted(some) for name, some in one.accepted.items() if some},
                     "entities": {who: dict(zip(one.steps, states, strict=True)) for _, who, states in one.rows},
-                    **({"causes": one.causes, "roles": one.roles} if one.level == "cohort" else {}),
+                    **(cohorts_in_full(project) if one.level == "cohort" else {}),
                 }
                 for one in tables
             }
