@@ -71,13 +71,22 @@ class Looked:
     changes: list[str] = field(default_factory=list)
     problems: list[str] = field(default_factory=list)
 
+    def veiled(self, project: Project) -> "Looked":
+        """The same, with nobody named who is without consent."""
+        if not (self.changes or self.problems):
+            return self
+        from ctcore.veil import veil  # what a look needs only where it has something to say
+
+        seen = veil(project)
+        return Looked(list(seen.lines(self.changes)), list(seen.lines(self.problems)))
+
 
 def look(project: Project, on_bytes: OnBytes = None) -> Looked:
     """Look at every raw file and reference, and write to the catalog what changed. One stat a file."""
     found = Looked()
     _look_at_references(project, found, on_bytes)
     _look_at_files(project, found, on_bytes)
-    return found
+    return found.veiled(project)
 
 
 def look_on(project: Project, after: int, most: int) -> tuple[Looked, int]:
@@ -92,7 +101,7 @@ def look_on(project: Project, after: int, most: int) -> tuple[Looked, int]:
         numbers = connection.execute(entities).scalars().all()
     if numbers:
         _look_at_files(project, found, None, file.c.entity.between(numbers[0], numbers[-1]))
-    return found, numbers[-1] if len(numbers) == most else 0
+    return found.veiled(project), numbers[-1] if len(numbers) == most else 0
 
 
 def _look_at_files(project: Project, found: Looked, on_bytes: OnBytes, some: ColumnElement[bool] | None = None) -> None:

@@ -43,7 +43,7 @@ def _parsed(project: Project, text: str) -> Node:
         keys = partitions(project, project.steps[name].level)
         if len(keys) == 1:
             return (name, keys[0])
-        some = f"{name}/{keys[0]}" if keys else f"{name}/PARTITION, once a sheet is registered"
+        some = f"{name}/{_first(project, name, keys)}" if keys else f"{name}/PARTITION, once a sheet is registered"
         raise Usage(f"{name} has {len(keys)} partitions; name one, as in {some}")
     asset, cut, partition = name.partition("/")
     if not (asset and partition and name.isprintable()):
@@ -55,6 +55,14 @@ def _parsed(project: Project, text: str) -> Node:
     if asset not in REGISTRY:
         project.steps[asset]
     return (asset, partition)
+
+
+def _first(project: Project, step: str, keys: Sequence[str]) -> str:
+    """An example that may be shown to anybody."""
+    from ctcore.veil import veil
+
+    hidden = veil(project).of(step)
+    return next((key for key in keys if key not in hidden), "PARTITION")
 
 
 def _entities(project: Project, key: str) -> list[str]:
@@ -70,6 +78,17 @@ def _known(project: Project, level: Level, keys: set[str]) -> set[str]:
     with project.catalog.read() as connection:
         mine = (entity.c.level == level) & in_keys(entity.c.id, keys, project.dialect)
         return set(connection.execute(select(entity.c.id).where(mine)).scalars())
+
+
+HINTS = 20  # of so many that are not there, it is said what was probably meant
+
+
+def none_such(project: Project, level: str, keys: Sequence[str]) -> list[str]:
+    """There are no such entities: words for each, with hints for the first ones only."""
+    return [
+        str(no_such(project, level, key)) if at < HINTS else f"no {level} {key!r} is registered"
+        for at, key in enumerate(keys)
+    ]
 
 
 def no_such(project: Project, level: str, key: str, way: str = "") -> Usage:

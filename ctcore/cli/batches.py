@@ -5,11 +5,11 @@ from typing import Any
 
 import click
 
-from ctcore.cli.query import excluded_option
-from ctcore.cli.render import echo_json, json_option, opened, table
+from ctcore.cli.render import echo_json, excluded_options, json_option, opened, table
+from ctcore.disclosure import asked
 from ctcore.errors import Usage
 from ctcore.reading.feeding import Feeding, feeding
-from ctcore.reading.gate import Gate, asked_for_excluded
+from ctcore.reading.gate import Gate
 
 
 @click.command()
@@ -17,7 +17,7 @@ from ctcore.reading.gate import Gate, asked_for_excluded
 @click.option("--by", metavar="assay.COLUMN", help="The column that tells batches apart (default: run, flowcell, …).")
 @click.option("--merges", is_flag=True, help="Only the specimens that several batches fed.")
 @click.option("--mermaid", is_flag=True, help="As a flowchart: which batch fed which specimen, by how many assays.")
-@excluded_option
+@excluded_options
 @json_option
 @click.pass_context
 def batches(
@@ -26,15 +26,16 @@ def batches(
     by: str | None,
     merges: bool,
     mermaid: bool,
-    excluded: str | None,
+    excluded: bool,
+    reason: str | None,
     as_json: bool,
 ) -> None:
     """Batches with their assays and specimens; of one BATCH, every specimen that it fed."""
     project = opened(ctx)
-    everybody = asked_for_excluded(project, excluded, "batches")
+    everybody = asked(project, excluded, reason, "batches", batch or "all")
     with project.catalog.read() as connection:
         gate = Gate.of(project, connection, everybody)
-        found = feeding(gate, by)
+        found, audit = feeding(gate, by), gate.audit
     known = {one.name for one in found.batches}
     if batch is not None and batch not in known:
         raise Usage(f"no batch {batch!r} by assay.{found.by}; there is: {', '.join(sorted(known)[:10]) or 'none'}")
@@ -45,7 +46,7 @@ def batches(
         click.echo("\n".join(_flowchart(fed)))
     else:
         _tables(found, fed, batch, merges)
-        click.echo(gate.audit, err=True)
+        click.echo(audit, err=True)
 
 
 def _data(found: Feeding, fed: Mapping[str, Mapping[str, int]], batch: str | None) -> dict[str, Any]:

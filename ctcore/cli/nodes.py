@@ -5,7 +5,7 @@ from typing import Any
 
 import click
 
-from ctcore.cli.render import FOUND, echo_json, is_terminal, json_option, opened, table
+from ctcore.cli.render import FOUND, echo_json, excluded_options, is_terminal, json_option, opened, table
 from ctcore.cli.stale import reasons_json
 from ctcore.disclosure import disclose, why_withheld
 from ctcore.errors import Usage
@@ -31,7 +31,7 @@ def why(ctx: click.Context, node: str, values: bool, as_json: bool) -> None:
     project = opened(ctx)
     found = explain(project, find_node(project, node))
     verdict = found.verdict
-    hidden = verdict.state == "excluded" and why_withheld(project, verdict.node) is not None
+    hidden = why_withheld(project, verdict.node) is not None
     if as_json:
         echo_json(
             {
@@ -44,7 +44,7 @@ def why(ctx: click.Context, node: str, values: bool, as_json: bool) -> None:
                 "roots": found.roots,
                 "members": found.members,
                 "made": None if hidden else found.made,
-                "failure": found.failure,
+                "failure": None if hidden else found.failure,
             }
         )
     else:
@@ -54,14 +54,9 @@ def why(ctx: click.Context, node: str, values: bool, as_json: bool) -> None:
     ctx.exit(0 if verdict.state == "fresh" else FOUND)
 
 
-_excluded = click.option("--excluded", is_flag=True, help="Also what is excluded; that is recorded.")
-_reason = click.option("--reason", metavar="TEXT", help="With --excluded: why you have to see it.")
-
-
 @click.command()
 @click.argument("node")
-@_excluded
-@_reason
+@excluded_options
 @json_option
 @click.pass_context
 def show(ctx: click.Context, node: str, excluded: bool, reason: str | None, as_json: bool) -> None:
@@ -133,8 +128,7 @@ def _registered(made: dict[str, Any]) -> None:
 @click.command()
 @click.argument("node")
 @click.argument("output", required=False)
-@_excluded
-@_reason
+@excluded_options
 @json_option
 @click.pass_context
 def path(ctx: click.Context, node: str, output: str | None, excluded: bool, reason: str | None, as_json: bool) -> None:

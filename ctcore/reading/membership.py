@@ -6,9 +6,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from ctcore.reading.gate import Gate
-from ctcore.reading.views import WITHHELD
 from ctcore.roles import counted
 from ctcore.staleness import Verdicts
+from ctcore.veil import WITHHELD
 
 
 @dataclass(frozen=True)
