@@ -12,13 +12,13 @@ from ctcore.catalog.declared import applied, enforce, is_applied, relax
 from ctcore.catalog.engine import Writer
 from ctcore.catalog.tables import entity, file
 from ctcore.checksums import Digests
+from ctcore.column import Value
 from ctcore.digest import canonical
 from ctcore.errors import SheetError
 from ctcore.evolve import Stored, contradictions, differences, in_words, put, refuse
 from ctcore.foresight import Consequence
 from ctcore.ledger import upsert
 from ctcore.project import Project
-from ctcore.schema import Value
 from ctcore.sheet import EntityRow, Sheet
 from ctcore.step import ENTITY_LEVELS, Level
 from ctcore.veil import veil

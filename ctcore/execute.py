@@ -21,6 +21,7 @@ from ctcore.clock import utc
 from ctcore.code import code_of
 from ctcore.digest import Signature
 from ctcore.errors import ContractError, CtError, InputError, StepError
+from ctcore.facts import typed
 from ctcore.rules import qc_problem
 from ctcore.step import Call, Source, Step
 from ctcore.steps import load_file, params_of
@@ -147,9 +148,7 @@ def execute(call: StepCall, store: Store) -> dict[str, Any]:
     _unchanged(call)
     staged = store.stage(*call.node, call.key)
     try:
-        facts = dict(step.function(_call(call, step, staged)) or {})
-        if (problem := qc_problem(facts, step.level)) is not None:
-            raise StepError(f"{step.name}: {problem}")
+        facts = _facts(step, step.function(_call(call, step, staged)) or {})
         shutil.rmtree(staged / ".scratch", ignore_errors=True)
         _keep_contracts(step, staged)
         _unchanged(call)
@@ -218,6 +217,16 @@ def _source(entity: str, folder: Path, roles: Mapping[tuple[str, str], Any]) -> 
     sidecar = json.loads((folder / "ct.json").read_bytes())
     outputs = {output: folder / file for output, file in sidecar["outputs"].items()}
     return Source(entity, outputs, roles.get((sidecar["level"], entity)))
+
+
+def _facts(step: Step, returned: Mapping[str, Any]) -> dict[str, Any]:
+    facts, problems = typed(returned, step.facts)
+    if problems:
+        listed = "\n  ".join(problems)
+        raise ContractError(f"{step.name} returns what does not fit; nothing was published\n  {listed}")
+    if (problem := qc_problem(facts, step.level)) is not None:
+        raise StepError(f"{step.name}: {problem}")
+    return facts
 
 
 def _keep_contracts(step: Step, folder: Path) -> None:

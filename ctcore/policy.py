@@ -9,7 +9,7 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Connection, Select, func, select
+from sqlalchemy import ColumnElement, Connection, Select, func, select
 
 from ctcore.catalog.engine import in_keys
 from ctcore.catalog.tables import consent, entity, qc_act, qc_event, qc_resolution
@@ -24,7 +24,7 @@ GIVEN = ("full", "limited")
 class Bar:
     """Why one entity may not be used by itself: nowhere, or not for one step. `kind` is what many have in common.
 
-    `ethics`: it is for want of consent.
+    `ethics`: it is for want of consent. `scope`: that of the QC act that says so.
     """
 
     entity: int
@@ -32,6 +32,7 @@ class Bar:
     words: str
     step: str | None = None
     ethics: bool = False
+    scope: str = ""
 
 
 @dataclass(frozen=True)
@@ -94,18 +95,17 @@ def open_events() -> Any:
     return chosen.where(qc_resolution.c.event.is_(None)).order_by(qc_event.c.id)
 
 
-def _standing() -> Select[Any]:
+def _standing(only: ColumnElement[bool] | None = None) -> Select[Any]:
     """The consent of each patient that was written last."""
     last = select(func.max(consent.c.id)).group_by(consent.c.entity)
+    last = last if only is None else last.where(only)
     return select(*consent.c).where(consent.c.id.in_(last)).order_by(consent.c.id)
 
 
 def standing(connection: Connection, only: Collection[int] | None = None) -> list[Any]:
     """The consents that hold, as rows; a patient of whom none was written has none."""
-    chosen = _standing()
-    if only is not None:
-        chosen = chosen.where(in_keys(consent.c.entity, only, connection.dialect.name))
-    return list(connection.execute(chosen))
+    mine = None if only is None else in_keys(consent.c.entity, only, connection.dialect.name)
+    return list(connection.execute(_standing(mine)))
 
 
 def _unasked(connection: Connection, only: Collection[int] | None) -> list[int]:
@@ -122,7 +122,8 @@ def _censored(connection: Connection, only: Collection[int] | None) -> Iterator[
         chosen = chosen.where(in_keys(qc_event.c.entity, only, connection.dialect.name))
     for row in connection.execute(chosen):
         step = f" for {row.step} only" if row.step else ""
-        yield Bar(row.entity, row.kind, f"{row.kind}{step} on {row.at[:10]} by {row.actor}: {row.reason}", row.step)
+        words = f"{row.kind}{step} on {row.at[:10]} by {row.actor}: {row.reason}"
+        yield Bar(row.entity, row.kind, words, row.step, scope=row.scope)
 
 
 def _without_consent(

@@ -14,7 +14,7 @@ from ctcore.errors import ProjectError
 from ctcore.regions import written
 from ctcore.settings import FILE_NAME, Settings, read_settings
 from ctcore.step import ENTITY_LEVELS, Step
-from ctcore.steps import Recipe, StepGraph, load_steps, params_of, recipe_of
+from ctcore.steps import REGISTRY, Recipe, StepGraph, load_steps, params_of, recipe_of
 from ctcore.store import Store
 
 
@@ -69,9 +69,11 @@ class Project:
         unknown = [name for name in self.settings.params if name not in graph]
         known = ", ".join(graph.order)
         problems = [f"[params.{name}]: no such step; known: {known}" for name in unknown]
-        unknown = [name for name in self.settings.uses.steps if name not in graph]
+        unknown = [name for name in self.settings.uses.steps if name not in (*graph.order, *self.settings.analyses)]
         problems += [f"[consent.steps] {name}: no such step; known: {known}" for name in unknown]
         problems += unknown_steps(self.settings.automation, graph.order)
+        twice = [name for name in self.settings.analyses if name in (*graph.order, *REGISTRY)]
+        problems += [f"[analyses.{name}]: a step or a level has this name; choose another" for name in twice]
         if problems:
             raise ProjectError(f"{self.root / FILE_NAME}: " + "\n  ".join(problems))
         problems = [said for step in graph for said in _undeclared(step, self.settings)]

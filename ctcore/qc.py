@@ -338,14 +338,35 @@ def of_makings(writer: Writer, asset: str, level: str, made: Mapping[str, tuple[
 
     In the transaction of the result. What earlier makings of the step said ends. What a person has resolved stays so.
     """
-    connection, scope = writer.connection, f"step {asset}"
-    if level == "cohort":
+    if level != "cohort":
+        settled = _settled_by_people(
+            writer.connection, [number for number, facts in made.values() if any(_said(facts))]
+        )
+        _follow(writer, f"step {asset}", level, made, settled)
+
+
+def of_results(writer: Writer, analysis: str, run: str, level: str, made: Mapping[str, Mapping[str, Any]]) -> None:
+    """What results that are recorded say of their entities. What earlier versions of them said ends."""
+    _follow(writer, result_scope(analysis, run), level, {who: (None, values) for who, values in made.items()}, set())
+
+
+def result_scope(analysis: str, run: str) -> str:
+    return f"record {analysis}" + f" {run}" * bool(run)
+
+
+def _follow(
+    writer: Writer,
+    scope: str,
+    level: str,
+    made: Mapping[str, tuple[int | None, Mapping[str, Any]]],
+    settled: set[tuple[int, str]],
+) -> None:
+    connection = writer.connection
+    mine = (entity.c.level == level) & in_keys(entity.c.id, made, connection.dialect.name)
+    stands = list(connection.execute(open_events().where(mine, qc_act.c.scope == scope)))
+    if not stands and not any(any(_said(facts)) for _, facts in made.values()):
         return
     numbers = _numbers(connection, [(level, who) for who in made])
-    dialect = connection.dialect.name
-    mine = in_keys(qc_event.c.entity, set(numbers.values()), dialect)
-    stands = list(connection.execute(open_events().where(mine, qc_act.c.scope == scope)))
-    settled = _settled_by_people(connection, [number for number, _ in made.values()])
     sayings = [
         (number, status, Saying(level, who, kind, reason))
         for who, (number, facts) in made.items()
@@ -377,6 +398,8 @@ def _said(facts: Mapping[str, Any]) -> Iterator[tuple[str, str, str]]:
 
 def _settled_by_people(connection: Connection, makings: Sequence[int]) -> set[tuple[int, str]]:
     """(making, kind) of what a step said and a person has resolved."""
+    if not makings:
+        return set()
     joined = qc_event.join(qc_resolution, qc_resolution.c.event == qc_event.c.id)
     joined = joined.join(qc_act, qc_act.c.id == qc_resolution.c.act)
     mine = in_keys(qc_event.c.materialization, makings, connection.dialect.name)

@@ -9,13 +9,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, Protocol, get_args
 
+from ctcore.column import Column
 from ctcore.errors import StepError
 
 Level = Literal["patient", "specimen", "assay", "cohort"]
 LEVELS: tuple[Level, ...] = get_args(Level)
 ENTITY_LEVELS: tuple[Level, ...] = ("patient", "specimen", "assay")
 
-Facts = Mapping[str, int | float | str]
+Facts = Mapping[str, int | float | str | bool | None]
 
 
 class Contract(Protocol):
@@ -72,6 +73,7 @@ class Step:
     kinds: tuple[str, ...]
     group: str
     description: str
+    facts: tuple[Column, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -182,11 +184,12 @@ def step(
     resources: Resources | None = None,
     kinds: Sequence[str] = (),
     group: str = "steps",
+    facts: Sequence[Column] = (),
 ) -> Callable[[Callable[[Call], Facts | None]], Callable[[Call], Facts | None]]:
     """Declare a function as a step of its own name; the function stays a plain function.
 
-    `params` is a frozen dataclass with defaults; `columns` are `level.column` names, and so is `role`,
-    which tells what each member is here (tumour, normal). The first paragraph of the
+    `params` is a frozen dataclass with defaults; `columns` are `level.column` names, and so is `role`, which tells what
+    each member is here (tumour, normal); `facts` are the columns of what it returns. The first paragraph of the
     docstring is what people read in the Dagster UI.
     """
 
@@ -207,6 +210,7 @@ def step(
             kinds=tuple(kinds),
             group=group,
             description=(function.__doc__ or "").strip(),
+            facts=tuple(facts),
         )
         function.ct_step = declaration  # type: ignore[attr-defined]
         return function

@@ -18,6 +18,7 @@ from typing import Any
 from ctcore.code import Code, code_of
 from ctcore.digest import digest_value, tagged
 from ctcore.errors import CtError, StepError, StoreError, Usage
+from ctcore.facts import declared_wrongly
 from ctcore.manifest import check_names
 from ctcore.step import ENTITY_LEVELS, LEVELS, Step
 
@@ -147,6 +148,7 @@ class StepGraph:
         if step.role is not None and not self._has_roles(step):
             yield f"{where}: role {step.role!r}: no input has members of that level or below it"
         others = (*_name_problems(step), *_output_problems(step), *_parameter_problems(step))
+        others = (*others, *declared_wrongly(step.facts))
         yield from (f"{where}: {said}" for said in others)
 
 

@@ -37,6 +37,7 @@ _COMMANDS = {
     "reference": "reference",
     "qc": "qc",
     "consent": "consent",
+    "record": "record",
 }
 
 

@@ -15,6 +15,7 @@ from ctcore.memo import current_edges
 from ctcore.nodes import find_node
 from ctcore.reading.feeding import of_specimen
 from ctcore.reasons import name_of, short, shown
+from ctcore.recording import recorded_of
 from ctcore.roles import members_of
 from ctcore.steps import REGISTRY
 
@@ -65,7 +66,7 @@ def show(ctx: click.Context, node: str, excluded: bool, reason: str | None, as_j
     which = find_node(project, node)
     disclose(project, which, excluded, reason)
     if which[0] in REGISTRY:
-        made = entry(project, which)
+        made = {**entry(project, which), "results": recorded_of(project, *which)}
         fed = of_specimen(project, which[1]) if which[0] == "specimen" else []
         if as_json:
             batches = [dict(zip(("assay", "batch"), one, strict=True)) for one in fed]
@@ -114,7 +115,7 @@ def show(ctx: click.Context, node: str, excluded: bool, reason: str | None, as_j
 
 def _registered(made: dict[str, Any]) -> None:
     """A patient, specimen, assay or reference: its facts, then its files."""
-    facts = {name: value for name, value in made.items() if name not in ("attributes", "files")}
+    facts = {name: value for name, value in made.items() if name not in ("attributes", "files", "results")}
     for name, value in {**facts, **made.get("attributes", {})}.items():
         if value is not None:
             click.echo(f"{name:<11} {value}")
@@ -123,6 +124,14 @@ def _registered(made: dict[str, Any]) -> None:
         columns = ("role", "path", "size", "digest", "problem")
         rows = [[short(one[name]) if name == "digest" else one[name] for name in columns] for one in made["files"]]
         table(columns, rows, title="files")
+    listed = [
+        (one["analysis"], one["run"], one["version"], name, value, f"{one['at'][:10]} by {one['actor']}")
+        for one in made["results"]
+        for name, value in one["values"].items()
+    ]
+    if listed:
+        click.echo()
+        table(("analysis", "run", "version", "column", "value", "recorded"), listed, title="results")
 
 
 @click.command()

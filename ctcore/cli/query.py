@@ -41,6 +41,8 @@ def query(
         views = Views(gate)
         if lists:
             rows = [(view.name, name, kind) for view in views.all.values() for name, kind in view.columns]
+            of = (*project.steps.order, *project.settings.analyses)
+            rows += [(f"wide_{name}".lower(), "…", "its results as columns") for name in of]
             _say(("table", "column", "type"), rows, as_json)
             return
         heads, found = Database(views, text, seconds).query(text)
