@@ -194,6 +194,7 @@ def _step(call: StepCall) -> Step:
 
 
 def _call(call: StepCall, step: Step, folder: Path) -> Call:
+    roles = {(level, who): json.loads(role) for name, level, who, role in call.edges if name == f"role:{step.role}"}
     return Call(
         entity=call.node[1],
         level=step.level,
@@ -202,7 +203,8 @@ def _call(call: StepCall, step: Step, folder: Path) -> Call:
         files={role: Path(path) for role, path in call.files.items()},
         references={key: Path(path) for key, path in call.references.items()},
         inputs={
-            name: [_source(entity, Path(place)) for entity, place in sources] for name, sources in call.inputs.items()
+            name: [_source(entity, Path(place), roles) for entity, place in sources]
+            for name, sources in call.inputs.items()
         },
         columns={(name, who): json.loads(value) for name, _, who, value in call.edges if name in step.columns},
         params=params_of(step, call.recipe["parameters"]),
@@ -210,10 +212,11 @@ def _call(call: StepCall, step: Step, folder: Path) -> Call:
     )
 
 
-def _source(entity: str, folder: Path) -> Source:
+def _source(entity: str, folder: Path, roles: Mapping[tuple[str, str], Any]) -> Source:
     """An upstream artifact: its outputs by the names that its own step gives them."""
     sidecar = json.loads((folder / "ct.json").read_bytes())
-    return Source(entity, {output: folder / file for output, file in sidecar["outputs"].items()})
+    outputs = {output: folder / file for output, file in sidecar["outputs"].items()}
+    return Source(entity, outputs, roles.get((sidecar["level"], entity)))
 
 
 def _facts(step: Step, returned: Mapping[str, Any]) -> dict[str, Any]:

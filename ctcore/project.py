@@ -11,6 +11,7 @@ from ctcore.automation import unknown_steps
 from ctcore.catalog.engine import Catalog
 from ctcore.digest import digest_files
 from ctcore.errors import ProjectError
+from ctcore.regions import written
 from ctcore.settings import FILE_NAME, Settings, read_settings
 from ctcore.step import ENTITY_LEVELS, Step
 from ctcore.steps import REGISTRY, Recipe, StepGraph, load_steps, params_of, recipe_of
@@ -118,8 +119,10 @@ class Project:
         return os.path.join(self.root, "")
 
     def references(self) -> Iterator[tuple[str, Path]]:
-        """The declared references and where they are."""
+        """The declared references and regions, and where they are; intervals of ct.toml are written there."""
         for key, declared in self.settings.references.items():
+            if declared.bed is not None:
+                written(self.root / declared.path, declared.bed)
             yield key, self.root / declared.path
 
 
@@ -127,11 +130,12 @@ def _undeclared(step: Step, settings: Settings) -> Iterator[str]:
     """What a step uses and ct.toml does not know: it would be nothing, for every node, and nobody would be told."""
     for key in step.references:
         if key not in settings.references:
-            yield f'reference {key!r} ({step.name}): add [references.{key}] with path = "…" and version = "…"'
+            way = 'with path = "…" and version = "…"; for a region'
+            yield f"reference {key!r} ({step.name}): add [references.{key}] {way}, [regions.{key}]"
     for role in step.files:
         if step.level != "cohort" and role not in settings.levels[step.level].files:
             yield f"file {role!r} ({step.name}): add it to files of [levels.{step.level}]"
-    for column in step.columns:
+    for column in (*step.columns, *([step.role] if step.role else [])):
         level, _, name = column.partition(".")
         if level in ENTITY_LEVELS and name != "id" and name not in settings.levels[level].columns:
             yield f"column {column!r} ({step.name}): add {name} to [levels.{level}.columns]"

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, Literal, cast, get_args
 
+from ctcore import regions
 from ctcore.analysis import KEPT_NAMES, Analysis
 from ctcore.automation import RUN_KEYS, Automation, read_automation
 from ctcore.column import COLUMN_TYPES, Column, Value
@@ -31,12 +32,15 @@ PROJECT_ID = r"[a-z0-9][a-z0-9-]{1,62}[a-z0-9]"
 
 @dataclass(frozen=True)
 class Reference:
-    """A declared reference: `files` are relative to the project; the first one is what steps are given."""
+    """A declared reference: a file, relative to the project. A region lies `on` another reference; `bed` are its
+    intervals where ct.toml has them itself."""
 
     key: str
     path: str
     version: str
     kind: str = "other"
+    on: str | None = None
+    bed: str | None = None
 
 
 @dataclass(frozen=True)
@@ -135,6 +139,7 @@ class _Reader:
             "project",
             "levels",
             "references",
+            "regions",
             "cohorts",
             "steps",
             "params",
@@ -162,12 +167,13 @@ class _Reader:
         run = self._table(document, "run")
         automation, problems = read_automation(run, self._table(document, "policy"))
         self.problems += problems
+        references = self._references(self._table(document, "references"))
         return Settings(
             project_id=project_id,
             name=self._text(project, "name", "[project]") or project_id,
             sheet=self._text(project, "sheet", "[project]"),
             levels=levels,
-            references=self._references(self._table(document, "references")),
+            references=references | self._regions(self._table(document, "regions"), references),
             cohorts=self._cohorts(self._table(document, "cohorts"), levels),
             step_folders=self._texts(steps, "folders", "[steps]", ("ct_assets/steps", "steps")),
             params=self._params(self._table(document, "params")),
@@ -350,7 +356,34 @@ class _Reader:
                 if not isinstance(entry.get(needed), str) or not entry[needed]:
                     self.problems.append(f'{where} needs {needed} = "…" (a text)')
             kind = self._text(entry, "kind", where) or "other"
+            if kind == regions.KIND:
+                self.problems.append(f'{where} kind = "{kind}": write it as [regions.{key}]')
             found[key] = Reference(key, str(entry.get("path")), str(entry.get("version")), kind)
+        return found
+
+    def _regions(self, table: dict[str, Any], references: Mapping[str, Reference]) -> dict[str, Reference]:
+        found = {}
+        for key, declared in table.items():
+            where, entry = f"[regions.{key}]", self._table(table, key, "[regions]")
+            if entry is not declared:
+                continue
+            self._only(entry, {"reference", "bed", "intervals"}, where)
+            if not re.fullmatch(ID_PATTERN, key):
+                self.problems.append(f"{where}: the key must match {ID_PATTERN}")
+            if key in references:
+                self.problems.append(f"{where}: [references.{key}] has this key already; rename one of them")
+            on, path, bed = self._text(entry, "reference", where), self._text(entry, "bed", where), None
+            if on is not None and on not in references:
+                near = difflib.get_close_matches(on, references, 1)
+                hint = f"did you mean {near[0]!r}?" if near else f"declared: {', '.join(references) or 'none'}"
+                self.problems.append(f"{where} reference = {on!r:.80}: no such reference; {hint}")
+            if ("bed" in entry) == ("intervals" in entry):
+                self.problems.append(f'{where} needs bed = "…" (a BED file) or intervals = ["chr17:1-100000"]')
+            elif "intervals" in entry:
+                listed, problems = regions.read_intervals(entry["intervals"])
+                self.problems += [f"{where} {problem}" for problem in problems]
+                bed = regions.as_bed(listed)
+            found[key] = Reference(key, path or regions.place_of(bed or ""), regions.KIND, regions.KIND, on, bed)
         return found
 
     def _cohorts(self, table: dict[str, Any], levels: Levels) -> dict[str, Cohort]:

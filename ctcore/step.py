@@ -66,6 +66,7 @@ class Step:
     files: tuple[str, ...]
     references: tuple[str, ...]
     columns: tuple[str, ...]
+    role: str | None
     params: type | None
     outputs: Mapping[str, Output]
     resources: Resources
@@ -77,10 +78,11 @@ class Step:
 
 @dataclass(frozen=True)
 class Source:
-    """An upstream artifact as the step sees it: whose it is and where its outputs are."""
+    """An upstream artifact as the step sees it: whose it is, where its outputs are, and its role as a member."""
 
     entity: str
     outputs: Mapping[str, Path]
+    role: Any = None
 
     def __getitem__(self, output: str) -> Path:
         try:
@@ -126,12 +128,22 @@ class Call:
         return _named(self.files, role, "file")
 
     def reference(self, key: str) -> Path:
-        """The reference of this key in ct.toml."""
+        """The reference or region of this key in ct.toml."""
         return _named(self.references, key, "reference")
+
+    def intervals(self, key: str) -> Sequence[tuple[str, int, int]]:
+        """The intervals of the region of this key in ct.toml: chromosome, start, end, counted as in BED."""
+        from ctcore.regions import read_bed
+
+        return read_bed(self.reference(key))
 
     def many(self, name: str) -> Sequence[Source]:
         """All upstream artifacts of an input, in the order of the cohort."""
         return _named(self.inputs, name, "input")
+
+    def members(self, name: str, role: Any) -> Sequence[Source]:
+        """Those upstream artifacts of an input whose entity has this role, by the column that the step declares."""
+        return [source for source in self.many(name) if source.role == role]
 
     def one(self, name: str) -> Source:
         """The single upstream artifact of an input of the same or a higher level."""
@@ -167,6 +179,7 @@ def step(
     files: Sequence[str] = (),
     references: Sequence[str] = (),
     columns: Sequence[str] = (),
+    role: str | None = None,
     params: type | None = None,
     resources: Resources | None = None,
     kinds: Sequence[str] = (),
@@ -175,8 +188,9 @@ def step(
 ) -> Callable[[Callable[[Call], Facts | None]], Callable[[Call], Facts | None]]:
     """Declare a function as a step of its own name; the function stays a plain function.
 
-    `params` is a frozen dataclass with defaults; `columns` are `level.column` names; `facts` are the columns of what
-    it returns. The first paragraph of the docstring is what people read in the Dagster UI.
+    `params` is a frozen dataclass with defaults; `columns` are `level.column` names, and so is `role`, which tells what
+    each member is here (tumour, normal); `facts` are the columns of what it returns. The first paragraph of the
+    docstring is what people read in the Dagster UI.
     """
 
     def declare(function: Callable[[Call], Facts | None]) -> Callable[[Call], Facts | None]:
@@ -189,6 +203,7 @@ def step(
             files=tuple(files),
             references=tuple(references),
             columns=tuple(columns),
+            role=role,
             params=params,
             outputs={name: o if isinstance(o, Output) else Output(o) for name, o in outputs.items()},
             resources=resources or Resources(),

@@ -91,6 +91,7 @@ class Exact:
     factors: dict[str, int] = field(default_factory=dict)
     variants: dict[str, int] = field(default_factory=dict)
     lock: str = "one"
+    consent_required: bool = False
     makings: dict[int, Made] = field(default_factory=dict)
     harmed: dict[Path, bytes] = field(default_factory=dict)
     leased: dict[str, Node] = field(default_factory=dict)
@@ -120,10 +121,10 @@ class Exact:
         """As a new process would."""
         project = Project.find(self.root)
         rules = {name: dict(rule) for name, rule in self.cohorts.items()}
-        return Opened(project, Declared(self.plans, rules, dict(project.recipes)))
+        return Opened(project, Declared(self.plans, rules, dict(project.recipes), self.consent_required))
 
     def _toml(self) -> str:
-        lines = [HEAD]
+        lines = [HEAD, *(["[consent]\nrequired = true"] if self.consent_required else [])]
         for level in LEVELS:
             lines.append(f"[levels.{level}]\nfiles = {list(ROLES[level])}\n[levels.{level}.columns]")
             names = [column.partition(".")[2] for column in VALUES if column.startswith(level)]
@@ -142,6 +143,7 @@ class Exact:
         lines = ["from dataclasses import dataclass", "from ctcore.step import Call, step"]
         for plan in self.plans.values():
             used = f"inputs={plan.inputs}, files={plan.files}, references={plan.references}, columns={plan.columns}"
+            used += f", role={plan.role!r}"
             lines += [
                 f"@dataclass(frozen=True)\nclass Of{plan.name}:\n    factor: int = 1",
                 f'@step(level="{plan.level}", {used}, params=Of{plan.name}, outputs={{"n": "n.txt"}})',
@@ -385,7 +387,8 @@ class Exact:
             bars = naive.bars(self.plans[asset].level, who, asset)
             assert said.state == "excluded" and (not bars or kinds == ["excluded"] * bars), said
             assert bars or kinds == ["missing"] or set(kinds) == {"excluded"}, said
-            assert naive.facts.events or naive.facts.consent or kinds == ["missing"], said
+            barring = naive.facts.events or naive.facts.consent or naive.declared.consent_required
+            assert barring or kinds == ["missing"], said
             return said.state
         wanted = naive.found.get((asset, who)) or Verdict(asset, who, "fresh")
         assert _told(said) == _told(wanted), f"{said}\n{wanted}"
@@ -458,8 +461,17 @@ def plans(draw: random.Random, steps: int) -> dict[str, Plan]:
         references = [key for key in REFERENCES if draw.random() < 0.25]
         columns = [column for column in COLUMNS if draw.random() < 0.2]
         names = {f"in{number}": up for number, up in enumerate(taken)}
-        found[f"s{at}"] = Plan(f"s{at}", level, names, tuple(files), tuple(references), tuple(columns))
+        plan = Plan(f"s{at}", level, names, tuple(files), tuple(references), tuple(columns))
+        found[f"s{at}"] = plan._replace(role=_role(draw, plan, found))
     return found
+
+
+def _role(draw: random.Random, plan: Plan, known: dict[str, Plan]) -> str | None:
+    """A column that tells members apart, where there are some."""
+    below = [known[up].rank for up in plan.inputs.values() if known[up].level != "cohort"]
+    lowest = -1 if plan.level == "cohort" else plan.rank
+    fit = [name for name in COLUMNS if lowest < LEVELS.index(name.partition(".")[0]) <= max(below, default=-1)]
+    return draw.choice(fit) if fit and draw.random() < 0.4 else None
 
 
 def rules(draw: random.Random) -> dict[str, dict[str, Any]]:

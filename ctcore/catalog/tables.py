@@ -1,8 +1,8 @@
 """② The tables, as SQLAlchemy Core: the same on SQLite and PostgreSQL, small enough to read in SQL.
 
 Facts are append-only (`event`, `materialization`, `edge`, `member`, `attempt`, `acceptance`, `waiver`, `consent`,
-`result`, and the three of QC); the rest are
-projections of them, or, like `lease` and the two of Slurm, what is under way.
+`reference_version`, `result`, and the three of QC); the rest are projections of them, or, like `lease` and the two of
+Slurm, what is under way.
 A node is (asset, partition); registry entities and references are nodes too, so every edge has one shape.
 """
 
@@ -58,6 +58,21 @@ reference = Table(
     Column("path", Text, nullable=False),
     Column("digest", Text, nullable=False),
     Column("size", BigInteger, nullable=False),
+)
+
+reference_version = Table(
+    "reference_version",
+    metadata,
+    Column("number", Integer, primary_key=True, autoincrement=False),
+    Column("key", Text, nullable=False),
+    Column("version", Text, nullable=False),
+    Column("kind", Text, nullable=False),
+    Column("path", Text, nullable=False),
+    Column("digest", Text, nullable=False),
+    Column("size", BigInteger, nullable=False),
+    Column("at", Text, nullable=False, comment="since when; until the next one of its key"),
+    Column("actor", Text, nullable=False),
+    Column("reason", Text, comment="why, in the actor's words; NULL: it was seen to be so"),
 )
 
 digest_memory = Table(

@@ -24,6 +24,7 @@ _COMMANDS = {
     "impact": "lineage",
     "diff": "lineage",
     "cohort": "members",
+    "batches": "batches",
     "query": "query",
     "export": "export",
     "dashboard": "dashboard",

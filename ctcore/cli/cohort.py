@@ -9,8 +9,9 @@ from typing import Any
 
 import click
 
-from ctcore.cli.render import FOUND, MARK, Reading, echo_json, is_terminal, json_option, opened, table
+from ctcore.cli.render import FOUND, MARK, Reading, echo_json, excluded_options, is_terminal, json_option, opened, table
 from ctcore.comparison import Allowed, Changes
+from ctcore.disclosure import asked
 from ctcore.errors import Usage
 from ctcore.explain import Matrix, matrix
 from ctcore.files import check_references, look
@@ -18,6 +19,7 @@ from ctcore.project import Project
 from ctcore.register import known_sheet, register_entity
 from ctcore.register import register as register_sheet
 from ctcore.step import ENTITY_LEVELS
+from ctcore.veil import veil
 
 SHOWN = 20
 
@@ -134,12 +136,14 @@ def _say_consequences(changes: Changes) -> None:
 
 @click.command()
 @click.option("--all", "everything", is_flag=True, help="Show every entity, not only the first 40 of a level.")
+@excluded_options
 @json_option
 @click.pass_context
-def status(ctx: click.Context, everything: bool, as_json: bool) -> None:
+def status(ctx: click.Context, everything: bool, excluded: bool, reason: str | None, as_json: bool) -> None:
     """The completeness matrix: entities by steps. Exit code 3 where something is not fresh."""
     project = opened(ctx)
-    tables = matrix(project, None if everything or as_json else 40)
+    seen = None if asked(project, excluded, reason, "status") else veil(project)
+    tables = matrix(project, None if everything or as_json else 40, seen)
     if as_json:
         echo_json(
             {
@@ -148,6 +152,7 @@ def status(ctx: click.Context, everything: bool, as_json: bool) -> None:
                     "counts": one.counts,
                     "accepted": {name: sorted(some) for name, some in one.accepted.items() if some},
                     "entities": {who: dict(zip(one.steps, states, strict=True)) for _, who, states in one.rows},
+                    **({"causes": one.causes, "roles": one.roles} if one.level == "cohort" else {}),
                 }
                 for one in tables
             }
@@ -155,6 +160,8 @@ def status(ctx: click.Context, everything: bool, as_json: bool) -> None:
     else:
         for one in tables:
             _matrix(one)
+    if seen:
+        click.echo(seen.words, err=True)
     open_ = sum(
         n
         for one in tables

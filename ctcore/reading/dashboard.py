@@ -25,7 +25,7 @@ from ctcore.reading.page import (
     section,
     table,
 )
-from ctcore.reading.views import WITHHELD, is_hidden
+from ctcore.reading.views import veil_of
 from ctcore.reasons import Reason, State
 from ctcore.staleness import Verdicts
 from ctcore.step import ENTITY_LEVELS, Level
@@ -105,15 +105,12 @@ def _reasons(gate: Gate, verdicts: Verdicts) -> Iterator[Markup]:
 def _groups(gate: Gate, verdicts: Verdicts) -> list[Group]:
     """As `ct stale --why` has them, with nobody named who may not be used."""
     found: dict[tuple[str, Reason], list[str]] = defaultdict(list)
+    veil = veil_of(gate)
     for step in gate.project.steps:
         for one in verdicts.listed(step.name):
             for reason in one.reasons if one.state != "excluded" else ():
-                found[step.name, _said(gate, reason)].append(one.partition)
+                found[step.name, veil.reason(reason)].append(one.partition)
     return grouped(found)
-
-
-def _said(gate: Gate, reason: Reason) -> Reason:
-    return Reason(reason.kind, WITHHELD, input=reason.input) if is_hidden(gate, reason) else reason
 
 
 def _matrix(gate: Gate, verdicts: Verdicts, level: Level, most: int) -> Markup:

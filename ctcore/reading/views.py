@@ -7,14 +7,16 @@ from functools import cached_property, partial
 from sqlalchemy import select
 
 from ctcore.catalog.tables import artifact, entity, file, materialization, member
+from ctcore.mirror.ranges import Flags
 from ctcore.reading.gate import Gate, level_names
 from ctcore.reading.measured import HISTORY, IS_CURRENT, NODE, RESULTS, WIDE, Measured, wide_of
 from ctcore.reading.table import Row, View, distinct, storable
-from ctcore.reasons import Reason, Verdict
+from ctcore.reasons import Verdict
+from ctcore.references import Use, history, uses
 from ctcore.staleness import Verdicts, evaluate
-from ctcore.step import ENTITY_LEVELS, Level
+from ctcore.step import ENTITY_LEVELS, LEVELS, Level
+from ctcore.veil import Veil
 
-WITHHELD = "somebody who may not be used"
 _BASE = {
     "patient": (("patient_id", "text"),),
     "specimen": (("specimen_id", "text"), ("patient_id", "text")),
@@ -39,6 +41,7 @@ class Views:
             View("results_history", (*RESULTS, *HISTORY), partial(self._results, only_current=False)),
             View("members", _MEMBERS, self._members),
             View("verdicts", _VERDICTS, self._verdicts),
+            View("reference_versions", _REFERENCES, self._references),
         ]
         self.all = {view.name: view for view in listed}
 
@@ -73,14 +76,17 @@ class Views:
     def _artifacts(self) -> Iterator[Row]:
         made = materialization.c
         fields = (made.id, made.data_version, made.folder, made.size, made.reason, made.started_at)
+        veil = veil_of(self.gate)
         rows = self.gate.connection.execute(
             select(made.asset, made.partition, *fields, made.seconds, made.run_id, artifact.c.checked_at)
             .join(artifact, IS_CURRENT)
             .order_by(made.id)
         )
-        for asset, partition, *rest in rows:
+        for asset, partition, number, version, folder, size, reason, *rest in rows:
             if partition in self._shown.get(asset, ()):
-                yield (asset, self._level(asset), partition, *rest)
+                clean = partition in self._clean[asset]
+                content = (version, folder) if clean else (None, None)
+                yield (asset, self._level(asset), partition, number, *content, size, veil.text(reason), *rest)
 
     def _results(self, only_current: bool) -> Iterator[Row]:
         return Measured(self.gate, self._clean, self._never_dirty).rows(only_current)
@@ -94,24 +100,33 @@ class Views:
         return wide_of(Measured(self.gate, self._clean, self._never_dirty), found) if found else None
 
     def _members(self) -> Iterator[Row]:
-        names = {level: self.gate.names(level) for level in ENTITY_LEVELS}
+        names = {step: self._able(step) for step in self._shown}
         pointers = select(artifact.c.materialization, artifact.c.asset, artifact.c.partition)
         current = {number: node for number, *node in self.gate.connection.execute(pointers)}
         fields = (member.c.level, member.c.entity, member.c.role, member.c.materialization)
         order = (member.c.materialization, member.c.level, member.c.entity)
         for level, who, role, number in self.gate.connection.execute(select(*fields).order_by(*order)):
             asset, partition = current.get(number, ("", ""))
-            if partition in self._shown.get(asset, ()) and who in names.get(level, ()):
+            if partition in self._shown.get(asset, ()) and who in names[asset].get(level, ()):
                 yield (asset, self._level(asset), partition, level, who, role, number)
+
+    def _references(self) -> Iterator[Row]:
+        used = uses(self.gate.connection)
+        for key, versions in history(self.gate.connection).items():
+            for one in versions:
+                use = used.get(key, {}).get(one.data_version, Use(0, 0))
+                said = (one.version, one.kind, one.path, one.digest, one.size)
+                yield (key, *said, one.at, one.until, one.actor, one.reason, use.nodes, use.makings)
 
     def _verdicts(self) -> Iterator[Row]:
         found = self.verdicts or evaluate(self.project)
+        listable = {level: self.gate.names(level) for level in LEVELS}
         for step in self.project.steps:
             states = dict(zip(found.state.mirror.names(step.name), found.states(step.name), strict=True))
             listed = {one.partition: one for one in found.listed(step.name)}
             for name, state in states.items():
                 is_node = state != "excluded" or name in listed
-                if is_node and name in self._shown[step.name]:
+                if is_node and name in listable[step.level]:
                     yield (step.name, step.level, name, state, *self._said(found, step.name, name, listed.get(name)))
 
     def _said(self, found: Verdicts, step: str, name: str, verdict: Verdict | None) -> Row:
@@ -126,16 +141,22 @@ class Views:
     @cached_property
     def _shown(self) -> dict[str, set[str]]:
         """Which nodes of each step may be read; steps that are not there any more have none."""
-        return {step.name: self.gate.names(step.level) for step in self.project.steps}
+        return {step.name: self._names(step.name, self.gate.able(step.name, step.level)) for step in self.project.steps}
+
+    def _able(self, step: str) -> dict[str, set[str]]:
+        """By level, who may be read of as a member of a step."""
+        ids = {level: self.gate.mirror.entities[level].ids for level in ENTITY_LEVELS}
+        flags = {level: self.gate.able(step, level).nonzero()[0].tolist() for level in ENTITY_LEVELS}
+        return {level: {ids[level][at] for at in flags[level]} for level in ENTITY_LEVELS}
+
+    def _names(self, step: str, flags: Flags) -> set[str]:
+        names = self.gate.mirror.names(step)
+        return {names[at] for at in flags.nonzero()[0].tolist()}
 
     @cached_property
     def _clean(self) -> dict[str, set[str]]:
         """Which nodes' current results may be read."""
-        found = {}
-        for step in self.project.steps:
-            names = self.gate.mirror.names(step.name)
-            found[step.name] = {names[at] for at in self.gate.is_clean(step).nonzero()[0].tolist()}
-        return found
+        return {step.name: self._names(step.name, self.gate.is_clean(step)) for step in self.project.steps}
 
     @cached_property
     def _never_dirty(self) -> dict[str, set[str]]:
@@ -149,26 +170,18 @@ _ARTIFACTS = (*_ARTIFACTS, ("reason", "text"), ("made_at", "text"), ("seconds", 
 _ARTIFACTS = (*_ARTIFACTS, ("checked_at", "text"))
 _MEMBERS = (*NODE, ("member_level", "text"), ("member", "text"), ("role", "text"), ("materialization", "integer"))
 _VERDICTS = (*NODE, ("state", "text"), ("kinds", "text"), ("why", "text"), ("accepted", "boolean"))
+_REFERENCES = (("key", "text"), ("version", "text"), ("kind", "text"), ("path", "text"), ("digest", "text"))
+_REFERENCES = (*_REFERENCES, ("size", "integer"), ("since", "text"), ("until", "text"), ("actor", "text"))
+_REFERENCES = (*_REFERENCES, ("reason", "text"), ("nodes", "integer"), ("makings", "integer"))
 
 
 def why(gate: Gate, verdict: Verdict) -> str:
     """All reasons in words; nobody is named in them who may not be used."""
-    return "; ".join(words(gate, reason) for reason in verdict.reasons)
+    veil = veil_of(gate)
+    return "; ".join(str(veil.reason(reason)) for reason in verdict.reasons)
 
 
-def words(gate: Gate, reason: Reason) -> str:
-    return f"{reason.kind}: {WITHHELD}" if is_hidden(gate, reason) else str(reason)
-
-
-def is_hidden(gate: Gate, reason: Reason) -> bool:
-    """Whether a reason names somebody who may not be used."""
-    nodes = [node for node in (reason.node, *reason.path) if node is not None]
-    return not gate.everybody and any(_is_barred(gate, *node) for node in nodes)
-
-
-def _is_barred(gate: Gate, asset: str, partition: str) -> bool:
-    level = gate.mirror.shape.levels.get(asset, asset)
-    if level not in ENTITY_LEVELS:
-        return False
-    place = gate.mirror.locate(asset, [partition])[0]
-    return place < 0 or not bool(gate.usable(level)[place])
+def veil_of(gate: Gate) -> Veil:
+    """Hides everybody who may not be used, unless they were asked for."""
+    shown = {level: gate.shows(level) for level in ENTITY_LEVELS}
+    return Veil(gate.mirror, {level: ~flags for level, flags in shown.items()})
