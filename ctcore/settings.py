@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Any, Literal, cast, get_args
 
 from ctcore.automation import RUN_KEYS, Automation, read_automation
-from ctcore.digest import canonical
+from ctcore.cohort import Cohort
+from ctcore.cohort_reader import columns_of, near, read_cohorts, value_of
 from ctcore.errors import ProjectError
 from ctcore.rules import KINDS, QcKind, Uses, read_kinds, read_uses
 from ctcore.schema import COLUMN_NAME, COLUMN_TYPES, ID_PATTERN, Column, Levels, LevelSchema, Value
@@ -32,14 +33,6 @@ class Reference:
     path: str
     version: str
     kind: str = "other"
-
-
-@dataclass(frozen=True)
-class Cohort:
-    """A named rule: all usable entities of a level for which every named column has the given value."""
-
-    name: str
-    where: Mapping[str, str] = field(default_factory=dict)
 
 
 Several = Literal["any", "all", "worst"]
@@ -161,7 +154,7 @@ class _Reader:
             sheet=self._text(project, "sheet", "[project]"),
             levels=levels,
             references=self._references(self._table(document, "references")),
-            cohorts=self._cohorts(self._table(document, "cohorts"), levels),
+            cohorts=self._cohorts(self._table(document, "cohorts"), levels, self._table(document, "pairings")),
             step_folders=self._texts(steps, "folders", "[steps]", ("ct_assets/steps", "steps")),
             params=self._params(self._table(document, "params")),
             environment_lock=self._text(environment, "lock", "[environment]"),
@@ -311,16 +304,10 @@ class _Reader:
             found[key] = Reference(key, str(entry.get("path")), str(entry.get("version")), kind)
         return found
 
-    def _cohorts(self, table: dict[str, Any], levels: Levels) -> dict[str, Cohort]:
-        found = {}
-        for name in table:
-            place, entry = f"[cohorts.{name}]", self._table(table, name, "[cohorts]")
-            self._only(entry, {"where"}, place)
-            if not re.fullmatch(ID_PATTERN, name):
-                self.problems.append(f"{place}: the name must match {ID_PATTERN}")
-            where = self._table(entry, "where", place)
-            found[name] = Cohort(name, {column: self._rule(place, column, where[column], levels) for column in where})
-        return found or {"all": Cohort("all")}
+    def _cohorts(self, table: dict[str, Any], levels: Levels, pairings: Iterable[str]) -> dict[str, Cohort]:
+        found, problems = read_cohorts(table, levels, pairings, self.path.parent)
+        self.problems += problems
+        return found
 
     def _pairings(self, table: dict[str, Any], levels: Levels) -> dict[str, Pairing]:
         found = {}
@@ -360,22 +347,12 @@ class _Reader:
         return str(by)
 
     def _rule(self, place: str, name: str, value: Any, levels: Levels) -> str:
-        """The value as the catalog has it, as text: `true` for a boolean, `5.0` for 5 in a column of numbers."""
-        text = str(value).lower() if isinstance(value, bool) else str(value)
-        columns = {f"{level}.{one.name}": one for level in ENTITY_LEVELS for one in levels[level].columns.values()}
-        columns |= {f"{level}.id": Column("id") for level in ENTITY_LEVELS}
-        if (column := columns.get(name)) is None:
-            near = difflib.get_close_matches(name, columns, 1)
-            hint = f"did you mean {near[0]!r}?" if near else f"known: {', '.join(sorted(columns))}"
-            self.problems.append(f"{place} where {name!r}: no such level.column; {hint}")
-        elif not isinstance(value, str | int | float | datetime.date):
-            self.problems.append(f"{place} where {name} = {value!r:.80}: one value is expected")
-        else:
-            typed, problem = convert(text, column)
-            if problem is not None:
-                self.problems.append(f"{place} where {name} = {value!r:.80} {problem.partition(';')[0]}")
-            return typed if isinstance(typed, str) else canonical(typed).decode()
-        return text
+        """One value of a column, as the catalog has it."""
+        columns = columns_of(levels)
+        if name not in columns:
+            self.problems.append(f"{place} where {name!r}: no such level.column; {near(name, columns)}")
+            return str(value)
+        return value_of(f"{place} where {name}", value, columns[name], self.problems)
 
     def _params(self, table: dict[str, Any]) -> dict[str, dict[str, Any]]:
         return {name: self._table(table, name, "[params]") for name in table}

@@ -28,7 +28,7 @@ FOLLOWED = 20_000  # after so many events it is quicker to read everything again
 _CALLS = ("fail", "materialize", "reuse")
 _PEOPLE = {"register", "censor", "release", "consent"}  # events that may change who is used, and what is known of them
 _ACCEPTS = {"accept", "accept-undone"}
-_SILENT = {"warn", "warn-resolved", "disclose", "read-excluded"}  # events that change no verdict
+_SILENT = {"cohort-rule", "warn", "warn-resolved", "disclose", "read-excluded"}  # events that change no verdict
 _KNOWN = {*_CALLS, *_ACCEPTS, *_SILENT, "damage", "heal", "file", "reference"}
 
 
@@ -44,10 +44,11 @@ class Shape:
     @classmethod
     def of(cls, graph: StepGraph, settings: Settings) -> "Shape":
         used = {column for step in graph for column in step.columns}
-        used |= {column for cohort in settings.cohorts.values() for column in cohort.where}
+        used |= {column for cohort in settings.cohorts.values() for column in cohort.columns()}
+        compared = {column for cohort in settings.cohorts.values() for column in cohort.columns(compared=True)}
         levels = {step.name: step.level for step in graph}
         uses = {step.name: settings.uses.of(step.name) for step in graph}
-        return cls(levels, Columns.of(used), tuple(settings.cohorts), uses)
+        return cls(levels, Columns.of(used, compared), tuple(settings.cohorts), uses)
 
     def gate(self, connection: Connection) -> Gate:
         """Who may not be used today."""

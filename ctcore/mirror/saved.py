@@ -19,7 +19,7 @@ from ctcore.mirror.made import Made, Used
 from ctcore.mirror.mirror import Mirror, Shape
 from ctcore.project import Project
 
-FORMAT = 3
+FORMAT = 4
 ALIGNED = 64
 WORTH_IT = 2_000  # events that a next process would have to follow
 
@@ -85,12 +85,14 @@ class _Arrays:
 
 def _of(project: Project, shape: Shape) -> list[Any]:
     columns = {level: list(names) for level, names in shape.columns.names.items()}
+    compared = {level: list(names) for level, names in shape.columns.compared.items()}
     return [
         FORMAT,
         project.id,
         project.catalog.place,
         dict(shape.levels),
         columns,
+        compared,
         list(shape.cohorts),
         dict(shape.uses),
     ]
@@ -113,7 +115,10 @@ def _parts(mirror: Mirror) -> tuple[dict[str, Any], dict[str, Any]]:
                 arrays[f"{level}.{what}.{number}"] = column
         for number, flags in enumerate(some.barred_for.values()):
             arrays[f"{level}.barred_for.{number}"] = flags
+        for number, column in enumerate(some.numbers.values()):
+            arrays[f"{level}.numbers.{number}"] = column
         names = {"columns": list(some.columns), "files": list(some.files), "barred_for": list(some.barred_for)}
+        names["numbers"] = list(some.numbers)
         head["entities"][level] = names
     for number, (step, made) in enumerate(mirror.made.items()):
         arrays[f"{number}.materialization"], arrays[f"{number}.recipe"] = made.materialization, made.recipe
@@ -135,7 +140,8 @@ def _restored(array: _Arrays, head: dict[str, Any], shape: Shape) -> Mirror:
         ids = text.split("\n") if text else []
         bars = {name: array(f"{level}.barred_for.{at}") for at, name in enumerate(names["barred_for"])}
         seq, parents, barred = array(f"{level}.seq"), array(f"{level}.parents"), array(f"{level}.barred")
-        entities[level] = Entities(level, seq, ids, parents, columns, files, barred, bars)
+        numbers = {name: array(f"{level}.numbers.{at}") for at, name in enumerate(names["numbers"])}
+        entities[level] = Entities(level, seq, ids, parents, columns, files, barred, bars, numbers)
     used: dict[str, dict[Any, Used]] = {}
     for place, (step, role, strangers) in enumerate(head["used"]):
         start, count, source, version = (array(f"{place}.{part}") for part in ("start", "count", "source", "used"))
