@@ -14,6 +14,7 @@ from ctcore.errors import InputError
 from ctcore.ledger import upsert
 from ctcore.project import Project
 from ctcore.reasons import name_of, reference_change, short
+from ctcore.rulebook import note
 from ctcore.settings import Reference
 
 OnBytes = Callable[[int], None] | None
@@ -71,7 +72,7 @@ class Looked:
 
 def look(project: Project, on_bytes: OnBytes = None) -> Looked:
     """Look at every raw file and reference, and write to the catalog what changed. One stat a file."""
-    found = Looked()
+    found = Looked(note(project))
     _look_at_references(project, found, on_bytes)
     _look_at_files(project, found, on_bytes)
     return found
@@ -82,7 +83,7 @@ def look_on(project: Project, after: int, most: int) -> tuple[Looked, int]:
 
     Looking at all files of a large cohort takes longer than a sensor should; in turn, each comes up again soon.
     """
-    found = Looked()
+    found = Looked(note(project))
     _look_at_references(project, found, None)
     with project.catalog.read() as connection:
         entities = select(file.c.entity).where(file.c.entity > after).distinct().order_by(file.c.entity).limit(most)

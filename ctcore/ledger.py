@@ -274,6 +274,7 @@ def _insert(
                 "started_at": side["started_at"],
                 "seconds": side["seconds"],
                 "reported": False,
+                "rule": side.get("rule"),
             }
             for number, one, side in fresh
         ],

@@ -34,7 +34,7 @@ from ctcore.catalog.chain import Journal, append_events
 from ctcore.digest import digest_value
 from ctcore.errors import CatalogError
 
-HEAD = "0006"
+HEAD = "0011"
 BUSY_MS = 30_000
 _LOCK = 7_203_391  # the advisory lock under which a schema is migrated and its event chain grows
 _NAME_BYTES = 63  # PostgreSQL silently cuts longer names
