@@ -1,6 +1,7 @@
 """⑦ Sentences about one node, and the matrix of all: what `ct why`, `ct show` and `ct status` say."""
 
 import json
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass
 from pathlib import Path
@@ -235,24 +236,33 @@ class Matrix:
     """By step, the fresh ones that are so because somebody accepted what differs."""
 
 
-def matrix(project: Project, limit: int | None = 40) -> list[Matrix]:
-    """The completeness matrix: entities by steps, a table a level that has steps. `limit` rows each."""
+def matrix(project: Project, limit: int | None = 40, keys: Mapping[str, set[str]] | None = None) -> list[Matrix]:
+    """The completeness matrix: entities by steps, a table a level that has steps. `limit` rows each.
+
+    `keys`: only these nodes, by step; a step that is not among them has none.
+    """
     verdicts = evaluate(project)
-    found = []
-    for level in reversed(LEVELS[:3]):
-        found.append(_matrix(project, verdicts, level, limit))
-    found.append(_matrix(project, verdicts, "cohort", limit))
+    levels: tuple[Level, ...] = (*reversed(LEVELS[:3]), "cohort")
+    found = [_matrix(project, verdicts, level, limit, keys) for level in levels]
     return [one for one in found if one.steps]
 
 
-def _matrix(project: Project, verdicts: Verdicts, level: Level, limit: int | None) -> Matrix:
-    steps = tuple(step.name for step in project.steps if step.level == level)
+def _matrix(
+    project: Project, verdicts: Verdicts, level: Level, limit: int | None, keys: Mapping[str, set[str]] | None
+) -> Matrix:
+    steps = tuple(s.name for s in project.steps if s.level == level and (keys is None or s.name in keys))
     entities = _entities(project, level) if steps else []
-    shown = entities if limit is None else entities[:limit]
-    columns = [verdicts.states(name)[:limit] for name in steps]
-    states = zip(*columns, strict=True) if columns else ()
-    rows = [(parent, who, list(mine)) for (parent, who), mine in zip(shown, states, strict=False)]
+    columns = [verdicts.states(name) for name in steps]
     counts = {name: {str(k): v for k, v in verdicts.count(name).items()} for name in steps}
+    if keys is not None:
+        chosen = set[str]().union(*(keys[name] for name in steps))
+        places = [at for at, (_, who) in enumerate(entities) if who in chosen]
+        columns = [[column[at] for at in places] for column in columns]
+        entities = [entities[at] for at in places]
+        counts = {name: {"fresh": 0, **Counter(column)} for name, column in zip(steps, columns, strict=True)}
+    shown = entities if limit is None else entities[:limit]
+    states = zip(*(column[:limit] for column in columns), strict=True) if columns else ()
+    rows = [(parent, who, list(mine)) for (parent, who), mine in zip(shown, states, strict=False)]
     accepted = {name: verdicts.accepted[name].keys() for name in steps}
     return Matrix(level, steps, rows, counts, len(entities) - len(shown), accepted)
 

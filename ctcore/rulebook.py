@@ -4,15 +4,15 @@ ct.toml is edited behind the catalog's back: a new rule is written down by whoev
 """
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from sqlalchemy import Connection, func, select
 
-from ctcore.catalog.engine import Writer
-from ctcore.catalog.tables import cohort_rule
+from ctcore.catalog.engine import Writer, in_keys
+from ctcore.catalog.tables import cohort_rule, materialization
 from ctcore.clock import now, today
 from ctcore.cohort import Cohort, change, from_normal
 from ctcore.cohorts import Kin, in_cohort
@@ -69,10 +69,20 @@ def history(connection: Connection, cohort: str) -> list[Ruled]:
     ]
 
 
-def rules_of(connection: Connection, versions: Iterable[str]) -> dict[str, Cohort]:
-    """The rules of these versions, with the names that they had."""
-    mine = select(cohort_rule).where(cohort_rule.c.version.in_(set(versions))).order_by(cohort_rule.c.id)
-    return {row.version: rule_in(row) for row in connection.execute(mine)}
+def other_rules(connection: Connection, made: Sequence[int], cohorts: Sequence[Cohort]) -> dict[int, Cohort]:
+    """By place of the cohort: the rule by which its artifact was made, where that is not today's.
+
+    `made` has the number of the materialization of each cohort; 0 where there is none.
+    """
+    places = {number: at for at, number in enumerate(made) if number}
+    mine = in_keys(materialization.c.id, places, connection.dialect.name)
+    rows = connection.execute(select(materialization.c.id, materialization.c.rule).where(mine)).all() if places else []
+    other = {places[row.id]: row.rule for row in rows if row.rule not in (None, cohorts[places[row.id]].version)}
+    if not other:
+        return {}
+    mine = select(cohort_rule).where(cohort_rule.c.version.in_(set(other.values())))
+    known = {row.version: rule_in(row) for row in connection.execute(mine.order_by(cohort_rule.c.id))}
+    return {at: known[version] for at, version in other.items() if version in known}
 
 
 def rule_in(row: Any) -> Cohort:

@@ -3,17 +3,13 @@
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import select
-
-from ctcore.catalog.engine import in_keys
-from ctcore.catalog.tables import materialization
 from ctcore.cohort import Cohort, change
 from ctcore.cohorts import Kin, in_cohort
 from ctcore.inputs import Inputs, Want
 from ctcore.mirror.ranges import Flags
 from ctcore.mirror.versions import Places
 from ctcore.reasons import Kind, Node
-from ctcore.rulebook import kin_of, rules_of
+from ctcore.rulebook import kin_of, other_rules
 from ctcore.step import Level, Step
 
 if TYPE_CHECKING:
@@ -32,13 +28,8 @@ class Ruled:
         """One look for all of them; none where all were made by the rules of today."""
         if step.level != "cohort" or not len(places):
             return cls(judge.inputs, {}, None)
-        numbers = {int(judge.mirror.made[step.name].materialization[at]): int(at) for at in places}
-        mine = in_keys(materialization.c.id, numbers, judge.project.dialect)
-        used = judge.connection.execute(select(materialization.c.id, materialization.c.rule).where(mine)).all()
-        today = list(judge.inputs.settings.cohorts.values())
-        other = {numbers[row.id]: row.rule for row in used if row.rule not in (None, today[numbers[row.id]].version)}
-        known = rules_of(judge.connection, other.values()) if other else {}
-        rules = {at: known[version] for at, version in other.items() if version in known}
+        made = judge.mirror.made[step.name].materialization.tolist()
+        rules = other_rules(judge.connection, made, list(judge.inputs.settings.cohorts.values()))
         return cls(judge.inputs, rules, kin_of(judge.connection, list(rules.values())) if rules else None)
 
     def because(self, want: Want, place: int, kind: Kind, node: Node) -> str:

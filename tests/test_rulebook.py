@@ -1,4 +1,4 @@
-"""Versions of a cohort's rule: who wrote which down when, by which one an artifact was made, who came and went by it."""
+"""Versions of a cohort's rule: when it changed, by which one an artifact was made, who came and went by it."""
 
 import json
 from pathlib import Path
@@ -25,7 +25,7 @@ def ruled(rule: str) -> str:
     return TOML.replace("[cohorts.all]\n", f"[cohorts.adults]\n{rule}\n")
 
 
-ADULTS, YOUTH = ('where = { "patient.age" = { ">=" = %d } }' % age for age in (18, 16))
+ADULTS, YOUTH = (f'where = {{ "patient.age" = {{ ">=" = {age} }} }}' for age in (18, 16))
 CHANGED = "the rule changed: patient.age >= 18 → patient.age >= 16"
 
 

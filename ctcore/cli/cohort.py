@@ -9,6 +9,7 @@ from typing import Any
 
 import click
 
+from ctcore.cli.narrowing import narrowed, narrowing_options
 from ctcore.cli.render import FOUND, MARK, Reading, echo_json, is_terminal, json_option, opened, table
 from ctcore.comparison import Allowed, Changes
 from ctcore.errors import Usage
@@ -134,12 +135,21 @@ def _say_consequences(changes: Changes) -> None:
 
 @click.command()
 @click.option("--all", "everything", is_flag=True, help="Show every entity, not only the first 40 of a level.")
+@narrowing_options
 @json_option
 @click.pass_context
-def status(ctx: click.Context, everything: bool, as_json: bool) -> None:
+def status(
+    ctx: click.Context,
+    everything: bool,
+    cohort: str | None,
+    pairing: str | None,
+    complete_only: bool,
+    as_json: bool,
+) -> None:
     """The completeness matrix: entities by steps. Exit code 3 where something is not fresh."""
     project = opened(ctx)
-    tables = matrix(project, None if everything or as_json else 40)
+    keys = narrowed(project, None, cohort, pairing, complete_only)
+    tables = matrix(project, None if everything or as_json else 40, keys)
     if as_json:
         echo_json(
             {
