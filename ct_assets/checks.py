@@ -16,6 +16,8 @@ from ctcore.batches import partitions
 from ctcore.catalog.tables import artifact, materialization
 from ctcore.overview import Overview, change_of, is_missing, overview_of
 from ctcore.project import Project
+from ctcore.reading.gate import Gate
+from ctcore.reading.readiness import not_in
 from ctcore.staleness import Verdicts, evaluate
 from ctcore.step import Step
 from ctcore.verify import Finding, verify_asset
@@ -23,17 +25,23 @@ from ctcore.waivers import summaries
 
 SHOWN = 50
 BYTES = "bytes"
+READY = "readiness"
 _DESCRIPTIONS = {
     BYTES: "Every file is there with the digest it was published with.",
     "contract": "Every output still keeps the step's contract of today.",
     "completeness": "Every usable entity has a fresh artifact.",
+    READY: "Everybody whom a cohort's rule chooses is among what it is made from, and complete in its pairing.",
     "fresh": "What was made would be made today from the same; what differs is named, as `ct why` names it.",
 }
 
 
-def check_specs(name: str) -> list[dg.AssetCheckSpec]:
+def check_specs(step: Step) -> list[dg.AssetCheckSpec]:
     """The checks of a step asset."""
-    return [dg.AssetCheckSpec(check, asset=name, description=said) for check, said in _DESCRIPTIONS.items()]
+    return [
+        dg.AssetCheckSpec(check, asset=step.name, description=said)
+        for check, said in _DESCRIPTIONS.items()
+        if check != READY or step.level == "cohort"
+    ]
 
 
 def check_results(
@@ -117,11 +125,20 @@ def _completeness(look: _Look) -> dg.AssetCheckResult:
     return _result(step.name, "completeness", said, sum(counts.values()), {"fresh": counts["fresh"]}, warn)
 
 
+def _readiness(look: _Look) -> dg.AssetCheckResult:
+    """Who is not in a cohort's artifact although its rule chooses them, and which groups are not complete."""
+    with look.project.catalog.read() as connection:
+        said = list(not_in(Gate.of(look.project, connection), look.step, SHOWN))
+    warn = dg.AssetCheckSeverity.WARN
+    return _result(look.step.name, READY, said, len(look.project.settings.cohorts), {}, warn)
+
+
 _CHECKS: dict[str, Callable[[_Look], dg.AssetCheckResult]] = {
     BYTES: _bytes,
     "contract": _contract,
     "completeness": _completeness,
     "fresh": _fresh,
+    READY: _readiness,
 }
 
 

@@ -43,7 +43,7 @@ def step_asset(project: Project, step: Step) -> dg.AssetsDefinition:
     @dg.multi_asset(
         name=step.name,
         specs=[_spec(project, step)],
-        check_specs=check_specs(step.name),
+        check_specs=check_specs(step),
         can_subset=True,
         backfill_policy=_policy(project, step),
         op_tags={"ct/step": step.name},

@@ -6,14 +6,14 @@ import click
 
 from ctcore.cli.query import excluded_option
 from ctcore.cli.render import echo_json, json_option, opened, table
-from ctcore.doubts import doubts
 from ctcore.errors import Usage
 from ctcore.narrow import known_cohort
 from ctcore.pairs import STATUSES, Readiness, Status, readiness
 from ctcore.project import Project
 from ctcore.reading.gate import Gate, asked_for_excluded, level_names
 from ctcore.reading.membership import memberships
-from ctcore.rulebook import counts, history, note
+from ctcore.reading.readiness import ARTIFACTS, RULES, artifact_rows, pair_columns, pair_rows, rule_rows, rules
+from ctcore.rulebook import history, note
 from ctcore.staleness import evaluate
 from ctcore.step import ENTITY_LEVELS
 
@@ -76,18 +76,7 @@ def _history(project: Project, name: str | None, as_json: bool) -> None:
 
 
 def _paired(found: Readiness, only: Status | None) -> None:
-    columns = (found.pairing.within, *found.values, "status", "reason")
-    rows = [
-        (
-            row.who,
-            *(", ".join([*cell.usable, *(f"({one})" for one in cell.barred)]) for cell in row.cells.values()),
-            row.status,
-            row.reason,
-        )
-        for row in found.rows
-        if only in (None, row.status)
-    ]
-    table(columns, rows, title=f"{found.pairing.name}: {found.pairing.by}")
+    table(pair_columns(found), pair_rows(found, only), title=f"{found.pairing.name}: {found.pairing.by}")
     enough = f"; {found.enough} have {found.pairing.require} or more" if found.pairing.require else ""
     barred = f"may not be used{f' for {found.step}' if found.step else ''}"
     click.echo(f"{found.words}{enough}; {found.without} have none of it (in brackets: {barred})", err=True)
@@ -122,37 +111,19 @@ def _members(project: Project, name: str | None, everybody: bool, as_json: bool,
         if verdicts is None:
             return gate
         found = list(memberships(gate, verdicts, name))
-        rules = _rules(gate, name)
+        ruled = rules(gate, name)
     usable = {level_names(one): int(gate.usable(one).sum()) for one in ENTITY_LEVELS}
     if as_json:
         listed: list[dict[str, Any]] = [dict(vars(one)) for one in found]
-        echo_json({"usable": usable, "left_out": gate.left_out, "cohorts": rules, "artifacts": listed})
+        echo_json({"usable": usable, "left_out": gate.left_out, "cohorts": ruled, "artifacts": listed})
         return gate
     table(
         ("level", "usable", "left out"), [(one, usable[level_names(one)], gate.left_out[one]) for one in ENTITY_LEVELS]
     )
     click.echo()
-    members = [(o["cohort"], o["version"][:8], *o["members"].values(), o["rule"]) for o in rules]
-    table(("cohort", "version", *map(level_names, ENTITY_LEVELS), "rule"), members)
+    table(RULES, rule_rows(ruled))
     click.echo()
-    columns = ("cohort", "artifact", "of", "state", "members then", "today", "difference")
-    table(columns, [(o.cohort, o.step, f"{o.level}s", o.state, o.then, o.now, o.said) for o in found])
-    for said in (doubt for one in rules for doubt in one["doubts"]):
+    table(ARTIFACTS, artifact_rows(found))
+    for said in (doubt for one in ruled for doubt in one["doubts"]):
         click.echo(said, err=True)
     return gate
-
-
-def _rules(gate: Gate, name: str | None) -> list[dict[str, Any]]:
-    """Each cohort's rule, how many of each level are in it, and what in it finds nobody."""
-    kin = gate.inputs.kin
-    return [
-        {
-            "cohort": one.name,
-            "version": one.version,
-            "rule": one.words,
-            "members": counts(kin, one),
-            "doubts": list(doubts(gate.connection, kin, one)),
-        }
-        for one in gate.project.settings.cohorts.values()
-        if name in (None, one.name)
-    ]

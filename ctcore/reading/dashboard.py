@@ -1,20 +1,23 @@
 """⑦ `ct dashboard`: the cohort on one page: who, how far each step is, what is not fresh and why, entity by entity."""
 
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
 
 from ctcore.clock import now
 from ctcore.overview import Count, Group, grouped, overview_of
+from ctcore.pairs import Readiness
 from ctcore.reading.gate import Gate, level_names
 from ctcore.reading.looks import LOOKS, ORDER, WORST
+from ctcore.reading.membership import memberships
 from ctcore.reading.page import (
     Markup,
     bar,
     cards,
     element,
     head,
+    joined,
     key,
     note,
     number,
@@ -22,6 +25,16 @@ from ctcore.reading.page import (
     row_head,
     section,
     table,
+)
+from ctcore.reading.readiness import (
+    ARTIFACTS,
+    RULES,
+    artifact_rows,
+    open_rows,
+    pair_columns,
+    pairings,
+    rule_rows,
+    rules,
 )
 from ctcore.reading.views import WITHHELD, is_hidden
 from ctcore.reasons import Reason, State
@@ -40,6 +53,8 @@ def dashboard(gate: Gate, verdicts: Verdicts, rows: int = ROWS) -> str:
         note(gate.audit if any(gate.left_out.values()) else ""),
         cards(list(_counts(gate, seen.counts))),
         section("Completeness", "How many of a step's nodes are in which state.", key(), _completeness(seen.counts)),
+        *_cohorts(gate, verdicts),
+        *(_pairing(title, found, rows) for title, found in pairings(project, gate.everybody)),
         *_reasons(gate, verdicts),
         *(_matrix(gate, verdicts, level, rows) for level in ORDER if any(s.level == level for s in project.steps)),
     ]
@@ -68,6 +83,39 @@ def _completeness(counts: Sequence[Count]) -> Markup:
         cells.append(element("td", bar([(state, n) for state, n in shares if n])))
         rows.append([*cells, number(one.missing), number(one.changed), number(one.waiting)])
     return table([*heads[:5], *map(head, heads[5:])], rows, "full bars")
+
+
+def _cohorts(gate: Gate, verdicts: Verdicts) -> Iterator[Markup]:
+    ruled, made = rules(gate), list(memberships(gate, verdicts))
+    lead = "Who satisfies each rule today and may be used."
+    doubts = joined([note(said) for one in ruled for said in one["doubts"]])
+    yield section("Cohorts", lead, doubts, table(RULES, _cells(rule_rows(ruled), {2, 3, 4})))
+    if made:
+        lead = "Who was a member when each cohort artifact was made, and who would be today."
+        yield section("Members then and today", lead, table(ARTIFACTS, _cells(artifact_rows(made), {4, 5})))
+
+
+def _pairing(title: str, found: Readiness, most: int) -> Markup:
+    """How many are complete, and the others one by one."""
+    open_ = len(found.rows) - found.counts["complete"]
+    said = f"{most:,} of {open_:,} that are not complete. `ct cohort --pairing {found.pairing.name}` has all."
+    lead = f"{found.words}; {found.without} have none of it. In brackets: may not be used."
+    rows = _cells(open_rows(found, most), set())
+    listed = table(pair_columns(found), rows) if rows else note("")
+    return section(f"Pairing {title}", lead, note(said if open_ > most else ""), listed)
+
+
+def _cells(rows: Iterable[Sequence[str]], numbers: set[int]) -> list[list[Markup]]:
+    return [
+        [
+            row_head(row[0]),
+            *(
+                number(int(cell)) if at in numbers else element("td", cell, class_="words")
+                for at, cell in enumerate(row[1:], 1)
+            ),
+        ]
+        for row in rows
+    ]
 
 
 def _reasons(gate: Gate, verdicts: Verdicts) -> Iterator[Markup]:
