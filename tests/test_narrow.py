@@ -15,7 +15,7 @@ from ctcore.qc import Saying
 from ctcore.qc import add as add_qc
 from ctcore.select import selected
 from tests.kit import TOML, again, assay, fail, make_all, make_project
-from tests.shell import ct
+from tests.shell import ct, shell
 
 PAIRING = '[pairings.tn]\nby = "specimen.site"\norder = ["normal", "tumour"]\n'
 COHORTS = '[cohorts.all]\n\n[cohorts.women]\nwhere = { "patient.sex" = "F" }\n'
@@ -115,7 +115,7 @@ def test_a_step_that_is_never_made_by_itself_is_not_named_by_a_cohort(project: P
 
 
 def test_run_makes_the_complete_ones_only_and_says_who_is_left_out(project: Project) -> None:
-    done = ct("-C", project.root, "run", "--complete-only")
+    done = shell("-C", project.root, "run", "--complete-only")
     assert done.code == 0, done.err
     assert "left out: 2 patients by tn" in done.err and "P2 singleton: no assay of normal" in done.err
     with project.catalog.read() as connection:

@@ -89,10 +89,12 @@ def _cohorts(gate: Gate, verdicts: Verdicts) -> Iterator[Markup]:
     ruled, made = rules(gate), list(memberships(gate, verdicts))
     lead = "Who satisfies each rule today and may be used."
     doubts = joined([note(said) for one in ruled for said in one["doubts"]])
-    yield section("Cohorts", lead, doubts, table(RULES, _cells(rule_rows(ruled), {2, 3, 4})))
+    yield section("Cohorts", lead, doubts, table(_heads(RULES, {2, 3, 4}), _cells(rule_rows(ruled), {2, 3, 4})))
     if made:
         lead = "Who was a member when each cohort artifact was made, and who would be today."
-        yield section("Members then and today", lead, table(ARTIFACTS, _cells(artifact_rows(made), {4, 5})))
+        yield section(
+            "Members then and today", lead, table(_heads(ARTIFACTS, {4, 5}), _cells(artifact_rows(made), {4, 5}))
+        )
 
 
 def _pairing(title: str, found: Readiness, most: int) -> Markup:
@@ -106,16 +108,16 @@ def _pairing(title: str, found: Readiness, most: int) -> Markup:
 
 
 def _cells(rows: Iterable[Sequence[str]], numbers: set[int]) -> list[list[Markup]]:
-    return [
-        [
-            row_head(row[0]),
-            *(
-                number(int(cell)) if at in numbers else element("td", cell, class_="words")
-                for at, cell in enumerate(row[1:], 1)
-            ),
-        ]
-        for row in rows
-    ]
+    """The first cell of a row is its head."""
+
+    def cell(at: int, text: str) -> Markup:
+        return number(int(text)) if at in numbers else element("td", text, class_="words")
+
+    return [[row_head(row[0]), *(cell(at, text) for at, text in enumerate(row) if at)] for row in rows]
+
+
+def _heads(names: Sequence[str], numbers: set[int]) -> list[Markup | str]:
+    return [head(name) if at in numbers else name for at, name in enumerate(names)]
 
 
 def _reasons(gate: Gate, verdicts: Verdicts) -> Iterator[Markup]:

@@ -80,7 +80,7 @@ def open_rows(found: Readiness, most: int) -> list[tuple[str, ...]]:
 
 
 def not_in(gate: Gate, step: Step, most: int) -> Iterator[str]:
-    """Members by the rule that a cohort's artifact would not be made from, with why; and groups that are not complete."""
+    """Members by the rule that a cohort's artifact is not made from, with why; and groups that are not complete."""
     for at, cohort in enumerate(gate.project.settings.cohorts.values()):
         for want in gate.inputs.wants(step):
             if want.fan_in and want.members is not None:
