@@ -128,7 +128,7 @@ class _Narrower:
             return found
         ready = self.ready(purpose)
         chosen = [row.at for row in ready.rows if row.status == "complete" or not self.narrowing.complete_only]
-        return found & of_groups(self.kin, ready.pairing, chosen).get(level, np.zeros_like(found))
+        return found & of_groups(self.kin, ready, chosen).get(level, np.zeros_like(found))
 
     def _cohorts(self, purpose: str | None) -> set[str]:
         """A cohort's own nodes are made from all of its members: they are left where nobody is left out."""
@@ -152,7 +152,6 @@ class _Narrower:
         if self.pairing is None:
             return []
         ready, many = self.ready(None), self.left_out(None)
-        groups = f"{ready.pairing.within}{'s' * (many != 1)}"
         if not many:
             return [f"left out: nobody; all are complete in {self.pairing}"]
         rows = [row for row in ready.rows if row.status != "complete"] if self.narrowing.complete_only else []
@@ -161,4 +160,4 @@ class _Narrower:
         more = [f"  … and {len(rows) - TOLD} more: `ct cohort --pairing {self.pairing}`"] if len(rows) > TOLD else []
         own = [f"  {self.cohort.name} itself is made from all of its members, and left out too"] if self.cohort else []
         counts = ready.words if self.narrowing.complete_only else f"{len(ready.rows)} have some of it"
-        return [f"left out: {many} {groups} by {self.pairing} ({counts}{without})", *told, *more, *own]
+        return [f"left out: {ready.pairing.groups(many)} by {self.pairing} ({counts}{without})", *told, *more, *own]

@@ -17,12 +17,14 @@ from ctcore.digest import canonical
 from ctcore.errors import Usage
 from ctcore.inputs import Inputs
 from ctcore.mirror.ranges import Flags
+from ctcore.mirror.versions import Places
 from ctcore.project import Project
 from ctcore.settings import Pairing
 from ctcore.standing import today
 from ctcore.step import ENTITY_LEVELS, Level
 
 Status = Literal["complete", "incomplete", "broken", "singleton"]
+WITHHELD = "somebody"  # a patient who may not be used is not named
 STATUSES: tuple[Status, ...] = get_args(Status)
 
 
@@ -58,12 +60,16 @@ class Row:
 
 @dataclass(frozen=True)
 class Readiness:
-    """A pairing today, for a step or for any. `without`: usable ones of the level that have none of its values."""
+    """A pairing today, for a step or for any. `without`: usable ones of the level that have none of its values.
+
+    `groups`: the group of everybody of the pairing's level, by position.
+    """
 
     pairing: Pairing
     values: tuple[str, ...]
     rows: Sequence[Row]
     without: int
+    groups: Places
     step: str | None = None
 
     @property
@@ -97,15 +103,26 @@ def readiness(
 def _readiness(
     connection: Connection, inputs: Inputs, pairing: Pairing, everybody: bool, step: str | None, cohort: str | None
 ) -> Readiness:
-    kin, within = inputs.kin, pairing.within
-    found = _Gathered(connection, kin, pairing, step)
-    shown = kin.able(step, within) if step else kin.usable[within]
+    kin, level = inputs.kin, pairing.level
+    names, groups = _groups(connection, kin, pairing)
+    found = _Gathered(connection, kin, pairing, groups, step, everybody)
+    shown = kin.able(step, level) if step else kin.usable[level]
     shown = np.ones_like(shown) if everybody else shown
     if cohort is not None:
-        shown = shown & in_cohort(kin, within, inputs.settings.cohorts[cohort])
-    ids, asked = kin.entities[within].ids, np.flatnonzero(shown).tolist()
-    rows = [found.row(at, ids[at]) for at in asked if at in found.groups]
-    return Readiness(pairing, found.values, rows, len(asked) - len(rows), step)
+        shown = shown & in_cohort(kin, level, inputs.settings.cohorts[cohort])
+    asked = np.unique(groups[shown & (groups >= 0)]).tolist()
+    rows: list[Row] = [found.row(at, names[at]) for at in asked if at in found.groups]
+    apart = int(np.count_nonzero(shown & (groups < 0)))
+    return Readiness(pairing, found.values, rows, len(asked) - len(rows) + apart, groups, step)
+
+
+def _groups(connection: Connection, kin: Kin, pairing: Pairing) -> tuple[list[str], Places]:
+    """The names of the groups, and the group of everybody of the pairing's level; -1: of none."""
+    if pairing.within == pairing.level:
+        return kin.entities[pairing.level].ids, np.arange(len(kin.entities[pairing.level]))
+    values = _values(connection, pairing.within)
+    known = {value: at for at, value in enumerate(dict.fromkeys(value for value in values if value))}
+    return list(known), np.array([known.get(value, -1) for value in values], np.int64)
 
 
 def declared(project: Project, name: str) -> Pairing:
@@ -123,19 +140,16 @@ def complete(project: Project, name: str) -> dict[Level, list[str]]:
     pairing = declared(project, name)
     with project.catalog.read() as connection:
         inputs = today(project, connection)[1]
-        rows = _readiness(connection, inputs, pairing, False, None, None).rows
-    groups = [row.at for row in rows if row.status == "complete"]
-    return {
-        level: names_of(inputs.kin, level, flags) for level, flags in of_groups(inputs.kin, pairing, groups).items()
-    }
+        ready = _readiness(connection, inputs, pairing, False, None, None)
+    found = of_groups(inputs.kin, ready, [row.at for row in ready.rows if row.status == "complete"])
+    return {level: names_of(inputs.kin, level, flags) for level, flags in found.items()}
 
 
-def of_groups(kin: Kin, pairing: Pairing, groups: Sequence[int]) -> dict[Level, Flags]:
+def of_groups(kin: Kin, ready: Readiness, groups: Sequence[int]) -> dict[Level, Flags]:
     """Who belongs to these groups, by level, and may be used; of levels above the groups nobody does."""
-    chosen = np.zeros(len(kin.entities[pairing.within]), np.bool_)
-    chosen[list(groups)] = True
-    levels = ENTITY_LEVELS[rank(pairing.within) :]
-    return {level: chosen[kin.above(level, pairing.within)] & kin.usable[level] for level in levels}
+    top = ready.pairing.level
+    chosen = np.isin(ready.groups, list(groups))
+    return {level: chosen[kin.above(level, top)] & kin.usable[level] for level in ENTITY_LEVELS[rank(top) :]}
 
 
 def names_of(kin: Kin, level: Level, flags: Flags) -> list[str]:
@@ -146,8 +160,10 @@ def names_of(kin: Kin, level: Level, flags: Flags) -> list[str]:
 class _Gathered:
     """Assays by group, value and the entity that has the value: their usability."""
 
-    def __init__(self, connection: Connection, kin: Kin, pairing: Pairing, step: str | None) -> None:
-        self.pairing, self.kin, self.step = pairing, kin, step
+    def __init__(
+        self, connection: Connection, kin: Kin, pairing: Pairing, groups: Places, step: str | None, everybody: bool
+    ) -> None:
+        self.pairing, self.kin, self.step, self.everybody = pairing, kin, step, everybody
         self.level = pairing.by.partition(".")[0]
         values = _values(connection, pairing.by)
         own = kin.above("assay", self.level)
@@ -156,7 +172,8 @@ class _Gathered:
         has = np.array([value in wanted for value in values], np.bool_)
         counted = np.flatnonzero(has[own] & _matching(connection, kin, pairing)) if len(own) else own
         self.groups: dict[int, dict[str, dict[int, list[bool]]]] = defaultdict(lambda: defaultdict(dict))
-        above = kin.above("assay", pairing.within)
+        above = groups[kin.above("assay", pairing.level)]
+        counted = counted[above[counted] >= 0]
         listed = zip(own[counted].tolist(), above[counted].tolist(), able[counted].tolist(), strict=True)
         for unit, up, usable in listed:
             self.groups[up][values[unit]].setdefault(unit, []).append(usable)
@@ -186,7 +203,10 @@ class _Gathered:
         return Cell(self._names(usable), self._names(barred), passes)
 
     def _names(self, places: Iterable[int]) -> tuple[str, ...]:
-        return tuple(self.kin.entities[self.level].ids[at] for at in places)
+        """Whoever belongs to a patient who may not be used is not named."""
+        patients, shown = self.kin.above(self.level, "patient"), self.kin.usable["patient"]
+        ids = self.kin.entities[self.level].ids
+        return tuple(ids[at] if self.everybody or shown[patients[at]] else WITHHELD for at in places)
 
     def _reason(self, cells: Mapping[str, Cell]) -> str:
         said = [self._lack(cells, value) for value, cell in cells.items() if not cell.is_there]
@@ -199,8 +219,9 @@ class _Gathered:
         return "; ".join(said)
 
     def _lack(self, cells: Mapping[str, Cell], value: str) -> str:
-        """A value that is not there; in an order, between which others it is missing."""
-        there = [one for one in self.pairing.order if cells[one].is_there] if self.pairing.order else []
+        """A value that is not there; in an order within one patient, between which others it is missing."""
+        inside = self.pairing.order if self.pairing.within == self.pairing.level else ()
+        there = [one for one in inside if cells[one].is_there]
         place = self.values.index(value)
         before = [one for one in there if self.values.index(one) < place]
         after = [one for one in there if self.values.index(one) > place]

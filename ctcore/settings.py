@@ -40,17 +40,28 @@ Several = Literal["any", "all", "worst"]
 
 @dataclass(frozen=True)
 class Pairing:
-    """What belongs together within a patient (or specimen): the values of the column `by`. `order` lists those that are
-    needed; without it, all that there are. Of several with one value: `any` needs one usable assay, `all` one of each
-    specimen, `worst` all assays. `require`: so many values are enough. `where`: only such assays count."""
+    """What belongs together within a patient or specimen, or within all patients that have one value of a column (a
+    family): the values of the column `by`. `order` lists those that are needed; without it, all that there are. Of
+    several with one value: `any` needs one usable assay, `all` one of each specimen, `worst` all assays. `require`: so
+    many values are enough. `where`: only such assays count."""
 
     name: str
     by: str
     order: tuple[str, ...] = ()
     require: int = 0
     several: Several = "all"
-    within: Level = "patient"
+    within: str = "patient"
     where: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def level(self) -> Level:
+        """The level of which the groups are made."""
+        return "specimen" if self.within == "specimen" else "patient"
+
+    def groups(self, many: int) -> str:
+        """`3 patients`, `1 family`."""
+        name = self.within.partition(".")[2] or self.within
+        return f"{many} {name}" if many == 1 else f"{many} {name[:-1]}ies" if name.endswith("y") else f"{many} {name}s"
 
 
 @dataclass(frozen=True)
@@ -319,14 +330,19 @@ class _Reader:
             several, within = entry.get("several", "all"), entry.get("within", "patient")
             if several not in get_args(Several):
                 self.problems.append(f"{place} several = {several!r:.80}: one of {', '.join(get_args(Several))}")
-            if within not in ("patient", "specimen"):
-                self.problems.append(f"{place} within = {within!r:.80}: patient or specimen")
+            grouping = [f"patient.{column}" for column in levels["patient"].columns]
+            if within not in ("patient", "specimen", *grouping):
+                listed = ", ".join(["patient", "specimen", *grouping])
+                self.problems.append(
+                    f"{place} within = {within!r:.80}: a level, or what patients have in common; {listed}"
+                )
+                within = "patient"
             require, where = entry.get("require", 0), self._table(entry, "where", place)
             if isinstance(require, bool) or not isinstance(require, int) or require < 0:
                 self.problems.append(f"{place} require = {require!r:.80}: a whole number, 0 or more")
             found[name] = Pairing(
                 name,
-                self._by(place, entry.get("by"), levels, "specimen" if within == "specimen" else "patient"),
+                self._by(place, entry.get("by"), levels, within),
                 self._texts(entry, "order", place),
                 require,
                 several,
@@ -335,9 +351,10 @@ class _Reader:
             )
         return found
 
-    def _by(self, place: str, by: object, levels: Levels, within: Level) -> str:
-        """A column of a level below that of the pairing."""
-        below = ENTITY_LEVELS[ENTITY_LEVELS.index(within) + 1 :]
+    def _by(self, place: str, by: object, levels: Levels, within: str) -> str:
+        """A column of a level below that of the pairing; of what patients have in common, also of theirs."""
+        above = {"patient": 1, "specimen": 2}.get(within, 0)
+        below = ENTITY_LEVELS[above:]
         known = [f"{level}.{name}" for level in below for name in levels[level].columns]
         if by not in known:
             listed = ", ".join(known) or "none yet"
