@@ -334,7 +334,7 @@ class _Reader:
             if within not in ("patient", "specimen", *grouping):
                 listed = ", ".join(["patient", "specimen", *grouping])
                 self.problems.append(
-                    f"{place} within = {within!r:.80}: a level, or what patients have in common; {listed}"
+                    f"{place} within = {within!r:.80}: patient or specimen, or what patients have in common; {listed}"
                 )
                 within = "patient"
             require, where = entry.get("require", 0), self._table(entry, "where", place)
