@@ -180,8 +180,8 @@ FAMILY = '[pairings.trio]\nwithin = "patient.family"\nby = "patient.role"\norder
 def trio(root: Path) -> Project:
     """F1 is whole, F2 has no mother, P9 has no family."""
     people = (("F1", "father"), ("F1", "mother"), ("F1", "proband"), ("F2", "father"), ("F2", "proband"))
-    project = make_project(root, [], toml=TRIO + FAMILY)
-    lines = [f"{f}-{r},{f},{r},{f}-{r}-B,{f}-{r}-L" for f, r in people] + ["P9,,proband,P9-B,P9-L"]
+    project = make_project(root, [assay("P9", "P9-B", "P9-L")], toml=TRIO + FAMILY)
+    lines = [f"{f}-{r},{f},{r},{f}-{r}-B,{f}-{r}-L" for f, r in people]
     path = root / "people.csv"
     path.write_text("patient_id,family,role,specimen_id,assay_id\n" + "\n".join(lines) + "\n")
     register(project, path)
@@ -214,4 +214,4 @@ def test_a_complete_family_is_a_selection(tmp_path: Path) -> None:
 
 def test_families_are_of_patients(tmp_path: Path) -> None:
     with pytest.raises(ProjectError, match=r"within = 'specimen.site': patient or specimen, or what"):
-        make_project(tmp_path / "toy", [], toml=TRIO + FAMILY.replace("patient.family", "specimen.site"))
+        make_project(tmp_path / "toy", toml=TRIO + FAMILY.replace("patient.family", "specimen.site"))
