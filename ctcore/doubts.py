@@ -4,6 +4,7 @@ import difflib
 import json
 from collections.abc import Iterator
 
+import numpy as np
 from sqlalchemy import Connection, select
 
 from ctcore.catalog.attributes import attribute
@@ -17,10 +18,11 @@ SHOWN = 5
 
 def doubts(connection: Connection, kin: Kin, cohort: Cohort) -> Iterator[str]:
     """A sentence each; the rules of other cohorts that it is made from are asked about by themselves."""
-    ids = kin.entities[cohort.listed].ids
-    unknown = sorted(set(cohort.members or ()) - set(ids))
+    known = kin.entities[cohort.listed]
+    unknown = sorted(set(cohort.members or ()) - set(known.ids))
     if unknown:
-        listed = ", ".join(_meant(one, ids) for one in unknown[:SHOWN]) + ", …" * (len(unknown) > SHOWN)
+        usable = [known.ids[at] for at in np.flatnonzero(kin.usable[cohort.listed]).tolist()]
+        listed = ", ".join(_meant(one, usable) for one in unknown[:SHOWN]) + ", …" * (len(unknown) > SHOWN)
         many = f"{len(unknown)} listed {cohort.listed}s are" if len(unknown) > 1 else f"a listed {cohort.listed} is"
         yield f"[cohorts.{cohort.name}] {many} not registered: {listed}"
     for column, conditions in cohort.where.items():

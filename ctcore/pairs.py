@@ -87,33 +87,48 @@ class Readiness:
         return ", ".join(f"{n} {status}" for status, n in self.counts.items())
 
 
+@dataclass(frozen=True)
+class Asked:
+    """Of whom: `everybody`, also of who may not be used; for a step; of a cohort. `discreet`: without their names."""
+
+    everybody: bool = False
+    step: str | None = None
+    cohort: str | None = None
+    discreet: bool = False
+
+
 def readiness(
-    project: Project, name: str, everybody: bool = False, *, step: str | None = None, cohort: str | None = None
+    project: Project,
+    name: str,
+    everybody: bool = False,
+    *,
+    step: str | None = None,
+    cohort: str | None = None,
+    discreet: bool = False,
 ) -> Readiness:
     """Of all who may be used: who is complete. A patient who may not be is in no row, but on request.
 
     `step`: who may be used for it. `cohort`: only groups that have a member in it; of these, all that they have.
+    `discreet`: who may not be used is somebody.
     """
     pairing = declared(project, name)
     with project.catalog.read() as connection:
         inputs = today(project, connection)[1]
-        return _readiness(connection, inputs, pairing, everybody, step, cohort)
+        return _readiness(connection, inputs, pairing, Asked(everybody, step, cohort, discreet))
 
 
-def _readiness(
-    connection: Connection, inputs: Inputs, pairing: Pairing, everybody: bool, step: str | None, cohort: str | None
-) -> Readiness:
+def _readiness(connection: Connection, inputs: Inputs, pairing: Pairing, asked: Asked) -> Readiness:
     kin, level = inputs.kin, pairing.level
     names, groups = _groups(connection, kin, pairing)
-    found = _Gathered(connection, kin, pairing, groups, step, everybody)
-    shown = kin.able(step, level) if step else kin.usable[level]
-    shown = np.ones_like(shown) if everybody else shown
-    if cohort is not None:
-        shown = shown & in_cohort(kin, level, inputs.settings.cohorts[cohort])
-    asked = np.unique(groups[shown & (groups >= 0)]).tolist()
-    rows: list[Row] = [found.row(at, names[at]) for at in asked if at in found.groups]
-    apart = int(np.count_nonzero(shown & (groups < 0)))
-    return Readiness(pairing, found.values, rows, len(asked) - len(rows) + apart, groups, step)
+    found = _Gathered(connection, kin, pairing, groups, asked)
+    shown = kin.able(asked.step, level) if asked.step else kin.usable[level]
+    shown = np.ones_like(shown) if asked.everybody else shown
+    if asked.cohort is not None:
+        shown = shown & in_cohort(kin, level, inputs.settings.cohorts[asked.cohort])
+    wanted = np.unique(groups[shown & (groups >= 0)]).tolist()
+    rows: list[Row] = [found.row(at, names[at]) for at in wanted if at in found.groups]
+    without = len(wanted) - len(rows) + int(np.count_nonzero(shown & (groups < 0)))
+    return Readiness(pairing, found.values, rows, without, groups, asked.step)
 
 
 def _groups(connection: Connection, kin: Kin, pairing: Pairing) -> tuple[list[str], Places]:
@@ -140,7 +155,7 @@ def complete(project: Project, name: str) -> dict[Level, list[str]]:
     pairing = declared(project, name)
     with project.catalog.read() as connection:
         inputs = today(project, connection)[1]
-        ready = _readiness(connection, inputs, pairing, False, None, None)
+        ready = _readiness(connection, inputs, pairing, Asked())
     found = of_groups(inputs.kin, ready, [row.at for row in ready.rows if row.status == "complete"])
     return {level: names_of(inputs.kin, level, flags) for level, flags in found.items()}
 
@@ -160,14 +175,12 @@ def names_of(kin: Kin, level: Level, flags: Flags) -> list[str]:
 class _Gathered:
     """Assays by group, value and the entity that has the value: their usability."""
 
-    def __init__(
-        self, connection: Connection, kin: Kin, pairing: Pairing, groups: Places, step: str | None, everybody: bool
-    ) -> None:
-        self.pairing, self.kin, self.step, self.everybody = pairing, kin, step, everybody
+    def __init__(self, connection: Connection, kin: Kin, pairing: Pairing, groups: Places, asked: Asked) -> None:
+        self.pairing, self.kin, self.asked, self.step = pairing, kin, asked, asked.step
         self.level = pairing.by.partition(".")[0]
         values = _values(connection, pairing.by)
         own = kin.above("assay", self.level)
-        able = kin.able(step, "assay") if step else kin.usable["assay"]
+        able = kin.able(asked.step, "assay") if asked.step else kin.usable["assay"]
         wanted = set(pairing.order) if pairing.order else {value for value in values if value}
         has = np.array([value in wanted for value in values], np.bool_)
         counted = np.flatnonzero(has[own] & _matching(connection, kin, pairing)) if len(own) else own
@@ -200,13 +213,13 @@ class _Gathered:
         spoilt = [unit for unit, assays in units.items() if not all(assays)]
         barred = spoilt if self.pairing.several == "worst" else [unit for unit in units if unit not in usable]
         passes = bool(usable) and (self.pairing.several == "any" or not barred)
-        return Cell(self._names(usable), self._names(barred), passes)
+        return Cell(self._names(usable), self._names(barred, self.asked.discreet), passes)
 
-    def _names(self, places: Iterable[int]) -> tuple[str, ...]:
+    def _names(self, places: Iterable[int], withheld: bool = False) -> tuple[str, ...]:
         """Whoever belongs to a patient who may not be used is not named."""
-        patients, shown = self.kin.above(self.level, "patient"), self.kin.usable["patient"]
-        ids = self.kin.entities[self.level].ids
-        return tuple(ids[at] if self.everybody or shown[patients[at]] else WITHHELD for at in places)
+        patients, usable = self.kin.above(self.level, "patient"), self.kin.usable["patient"]
+        ids, everybody = self.kin.entities[self.level].ids, self.asked.everybody
+        return tuple(ids[at] if everybody or (usable[patients[at]] and not withheld) else WITHHELD for at in places)
 
     def _reason(self, cells: Mapping[str, Cell]) -> str:
         said = [self._lack(cells, value) for value, cell in cells.items() if not cell.is_there]

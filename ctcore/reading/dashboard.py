@@ -54,7 +54,7 @@ def dashboard(gate: Gate, verdicts: Verdicts, rows: int = ROWS) -> str:
         cards(list(_counts(gate, seen.counts))),
         section("Completeness", "How many of a step's nodes are in which state.", key(), _completeness(seen.counts)),
         *_cohorts(gate, verdicts),
-        *(_pairing(title, found, rows) for title, found in pairings(project, gate.everybody)),
+        *(_pairing(title, found, rows) for title, found in pairings(project, gate.everybody, discreet=True)),
         *_reasons(gate, verdicts),
         *(_matrix(gate, verdicts, level, rows) for level in ORDER if any(s.level == level for s in project.steps)),
     ]
@@ -89,7 +89,8 @@ def _cohorts(gate: Gate, verdicts: Verdicts) -> Iterator[Markup]:
     ruled, made = rules(gate), list(memberships(gate, verdicts))
     lead = "Who satisfies each rule today and may be used."
     doubts = joined([note(said) for one in ruled for said in one["doubts"]])
-    yield section("Cohorts", lead, doubts, table(_heads(RULES, {2, 3, 4}), _cells(rule_rows(ruled), {2, 3, 4})))
+    rows = _cells(rule_rows(ruled), {2, 3, 4})
+    yield section("Who is in which cohort", lead, doubts, table(_heads(RULES, {2, 3, 4}), rows))
     if made:
         lead = "Who was a member when each cohort artifact was made, and who would be today."
         yield section(
@@ -108,12 +109,15 @@ def _pairing(title: str, found: Readiness, most: int) -> Markup:
 
 
 def _cells(rows: Iterable[Sequence[str]], numbers: set[int]) -> list[list[Markup]]:
-    """The first cell of a row is its head."""
+    """The first cell of a row is its head; the last one is in words."""
 
     def cell(at: int, text: str) -> Markup:
-        return number(int(text)) if at in numbers else element("td", text, class_="words")
+        return number(int(text)) if at in numbers else element("td", text)
 
-    return [[row_head(row[0]), *(cell(at, text) for at, text in enumerate(row) if at)] for row in rows]
+    return [
+        [row_head(row[0]), *map(cell, range(1, len(row) - 1), row[1:-1]), element("td", row[-1], class_="words")]
+        for row in rows
+    ]
 
 
 def _heads(names: Sequence[str], numbers: set[int]) -> list[Markup | str]:

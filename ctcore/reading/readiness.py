@@ -62,14 +62,15 @@ def pair_rows(found: Readiness, only: Status | None = None) -> list[tuple[str, .
     ]
 
 
-def pairings(project: Project, everybody: bool = False) -> list[tuple[str, Readiness]]:
+def pairings(project: Project, everybody: bool = False, discreet: bool = False) -> list[tuple[str, Readiness]]:
     """Every pairing of everybody, and that of each cohort which names one: a title and who is ready."""
     found = [
-        (f"{name}: {one.by}", readiness(project, name, everybody)) for name, one in project.settings.pairings.items()
+        (f"{name}: {one.by}", readiness(project, name, everybody, discreet=discreet))
+        for name, one in project.settings.pairings.items()
     ]
     for cohort in project.settings.cohorts.values():
         if cohort.pairing is not None:
-            ready = readiness(project, cohort.pairing, everybody, cohort=cohort.name)
+            ready = readiness(project, cohort.pairing, everybody, cohort=cohort.name, discreet=discreet)
             found.append((f"{cohort.pairing} in cohort {cohort.name}", ready))
     return found
 
