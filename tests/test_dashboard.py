@@ -160,17 +160,17 @@ def test_cohorts_and_pairings_are_on_the_page_and_name_nobody_who_may_not_be_use
     pairing = '[pairings.tn]\nby = "specimen.site"\norder = ["normal", "tumour"]\n'
     rows = [
         assay("P1", "N1", "N1-0", sex="F", site="normal"),
-        assay("P1", "T1", "T1-0", sex="F", site="tumour"),
+        assay("P1", "SICK", "SICK-0", sex="F", site="tumour"),
         assay("P2", "N2", "N2-0", sex="M", site="normal"),
     ]
     project = make_project(
         tmp_path / "toy", rows, toml=TOML.replace("[cohorts.all]", '[cohorts.all]\npairing = "tn"') + pairing
     )
-    fail(project, "T1")
+    fail(project, "SICK")
     with project.catalog.read() as connection:
         page = dashboard(Gate.of(project, connection), evaluate(project))
     text = re.sub(r"<[^>]+>", " ", page)
-    assert "T1" not in text
+    assert "SICK" not in text
     for said in (
         "Who is in which cohort",
         "everybody",

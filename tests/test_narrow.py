@@ -119,7 +119,7 @@ def test_run_makes_the_complete_ones_only_and_says_who_is_left_out(project: Proj
     assert done.code == 0, done.err
     assert "left out: 2 patients by tn" in done.err and "P2 singleton: no assay of normal" in done.err
     with project.catalog.read() as connection:
-        made = set(connection.execute(select(artifact.c.asset, artifact.c.partition)).tuples())
+        made = {tuple(row) for row in connection.execute(select(artifact.c.asset, artifact.c.partition))}
     assert {key for asset, key in made if asset == "merged"} == {"N1", "T1", "N3", "T3"}
     assert not any(asset == "joined" for asset, _ in made)
 
