@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import Any, cast
 
 from ctcore.cohort import COMPARES, OPS, Cohort, Condition, Op
+from ctcore.column import Column
 from ctcore.digest import canonical
-from ctcore.schema import ID_PATTERN, Column, Levels
+from ctcore.schema import ID_PATTERN, Levels
 from ctcore.sheet.values import convert
 from ctcore.step import ENTITY_LEVELS, Level
 

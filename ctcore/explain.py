@@ -17,10 +17,12 @@ from ctcore.memo import current_edges, prepare
 from ctcore.nodes import no_such
 from ctcore.project import Project
 from ctcore.reasons import Node, Reason, Verdict, name_of, short
+from ctcore.roles import counted
 from ctcore.staleness import Verdicts, evaluate
 from ctcore.standing import today
 from ctcore.step import LEVELS, Level
 from ctcore.steps import REGISTRY
+from ctcore.veil import Veil, veil
 from ctcore.waivers import Waiver, built_from, holding
 
 SHOWN = 20  # members of which it is said why they came or went
@@ -126,6 +128,7 @@ def _made(project: Project, node: Node) -> dict[str, Any] | None:
         ).mappings()
         return {
             **row,
+            "reason": veil(project).text(row["reason"]),
             "facts": json.loads(row["facts"]),
             "path": str(project.store.root / row["folder"]),
             "files": [dict(one) for one in files],
@@ -234,37 +237,65 @@ class Matrix:
     hidden: int
     accepted: Mapping[str, Set[str]]
     """By step, the fresh ones that are so because somebody accepted what differs."""
+    causes: Mapping[str, Mapping[str, list[str]]]
+    """Of cohorts, which are few: by step, all reasons of each that is not fresh, in words."""
+    roles: Mapping[str, Mapping[str, Mapping[str, int]]]
+    """Of cohorts: by step, how many members of each role went into what is there."""
 
 
-def matrix(project: Project, limit: int | None = 40, keys: Mapping[str, set[str]] | None = None) -> list[Matrix]:
-    """The completeness matrix: entities by steps, a table a level that has steps. `limit` rows each.
-
-    `keys`: only these nodes, by step; a step that is not among them has none.
-    """
+def matrix(
+    project: Project, limit: int | None = 40, seen: Veil | None = None, keys: Mapping[str, set[str]] | None = None
+) -> list[Matrix]:
+    """The completeness matrix: entities by steps, a table a level that has steps. `limit` rows each; whom nobody
+    sees is counted, and has no row. `keys`: only these nodes, by step; a step that is not among them has none."""
     verdicts = evaluate(project)
-    levels: tuple[Level, ...] = (*reversed(LEVELS[:3]), "cohort")
-    found = [_matrix(project, verdicts, level, limit, keys) for level in levels]
+    found = []
+    for level in (*reversed(LEVELS[:3]), "cohort"):
+        found.append(_matrix(project, verdicts, level, limit, seen, keys))
     return [one for one in found if one.steps]
 
 
 def _matrix(
-    project: Project, verdicts: Verdicts, level: Level, limit: int | None, keys: Mapping[str, set[str]] | None
+    project: Project,
+    verdicts: Verdicts,
+    level: Level,
+    limit: int | None,
+    veil: Veil | None,
+    keys: Mapping[str, set[str]] | None,
 ) -> Matrix:
     steps = tuple(s.name for s in project.steps if s.level == level and (keys is None or s.name in keys))
     entities = _entities(project, level) if steps else []
+    hidden = veil.ids.get(level, set()) if veil else set[str]()
     columns = [verdicts.states(name) for name in steps]
     counts = {name: {str(k): v for k, v in verdicts.count(name).items()} for name in steps}
+    seen: Sequence[int] = range(len(entities))
     if keys is not None:
         chosen = set[str]().union(*(keys[name] for name in steps))
-        places = [at for at, (_, who) in enumerate(entities) if who in chosen]
-        columns = [[column[at] for at in places] for column in columns]
-        entities = [entities[at] for at in places]
-        counts = {name: {"fresh": 0, **Counter(column)} for name, column in zip(steps, columns, strict=True)}
-    shown = entities if limit is None else entities[:limit]
-    states = zip(*(column[:limit] for column in columns), strict=True) if columns else ()
-    rows = [(parent, who, list(mine)) for (parent, who), mine in zip(shown, states, strict=False)]
-    accepted = {name: verdicts.accepted[name].keys() for name in steps}
-    return Matrix(level, steps, rows, counts, len(entities) - len(shown), accepted)
+        seen = [at for at, (_, who) in enumerate(entities) if who in chosen]
+        mine = [Counter(str(column[at]) for at in seen) for column in columns]
+        counts = {name: {"fresh": 0, **some} for name, some in zip(steps, mine, strict=True)}
+    seen = [at for at in seen if entities[at][1] not in hidden] if hidden else seen
+    shown = seen if limit is None else seen[:limit]
+    rows = [(entities[at][0], entities[at][1], [column[at] for column in columns]) for at in shown]
+    accepted = {name: verdicts.accepted[name].keys() - hidden for name in steps}
+    causes = {name: _causes(verdicts, name, veil, keys) for name in steps} if level == "cohort" else {}
+    roles = _roles_of(project, [name for name in steps if project.steps[name].role]) if level == "cohort" else {}
+    return Matrix(level, steps, rows, counts, len(seen) - len(shown), accepted, causes, roles)
+
+
+def _causes(
+    verdicts: Verdicts, step: str, veil: Veil | None, keys: Mapping[str, set[str]] | None
+) -> dict[str, list[str]]:
+    return {
+        one.partition: [str(veil.reason(reason) if veil else reason) for reason in one.reasons]
+        for one in verdicts.listed(step, None if keys is None else keys[step])
+    }
+
+
+def _roles_of(project: Project, steps: Sequence[str]) -> dict[str, dict[str, dict[str, int]]]:
+    with project.catalog.read() as connection:
+        known = counted(connection, steps) if steps else {}
+    return {step: {who: roles for (asset, who), roles in known.items() if asset == step} for step in steps}
 
 
 def _entities(project: Project, level: Level) -> Sequence[tuple[str, str]]:

@@ -24,7 +24,7 @@ from ctcore.standing import today
 from ctcore.step import ENTITY_LEVELS, Level
 
 Status = Literal["complete", "incomplete", "broken", "singleton"]
-WITHHELD = "somebody"  # a patient who may not be used is not named
+WITHHELD = "somebody"  # whoever is without consent is not named
 STATUSES: tuple[Status, ...] = get_args(Status)
 
 
@@ -126,6 +126,7 @@ def _readiness(connection: Connection, inputs: Inputs, pairing: Pairing, asked: 
     if asked.cohort is not None:
         shown = shown & in_cohort(kin, level, inputs.settings.cohorts[asked.cohort])
     wanted = np.unique(groups[shown & (groups >= 0)]).tolist()
+    found.of(wanted)
     rows: list[Row] = [found.row(at, names[at]) for at in wanted if at in found.groups]
     without = len(wanted) - len(rows) + int(np.count_nonzero(shown & (groups < 0)))
     return Readiness(pairing, found.values, rows, without, groups, asked.step)
@@ -190,8 +191,12 @@ class _Gathered:
         listed = zip(own[counted].tolist(), above[counted].tolist(), able[counted].tolist(), strict=True)
         for unit, up, usable in listed:
             self.groups[up][values[unit]].setdefault(unit, []).append(usable)
-        there = {value for cells in self.groups.values() for value in cells}
-        self.values = pairing.order or tuple(sorted(there))
+        self.values = pairing.order
+
+    def of(self, places: Iterable[int]) -> None:
+        """The values that these groups have: one that only somebody else has is not shown."""
+        there = {value for at in places if at in self.groups for value in self.groups[at]}
+        self.values = self.pairing.order or tuple(sorted(there))
 
     def row(self, at: int, who: str) -> Row:
         cells = {value: self._cell(self.groups[at].get(value, {})) for value in self.values}
@@ -216,10 +221,11 @@ class _Gathered:
         return Cell(self._names(usable), self._names(barred, self.asked.discreet), passes)
 
     def _names(self, places: Iterable[int], withheld: bool = False) -> tuple[str, ...]:
-        """Whoever belongs to a patient who may not be used is not named."""
-        patients, usable = self.kin.above(self.level, "patient"), self.kin.usable["patient"]
-        ids, everybody = self.kin.entities[self.level].ids, self.asked.everybody
-        return tuple(ids[at] if everybody or (usable[patients[at]] and not withheld) else WITHHELD for at in places)
+        """Whoever is without consent is not named."""
+        ids, hidden = self.kin.entities[self.level].ids, self.kin.withheld[self.level]
+        if self.asked.everybody:
+            return tuple(ids[at] for at in places)
+        return tuple(WITHHELD if withheld or hidden[at] else ids[at] for at in places)
 
     def _reason(self, cells: Mapping[str, Cell]) -> str:
         said = [self._lack(cells, value) for value, cell in cells.items() if not cell.is_there]

@@ -15,12 +15,13 @@ from hypothesis import strategies as st
 from ctcore.cohort import Cohort, Condition, change, from_normal
 from ctcore.cohort_reader import read_cohorts
 from ctcore.cohorts import Kin, in_cohort
+from ctcore.column import Column
 from ctcore.digest import canonical
 from ctcore.errors import ProjectError
 from ctcore.mirror.entities import Entities, number_of
 from ctcore.mirror.versions import packed
 from ctcore.project import Project
-from ctcore.schema import Column, Levels, LevelSchema
+from ctcore.schema import Levels, LevelSchema
 from ctcore.settings import read_settings
 from ctcore.standing import today
 from ctcore.step import ENTITY_LEVELS, Level
@@ -77,6 +78,7 @@ class People:
             {},
             np.array([one in self.barred for one in mine]),
             {},
+            np.zeros(len(mine), np.bool_),
             {name.partition(".")[2]: np.array([*map(number_of, column)]) for name, column in texts.items()},
         )
 

@@ -24,6 +24,7 @@ _COMMANDS = {
     "impact": "lineage",
     "diff": "lineage",
     "cohort": "members",
+    "batches": "batches",
     "query": "query",
     "export": "export",
     "dashboard": "dashboard",
@@ -36,6 +37,7 @@ _COMMANDS = {
     "reference": "reference",
     "qc": "qc",
     "consent": "consent",
+    "record": "record",
 }
 
 

@@ -4,13 +4,13 @@ from typing import Any
 
 import click
 
-from ctcore.cli.query import excluded_option
-from ctcore.cli.render import echo_json, json_option, opened, table
+from ctcore.cli.render import echo_json, excluded_options, json_option, opened, table
+from ctcore.disclosure import asked
 from ctcore.errors import Usage
 from ctcore.narrow import known_cohort
 from ctcore.pairs import STATUSES, Readiness, Status, readiness
 from ctcore.project import Project
-from ctcore.reading.gate import Gate, asked_for_excluded, level_names
+from ctcore.reading.gate import Gate, level_names
 from ctcore.reading.membership import memberships
 from ctcore.reading.readiness import ARTIFACTS, RULES, artifact_rows, pair_columns, pair_rows, rule_rows, rules
 from ctcore.rulebook import history, note
@@ -29,7 +29,7 @@ from ctcore.step import ENTITY_LEVELS
 @click.option("--incomplete-only", "only", flag_value="incomplete", help="Likewise.")
 @click.option("--broken-only", "only", flag_value="broken", help="Likewise.")
 @click.option("--singleton-only", "only", flag_value="singleton", help="Likewise.")
-@excluded_option
+@excluded_options
 @json_option
 @click.pass_context
 def cohort(
@@ -39,7 +39,8 @@ def cohort(
     step: str | None,
     past: bool,
     only: Status | None,
-    excluded: str | None,
+    excluded: bool,
+    reason: str | None,
     as_json: bool,
 ) -> None:
     """Rules and members, today and when each artifact was made; with --pairing, who has all that belongs together."""
@@ -54,13 +55,12 @@ def cohort(
     if past:
         _history(project, name, as_json)
         return
-    everybody = asked_for_excluded(project, excluded, "cohort")
+    everybody = asked(project, excluded, reason, "cohort", f"pairing {pairing}" if pairing else name or "all cohorts")
     if pairing:
         purpose = project.steps[step].name if step else None
         found = readiness(project, pairing, everybody, step=purpose, cohort=name)
         _paired_json(found, only) if as_json else _paired(found, only)
-    gate = _members(project, name, everybody, as_json, silent=bool(pairing))
-    click.echo(gate.audit, err=True)
+    click.echo(_members(project, name, everybody, as_json, silent=bool(pairing)), err=True)
 
 
 def _history(project: Project, name: str | None, as_json: bool) -> None:
@@ -104,19 +104,21 @@ def _paired_json(found: Readiness, only: Status | None) -> None:
     echo_json({**said, "counts": counts, "rows": rows})
 
 
-def _members(project: Project, name: str | None, everybody: bool, as_json: bool, silent: bool) -> Gate:
+def _members(project: Project, name: str | None, everybody: bool, as_json: bool, silent: bool) -> str:
+    """Returns who was left out."""
     verdicts = None if silent else evaluate(project)
     with project.catalog.read() as connection:
         gate = Gate.of(project, connection, everybody)
+        audit = gate.audit
         if verdicts is None:
-            return gate
+            return audit
         found = list(memberships(gate, verdicts, name))
         ruled = rules(gate, name)
     usable = {level_names(one): int(gate.usable(one).sum()) for one in ENTITY_LEVELS}
     if as_json:
         listed: list[dict[str, Any]] = [dict(vars(one)) for one in found]
         echo_json({"usable": usable, "left_out": gate.left_out, "cohorts": ruled, "artifacts": listed})
-        return gate
+        return audit
     table(
         ("level", "usable", "left out"), [(one, usable[level_names(one)], gate.left_out[one]) for one in ENTITY_LEVELS]
     )
@@ -126,4 +128,4 @@ def _members(project: Project, name: str | None, everybody: bool, as_json: bool,
     table(ARTIFACTS, artifact_rows(found))
     for said in (doubt for one in ruled for doubt in one["doubts"]):
         click.echo(said, err=True)
-    return gate
+    return audit

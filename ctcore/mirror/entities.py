@@ -21,8 +21,9 @@ from ctcore.step import ENTITY_LEVELS, Level
 @dataclass(frozen=True)
 class Entities:
     """One level. `parents` are positions in the level above; `columns` and `files` are data versions by name and role;
-    `barred` tells who may not be used, by itself; `barred_for`, for which steps besides. `numbers` are the values of
-    columns that cohorts compare by size; of a date its day, of a blank NaN."""
+    `barred` tells who may not be used, by itself; `barred_for`, for which steps besides; `withheld`, who of the barred
+    is so for want of consent. `numbers` are the values of columns that cohorts compare by size; of a date its day, of a
+    blank NaN."""
 
     level: Level
     seq: Places
@@ -31,7 +32,8 @@ class Entities:
     columns: Mapping[str, Whole]
     files: Mapping[str, Whole]
     barred: Flags
-    barred_for: Mapping[str, Flags] = field(default_factory=dict)
+    barred_for: Mapping[str, Flags]
+    withheld: Flags
     numbers: Mapping[str, NDArray[np.float64]] = field(default_factory=dict)
 
     def __len__(self) -> int:
@@ -86,6 +88,7 @@ def load_entities(connection: Connection, columns: Columns, gate: Gate) -> dict[
             {},
             np.isin(numbers, gate.everywhere),
             {step: flags for step, some in gate.by_step.items() if (flags := np.isin(numbers, some)).any()},
+            np.isin(numbers, gate.withheld),
             {name: _numbers(texts[names.index(name)]) for name in columns.compared[level]},
         )
         above = numbers
