@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from ctcore.consent import Statement, set_consent
 from ctcore.errors import ProjectError, Usage
 from ctcore.pairs import Readiness, readiness
 from ctcore.project import Project
@@ -194,9 +195,16 @@ def test_a_trio_is_complete_by_family(tmp_path: Path) -> None:
     assert reason(found, "F2") == "no assay of mother"
 
 
-def test_a_family_with_a_parent_who_may_not_be_used_is_broken_and_does_not_name_them(tmp_path: Path) -> None:
+def test_a_family_with_a_parent_who_may_not_be_used_is_broken(tmp_path: Path) -> None:
     project = trio(tmp_path / "toy")
     fail(project, "F1-father")
+    found = readiness(again(project), "trio")
+    assert statuses(found)["F1"] == "broken" and reason(found, "F1") == "father: F1-father may not be used"
+
+
+def test_a_parent_without_consent_is_not_named(tmp_path: Path) -> None:
+    project = trio(tmp_path / "toy")
+    set_consent(project, ["F1-father"], Statement("revoked", dated="2024-01-20", form="withdrawal form 12"))
     found = readiness(again(project), "trio")
     assert statuses(found)["F1"] == "broken" and reason(found, "F1") == "father: somebody may not be used"
     assert "F1-father" in reason(readiness(again(project), "trio", everybody=True), "F1")

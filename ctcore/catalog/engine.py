@@ -189,6 +189,14 @@ class Catalog:
         with self._said(), self.engine.connect() as connection:
             self.journal.follow(connection)
 
+    def scrub(self) -> None:
+        """What was overwritten is no longer in SQLite's files: neither in free space nor in the log."""
+        if self.is_sqlite:
+            with self._said(), self.engine.connect() as connection:
+                raw = connection.connection.driver_connection
+                assert raw is not None
+                raw.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+
     @contextmanager
     def _said(self) -> Iterator[None]:
         try:
@@ -261,6 +269,7 @@ def _prepare_sqlite(connection: Any, _record: Any) -> None:
         "foreign_keys=ON",
         "synchronous=FULL",
         "temp_store=MEMORY",
+        "secure_delete=FAST",
         "cache_size=-65536",
     ):
         connection.execute(f"PRAGMA {pragma}")
