@@ -19,6 +19,7 @@ from ctcore.leftout import by_kind
 from ctcore.overview import Overview, change_of, is_missing, overview_of
 from ctcore.project import Project
 from ctcore.reading.gate import Gate
+from ctcore.reading.readiness import not_in
 from ctcore.staleness import Verdicts, evaluate
 from ctcore.step import Step
 from ctcore.veil import veil
@@ -27,18 +28,24 @@ from ctcore.waivers import summaries
 
 SHOWN = 50
 BYTES = "bytes"
+READY = "readiness"
 _DESCRIPTIONS = {
     BYTES: "Every file is there with the digest it was published with.",
     "contract": "Every output still keeps the step's contract of today.",
     "completeness": "Every usable entity has a fresh artifact.",
+    READY: "Everybody whom a cohort's rule chooses is among what it is made from, and complete in its pairing.",
     "gate": "Nobody is in what was made who may not be used today.",
     "fresh": "What was made would be made today from the same; what differs is named, as `ct why` names it.",
 }
 
 
-def check_specs(key: dg.AssetKey) -> list[dg.AssetCheckSpec]:
+def check_specs(key: dg.AssetKey, step: Step) -> list[dg.AssetCheckSpec]:
     """The checks of a step asset."""
-    return [dg.AssetCheckSpec(check, asset=key, description=said) for check, said in _DESCRIPTIONS.items()]
+    return [
+        dg.AssetCheckSpec(check, asset=key, description=said)
+        for check, said in _DESCRIPTIONS.items()
+        if check != READY or step.level == "cohort"
+    ]
 
 
 def check_results(
@@ -159,12 +166,21 @@ def _completeness(look: _Look) -> dg.AssetCheckResult:
     return _result(look.key, "completeness", said, sum(counts.values()), {"fresh": counts["fresh"]}, warn)
 
 
+def _readiness(look: _Look) -> dg.AssetCheckResult:
+    """Who is not in a cohort's artifact although its rule chooses them, and which groups are not complete."""
+    with look.project.catalog.read() as connection:
+        said = list(not_in(Gate.of(look.project, connection), look.step, SHOWN))
+    warn = dg.AssetCheckSeverity.WARN
+    return _result(look.key, READY, said, len(look.project.settings.cohorts), {}, warn)
+
+
 _CHECKS: dict[str, Callable[[_Look], dg.AssetCheckResult]] = {
     BYTES: _bytes,
     "contract": _contract,
     "completeness": _completeness,
     "gate": _gate,
     "fresh": _fresh,
+    READY: _readiness,
 }
 
 

@@ -44,7 +44,7 @@ def step_asset(project: Project, step: Step) -> dg.AssetsDefinition:
     @dg.multi_asset(
         name=step.name,
         specs=[_spec(project, step)],
-        check_specs=check_specs(key_of(project, step.name)),
+        check_specs=check_specs(key_of(project, step.name), step),
         can_subset=True,
         backfill_policy=_policy(project, step),
         op_tags={"ct/step": step.name},

@@ -26,11 +26,13 @@ from ctcore import progress
 from ctcore.asking import registry_batches, untold
 from ctcore.batches import Batch, batches
 from ctcore.cli.bars import Bars
+from ctcore.cli.narrowing import narrowing_options
 from ctcore.errors import CtError
 from ctcore.files import check_references, look
 from ctcore.leases import process_name
 from ctcore.ledger import record_run
 from ctcore.making import Outcome
+from ctcore.narrow import Narrowing
 from ctcore.plan import Scope, left_alone, scope
 from ctcore.planfile import compare, load, refuse
 from ctcore.project import Project
@@ -68,7 +70,15 @@ def sync() -> None:
 @click.argument("what", nargs=-1)
 @click.option("--plan", "file", type=click.Path(path_type=Path))
 @click.option("--partial", is_flag=True)
-def run(what: tuple[str, ...], file: Path | None, partial: bool) -> None:
+@narrowing_options
+def run(
+    what: tuple[str, ...],
+    file: Path | None,
+    partial: bool,
+    cohort: str | None,
+    pairing: str | None,
+    complete_only: bool,
+) -> None:
     """Make everything that is stale, or these steps and nodes and what they need, or what a saved plan holds."""
     with _edge(), dg.DagsterInstance.get() as instance:
         project = Project.find()
@@ -79,7 +89,11 @@ def run(what: tuple[str, ...], file: Path | None, partial: bool) -> None:
         add_missing(project, instance)
         end_orphans(instance, project)
         _look(project)
-        launch = Launch(project, instance, _planned(project, file, partial) if file else scope(project, what))
+        narrowing = Narrowing(cohort, pairing, complete_only)
+        asked = _planned(project, file, partial) if file else scope(project, what, narrowing)
+        for said in asked.said:
+            click.echo(said, err=True)
+        launch = Launch(project, instance, asked)
         launch.run()
         launch.report()
     sys.exit(1 if launch.bad else 0)

@@ -4,8 +4,10 @@ import dagster as dg
 from pydantic import Field
 
 from ct_assets.keys import group_of, key_of
+from ct_assets.markdown import table
 from ctcore.asking import held_back
 from ctcore.files import look
+from ctcore.narrow import Narrowing
 from ctcore.plan import plan
 from ctcore.planfile import as_json
 from ctcore.plantext import COLUMNS, REASONS, left_rows, reason_rows, rows, summary
@@ -18,6 +20,9 @@ class Selection(dg.Config):
     """What the plan is of."""
 
     select: list[str] = Field(default=[], description="Steps and nodes, as for `ct plan`; empty: everything.")
+    cohort: str = Field(default="", description="Only members of this cohort, and the cohort itself.")
+    pairing: str = Field(default="", description="Only who has any of what belongs together in this pairing.")
+    complete_only: bool = Field(default=False, description="Only what is complete in the pairing.")
     profile: str = Field(default="", description="Where it would run: local, or a [slurm.NAME] of ct.toml.")
 
 
@@ -41,14 +46,16 @@ def plan_asset(project: Project) -> dg.AssetsDefinition:
 
 def _planned(project: Project, config: Selection) -> dg.MaterializeResult:
     look(project)
-    found = plan(project, config.select, config.profile or None)
+    narrowing = Narrowing(config.cohort or None, config.pairing or None, config.complete_only)
+    found = plan(project, config.select, config.profile or None, narrowing)
     held = held_back(project, (verdict for one in found.steps for verdict in (*one.run, *one.reuse)))
     parts = [
         summary(found),
+        *found.said,
         *(f"The staleness sensor: {said}" for said in held),
-        _table("What would run, in order", COLUMNS, rows(found)),
-        _table("Why", REASONS, reason_rows(found)),
-        _table("What would not run", REASONS, left_rows(found)),
+        table("What would run, in order", COLUMNS, rows(found)),
+        table("Why", REASONS, reason_rows(found)),
+        table("What would not run", REASONS, left_rows(found)),
     ]
     return dg.MaterializeResult(
         metadata={
@@ -60,12 +67,3 @@ def _planned(project: Project, config: Selection) -> dg.MaterializeResult:
             "as JSON": dg.MetadataValue.json(as_json(found)),
         }
     )
-
-
-def _table(title: str, columns: tuple[str, ...], listed: list[tuple[str, ...]]) -> str:
-    """A table in Markdown; nothing where it is empty."""
-    if not listed:
-        return ""
-    lines = [columns, ("---",) * len(columns), *listed]
-    drawn = "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines)
-    return f"### {title}\n{drawn}"

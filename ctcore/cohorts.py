@@ -5,14 +5,15 @@ import math
 from collections.abc import Mapping
 from contextlib import suppress
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 
+from ctcore.cohort import COMPARES, Cohort, Condition
 from ctcore.digest import canonical
-from ctcore.mirror.entities import Entities
+from ctcore.mirror.entities import Entities, number_of
 from ctcore.mirror.ranges import Flags, Groups, any_of
 from ctcore.mirror.versions import Places, Whole, are_among
-from ctcore.settings import Cohort
 from ctcore.step import ENTITY_LEVELS, Level
 
 
@@ -88,13 +89,62 @@ class Kin:
 
 
 def in_cohort(kin: Kin, level: Level, cohort: Cohort) -> Flags:
-    """Who of a level satisfies the cohort's rule: by an own or an ancestor's column, or by one of the descendants'."""
-    found = kin.usable[level].copy()
-    for column, value in cohort.where.items():
-        own: Level = column.partition(".")[0]  # type: ignore[assignment]
-        has = are_among(kin.column(column, own), texts_of(value)) & kin.usable[own]
-        found &= kin.linked(has, own, level)
+    """Who of a level is in the cohort: decided on the rule's level, for the others by an ancestor or a descendant."""
+    return kin.linked(_chosen(kin, cohort), cohort.at, level) & kin.usable[level]
+
+
+def _chosen(kin: Kin, cohort: Cohort) -> Flags:
+    """Who of the rule's level satisfies it."""
+    level = cohort.at
+    found = _with_enough(kin, cohort, _fitting(kin, cohort))
+    found = kin.linked(found, cohort.depth, level) & kin.usable[level]
+    if cohort.members is not None:
+        index = kin.entities[cohort.listed].index
+        listed = np.zeros(len(index), np.bool_)
+        listed[[index[one] for one in cohort.members if one in index]] = True
+        found &= kin.linked(listed, cohort.listed, level)
+    if cohort.any_of:
+        found &= np.logical_or.reduce([in_cohort(kin, level, one) for one in cohort.any_of])
+    for one in cohort.all_of:
+        found &= in_cohort(kin, level, one)
+    for one in cohort.none_of:
+        found &= ~in_cohort(kin, level, one)
     return found
+
+
+def _fitting(kin: Kin, cohort: Cohort) -> Flags:
+    """Who of the deepest level of `where` satisfies all of it, by itself and its ancestors."""
+    found = kin.usable[cohort.depth].copy()
+    for column, conditions in cohort.where.items():
+        own = column.partition(".")[0]
+        for one in conditions:
+            found &= _meets(kin, column, one)[kin.above(cohort.depth, own)]
+    return found
+
+
+def _meets(kin: Kin, column: str, condition: Condition) -> Flags:
+    level, _, name = column.partition(".")
+    values = kin.entities[level].columns[name]
+    if condition.op in COMPARES:
+        numbers, bound = kin.entities[level].numbers[name], number_of(condition.values[0])
+        return _COMPARE[condition.op](numbers, bound)  # a blank is NaN, for which no comparison holds
+    blank = are_among(values, ["null"])
+    if condition.op == "known":
+        return blank if condition.values == ("false",) else ~blank
+    has = are_among(values, [text for value in condition.values for text in texts_of(value)])
+    return ~has & ~blank if condition.op == "not" else has & ~blank
+
+
+_COMPARE: Mapping[str, Any] = {">=": np.greater_equal, ">": np.greater, "<=": np.less_equal, "<": np.less}
+
+
+def _with_enough(kin: Kin, cohort: Cohort, found: Flags) -> Flags:
+    """Those of patients who have so many specimens and assays that satisfy `where`."""
+    enough = np.ones(len(kin.entities["patient"]), np.bool_)
+    for level, least in cohort.has.items():
+        mine = kin.linked(found, cohort.depth, level) & kin.usable[level]
+        enough &= np.bincount(kin.above(level, "patient")[mine], minlength=len(enough)) >= least
+    return found & enough[kin.above(cohort.depth, "patient")]
 
 
 def texts_of(value: str) -> list[str]:

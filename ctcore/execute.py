@@ -30,7 +30,8 @@ from ctcore.store import Store, way_out
 
 @dataclass(frozen=True)
 class StepCall:
-    """Everything that a call needs, as a file. Paths are absolute; `watch` are signatures of what it reads."""
+    """Everything that a call needs, as a file. Paths are absolute; `watch` are signatures of what it reads. `rule`: the
+    version of the cohort's rule that chose the members; it is no part of the key."""
 
     attempt: str
     node: tuple[str, str]
@@ -47,6 +48,7 @@ class StepCall:
     reason: str
     run_id: str | None
     cpus: int | None = None
+    rule: str | None = None
 
     def write(self, work: Path) -> Path:
         return write_json(work / "calls" / f"{self.attempt}.json", asdict(self))
@@ -160,6 +162,7 @@ def execute(call: StepCall, store: Store) -> dict[str, Any]:
             "recipe": dict(call.recipe),
             "inputs": [list(edge) for edge in call.edges],
             "members": [list(member) for member in call.members],
+            "rule": call.rule,
             "outputs": {name: output.file for name, output in step.outputs.items()},
             "facts": facts,
             "reason": call.reason,

@@ -1,6 +1,7 @@
 """⑦ Sentences about one node, and the matrix of all: what `ct why`, `ct show` and `ct status` say."""
 
 import json
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass
 from pathlib import Path
@@ -266,35 +267,52 @@ class Matrix:
     """By step, the fresh ones that are so because somebody accepted what differs."""
 
 
-def matrix(project: Project, limit: int | None = 40, seen: Veil | None = None) -> list[Matrix]:
+def matrix(
+    project: Project, limit: int | None = 40, seen: Veil | None = None, keys: Mapping[str, set[str]] | None = None
+) -> list[Matrix]:
     """The completeness matrix: entities by steps, a table a level that has steps. `limit` rows each; whom nobody
-    sees is counted, and has no row."""
+    sees is counted, and has no row. `keys`: only these nodes, by step; a step that is not among them has none."""
     verdicts = evaluate(project)
     found = []
     for level in (*reversed(LEVELS[:3]), "cohort"):
-        found.append(_matrix(project, verdicts, level, limit, seen))
+        found.append(_matrix(project, verdicts, level, limit, seen, keys))
     return [one for one in found if one.steps]
 
 
-def _matrix(project: Project, verdicts: Verdicts, level: Level, limit: int | None, veil: Veil | None) -> Matrix:
-    steps = tuple(step.name for step in project.steps if step.level == level)
+def _matrix(
+    project: Project,
+    verdicts: Verdicts,
+    level: Level,
+    limit: int | None,
+    veil: Veil | None,
+    keys: Mapping[str, set[str]] | None,
+) -> Matrix:
+    steps = tuple(s.name for s in project.steps if s.level == level and (keys is None or s.name in keys))
     entities = _entities(project, level) if steps else []
     hidden = veil.ids.get(level, set()) if veil else set[str]()
-    seen = [at for at, (_, who) in enumerate(entities) if who not in hidden] if hidden else range(len(entities))
-    shown = seen if limit is None else seen[:limit]
     columns = [verdicts.states(name) for name in steps]
-    rows = [(entities[at][0], entities[at][1], [column[at] for column in columns]) for at in shown]
     counts = {name: {str(k): v for k, v in verdicts.count(name).items()} for name in steps}
+    seen: Sequence[int] = range(len(entities))
+    if keys is not None:
+        chosen = set[str]().union(*(keys[name] for name in steps))
+        seen = [at for at, (_, who) in enumerate(entities) if who in chosen]
+        mine = [Counter(str(column[at]) for at in seen) for column in columns]
+        counts = {name: {"fresh": 0, **some} for name, some in zip(steps, mine, strict=True)}
+    seen = [at for at in seen if entities[at][1] not in hidden] if hidden else seen
+    shown = seen if limit is None else seen[:limit]
+    rows = [(entities[at][0], entities[at][1], [column[at] for column in columns]) for at in shown]
     accepted = {name: verdicts.accepted[name].keys() - hidden for name in steps}
     return Matrix(level, steps, rows, counts, len(seen) - len(shown), accepted)
 
 
-def cohorts_in_full(project: Project, veil: Veil | None = None) -> dict[str, dict[str, dict[str, Any]]]:
+def cohorts_in_full(
+    project: Project, veil: Veil | None = None, keys: Mapping[str, set[str]] | None = None
+) -> dict[str, dict[str, dict[str, Any]]]:
     """Of cohort artifacts, which are few: all reasons in words of each that is not fresh (`causes`), and how many
     members of each role went into what is there (`roles`), by step and cohort."""
-    steps = [step for step in project.steps if step.level == "cohort"]
+    steps = [step for step in project.steps if step.level == "cohort" and (keys is None or step.name in keys)]
     verdicts = evaluate(project)
-    causes = {step.name: _causes(verdicts, step.name, veil) for step in steps}
+    causes = {step.name: _causes(verdicts, step.name, veil, keys) for step in steps}
     with project.catalog.read() as connection:
         known = counted(connection, [step.name for step in steps if step.role is not None])
     roles: dict[str, dict[str, Any]] = {step.name: {} for step in steps if step.role is not None}
@@ -303,10 +321,12 @@ def cohorts_in_full(project: Project, veil: Veil | None = None) -> dict[str, dic
     return {"causes": causes, "roles": roles}
 
 
-def _causes(verdicts: Verdicts, step: str, veil: Veil | None) -> dict[str, list[str]]:
+def _causes(
+    verdicts: Verdicts, step: str, veil: Veil | None, keys: Mapping[str, set[str]] | None
+) -> dict[str, list[str]]:
     return {
         one.partition: [str(veil.reason(reason) if veil else reason) for reason in one.reasons]
-        for one in verdicts.listed(step)
+        for one in verdicts.listed(step, None if keys is None else keys[step])
     }
 
 

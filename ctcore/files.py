@@ -17,6 +17,7 @@ from ctcore.project import Project
 from ctcore.reasons import name_of, short
 from ctcore.references import changes_of, record, seen_of
 from ctcore.references import known as known_references
+from ctcore.rulebook import note
 from ctcore.settings import FILE_NAME, Reference, read_settings
 
 OnBytes = Callable[[int], None] | None
@@ -86,7 +87,7 @@ def look(project: Project, on_bytes: OnBytes = None) -> Looked:
 
     Of an archived project what changed is said, and not written.
     """
-    found = Looked()
+    found = Looked(note(project))
     _look_at_references(project, found, on_bytes)
     _look_at_files(project, found, on_bytes)
     return found.veiled(project)
@@ -97,7 +98,7 @@ def look_on(project: Project, after: int, most: int) -> tuple[Looked, int]:
 
     Looking at all files of a large cohort takes longer than a sensor should; in turn, each comes up again soon.
     """
-    found = Looked()
+    found = Looked(note(project))
     _look_at_references(project, found, None)
     with project.catalog.read() as connection:
         entities = select(file.c.entity).where(file.c.entity > after).distinct().order_by(file.c.entity).limit(most)

@@ -326,6 +326,7 @@ def _making(one: Mapping[str, Any], recipes: Mapping[str, int]) -> dict[str, Any
         "started_at": side["started_at"],
         "seconds": side["seconds"],
         "reported": False,
+        "rule": side.get("rule"),
     }
 
 

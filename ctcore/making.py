@@ -9,7 +9,7 @@ from typing import Any, Literal, Protocol
 
 from sqlalchemy import select
 
-from ctcore import leases, ledger
+from ctcore import leases, ledger, rulebook
 from ctcore.catalog.engine import in_keys
 from ctcore.catalog.tables import entity, file, materialization, output, reference
 from ctcore.digest import Signature, digest_remembered
@@ -143,6 +143,8 @@ class Making:
     def _run(self, calls: Sequence[Prepared]) -> Iterator[list[Outcome]]:
         if not calls:
             return
+        if self.step.level == "cohort":
+            rulebook.note(self.project)
         self.project.store.sweep(FOREIGN_S)
         forget(self.project.work, FORGET_S)
         runner = self.runner or LocalRunner(self.project)
@@ -213,6 +215,7 @@ def _step_calls(
                 watch=watch,
                 reason=why.get(call.node[1], "asked for"),
                 run_id=run_id,
+                rule=project.settings.cohorts[call.node[1]].version if step.level == "cohort" else None,
             )
         )
     return found

@@ -18,6 +18,7 @@ from ctcore.catalog.tables import artifact
 from ctcore.collecting import without_collecting
 from ctcore.history import HOUR_S, Changes, Cost, changes, costs
 from ctcore.memo import Preparation, hits, prepare
+from ctcore.narrow import Narrowing, narrow
 from ctcore.project import Project
 from ctcore.reasons import Node, Reason, Verdict, name_of
 from ctcore.select import selected
@@ -42,10 +43,14 @@ class Group:
 
 @dataclass(frozen=True)
 class Scope:
-    """What was asked for: the nodes that were `named`, and these with all that they need (`only`). None: everything."""
+    """What was asked for: the nodes that were `named`, and these with all that they need (`only`). None: everything.
+
+    `said`: what was left out of it, in words.
+    """
 
     named: Mapping[str, set[str]] | None = None
     only: Mapping[str, set[str]] | None = None
+    said: tuple[str, ...] = ()
 
     def leaves_alone(self, project: Project, step: str) -> bool:
         """`[policy] step = "never"`, and nobody has named it."""
@@ -91,6 +96,7 @@ class Plan:
     place: str
     at_once: int
     steps: tuple[StepPlan, ...]
+    said: tuple[str, ...] = ()
 
     @property
     def nodes(self) -> int:
@@ -129,16 +135,22 @@ class Plan:
         return sum(seconds or 0.0 for seconds in each)
 
 
-def scope(project: Project, texts: Sequence[str]) -> Scope:
+def scope(project: Project, texts: Sequence[str], narrowing: Narrowing | None = None) -> Scope:
     """What these selections ask for, as `ct run` takes them: with all that they are made from."""
     named = selected(project, texts)
-    return Scope() if named is None else Scope(named, with_ancestors(project, named))
+    if not narrowing:
+        return Scope() if named is None else Scope(named, with_ancestors(project, named))
+    found = narrow(project, narrowing, named)
+    only = with_ancestors(project, found.keys)
+    return Scope(None if named is None else found.keys, only, found.said)
 
 
 @without_collecting
-def plan(project: Project, texts: Sequence[str] = (), profile: str | None = None) -> Plan:
+def plan(
+    project: Project, texts: Sequence[str] = (), profile: str | None = None, narrowing: Narrowing | None = None
+) -> Plan:
     """What `ct run` with these selections would do now. Nothing is changed by asking."""
-    asked, there = scope(project, texts), chosen(project, profile)
+    asked, there = scope(project, texts, narrowing), chosen(project, profile)
     verdicts, only = evaluate(project), asked.only
     wanted = project.steps.order if only is None else [name for name in project.steps.order if name in only]
     listed = {name: verdicts.listed(name, None if only is None else only[name]) for name in wanted}
@@ -146,7 +158,8 @@ def plan(project: Project, texts: Sequence[str] = (), profile: str | None = None
     steps = [planner.step(step) for step in project.steps if listed.get(step.name)]
     at_once = there.in_flight if there else project.settings.run.workers or os.cpu_count() or 1
     told = [one for one in steps if one.run or one.reuse or one.excluded or one.running]
-    return Plan(tuple(texts), there.name if there else LOCAL, at_once, tuple(told))
+    texts = (*texts, *(narrowing.options if narrowing else ()))
+    return Plan(texts, there.name if there else LOCAL, at_once, tuple(told), asked.said)
 
 
 class _Planner:

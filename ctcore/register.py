@@ -20,6 +20,7 @@ from ctcore.errors import SheetError, Usage
 from ctcore.foresight import consequences
 from ctcore.ledger import upsert
 from ctcore.project import Project
+from ctcore.rulebook import note
 from ctcore.schema import Levels
 from ctcore.sheet import Options, Rows, Sheet, Stored, read_rows, read_sheet
 from ctcore.sheet.values import control_characters
@@ -120,6 +121,7 @@ def _register(
         if not sheet.subject:
             remembered = {"name": "sheet", "value": project.recorded(sheet.path)}
             upsert(writer, setting, [remembered], project.dialect)
+    note(project)
     return comparison.changes
 
 

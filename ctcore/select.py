@@ -19,9 +19,9 @@ from ctcore.steps import REGISTRY
 
 HELP = (
     "step, step/partition, either with * for any letters; +X: and what it needs, X+: and what is made from it; "
-    "pairing:NAME or step/pairing:NAME: of who is complete"
+    "cohort:NAME or step/cohort:NAME: of its members; pairing:NAME likewise: of who is complete"
 )
-PAIRING = "pairing:"  # no ID has a colon in it
+_WORD = re.compile(r"(?:(.*)/)?(cohort|pairing):(.*)")  # no ID has a colon in it
 _GLOB = re.compile(r"[*?\[]")
 
 
@@ -39,7 +39,7 @@ def selected(project: Project, texts: Sequence[str]) -> dict[str, set[str]] | No
     found: dict[str, set[str]] = defaultdict(set)
     for token in tokens:
         up, name, down = _parts(token)
-        if not (up or down or name in project.steps or PAIRING in name or _GLOB.search(name)):
+        if not (up or down or name in project.steps or _WORD.fullmatch(name) or _GLOB.search(name)):
             plain.append(name)  # all of them in one statement a level
             continue
         mine = _named(project, name)
@@ -73,14 +73,9 @@ def _parts(token: str) -> tuple[bool, str, bool]:
 
 
 def _named(project: Project, name: str) -> dict[str, set[str]]:
-    """A step's nodes, one node, or those that match; or those of what is complete in a pairing."""
-    step, _, pairing = name.rpartition(PAIRING)
-    if PAIRING in name and step in ("", *(f"{one}/" for one in project.steps.order)):
-        from ctcore.pairs import complete
-
-        found = complete(project, pairing)
-        listed = [step.removesuffix("/")] if step else project.steps.order
-        return {one: set(found[project.steps[one].level]) for one in listed if project.steps[one].level in found}
+    """A step's nodes, one node, or those that match; or those of a cohort or of what is complete."""
+    if (word := _WORD.fullmatch(name)) is not None:
+        return _group(project, *word.groups())
     if name in project.steps:
         return {name: set(partitions(project, project.steps[name].level))}
     if not _GLOB.search(name):
@@ -97,6 +92,16 @@ def _named(project: Project, name: str) -> dict[str, set[str]]:
         known = f"steps: {', '.join(project.steps.order) or 'none'}"
         raise Usage(f"nothing matches {name!r}; " + (f"no {steps[0]} has such a partition" if steps else known))
     return found
+
+
+def _group(project: Project, step: str | None, what: str, name: str) -> dict[str, set[str]]:
+    """The nodes of a cohort's members, or of those that are complete; of one step or of all."""
+    from ctcore.narrow import members_of
+    from ctcore.pairs import complete
+
+    found = members_of(project, name) if what == "cohort" else complete(project, name)
+    listed = project.steps.order if step is None else [project.steps[step].name]
+    return {one: set(found[project.steps[one].level]) for one in listed if project.steps[one].level in found}
 
 
 def _listed(project: Project, names: Sequence[str]) -> dict[str, set[str]]:

@@ -12,8 +12,9 @@ from typing import Any, Literal, cast, get_args
 from ctcore import regions
 from ctcore.analysis import KEPT_NAMES, Analysis
 from ctcore.automation import RUN_KEYS, Automation, read_automation
+from ctcore.cohort import Cohort
+from ctcore.cohort_reader import columns_of, near, read_cohorts, value_of
 from ctcore.column import COLUMN_TYPES, Column, Value
-from ctcore.digest import canonical
 from ctcore.errors import ProjectError
 from ctcore.facts import range_problems
 from ctcore.rules import KINDS, QcKind, Uses, read_kinds, read_uses
@@ -43,30 +44,33 @@ class Reference:
     bed: str | None = None
 
 
-@dataclass(frozen=True)
-class Cohort:
-    """A named rule: all usable entities of a level for which every named column has the given value."""
-
-    name: str
-    where: Mapping[str, str] = field(default_factory=dict)
-
-
 Several = Literal["any", "all", "worst"]
 
 
 @dataclass(frozen=True)
 class Pairing:
-    """What belongs together within a patient (or specimen): the values of the column `by`. `order` lists those that are
-    needed; without it, all that there are. Of several with one value: `any` needs one usable assay, `all` one of each
-    specimen, `worst` all assays. `require`: so many values are enough. `where`: only such assays count."""
+    """What belongs together within a patient or specimen, or within all patients that have one value of a column (a
+    family): the values of the column `by`. `order` lists those that are needed; without it, all that there are. Of
+    several with one value: `any` needs one usable assay, `all` one of each specimen, `worst` all assays. `require`: so
+    many values are enough. `where`: only such assays count."""
 
     name: str
     by: str
     order: tuple[str, ...] = ()
     require: int = 0
     several: Several = "all"
-    within: Level = "patient"
+    within: str = "patient"
     where: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def level(self) -> Level:
+        """The level of which the groups are made."""
+        return "specimen" if self.within == "specimen" else "patient"
+
+    def groups(self, many: int) -> str:
+        """`3 patients`, `1 family`."""
+        name = self.within.partition(".")[2] or self.within
+        return f"{many} {name}" if many == 1 else f"{many} {name[:-1]}ies" if name.endswith("y") else f"{many} {name}s"
 
 
 @dataclass(frozen=True)
@@ -178,7 +182,7 @@ class _Reader:
             sheet=self._text(project, "sheet", "[project]"),
             levels=levels,
             references=references | self._regions(self._table(document, "regions"), references),
-            cohorts=self._cohorts(self._table(document, "cohorts"), levels),
+            cohorts=self._cohorts(self._table(document, "cohorts"), levels, self._table(document, "pairings")),
             step_folders=self._texts(steps, "folders", "[steps]", ("ct_assets/steps", "steps")),
             params=self._params(self._table(document, "params")),
             environment_lock=self._text(environment, "lock", "[environment]"),
@@ -391,16 +395,10 @@ class _Reader:
             found[key] = Reference(key, path or regions.place_of(bed or ""), regions.KIND, regions.KIND, on, bed)
         return found
 
-    def _cohorts(self, table: dict[str, Any], levels: Levels) -> dict[str, Cohort]:
-        found = {}
-        for name in table:
-            place, entry = f"[cohorts.{name}]", self._table(table, name, "[cohorts]")
-            self._only(entry, {"where"}, place)
-            if not re.fullmatch(ID_PATTERN, name):
-                self.problems.append(f"{place}: the name must match {ID_PATTERN}")
-            where = self._table(entry, "where", place)
-            found[name] = Cohort(name, {column: self._rule(place, column, where[column], levels) for column in where})
-        return found or {"all": Cohort("all")}
+    def _cohorts(self, table: dict[str, Any], levels: Levels, pairings: Iterable[str]) -> dict[str, Cohort]:
+        found, problems = read_cohorts(table, levels, pairings, self.path.parent)
+        self.problems += problems
+        return found
 
     def _pairings(self, table: dict[str, Any], levels: Levels) -> dict[str, Pairing]:
         found = {}
@@ -412,14 +410,19 @@ class _Reader:
             several, within = entry.get("several", "all"), entry.get("within", "patient")
             if several not in get_args(Several):
                 self.problems.append(f"{place} several = {several!r:.80}: one of {', '.join(get_args(Several))}")
-            if within not in ("patient", "specimen"):
-                self.problems.append(f"{place} within = {within!r:.80}: patient or specimen")
+            grouping = [f"patient.{column}" for column in levels["patient"].columns]
+            if within not in ("patient", "specimen", *grouping):
+                listed = ", ".join(["patient", "specimen", *grouping])
+                self.problems.append(
+                    f"{place} within = {within!r:.80}: patient or specimen, or what patients have in common; {listed}"
+                )
+                within = "patient"
             require, where = entry.get("require", 0), self._table(entry, "where", place)
             if isinstance(require, bool) or not isinstance(require, int) or require < 0:
                 self.problems.append(f"{place} require = {require!r:.80}: a whole number, 0 or more")
             found[name] = Pairing(
                 name,
-                self._by(place, entry.get("by"), levels, "specimen" if within == "specimen" else "patient"),
+                self._by(place, entry.get("by"), levels, within),
                 self._texts(entry, "order", place),
                 require,
                 several,
@@ -428,9 +431,10 @@ class _Reader:
             )
         return found
 
-    def _by(self, place: str, by: object, levels: Levels, within: Level) -> str:
-        """A column of a level below that of the pairing."""
-        below = ENTITY_LEVELS[ENTITY_LEVELS.index(within) + 1 :]
+    def _by(self, place: str, by: object, levels: Levels, within: str) -> str:
+        """A column of a level below that of the pairing; of what patients have in common, also of theirs."""
+        above = {"patient": 1, "specimen": 2}.get(within, 0)
+        below = ENTITY_LEVELS[above:]
         known = [f"{level}.{name}" for level in below for name in levels[level].columns]
         if by not in known:
             listed = ", ".join(known) or "none yet"
@@ -440,22 +444,12 @@ class _Reader:
         return str(by)
 
     def _rule(self, place: str, name: str, value: Any, levels: Levels) -> str:
-        """The value as the catalog has it, as text: `true` for a boolean, `5.0` for 5 in a column of numbers."""
-        text = str(value).lower() if isinstance(value, bool) else str(value)
-        columns = {f"{level}.{one.name}": one for level in ENTITY_LEVELS for one in levels[level].columns.values()}
-        columns |= {f"{level}.id": Column("id") for level in ENTITY_LEVELS}
-        if (column := columns.get(name)) is None:
-            near = difflib.get_close_matches(name, columns, 1)
-            hint = f"did you mean {near[0]!r}?" if near else f"known: {', '.join(sorted(columns))}"
-            self.problems.append(f"{place} where {name!r}: no such level.column; {hint}")
-        elif not isinstance(value, str | int | float | datetime.date):
-            self.problems.append(f"{place} where {name} = {value!r:.80}: one value is expected")
-        else:
-            typed, problem = convert(text, column)
-            if problem is not None:
-                self.problems.append(f"{place} where {name} = {value!r:.80} {problem.partition(';')[0]}")
-            return typed if isinstance(typed, str) else canonical(typed).decode()
-        return text
+        """One value of a column, as the catalog has it."""
+        columns = columns_of(levels)
+        if name not in columns:
+            self.problems.append(f"{place} where {name!r}: no such level.column; {near(name, columns)}")
+            return str(value)
+        return value_of(f"{place} where {name}", value, columns[name], self.problems)
 
     def _params(self, table: dict[str, Any]) -> dict[str, dict[str, Any]]:
         return {name: self._table(table, name, "[params]") for name in table}

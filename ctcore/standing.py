@@ -103,4 +103,4 @@ def _declared(project: Project) -> Any:
         (one.name, one.level, tuple(one.inputs.items()), one.files, one.references, one.columns, one.role)
         for one in project.steps
     )
-    return steps, tuple((name, tuple(cohort.where.items())) for name, cohort in project.settings.cohorts.items())
+    return steps, tuple((name, cohort.version) for name, cohort in project.settings.cohorts.items())

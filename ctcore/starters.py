@@ -129,14 +129,18 @@ STARTERS = {
     "plain": _starter(_PLAIN, "[cohorts.all]\n", _SHEET_PLAIN),
     "tumour-normal": _starter(
         _TUMOUR_NORMAL,
-        '[cohorts.all]\n\n[cohorts.tumours.where]\n"specimen.status" = "tumour"\n\n'
-        '[cohorts.normals.where]\n"specimen.status" = "normal"\n',
+        '[cohorts.all]\npairing = "tumour_normal"\n\n[cohorts.tumours.where]\n"specimen.status" = "tumour"\n\n'
+        '[cohorts.normals.where]\n"specimen.status" = "normal"\n\n'
+        "# Who has both: `ct cohort --pairing tumour_normal`, `ct run --cohort all --complete-only`; docs/cohorts.md\n"
+        '[pairings.tumour_normal]\nby = "specimen.status"\norder = ["normal", "tumour"]\n',
         _SHEET_TUMOUR_NORMAL,
     ),
     "trio": _starter(
         _TRIO,
-        '[cohorts.all]\n\n[cohorts.probands.where]\n"patient.role" = "proband"\n\n'
-        '[cohorts.affected.where]\n"patient.affected" = true\n',
+        '[cohorts.all]\npairing = "trio"\n\n[cohorts.probands.where]\n"patient.role" = "proband"\n\n'
+        '[cohorts.affected.where]\n"patient.affected" = true\n\n'
+        "# Who has both parents: `ct cohort --pairing trio`, `ct run --cohort all --complete-only`; docs/cohorts.md\n"
+        '[pairings.trio]\nwithin = "patient.family"\nby = "patient.role"\norder = ["father", "mother", "proband"]\n',
         _SHEET_TRIO,
     ),
 }

@@ -23,7 +23,10 @@ from ctcore.manifest import check_names
 from ctcore.step import ENTITY_LEVELS, LEVELS, Step
 
 REGISTRY: tuple[str, ...] = (*ENTITY_LEVELS, "reference")
-PLAN = "plan"  # the asset that shows what would run
+PLAN = "plan"
+READINESS = "readiness"
+SHOWN = {PLAN: "what would run", READINESS: "who is in which cohort"}
+"""Assets that make nothing, and what they show."""
 
 
 @dataclass(frozen=True)
@@ -130,8 +133,8 @@ class StepGraph:
             yield f"{where}: level {step.level!r} is not one of {', '.join(LEVELS)}"
         if step.name in REGISTRY:
             yield f"{where}: {step.name!r} is the name of a registry asset; rename the step"
-        if step.name == PLAN:
-            yield f"{where}: {step.name!r} is the name of the asset that shows what would run; rename the step"
+        if step.name in SHOWN:
+            yield f"{where}: {step.name!r} is the name of the asset that shows {SHOWN[step.name]}; rename the step"
         for name, up in step.inputs.items():
             if up not in self.by_name:
                 near = difflib.get_close_matches(up, self.by_name, 1)

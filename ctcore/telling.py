@@ -23,6 +23,7 @@ from ctcore.reasons import (
     reference_change,
     role_change,
 )
+from ctcore.ruled import Ruled
 from ctcore.step import Step
 from ctcore.steps import Recipe
 from ctcore.tombstones import of_nodes
@@ -45,12 +46,14 @@ def direct_reasons(judge: "Judge", step: Step, places: Places) -> dict[int, list
     here = places[is_made]
     today = judge.project.recipes[step.name]
     used = {row.id: list(_recipe_reasons(row, today)) for row in judge.other_recipes(step)}
+    ruled = Ruled.of(judge, step, here)
     for at in here.tolist():
         found[at] += used.get(int(made.recipe[at]), ())
     for want, _, _, differing_ones in judge.differences(step, here):
         for owner, node, old, new, kind in _Teller(judge, step, here, want).found(differing_ones):
             if kind is not None:
-                found[int(here[owner])].append(_said(want, kind, node, old, new))
+                because = ruled.because(want, int(here[owner]), kind, node)
+                found[int(here[owner])].append(_said(want, kind, node, old, new, because))
     harmed = judge.mirror.damaged.get(step.name, {})
     for at in here.tolist() if harmed else ():
         node = (step.name, judge.mirror.name(step.name, at))
@@ -124,7 +127,7 @@ class _Teller:
         return [None if text == none else text for text in unpacked(versions)]
 
 
-def _said(want: Want, kind: Kind, node: Node, old: str | None, new: str | None) -> Reason:
+def _said(want: Want, kind: Kind, node: Node, old: str | None, new: str | None, because: str) -> Reason:
     name = want.input
     if kind == "reference":
         words = reference_change(node[1], old, new)
@@ -134,7 +137,7 @@ def _said(want: Want, kind: Kind, node: Node, old: str | None, new: str | None) 
     elif kind == "member-role":
         words = role_change(node, old, new)
     elif kind in ("member-added", "member-removed"):
-        words = f"{name_of(node)} as {name}"
+        words = f"{name_of(node)} as {name}{because}"
     else:
         words = changed(f"{name} ({name_of(node)})", old, new)
     return Reason(kind, words, node, input=name, old=old, new=new)

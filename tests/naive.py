@@ -129,14 +129,13 @@ class Naive:
         return self.can(up, who) and not self.bars(up.level, who, up.name) and not self.bars(up.level, who, step.name)
 
     def fits(self, cohort: str, level: str, who: str) -> bool:
-        rules = self.declared.cohorts[cohort].items()
-        return all(
-            any(
-                self.value(at, one, column) == wanted and not self.bars(at, one)
-                for at in [column.partition(".")[0]]
-                for one in self.related(level, who, at)
-            )
-            for column, wanted in rules
+        """Somebody of the deepest level of the rule, above it or below, satisfies all of it."""
+        rules = self.declared.cohorts[cohort]
+        deepest = max([*(column.partition(".")[0] for column in rules), "patient"], key=LEVELS.index)
+        return any(
+            not self.bars(deepest, one)
+            and all(self.value(deepest, one, column) == wanted for column, wanted in rules.items())
+            for one in self.related(level, who, deepest)
         )
 
     def nodes(self, step: Plan) -> list[str]:

@@ -16,13 +16,13 @@ from ctcore.catalog.attributes import attribute
 from ctcore.catalog.engine import Catalog, in_keys
 from ctcore.catalog.tables import artifact, attempt, digest_memory, entity
 from ctcore.catalog.tables import event as event_table
+from ctcore.cohort import Cohort, Condition
 from ctcore.cohorts import Kin, in_cohort
 from ctcore.digest import Signature, canonical
 from ctcore.files import Memory
 from ctcore.ledger import Failed, record_failures
 from ctcore.mirror.entities import Columns, load_entities
 from ctcore.policy import gate
-from ctcore.settings import Cohort
 from tests.kit import make_all, make_project
 
 # a sheet has no control characters, see ctcore.sheet.table
@@ -86,7 +86,7 @@ SPELLED = ["1", "1.0", "0", "true", "True", "false", "null", "", "F", 'a"b', "a\
 @example([*ODD, "F", '"F"', "[1]", "True"], "1")
 def test_a_cohort_takes_who_has_the_value_and_nobody_else(catalog: Catalog, listed: list[Any], wanted: str) -> None:
     everything = [*listed, *ODD, "F", '"F"', "[1]", "True"]
-    cohort = Cohort("some", {"patient.it": wanted})
+    cohort = Cohort("some", {"patient.it": (Condition("is", (wanted,)),)})
 
     def members(connection: Connection) -> list[Any]:
         entities = load_entities(connection, Columns.of(["patient.it"]), gate(connection, {}, "2026-01-01"))

@@ -5,11 +5,13 @@ from pathlib import Path
 
 import pytest
 
+from ctcore.consent import Statement, set_consent
 from ctcore.errors import ProjectError, Usage
 from ctcore.pairs import Readiness, readiness
 from ctcore.project import Project
+from ctcore.register import register
 from ctcore.select import selected
-from tests.kit import TOML, add, again, assay, fail, make_all, make_project
+from tests.kit import STEPS, TOML, add, again, assay, fail, make_all, make_project
 from tests.shell import ct
 
 PAIRS = """
@@ -170,3 +172,54 @@ def test_members_today_stand_beside_those_when_it_was_made(project: Project) -> 
     fail(project, "P1")
     found = difference()
     assert (found["now"], found["went"], found["withheld"]) == (6, [], 2)
+
+
+TRIO = TOML.replace('age = "integer"', 'age = "integer"\nfamily = {}\nrole = {}')
+FAMILY = '[pairings.trio]\nwithin = "patient.family"\nby = "patient.role"\norder = ["father", "mother", "proband"]\n'
+
+
+def trio(root: Path) -> Project:
+    """F1 is whole, F2 has no mother, P9 has no family."""
+    people = (("F1", "father"), ("F1", "mother"), ("F1", "proband"), ("F2", "father"), ("F2", "proband"))
+    project = make_project(root, [assay("P9", "P9-B", "P9-L")], toml=TRIO + FAMILY)
+    lines = [f"{f}-{r},{f},{r},{f}-{r}-B,{f}-{r}-L" for f, r in people]
+    path = root / "people.csv"
+    path.write_text("patient_id,family,role,specimen_id,assay_id\n" + "\n".join(lines) + "\n")
+    register(project, path)
+    return project
+
+
+def test_a_trio_is_complete_by_family(tmp_path: Path) -> None:
+    found = readiness(trio(tmp_path / "toy"), "trio")
+    assert statuses(found) == {"F1": "complete", "F2": "incomplete"} and found.without == 1
+    assert reason(found, "F2") == "no assay of mother"
+
+
+def test_a_family_with_a_parent_who_may_not_be_used_is_broken(tmp_path: Path) -> None:
+    project = trio(tmp_path / "toy")
+    fail(project, "F1-father")
+    found = readiness(again(project), "trio")
+    assert statuses(found)["F1"] == "broken" and reason(found, "F1") == "father: F1-father may not be used"
+
+
+def test_a_parent_without_consent_is_not_named(tmp_path: Path) -> None:
+    project = trio(tmp_path / "toy")
+    set_consent(project, ["F1-father"], Statement("revoked", dated="2024-01-20", form="withdrawal form 12"))
+    found = readiness(again(project), "trio")
+    assert statuses(found)["F1"] == "broken" and reason(found, "F1") == "father: somebody may not be used"
+    assert "F1-father" in reason(readiness(again(project), "trio", everybody=True), "F1")
+
+
+def test_a_complete_family_is_a_selection(tmp_path: Path) -> None:
+    project = trio(tmp_path / "toy")
+    (project.root / "steps" / "toy.py").write_text(
+        STEPS.replace('files=["reads"], ', "").replace('call.file("reads").read_text()', '""')
+    )
+    assert selected(again(project), ["merged/pairing:trio"]) == {
+        "merged": {"F1-father-B", "F1-mother-B", "F1-proband-B"}
+    }
+
+
+def test_families_are_of_patients(tmp_path: Path) -> None:
+    with pytest.raises(ProjectError, match=r"within = 'specimen.site': patient or specimen, or what"):
+        make_project(tmp_path / "toy", toml=TRIO + FAMILY.replace("patient.family", "specimen.site"))

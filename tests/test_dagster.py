@@ -15,6 +15,7 @@ from sqlalchemy import delete, event
 from sqlalchemy.pool import Pool
 
 from ct_assets.build import build_assets, build_resources
+from ct_assets.checks import check_results, check_specs
 from ct_assets.eventlog import kept_open
 from ct_assets.logs import MOST_BYTES, print_log
 from ct_assets.partitions import add_missing
@@ -23,7 +24,9 @@ from ctcore.catalog.tables import request as asked_table
 from ctcore.files import look
 from ctcore.making import Outcome
 from ctcore.project import Project
-from ctcore.register import Allowed, register
+from ctcore.qc import Saying
+from ctcore.qc import add as add_qc
+from ctcore.register import Allowed, register, register_entity
 from ctcore.settings import FILE_NAME
 from ctcore.slurm import jobs
 from ctcore.slurm.profiles import Needs
@@ -323,6 +326,42 @@ def test_the_plan_is_an_asset_that_shows_what_would_run(project: Project, instan
     assert "| counted | assay | 2 | 2 | 0 | no history | no history | 0 | no history |" in text
     assert "The staleness sensor: 2 nodes of counted waiting for a person" in text
     assert len(reasons(again(project))) == 6, "nothing was made"
+
+
+def test_readiness_is_an_asset_that_shows_who_has_all_of_it(project: Project, instance: dg.DagsterInstance) -> None:
+    (project.root / FILE_NAME).write_text(
+        TOML.replace("[cohorts.all]\n", '[cohorts.all]\npairing = "sites"\n')
+        + '[pairings.sites]\nby = "specimen.site"\norder = ["blood", "skin"]\n'
+    )
+    other = again(project)
+    register_entity(
+        other, "specimen", "S1", values={"site": "blood"}, allowed=Allowed(update=frozenset(["specimen.site"]))
+    )
+    assert run(other, instance, "readiness").success
+    event = instance.get_latest_materialization_event(dg.AssetKey("readiness"))
+    shown = event.asset_materialization.metadata if event and event.asset_materialization else {}
+    text = str(shown["readiness"].value)
+    assert "| P1 | S1 |  | singleton | no assay of skin |" in text
+    assert "0 complete, 0 incomplete, 0 broken, 1 singleton, 1 have none of it" in text
+    assert (shown["sites: complete"].value, shown["sites: all"].value) == (0, 1)
+    assert len(reasons(again(project))) == 6, "nothing was made"
+
+
+def test_a_cohort_artifact_is_checked_for_who_is_not_in_it(project: Project, instance: dg.DagsterInstance) -> None:
+    add_qc(project, [Saying("specimen", "S1", "qc_fail", "not for joining", step="joined")])
+    make_all(project)
+    step = project.steps["joined"]
+    (found,) = check_results(project, step, ["readiness"], None)
+    assert not found.passed and found.severity == dg.AssetCheckSeverity.WARN
+    said = str(found.metadata["problems"].value)
+    assert "all: 1 of 2 specimens are not among its specimens" in said
+    assert "all: specimen S1: specimen S1: qc_fail for joined only" in said
+    assert [spec.name for spec in check_specs(project.steps["merged"])] == [
+        "bytes",
+        "contract",
+        "completeness",
+        "fresh",
+    ]
 
 
 def test_a_run_passes_over_what_was_not_asked_for(project: Project, instance: dg.DagsterInstance) -> None:

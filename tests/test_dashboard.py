@@ -154,3 +154,31 @@ def test_states_differ_in_lightness_and_not_in_colour_alone() -> None:
     values = sorted(light(LOOKS[state][0]) for state in LOOKS if state != "running")
     assert min(np.diff(values)) > 0.02
     assert len({sign for _, sign, _ in LOOKS.values()}) == len(LOOKS) and set(WORST) == set(LOOKS)
+
+
+def test_cohorts_and_pairings_are_on_the_page_and_name_nobody_who_may_not_be_used(tmp_path: Path) -> None:
+    pairing = '[pairings.tn]\nby = "specimen.site"\norder = ["normal", "tumour"]\n'
+    rows = [
+        assay("P1", "N1", "N1-0", sex="F", site="normal"),
+        assay("P1", "SICK", "SICK-0", sex="F", site="tumour"),
+        assay("P2", "N2", "N2-0", sex="M", site="normal"),
+    ]
+    project = make_project(
+        tmp_path / "toy", rows, toml=TOML.replace("[cohorts.all]", '[cohorts.all]\npairing = "tn"') + pairing
+    )
+    fail(project, "SICK")
+    with project.catalog.read() as connection:
+        page = dashboard(Gate.of(project, connection), evaluate(project))
+    text = re.sub(r"<[^>]+>", " ", page)
+    assert "SICK" not in text
+    for said in (
+        "Who is in which cohort",
+        "everybody",
+        "Members then and today",
+        "Pairing tn: specimen.site",
+        "Pairing tn in cohort all",
+        "0 complete, 0 incomplete, 1 broken, 1 singleton; 0 have none of it",
+        "tumour: somebody may not be used",
+        "no assay of tumour",
+    ):
+        assert said in text, said

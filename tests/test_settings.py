@@ -9,12 +9,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from ctcore.cohort import Cohort, Condition
 from ctcore.cohorts import in_cohort
 from ctcore.column import Column
 from ctcore.errors import ProjectError
 from ctcore.project import Project
 from ctcore.register import register
-from ctcore.settings import Cohort, Reference, RunSettings, Settings, read_settings
+from ctcore.settings import Reference, RunSettings, Settings, read_settings
 from ctcore.standing import today
 from tests.kit import TOML, make_project
 
@@ -87,7 +88,8 @@ partitions_per_run = 7
     assert not found.levels["patient"].id_is_valid("S12")
     assert found.levels["assay"].files == ("fastq_1", "fastq_2")
     assert found.references == {"genome": Reference("genome", "g.fa", "38", "genome")}
-    assert found.cohorts == {"women": Cohort("women", {"patient.sex": "F", "patient.status": "1"})}
+    women = {"patient.sex": (Condition("is", ("F",)),), "patient.status": (Condition("is", ("1",)),)}
+    assert found.cohorts == {"women": Cohort("women", women)}
     assert (found.step_folders, found.environment_lock) == (("a", "b"), "requirements.lock")
     assert found.params == {"align": {"preset": "sr"}}
     assert found.run == RunSettings(workers=0, partitions_per_run=7)
@@ -260,8 +262,8 @@ partitions_per_run = 7
             "[cohorts.w] where patient.age = 'old' is not a whole number",
         ),
         (
-            PROJECT + COLUMN + "sex = {}\n[cohorts.w]\nwhere = {'patient.sex' = ['F', 'M']}",
-            "[cohorts.w] where patient.sex = ['F', 'M']: one value is expected",
+            PROJECT + COLUMN + "sex = {}\n[cohorts.w]\nwhere = {'patient.sex' = [['F'], 'M']}",
+            "[cohorts.w] where patient.sex = ['F']: one value is expected",
         ),
     ],
 )

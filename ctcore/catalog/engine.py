@@ -38,7 +38,7 @@ from ctcore.catalog.tables import setting
 from ctcore.digest import digest_value
 from ctcore.errors import CatalogError
 
-HEAD = "0010"
+HEAD = "0011"
 BUSY_MS = 30_000
 _LOCK = 7_203_391  # the advisory lock under which a schema is migrated and its event chain grows
 _NAME_BYTES = 63  # PostgreSQL silently cuts longer names

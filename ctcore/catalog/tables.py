@@ -1,8 +1,8 @@
 """② The tables, as SQLAlchemy Core: the same on SQLite and PostgreSQL, small enough to read in SQL.
 
 Facts are append-only (`event`, `materialization`, `edge`, `member`, `attempt`, `acceptance`, `waiver`, `consent`,
-`reference_version`, `result`, the three of QC, `purge` and `tombstone`); the rest are projections of them, or, like
-`lease` and the two of Slurm, what is under way.
+`cohort_rule`, `reference_version`, `result`, the three of QC, `purge` and `tombstone`); the rest are projections of
+them, or, like `lease` and the two of Slurm, what is under way.
 A node is (asset, partition); registry entities and references are nodes too, so every edge has one shape.
 """
 
@@ -114,8 +114,22 @@ materialization = Table(
     Column("started_at", Text, nullable=False),
     Column("seconds", Float, nullable=False),
     Column("reported", Boolean, nullable=False, comment="its Dagster event was logged"),
+    Column("rule", Text, comment="version of the cohort's rule that chose its members"),
     Index("materialization_key", "key"),
     Index("materialization_node", "asset", "partition"),
+)
+
+cohort_rule = Table(
+    "cohort_rule",
+    metadata,
+    Column("id", Integer, primary_key=True, autoincrement=False),
+    Column("cohort", Text, nullable=False),
+    Column("version", Text, nullable=False, comment="digest of the rule; empty: no longer declared"),
+    Column("rule", Text, nullable=False, comment="canonical JSON of its normal form"),
+    Column("words", Text, nullable=False),
+    Column("members", Text, nullable=False, comment="canonical JSON: how many of each level there were then"),
+    Column("at", Text, nullable=False),
+    Column("actor", Text, nullable=False),
 )
 
 output = Table(

@@ -9,6 +9,7 @@ from typing import Any
 
 import click
 
+from ctcore.cli.narrowing import narrowed, narrowing_options
 from ctcore.cli.render import FOUND, MARK, Reading, echo_json, excluded_options, is_terminal, json_option, opened, table
 from ctcore.comparison import Allowed, Changes
 from ctcore.disclosure import asked
@@ -140,16 +141,27 @@ def _say_consequences(changes: Changes) -> None:
 
 @click.command()
 @click.option("--all", "everything", is_flag=True, help="Show every entity, not only the first 40 of a level.")
+@narrowing_options
 @excluded_options
 @json_option
 @click.pass_context
-def status(ctx: click.Context, everything: bool, excluded: bool, reason: str | None, as_json: bool) -> None:
+def status(
+    ctx: click.Context,
+    everything: bool,
+    cohort: str | None,
+    pairing: str | None,
+    complete_only: bool,
+    excluded: bool,
+    reason: str | None,
+    as_json: bool,
+) -> None:
     """The completeness matrix: entities by steps. Exit code 3 where something is not fresh."""
     project = opened(ctx)
     if (life := project.catalog.life()).state != "active":
         click.echo(f"{project.id} is {life.words}", err=True)
     seen = None if asked(project, excluded, reason, "status") else veil(project)
-    tables = matrix(project, None if everything or as_json else 40, seen)
+    keys = narrowed(project, None, cohort, pairing, complete_only)
+    tables = matrix(project, None if everything or as_json else 40, seen, keys)
     if as_json:
         echo_json(
             {
@@ -158,7 +170,7 @@ def status(ctx: click.Context, everything: bool, excluded: bool, reason: str | N
                     "counts": one.counts,
                     "accepted": {name: sorted(some) for name, some in one.accepted.items() if some},
                     "entities": {who: dict(zip(one.steps, states, strict=True)) for _, who, states in one.rows},
-                    **(cohorts_in_full(project, seen) if one.level == "cohort" else {}),
+                    **(cohorts_in_full(project, seen, keys) if one.level == "cohort" else {}),
                 }
                 for one in tables
             }

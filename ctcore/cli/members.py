@@ -7,10 +7,13 @@ import click
 from ctcore.cli.render import echo_json, excluded_options, json_option, opened, table
 from ctcore.disclosure import asked
 from ctcore.errors import Usage
+from ctcore.narrow import known_cohort
 from ctcore.pairs import STATUSES, Readiness, Status, readiness
 from ctcore.project import Project
 from ctcore.reading.gate import Gate, level_names
 from ctcore.reading.membership import memberships
+from ctcore.reading.readiness import ARTIFACTS, RULES, artifact_rows, pair_columns, pair_rows, rule_rows, rules
+from ctcore.rulebook import history, note
 from ctcore.staleness import evaluate
 from ctcore.step import ENTITY_LEVELS
 
@@ -18,6 +21,10 @@ from ctcore.step import ENTITY_LEVELS
 @click.command()
 @click.argument("name", required=False)
 @click.option("--pairing", metavar="NAME", help="What belongs together, by [pairings.NAME] of ct.toml.")
+@click.option("--for", "step", metavar="STEP", help="With --pairing: who may be used for this step.")
+@click.option(
+    "--history", "past", is_flag=True, help="The versions of the cohort's rule: when, by whom, how many then."
+)
 @click.option("--complete-only", "only", flag_value="complete", default=None, help="Of a pairing, only these rows.")
 @click.option("--incomplete-only", "only", flag_value="incomplete", help="Likewise.")
 @click.option("--broken-only", "only", flag_value="broken", help="Likewise.")
@@ -29,40 +36,50 @@ def cohort(
     ctx: click.Context,
     name: str | None,
     pairing: str | None,
+    step: str | None,
+    past: bool,
     only: Status | None,
     excluded: bool,
     reason: str | None,
     as_json: bool,
 ) -> None:
-    """Members today, and when each artifact was made; with --pairing, who has all that belongs together."""
+    """Rules and members, today and when each artifact was made; with --pairing, who has all that belongs together."""
     project = opened(ctx)
-    if name is not None and (pairing or name not in project.settings.cohorts):
-        raise Usage(f"cohort {name!r}: cohorts are {', '.join(project.settings.cohorts)}; --pairing is of everybody")
-    if only and not pairing:
-        raise Usage(f"--{only}-only goes with --pairing; declared: {', '.join(project.settings.pairings) or 'none'}")
+    if name is not None:
+        known_cohort(project, name)
+    if (only or step) and not pairing:
+        option = f"--{only}-only" if only else "--for"
+        raise Usage(f"{option} goes with --pairing; declared: {', '.join(project.settings.pairings) or 'none'}")
+    for said in note(project):
+        click.echo(f"changed: {said}", err=True)
+    if past:
+        _history(project, name, as_json)
+        return
     everybody = asked(project, excluded, reason, "cohort", f"pairing {pairing}" if pairing else name or "all cohorts")
     if pairing:
-        found = readiness(project, pairing, everybody)
+        purpose = project.steps[step].name if step else None
+        found = readiness(project, pairing, everybody, step=purpose, cohort=name)
         _paired_json(found, only) if as_json else _paired(found, only)
     click.echo(_members(project, name, everybody, as_json, silent=bool(pairing)), err=True)
 
 
+def _history(project: Project, name: str | None, as_json: bool) -> None:
+    names = [name] if name else list(project.settings.cohorts)
+    with project.catalog.read() as connection:
+        listed = [one for cohort in names for one in history(connection, cohort)]
+    if as_json:
+        echo_json({"history": [vars(one) for one in listed]})
+        return
+    columns = ("cohort", "since", "by", "version", *map(level_names, ENTITY_LEVELS), "rule")
+    rows = [(o.cohort, o.at[:19], o.actor, o.version[:8], *map(o.members.get, ENTITY_LEVELS), o.words) for o in listed]
+    table(columns, rows)
+
+
 def _paired(found: Readiness, only: Status | None) -> None:
-    columns = (found.pairing.within, *found.values, "status", "reason")
-    rows = [
-        (
-            row.who,
-            *(", ".join([*cell.usable, *(f"({one})" for one in cell.barred)]) for cell in row.cells.values()),
-            row.status,
-            row.reason,
-        )
-        for row in found.rows
-        if only in (None, row.status)
-    ]
-    table(columns, rows, title=f"{found.pairing.name}: {found.pairing.by}")
-    said = ", ".join(f"{n} {status}" for status, n in found.counts.items())
+    table(pair_columns(found), pair_rows(found, only), title=f"{found.pairing.name}: {found.pairing.by}")
     enough = f"; {found.enough} have {found.pairing.require} or more" if found.pairing.require else ""
-    click.echo(f"{said}{enough}; {found.without} have none of it (in brackets: may not be used)", err=True)
+    barred = f"may not be used{f' for {found.step}' if found.step else ''}"
+    click.echo(f"{found.words}{enough}; {found.without} have none of it (in brackets: {barred})", err=True)
 
 
 def _paired_json(found: Readiness, only: Status | None) -> None:
@@ -74,7 +91,7 @@ def _paired_json(found: Readiness, only: Status | None) -> None:
                 value: {"usable": cell.usable, "not_usable": cell.barred, "passes": cell.passes}
                 for value, cell in row.cells.items()
             },
-            "missing": [value for value, cell in row.cells.items() if not cell.is_there],
+            "missing": row.missing,
             "passing": row.passing,
             "enough": row.enough,
             "reason": row.reason,
@@ -83,7 +100,8 @@ def _paired_json(found: Readiness, only: Status | None) -> None:
         if only in (None, row.status)
     ]
     counts = {**{status: found.counts[status] for status in STATUSES}, "none": found.without, "enough": found.enough}
-    echo_json({"pairing": found.pairing.name, "by": found.pairing.by, "counts": counts, "rows": rows})
+    said = {"pairing": found.pairing.name, "by": found.pairing.by, "for": found.step}
+    echo_json({**said, "counts": counts, "rows": rows})
 
 
 def _members(project: Project, name: str | None, everybody: bool, as_json: bool, silent: bool) -> str:
@@ -95,15 +113,19 @@ def _members(project: Project, name: str | None, everybody: bool, as_json: bool,
         if verdicts is None:
             return audit
         found = list(memberships(gate, verdicts, name))
+        ruled = rules(gate, name)
     usable = {level_names(one): int(gate.usable(one).sum()) for one in ENTITY_LEVELS}
     if as_json:
         listed: list[dict[str, Any]] = [dict(vars(one)) for one in found]
-        echo_json({"usable": usable, "left_out": gate.left_out, "artifacts": listed})
+        echo_json({"usable": usable, "left_out": gate.left_out, "cohorts": ruled, "artifacts": listed})
         return audit
     table(
         ("level", "usable", "left out"), [(one, usable[level_names(one)], gate.left_out[one]) for one in ENTITY_LEVELS]
     )
     click.echo()
-    columns = ("cohort", "artifact", "of", "state", "members then", "today", "difference", "roles")
-    table(columns, [(o.cohort, o.step, f"{o.level}s", o.state, o.then, o.now, o.said, o.roles_said) for o in found])
+    table(RULES, rule_rows(ruled))
+    click.echo()
+    table(ARTIFACTS, artifact_rows(found))
+    for said in (doubt for one in ruled for doubt in one["doubts"]):
+        click.echo(said, err=True)
     return audit

@@ -5,8 +5,10 @@ from pathlib import Path
 import click
 
 from ctcore.asking import held_back
+from ctcore.cli.narrowing import narrowing_options
 from ctcore.cli.render import FOUND, echo_json, json_option, opened, table
 from ctcore.files import look
+from ctcore.narrow import Narrowing
 from ctcore.plan import plan as planned
 from ctcore.planfile import as_json as in_json
 from ctcore.planfile import save
@@ -21,6 +23,7 @@ SHOWN = 20
 @click.option("--select", "-s", "select", multiple=True, metavar="WHAT", help=f"The same: {HELP}.")
 @click.option("--profile", metavar="NAME", help="Where it would run: local, or a [slurm.NAME] of ct.toml.")
 @click.option("--save", "file", type=click.Path(path_type=Path), help="Write it, for `ct run --plan FILE`.")
+@narrowing_options
 @json_option
 @click.pass_context
 def plan(
@@ -29,6 +32,9 @@ def plan(
     select: tuple[str, ...],
     profile: str | None,
     file: Path | None,
+    cohort: str | None,
+    pairing: str | None,
+    complete_only: bool,
     as_json: bool,
 ) -> None:
     """What `ct run` would make, in order, why, and at what cost. Exit code 3 where there is something.
@@ -41,7 +47,9 @@ def plan(
         click.echo(f"problem: {said}", err=True)
     if len(problems) > SHOWN:
         click.echo(f"… and {len(problems) - SHOWN} more problems of files", err=True)
-    found = planned(project, (*what, *select), profile)
+    found = planned(project, (*what, *select), profile, Narrowing(cohort, pairing, complete_only))
+    for said in found.said:
+        click.echo(said, err=True)
     if file is not None:
         save(project, found, file)
     held = held_back(project, (verdict for one in found.steps for verdict in (*one.run, *one.reuse)))

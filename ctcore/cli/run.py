@@ -10,10 +10,12 @@ from pathlib import Path
 
 import click
 
+from ctcore.cli.narrowing import narrowing_options
 from ctcore.cli.render import opened
 from ctcore.dagster_home import environment, launch, workspace
 from ctcore.disclosure import refuse_excluded
 from ctcore.errors import Usage
+from ctcore.narrow import Narrowing
 from ctcore.projects import beside
 from ctcore.select import HELP, named_nodes
 
@@ -26,6 +28,7 @@ END_S = 20  # how long the daemon may take to end
 @click.option("--plan", "file", type=click.Path(path_type=Path), help="Exactly what `ct plan --save FILE` wrote down.")
 @click.option("--partial", is_flag=True, help="With --plan: leave out what is not as planned any more.")
 @click.option("--profile", metavar="NAME", help="Where jobs run: local, or a [slurm.NAME] of ct.toml (or CT_PROFILE).")
+@narrowing_options
 @click.pass_context
 def run(
     ctx: click.Context,
@@ -34,11 +37,14 @@ def run(
     file: Path | None,
     partial: bool,
     profile: str | None,
+    cohort: str | None,
+    pairing: str | None,
+    complete_only: bool,
 ) -> None:
     """Make everything that is stale, or these steps and nodes with what they need. Fresh ones are left alone."""
-    texts = (*what, *select)
-    if file is not None and texts:
-        raise Usage("a plan says itself what runs: leave out either --plan or the steps and nodes")
+    texts, narrowing = (*what, *select), Narrowing(cohort, pairing, complete_only)
+    if file is not None and (texts or narrowing):
+        raise Usage("a plan says itself what runs: leave out either --plan or the steps, nodes and cohort")
     if partial and file is None:
         raise Usage("--partial is for --plan FILE")
     if profile is not None:
@@ -47,7 +53,8 @@ def run(
     project.catalog.refuse_archived()
     refuse_excluded(project, named_nodes(project, texts))
     planned = [] if file is None else ["--plan", str(file.absolute()), *(["--partial"] if partial else [])]
-    ctx.exit(launch(project, "run", *planned, "--", *texts))
+    narrowing.paired(project)
+    ctx.exit(launch(project, "run", *planned, *narrowing.options, "--", *texts))
 
 
 @click.command()

@@ -8,6 +8,7 @@ import click
 
 from ctcore.accept import accept as accept_reasons
 from ctcore.accept import checked_kinds, checked_reason, propose, standing, undo, undoable
+from ctcore.cli.narrowing import narrowed, narrowing_options
 from ctcore.cli.render import FOUND, echo_json, json_option, opened, table
 from ctcore.errors import Usage
 from ctcore.nodes import find_nodes
@@ -24,12 +25,21 @@ _COUNTS = ("step", "level", "nodes", "fresh", "accepted", "never made", "changed
 @click.command()
 @click.option("--why", is_flag=True, help="With the reasons; grouped where there are many nodes.")
 @click.option("--select", "select_", metavar="SELECTION", multiple=True, help=f"Only these: {SELECTION}.")
+@narrowing_options
 @json_option
 @click.pass_context
-def stale(ctx: click.Context, why: bool, select_: tuple[str, ...], as_json: bool) -> None:
+def stale(
+    ctx: click.Context,
+    why: bool,
+    select_: tuple[str, ...],
+    cohort: str | None,
+    pairing: str | None,
+    complete_only: bool,
+    as_json: bool,
+) -> None:
     """What is not fresh, by step: what has changed, and what is only about to. Exit code 3 where there is any."""
     project = opened(ctx)
-    found = overview(project, selected(project, select_))
+    found = overview(project, narrowed(project, selected(project, select_), cohort, pairing, complete_only))
     if as_json:
         echo_json({"steps": [_as_json(one) for one in found.counts], **(_reasons_json(found) if why else {})})
     else:

@@ -1,10 +1,13 @@
 """⑦ Patients, specimens and assays in columns: a level at a time, in the order of registration."""
 
-from collections.abc import Iterable, Mapping
+import datetime
+import math
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 import numpy as np
+from numpy.typing import NDArray
 from sqlalchemy import Connection, select
 
 from ctcore.catalog.attributes import attribute
@@ -19,7 +22,8 @@ from ctcore.step import ENTITY_LEVELS, Level
 class Entities:
     """One level. `parents` are positions in the level above; `columns` and `files` are data versions by name and role;
     `barred` tells who may not be used, by itself; `barred_for`, for which steps besides; `withheld`, who of the barred
-    is so for want of consent."""
+    is so for want of consent. `numbers` are the values of columns that cohorts compare by size; of a date its day, of a
+    blank NaN."""
 
     level: Level
     seq: Places
@@ -30,6 +34,7 @@ class Entities:
     barred: Flags
     barred_for: Mapping[str, Flags]
     withheld: Flags
+    numbers: Mapping[str, NDArray[np.float64]] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -42,17 +47,22 @@ class Entities:
 
 @dataclass(frozen=True)
 class Columns:
-    """The metadata columns that steps and cohorts use today, by level: only these are kept."""
+    """The metadata columns that steps and cohorts use today, by level: only these are kept. `compared`: as numbers."""
 
     names: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    compared: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
     @classmethod
-    def of(cls, used: Iterable[str]) -> "Columns":
-        found: dict[str, set[str]] = {level: set() for level in ENTITY_LEVELS}
-        for column in used:
-            level, _, name = column.partition(".")
-            found[level].add(name)
-        return cls({level: tuple(sorted(names)) for level, names in found.items()})
+    def of(cls, used: Iterable[str], compared: Iterable[str] = ()) -> "Columns":
+        return cls(_by_level(used), _by_level(compared))
+
+
+def _by_level(columns: Iterable[str]) -> dict[str, tuple[str, ...]]:
+    found: dict[str, set[str]] = {level: set() for level in ENTITY_LEVELS}
+    for column in columns:
+        level, _, name = column.partition(".")
+        found[level].add(name)
+    return {level: tuple(sorted(names)) for level, names in found.items()}
 
 
 def load_entities(connection: Connection, columns: Columns, gate: Gate) -> dict[str, Entities]:
@@ -79,6 +89,7 @@ def load_entities(connection: Connection, columns: Columns, gate: Gate) -> dict[
             np.isin(numbers, gate.everywhere),
             {step: flags for step, some in gate.by_step.items() if (flags := np.isin(numbers, some)).any()},
             np.isin(numbers, gate.withheld),
+            {name: _numbers(texts[names.index(name)]) for name in columns.compared[level]},
         )
         above = numbers
     return with_files(connection, found)
@@ -116,3 +127,20 @@ def located(known: Places, asked: Places) -> tuple[Places, Flags]:
     if not len(known):
         return place, np.zeros(len(asked), np.bool_)
     return place, known[np.minimum(place, len(known) - 1)] == asked
+
+
+def number_of(text: str) -> float:
+    """A number, or the day of a date; NaN of anything else."""
+    try:
+        return float(text)
+    except ValueError:
+        pass
+    try:
+        return float(datetime.date.fromisoformat(text.strip('"')).toordinal())
+    except ValueError:
+        return math.nan
+
+
+def _numbers(texts: Sequence[str]) -> NDArray[np.float64]:
+    known = {text: number_of(text) for text in set(texts)}
+    return np.array([known[text] for text in texts], np.float64)

@@ -29,6 +29,7 @@ _CALLS = ("fail", "materialize", "reuse")
 _PEOPLE = {"register", "censor", "release", "consent"}  # events that may change who is used, and what is known of them
 _ACCEPTS = {"accept", "accept-undone"}
 _SILENT = {
+    "cohort-rule",
     "warn",
     "warn-resolved",
     "disclose",
@@ -55,10 +56,11 @@ class Shape:
     def of(cls, graph: StepGraph, settings: Settings) -> "Shape":
         used = {column for step in graph for column in step.columns}
         used |= {step.role for step in graph if step.role is not None}
-        used |= {column for cohort in settings.cohorts.values() for column in cohort.where}
+        used |= {column for cohort in settings.cohorts.values() for column in cohort.columns()}
+        compared = {column for cohort in settings.cohorts.values() for column in cohort.columns(compared=True)}
         levels = {step.name: step.level for step in graph}
         uses = {name: settings.uses.of(name) for name in (*levels, *settings.analyses)}
-        return cls(levels, Columns.of(used), tuple(settings.cohorts), uses, settings.uses.required)
+        return cls(levels, Columns.of(used, compared), tuple(settings.cohorts), uses, settings.uses.required)
 
     def gate(self, connection: Connection) -> Gate:
         """Who may not be used today."""

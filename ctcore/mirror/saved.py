@@ -85,12 +85,14 @@ class _Arrays:
 
 def _of(project: Project, shape: Shape) -> list[Any]:
     columns = {level: list(names) for level, names in shape.columns.names.items()}
+    compared = {level: list(names) for level, names in shape.columns.compared.items()}
     return [
         FORMAT,
         project.id,
         project.catalog.place,
         dict(shape.levels),
         columns,
+        compared,
         list(shape.cohorts),
         dict(shape.uses),
         shape.required,
@@ -114,7 +116,10 @@ def _parts(mirror: Mirror) -> tuple[dict[str, Any], dict[str, Any]]:
                 arrays[f"{level}.{what}.{number}"] = column
         for number, flags in enumerate(some.barred_for.values()):
             arrays[f"{level}.barred_for.{number}"] = flags
+        for number, column in enumerate(some.numbers.values()):
+            arrays[f"{level}.numbers.{number}"] = column
         names = {"columns": list(some.columns), "files": list(some.files), "barred_for": list(some.barred_for)}
+        names["numbers"] = list(some.numbers)
         head["entities"][level] = names
     for number, (step, made) in enumerate(mirror.made.items()):
         arrays[f"{number}.materialization"], arrays[f"{number}.recipe"] = made.materialization, made.recipe
@@ -136,7 +141,8 @@ def _restored(array: _Arrays, head: dict[str, Any], shape: Shape) -> Mirror:
         ids = text.split("\n") if text else []
         bars = {name: array(f"{level}.barred_for.{at}") for at, name in enumerate(names["barred_for"])}
         seq, parents, barred, withheld = (array(f"{level}.{part}") for part in ("seq", "parents", "barred", "withheld"))
-        entities[level] = Entities(level, seq, ids, parents, columns, files, barred, bars, withheld)
+        numbers = {name: array(f"{level}.numbers.{at}") for at, name in enumerate(names["numbers"])}
+        entities[level] = Entities(level, seq, ids, parents, columns, files, barred, bars, withheld, numbers)
     used: dict[str, dict[Any, Used]] = {}
     for place, (step, role, strangers) in enumerate(head["used"]):
         start, count, source, version = (array(f"{place}.{part}") for part in ("start", "count", "source", "used"))

@@ -1,7 +1,7 @@
 """⑦ `ct dashboard`: the cohort on one page: who, how far each step is, what is not fresh and why, entity by entity."""
 
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
 from sqlalchemy import select
@@ -9,14 +9,17 @@ from sqlalchemy import select
 from ctcore.catalog.tables import entity, result
 from ctcore.clock import now
 from ctcore.overview import Count, Group, grouped, overview_of
+from ctcore.pairs import Readiness
 from ctcore.reading.gate import Gate, level_names
 from ctcore.reading.looks import LOOKS, ORDER, WORST
+from ctcore.reading.membership import memberships
 from ctcore.reading.page import (
     Markup,
     bar,
     cards,
     element,
     head,
+    joined,
     key,
     note,
     number,
@@ -24,6 +27,16 @@ from ctcore.reading.page import (
     row_head,
     section,
     table,
+)
+from ctcore.reading.readiness import (
+    ARTIFACTS,
+    RULES,
+    artifact_rows,
+    open_rows,
+    pair_columns,
+    pairings,
+    rule_rows,
+    rules,
 )
 from ctcore.reasons import Reason, State
 from ctcore.staleness import Verdicts
@@ -43,6 +56,8 @@ def dashboard(gate: Gate, verdicts: Verdicts, rows: int = ROWS) -> str:
         note(gate.audit if any(gate.left_out.values()) else ""),
         cards(list(_counts(gate, seen.counts))),
         section("Completeness", "How many of a step's nodes are in which state.", key(), _completeness(seen.counts)),
+        *_cohorts(gate, verdicts),
+        *(_pairing(title, found, rows) for title, found in pairings(project, gate.everybody, discreet=True)),
         *_recorded(gate),
         *_reasons(gate, verdicts),
         *(_matrix(gate, verdicts, level, rows) for level in ORDER if any(s.level == level for s in project.steps)),
@@ -74,14 +89,53 @@ def _completeness(counts: Sequence[Count]) -> Markup:
     return table([*heads[:5], *map(head, heads[5:])], rows, "full bars")
 
 
+def _cohorts(gate: Gate, verdicts: Verdicts) -> Iterator[Markup]:
+    ruled, made = rules(gate), list(memberships(gate, verdicts))
+    lead = "Who satisfies each rule today and may be used."
+    doubts = joined([note(said) for one in ruled for said in one["doubts"]])
+    rows = _cells(rule_rows(ruled), {2, 3, 4})
+    yield section("Who is in which cohort", lead, doubts, table(_heads(RULES, {2, 3, 4}), rows))
+    if made:
+        lead = "Who was a member when each cohort artifact was made, and who would be today."
+        yield section(
+            "Members then and today", lead, table(_heads(ARTIFACTS, {4, 5}), _cells(artifact_rows(made), {4, 5}))
+        )
+
+
+def _pairing(title: str, found: Readiness, most: int) -> Markup:
+    """How many are complete, and the others one by one."""
+    open_ = len(found.rows) - found.counts["complete"]
+    said = f"{most:,} of {open_:,} that are not complete. `ct cohort --pairing {found.pairing.name}` has all."
+    lead = f"{found.words}; {found.without} have none of it. In brackets: may not be used."
+    rows = _cells(open_rows(found, most), set())
+    listed = table(pair_columns(found), rows) if rows else note("")
+    return section(f"Pairing {title}", lead, note(said if open_ > most else ""), listed)
+
+
+def _cells(rows: Iterable[Sequence[str]], numbers: set[int]) -> list[list[Markup]]:
+    """The first cell of a row is its head; the last one is in words."""
+
+    def cell(at: int, text: str) -> Markup:
+        return number(int(text)) if at in numbers else element("td", text)
+
+    return [
+        [row_head(row[0]), *map(cell, range(1, len(row) - 1), row[1:-1]), element("td", row[-1], class_="words")]
+        for row in rows
+    ]
+
+
+def _heads(names: Sequence[str], numbers: set[int]) -> list[Markup | str]:
+    return [head(name) if at in numbers else name for at, name in enumerate(names)]
+
+
 def _recorded(gate: Gate) -> Iterator[Markup]:
     """How many have a result of each analysis that is made elsewhere."""
     analyses = gate.project.settings.analyses
     if not analyses:
         return
     shown = {level: gate.names(level) for level in ENTITY_LEVELS}
-    joined = select(result.c.analysis, entity.c.level, entity.c.id).join(entity, entity.c.seq == result.c.entity)
-    counts = Counter(name for name, level, who in gate.connection.execute(joined.distinct()) if who in shown[level])
+    found = select(result.c.analysis, entity.c.level, entity.c.id).join(entity, entity.c.seq == result.c.entity)
+    counts = Counter(name for name, level, who in gate.connection.execute(found.distinct()) if who in shown[level])
     rows = [
         [row_head(one.name), element("td", one.level), number(counts[one.name]), number(len(shown[one.level]))]
         for one in analyses.values()

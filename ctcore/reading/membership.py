@@ -5,9 +5,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from ctcore.cohort import change
 from ctcore.reading.gate import Gate
 from ctcore.roles import counted
+from ctcore.rulebook import other_rules
 from ctcore.staleness import Verdicts
+from ctcore.step import Step
 from ctcore.veil import WITHHELD
 
 
@@ -26,6 +29,8 @@ class Membership:
     went: tuple[str, ...]
     withheld: int
     roles: Mapping[str, int]
+    ruled: str = ""
+    """How the rule has changed since it was made, in words."""
 
     @property
     def roles_said(self) -> str:
@@ -36,7 +41,8 @@ class Membership:
         hidden = f"{self.withheld} × {WITHHELD}" if self.withheld else ""
         gone = ", ".join([*self.went[:10], *(["…"] if len(self.went) > 10 else []), *([hidden] if hidden else [])])
         come = ", ".join([*self.came[:10], *(["…"] if len(self.came) > 10 else [])])
-        return "; ".join(part for part in (f"came: {come}" if come else "", f"went: {gone}" if gone else "") if part)
+        parts = (f"came: {come}" if come else "", f"went: {gone}" if gone else "", self.ruled)
+        return "; ".join(part for part in parts if part)
 
 
 def memberships(gate: Gate, verdicts: Verdicts, cohort: str | None = None) -> Iterator[Membership]:
@@ -46,7 +52,7 @@ def memberships(gate: Gate, verdicts: Verdicts, cohort: str | None = None) -> It
     for step in gate.project.steps:
         if step.level != "cohort":
             continue
-        states = verdicts.states(step.name)
+        states, ruled = verdicts.states(step.name), _ruled(gate, step)
         for want in gate.inputs.wants(step):
             if want.what != "step" or not want.fan_in:
                 continue
@@ -71,4 +77,12 @@ def memberships(gate: Gate, verdicts: Verdicts, cohort: str | None = None) -> It
                     tuple(names[one] for one in seen),
                     len(gone) - len(seen),
                     roles.get((step.name, cohorts[at]), {}),
+                    ruled.get(at, ""),
                 )
+
+
+def _ruled(gate: Gate, step: Step) -> dict[int, str]:
+    """By place of the cohort: how its rule differs from the one by which the current artifact was made."""
+    made = gate.mirror.made[step.name].materialization.tolist()
+    today = list(gate.project.settings.cohorts.values())
+    return {at: change(old, today[at]) for at, old in other_rules(gate.connection, made, today).items()}
