@@ -87,6 +87,7 @@ GOVERNANCE = {
     "consent list": [[], ["--json"]],
     "consent history": [[], ["PGONE", "--json"]],
     "impact": [["PGONE"], ["--list", "PGONE"]],
+    "purge": [["PGONE"], ["PGONE", "--raw", "--json"], ["--list"]],
 }
 # These show nothing of a cohort.
 OTHERS = {"init", "dev"}

@@ -116,6 +116,6 @@ def _list(project: Project, as_json: bool) -> None:
     table(columns, [[one[name] for name in columns] for one in rows])
 
 
-def _bytes(number: int) -> str | int:
+def _bytes(number: int | None) -> str | int | None:
     """In words for people, as a number for programs."""
-    return size(number) if is_terminal(sys.stdout) else number
+    return size(number) if number is not None and is_terminal(sys.stdout) else number

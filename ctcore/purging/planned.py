@@ -26,12 +26,12 @@ from ctcore.reasons import Node, name_of
 
 @dataclass(frozen=True)
 class Row:
-    """One line of a plan: what is done with what; so many makings or files, so many bytes."""
+    """One line of a plan: what is done with what; so many makings or files, so many bytes; not of a single raw file."""
 
     action: str
     what: str
     number: int
-    size: int
+    size: int | None
     why: str
 
 
@@ -168,7 +168,7 @@ def _named(plan: Plan, raw: bool) -> Iterable[Row]:
         where = "raw file inside the project" if one["inside"] else "raw file outside of the project: yours to remove"
         hint = "" if raw or not one["inside"] else "; --raw removes it"
         if one["there"]:
-            yield Row("remove" if goes else "name", one["path"], 1, one["size"], where + hint)
+            yield Row("remove" if goes else "name", one["path"], 1, None, where + hint)
 
 
 def _again(project: Project, plan: Plan) -> Iterable[Row]:
