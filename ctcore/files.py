@@ -15,8 +15,8 @@ from ctcore.errors import InputError
 from ctcore.ledger import upsert
 from ctcore.project import Project
 from ctcore.reasons import name_of, short
+from ctcore.references import changes_of, record, seen_of
 from ctcore.references import known as known_references
-from ctcore.references import record, seen_of
 from ctcore.settings import FILE_NAME, Reference, read_settings
 
 OnBytes = Callable[[int], None] | None
@@ -48,7 +48,7 @@ class Memory:
         }
 
     def remember(self, digests: Mapping[P, tuple[Signature, str]], /) -> None:
-        if not self.remembers:
+        if not self.remembers or self.project.catalog.life().is_archived:
             return
         rows = [
             {
@@ -82,7 +82,10 @@ class Looked:
 
 
 def look(project: Project, on_bytes: OnBytes = None) -> Looked:
-    """Look at every raw file and reference, and write to the catalog what changed. One stat a file."""
+    """Look at every raw file and reference, and write to the catalog what changed. One stat a file.
+
+    Of an archived project what changed is said, and not written.
+    """
     found = Looked()
     _look_at_references(project, found, on_bytes)
     _look_at_files(project, found, on_bytes)
@@ -109,7 +112,7 @@ def _look_at_files(project: Project, found: Looked, on_bytes: OnBytes, some: Col
         rows = connection.execute(
             select(file, entity.c.level, entity.c.id)
             .join(entity, entity.c.seq == file.c.entity)
-            .where(true() if some is None else some)
+            .where(true() if some is None else some, entity.c.purged.is_(None))
         ).all()
     touched: dict[Path, list[Any]] = {}
     problems: list[tuple[Any, str | None]] = []
@@ -139,31 +142,34 @@ def _write_files(
     digests: Mapping[Path, tuple[str, Signature]],
     problems: list[tuple[Any, str | None]],
 ) -> None:
+    looked = [(row, *digests[path]) for path, rows in touched.items() for row in rows]
+    changed = [(row, digest) for row, digest, _ in looked if digest != row.digest]
+    for row, digest in changed:
+        node = name_of((row.level, row.id))
+        found.changes.append(f"{node} {row.role} {short(row.digest)} → {short(digest)}")
+    if project.catalog.life().is_archived:
+        return
     mine = (file.c.entity == bindparam("b_entity")) & (file.c.role == bindparam("b_role"))
+    seen_now = [
+        {
+            "b_entity": row.entity,
+            "b_role": row.role,
+            "digest": digest,
+            "size": seen.size,
+            "mtime_ns": seen.mtime_ns,
+            "inode": seen.inode,
+            "problem": None,
+        }
+        for row, digest, seen in looked
+    ]
+    said_now = [{"b_entity": row.entity, "b_role": row.role, "problem": said} for row, said in problems]
     with project.catalog.write() as writer:
-        looked = [(row, *digests[path]) for path, rows in touched.items() for row in rows]
-        seen_now = [
-            {
-                "b_entity": row.entity,
-                "b_role": row.role,
-                "digest": digest,
-                "size": seen.size,
-                "mtime_ns": seen.mtime_ns,
-                "inode": seen.inode,
-                "problem": None,
-            }
-            for row, digest, seen in looked
-        ]
         if seen_now:
             writer.execute(update(file).where(mine), seen_now)
-        for row, digest, _ in looked:
-            if digest != row.digest:
-                node = name_of((row.level, row.id))
-                found.changes.append(f"{node} {row.role} {short(row.digest)} → {short(digest)}")
-                body = {"role": row.role, "path": row.path, "old": row.digest, "new": digest}
-                writer.event("file", node, body)
-        if problems:
-            said_now = [{"b_entity": row.entity, "b_role": row.role, "problem": said} for row, said in problems]
+        for row, digest in changed:
+            body = {"role": row.role, "path": row.path, "old": row.digest, "new": digest}
+            writer.event("file", name_of((row.level, row.id)), body)
+        if said_now:
             writer.execute(update(file).where(mine), said_now)
         for row, said in problems:
             body = {"role": row.role, "path": row.path, "problem": said}
@@ -187,7 +193,9 @@ def _look_at_references(project: Project, found: Looked, on_bytes: OnBytes) -> N
     wrong = {one.declared.key: region_problems(project.root, declared, one.declared) for one in new}
     found.problems += [said for some in wrong.values() for said in some]
     new = [one for one in new if not wrong[one.declared.key]]
-    if new:
+    if new and project.catalog.life().is_archived:
+        found.changes += changes_of(new, known)
+    elif new:
         with project.catalog.write() as writer:
             still = read_settings(project.root / FILE_NAME).references  # it may have been bumped while this one looked
             found.changes += record(writer, [one for one in new if still.get(one.declared.key) == one.declared])
