@@ -70,10 +70,10 @@ def _events(context: dg.AssetExecutionContext, opened: Project, level: str, abov
         check_references(opened)
         look(opened)
     found = registry.entries(opened, level, context.partition_keys)
+    single = len(found) == 1 and len(context.partition_keys) == 1
     for at in range(0, len(found), BATCH):
         some = found[at : at + BATCH]
         for entry in some:
-            single = len(found) == 1 and len(context.partition_keys) == 1
             yield _event(key_of(opened, level), entry, above, single=single)
         registry.mark_reported(opened, some)
     absent = set(context.partition_keys) - {entry.partition for entry in found}
@@ -81,7 +81,7 @@ def _events(context: dg.AssetExecutionContext, opened: Project, level: str, abov
         raise dg.Failure(f"not registered: {', '.join(sorted(absent)[:20])}", allow_retries=False)
 
 
-def _event(key: dg.AssetKey, entry: registry.Entry, above: dg.AssetKey | None, single: bool) -> Any:
+def _event(key: dg.AssetKey, entry: registry.Entry, parent: dg.AssetKey | None, single: bool) -> Any:
     metadata = {
         "digest": entry.data_version,
         **({"excluded": entry.excluded} if entry.excluded else {}),
@@ -91,10 +91,10 @@ def _event(key: dg.AssetKey, entry: registry.Entry, above: dg.AssetKey | None, s
     }
     if single:
         version = dg.DataVersion(entry.data_version)
-        return dg.MaterializeResult(metadata=metadata, data_version=version, tags=registry_tags(above))
+        return dg.MaterializeResult(metadata=metadata, data_version=version, tags=registry_tags(parent))
     return dg.AssetMaterialization(
         key,
         partition=entry.partition,
         metadata=metadata,
-        tags={DATA_VERSION: entry.data_version, **registry_tags(above)},
+        tags={DATA_VERSION: entry.data_version, **registry_tags(parent)},
     )

@@ -70,7 +70,7 @@ def wipe(instance: dg.DagsterInstance, asset: dg.AssetKey, partitions: set[str],
             with storage.run_connection(run) as connection:
                 _really(connection)
                 connection.execute(SqlEventLogStorageTable.delete().where(mine))
-                connection.execute(SqlEventLogStorageTable.delete().where(_said_again(run, asset.path[-1])))
+                connection.execute(SqlEventLogStorageTable.delete().where(_said_again(run, asset)))
             instance.compute_log_manager.delete_logs(prefix=[run, "compute_logs"])
     with storage.index_connection() as connection:
         last = AssetKeyTable.update().where(AssetKeyTable.c.asset_key == key)
@@ -78,9 +78,13 @@ def wipe(instance: dg.DagsterInstance, asset: dg.AssetKey, partitions: set[str],
     return deleted
 
 
-def _said_again(run: str, asset: str) -> ColumnElement[bool]:
+def _said_again(run: str, asset: dg.AssetKey) -> ColumnElement[bool]:
     """In a run of one partition, the step's output repeats what the materialization says, without its partition."""
-    return and_(log.run_id == run, log.step_key == asset, log.dagster_event_type == "STEP_OUTPUT")
+    return and_(
+        log.run_id == run,
+        log.step_key == asset.path[-1],
+        log.dagster_event_type == "STEP_OUTPUT",
+    )
 
 
 def _really(connection: Any) -> None:

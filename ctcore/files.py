@@ -15,7 +15,7 @@ from ctcore.errors import InputError
 from ctcore.ledger import upsert
 from ctcore.project import Project
 from ctcore.reasons import name_of, short
-from ctcore.references import Seen, changes_of, record, seen_of
+from ctcore.references import changes_of, record, seen_of
 from ctcore.references import known as known_references
 from ctcore.settings import FILE_NAME, Reference, read_settings
 
@@ -190,7 +190,9 @@ def _look_at_references(project: Project, found: Looked, on_bytes: OnBytes) -> N
     digests = digest_remembered(list(good.values()), Memory(project), on_bytes=on_bytes)
     contents = {key: (digests[path][0], digests[path][1].size) for key, path in good.items()}
     new = [one for one in seen_of(declared, contents, known) if not one.is_known(known.get(one.declared.key))]
-    new = [one for one in new if not _is_no_region(project, one, found)]
+    wrong = {one.declared.key: region_problems(project.root, declared, one.declared) for one in new}
+    found.problems += [said for some in wrong.values() for said in some]
+    new = [one for one in new if not wrong[one.declared.key]]
     if new and project.catalog.life().is_archived:
         found.changes += changes_of(new, known)
     elif new:
@@ -199,16 +201,13 @@ def _look_at_references(project: Project, found: Looked, on_bytes: OnBytes) -> N
             found.changes += record(writer, [one for one in new if still.get(one.declared.key) == one.declared])
 
 
-def _is_no_region(project: Project, one: Seen, found: Looked) -> bool:
+def region_problems(root: Path, declared: Mapping[str, Reference], one: Reference) -> list[str]:
     """A region that is no BED file, or does not lie on its genome, is not what it was meant to be."""
-    said = one.declared
-    if said.kind != regions.KIND:
-        return False
-    below = project.settings.references.get(said.on or "")
-    index = project.root / f"{below.path}.fai" if below is not None and below.kind == "genome" else None
-    wrong = [f"region {said.key}: {said.path} {text}" for text in regions.problems(project.root / said.path, index)]
-    found.problems += wrong
-    return bool(wrong)
+    if one.kind != regions.KIND:
+        return []
+    below = declared.get(one.on or "")
+    index = root / f"{below.path}.fai" if below is not None and below.kind == "genome" else None
+    return [f"region {one.key}: {one.path} {text}" for text in regions.problems(root / one.path, index)]
 
 
 def _reference_problem(said: Reference, path: Path) -> str | None:

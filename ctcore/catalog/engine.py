@@ -93,6 +93,11 @@ class Writer:
         """Record a change of truth: what happened, to what, with which values."""
         self._events.append((self.actor, kind, subject, body))
 
+    def overwrite(self) -> None:
+        """From here on, what is deleted or made shorter is overwritten in SQLite's file; see also `Catalog.scrub`."""
+        if self.connection.dialect.name == "sqlite":
+            self.connection.exec_driver_sql("PRAGMA secure_delete=ON")
+
     def flush(self) -> None:
         if self._events:
             append_events(self.connection, self._events)
@@ -307,7 +312,6 @@ def _prepare_sqlite(connection: Any, _record: Any) -> None:
         "foreign_keys=ON",
         "synchronous=FULL",
         "temp_store=MEMORY",
-        "secure_delete=FAST",
         "cache_size=-65536",
     ):
         connection.execute(f"PRAGMA {pragma}")

@@ -13,7 +13,7 @@ from ctcore.cli.render import FOUND, MARK, Reading, echo_json, excluded_options,
 from ctcore.comparison import Allowed, Changes
 from ctcore.disclosure import asked
 from ctcore.errors import Usage
-from ctcore.explain import Matrix, matrix
+from ctcore.explain import Matrix, cohorts_in_full, matrix
 from ctcore.files import check_references, look
 from ctcore.project import Project
 from ctcore.register import known_sheet, register_entity
@@ -158,7 +158,7 @@ def status(ctx: click.Context, everything: bool, excluded: bool, reason: str | N
                     "counts": one.counts,
                     "accepted": {name: sorted(some) for name, some in one.accepted.items() if some},
                     "entities": {who: dict(zip(one.steps, states, strict=True)) for _, who, states in one.rows},
-                    **({"causes": one.causes, "roles": one.roles} if one.level == "cohort" else {}),
+                    **(cohorts_in_full(project, seen) if one.level == "cohort" else {}),
                 }
                 for one in tables
             }

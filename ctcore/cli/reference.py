@@ -148,6 +148,8 @@ def bump(ctx: click.Context, key: str, path: Path, version: str, reason: str | N
 
 
 def _say_index(found: Bump, dry_run: bool) -> None:
+    for said in found.problems:
+        click.echo(f"problem: {said}", err=True)
     place = found.project.root / f"{found.declared.path}.fai"
     if found.declared.kind == "genome" and not place.is_file():
         then = "" if dry_run else f"; now `ct reference index {found.declared.key}`"
