@@ -29,11 +29,11 @@ def integrity_sensor(project: Project) -> dg.SensorDefinition:
     )
     def tick(context: dg.SensorEvaluationContext, ct: CtProject) -> dg.SensorResult:
         opened = ct.open()
-        if why := closed(opened):
-            return _said(why, context.cursor or "0")
         last, wiped = wipe_purged(opened, context.instance, int(context.cursor or 0))
         if wiped:
             context.log.info(f"{wiped} events of what is purged were deleted from Dagster's event log")
+        if why := closed(opened):
+            return _said(why, str(last))
         found = verify(opened, budget=BYTES_A_TICK)
         said = [f"{name_of(one.node)}: {one.file} {one.problem}" for one in found.findings]
         for one in said:

@@ -44,6 +44,7 @@ TABLE: dict[str, list[tuple[str, str]]] = {
         (REFUSES, "register {root}/sheet.csv --reparent S2 --yes"),
         (READS, "register {root}/sheet.csv --dry-run"),
     ],
+    "purge": [(REFUSES, "purge P3 --reason asked --confirm P3"), (READS, "purge P3"), (READS, "purge --list")],
     "record": [(REFUSES, "record pathology A1 ki67=3")],
     "schema show": [(READS, "schema show")],
     "schema diff": [(READS, "schema diff")],

@@ -44,6 +44,7 @@ def remove(project: Project, patient: str, reason: str, confirm: str, raw: bool 
         raise Usage("say in one line why: --reason TEXT")
     if confirm != patient:
         raise Usage(f"--confirm {confirm!r} is not the patient {patient!r}; type the ID again: --confirm {patient}")
+    project.catalog.refuse_archived()
     begun = pending(project)
     with project.catalog.read() as connection:
         ended = is_taken_back(connection, patient)
