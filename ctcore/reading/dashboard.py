@@ -25,7 +25,6 @@ from ctcore.reading.page import (
     section,
     table,
 )
-from ctcore.reading.views import veil_of
 from ctcore.reasons import Reason, State
 from ctcore.staleness import Verdicts
 from ctcore.step import ENTITY_LEVELS, Level
@@ -107,11 +106,10 @@ def _reasons(gate: Gate, verdicts: Verdicts) -> Iterator[Markup]:
 def _groups(gate: Gate, verdicts: Verdicts) -> list[Group]:
     """As `ct stale --why` has them, with nobody named who may not be used."""
     found: dict[tuple[str, Reason], list[str]] = defaultdict(list)
-    veil = veil_of(gate)
     for step in gate.project.steps:
         for one in verdicts.listed(step.name):
             for reason in one.reasons if one.state != "excluded" else ():
-                found[step.name, veil.reason(reason)].append(one.partition)
+                found[step.name, gate.veil.reason(reason)].append(one.partition)
     return grouped(found)
 
 
