@@ -76,6 +76,7 @@ SHOWN: dict[str, list[list[str]]] = {
 # These are about who may be used, or about what they were given: they name people, and show nothing else of them.
 GOVERNANCE = {
     "register": [["new.csv"], ["new.csv", "--dry-run", "--json", "--update", "patient.age"]],  # quotes the sheet
+    "purge": [["PGONE"], ["PGONE", "--json"], ["--list"]],
     "record": [["path", "AGONE1", "grade=G2"]],
     "why": [["joined/all"], ["joined/all", "--json"], ["counted/AGONE1", "--json"], ["patient/PGONE"]],
     "qc add": [["patient/P2", "qc_warn", "--reason", "late"]],

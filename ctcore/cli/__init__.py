@@ -38,6 +38,7 @@ _COMMANDS = {
     "qc": "qc",
     "consent": "consent",
     "record": "record",
+    "purge": "purge",
 }
 
 
