@@ -110,7 +110,7 @@ def test_each_command_is_looked_at() -> None:
 def _revoked(root: Path) -> Project:
     project = make_project(root, ROWS, toml=TOML + PAIRING + ANALYSES)
     quiet_dagster(root)
-    (root / "reads/AGONE1.txt").write_text("x" * 48271)
+    (root / "reads/AGONE1.txt").write_text("x" * 48271 + "\n")
     look(project)
     make(project, "counted", runner=Inline(project))
     (root / "reads/AGONE2.txt").write_text("otherwise\n")
