@@ -37,7 +37,9 @@ _SIGNS = {state: (place, sign) for place, (state, (_, sign, _)) in enumerate(LOO
 def dashboard(gate: Gate, verdicts: Verdicts, rows: int = ROWS) -> str:
     """The page, as HTML. Of thousands of entities it shows `rows` a level, those first that are not fresh."""
     project, seen = gate.project, overview_of(gate.project, verdicts)
+    life = project.catalog.life()
     body = [
+        note(f"The project is {life.words}." if life.state != "active" else ""),
         note(gate.audit if any(gate.left_out.values()) else ""),
         cards(list(_counts(gate, seen.counts))),
         section("Completeness", "How many of a step's nodes are in which state.", key(), _completeness(seen.counts)),
