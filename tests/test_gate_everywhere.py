@@ -89,8 +89,8 @@ GOVERNANCE = {
     "consent history": [[], ["PGONE", "--json"]],
     "impact": [["PGONE"], ["--list", "PGONE"]],
 }
-# These show nothing of a cohort.
-OTHERS = {"init", "dev"}
+# These show nobody of a cohort: at most how many there are.
+OTHERS = {"init", "dev", *(f"projects {one}" for one in ("list", "add", "remove", "workspace", "set", "open"))}
 
 
 def _leaves(group: click.Group, before: str = "") -> Iterator[str]:
