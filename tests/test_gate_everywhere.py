@@ -76,6 +76,7 @@ SHOWN: dict[str, list[list[str]]] = {
 # These are about who may be used, or about what they were given: they name people, and show nothing else of them.
 GOVERNANCE = {
     "register": [["new.csv"], ["new.csv", "--dry-run", "--json", "--update", "patient.age"]],  # quotes the sheet
+    "purge": [["PGONE"], ["PGONE", "--json"], ["--list"]],
     "record": [["path", "AGONE1", "grade=G2"]],
     "why": [["joined/all"], ["joined/all", "--json"], ["counted/AGONE1", "--json"], ["patient/PGONE"]],
     "qc add": [["patient/P2", "qc_warn", "--reason", "late"]],
@@ -89,8 +90,8 @@ GOVERNANCE = {
     "impact": [["PGONE"], ["--list", "PGONE"]],
     "purge": [["PGONE"], ["PGONE", "--raw", "--json"], ["--list"]],
 }
-# These show nothing of a cohort.
-OTHERS = {"init", "dev"}
+# These show nobody of a cohort: at most how many there are.
+OTHERS = {"init", "dev", *(f"projects {one}" for one in ("list", "add", "remove", "workspace", "set", "open"))}
 
 
 def _leaves(group: click.Group, before: str = "") -> Iterator[str]:
@@ -110,7 +111,7 @@ def test_each_command_is_looked_at() -> None:
 def _revoked(root: Path) -> Project:
     project = make_project(root, ROWS, toml=TOML + PAIRING + ANALYSES)
     quiet_dagster(root)
-    (root / "reads/AGONE1.txt").write_text("x" * 48271)
+    (root / "reads/AGONE1.txt").write_text("x" * 48271 + "\n")
     look(project)
     make(project, "counted", runner=Inline(project))
     (root / "reads/AGONE2.txt").write_text("otherwise\n")
