@@ -14,7 +14,7 @@ from sqlalchemy import Connection, func, select
 
 from ctcore.catalog.engine import Writer
 from ctcore.catalog.tables import consent, entity
-from ctcore.clock import now, today
+from ctcore.clock import today
 from ctcore.digest import canonical
 from ctcore.errors import Usage
 from ctcore.nodes import no_such
@@ -129,7 +129,7 @@ def _shown(row: Any) -> dict[str, Any]:
 
 def _write(writer: Writer, rows: Mapping[str, tuple[int, Mapping[str, Any]]]) -> None:
     first = (writer.execute(select(func.max(consent.c.id))).scalar() or 0) + 1
-    same = {"at": now(), "actor": writer.actor}
+    same = {"at": writer.at, "actor": writer.actor}
     listed = [{"id": first + at, "entity": seq, **row, **same} for at, (seq, row) in enumerate(rows.values())]
     writer.insert(consent, listed)
     told = [{"patient": who, **_shown_row(row)} for who, (_, row) in rows.items()]

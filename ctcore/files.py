@@ -144,11 +144,11 @@ def _write_files(
         ]
         if seen_now:
             writer.execute(update(file).where(mine), seen_now)
-        for row, digest, _ in looked:
+        for row, digest, seen in looked:
             if digest != row.digest:
                 node = name_of((row.level, row.id))
                 found.changes.append(f"{node} {row.role} {short(row.digest)} → {short(digest)}")
-                body = {"role": row.role, "path": row.path, "old": row.digest, "new": digest}
+                body = {"role": row.role, "path": row.path, "old": row.digest, "new": digest, "size": seen.size}
                 writer.event("file", node, body)
         if problems:
             said_now = [{"b_entity": row.entity, "b_role": row.role, "problem": said} for row, said in problems]

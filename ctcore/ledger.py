@@ -10,6 +10,7 @@ from sqlalchemy.dialects import postgresql, sqlite
 
 from ctcore import qc
 from ctcore.catalog.engine import Writer, in_keys
+from ctcore.catalog.replay import making_digest
 from ctcore.catalog.tables import (
     artifact,
     attempt,
@@ -50,6 +51,7 @@ def record(project: Project, published: Sequence[Published]) -> dict[Node, int]:
         connection = writer.connection
         recipes = _recipe_ids(writer, [_recipe(side) for side in sidecars])
         known = _already(connection, [side["key"] for side in sidecars], project.dialect)
+        used = {number: digest for digest, number in recipes.items()}
         next_id = (connection.execute(select(func.max(materialization.c.id))).scalar() or 0) + 1
         ids: dict[Node, int] = {}
         fresh: list[tuple[int, Published, dict[str, Any]]] = []
@@ -60,7 +62,7 @@ def record(project: Project, published: Sequence[Published]) -> dict[Node, int]:
                 found, next_id = next_id, next_id + 1
                 fresh.append((found, one, side))
             ids[node] = found
-        _insert(project, writer, fresh, recipes)
+        written = _insert(project, writer, fresh, recipes)
         current = [
             {
                 "asset": side["node"][0],
@@ -78,8 +80,8 @@ def record(project: Project, published: Sequence[Published]) -> dict[Node, int]:
         keys = [side["key"] for side in sidecars]
         give_back(writer, keys, project.dialect)
         jobs.close(writer, keys, project.dialect)
-        for _, one, side in fresh:
-            writer.event("materialize", name_of(tuple(side["node"])), _said(project, one, side))
+        for row, parts in written:
+            writer.event("materialize", name_of((row["asset"], row["partition"])), _said(row, parts, used))
         _say_qc(writer, [(tuple(side["node"]), side["level"], ids[tuple(side["node"])], side) for side in sidecars])
         new = {number for number, _, _ in fresh}
         for row in moved:
@@ -173,7 +175,7 @@ def record_failures(project: Project, failed: Iterable[Failed], run_id: str | No
                     "partition": one.node[1],
                     "key": one.key,
                     "run_id": run_id,
-                    "ended_at": now(),
+                    "ended_at": writer.at,
                     "error": one.error,
                     "log": one.log,
                 }
@@ -182,7 +184,11 @@ def record_failures(project: Project, failed: Iterable[Failed], run_id: str | No
         )
         give_back(writer, [one.key for one in listed], project.dialect)
         for one in listed:
-            writer.event("fail", name_of(one.node), {"key": one.key, "error": one.error, "run_id": run_id})
+            writer.event("fail", name_of(one.node), _failure(one, run_id))
+
+
+def _failure(one: Failed, run_id: str | None) -> dict[str, Any]:
+    return {"key": one.key, "error": one.error, "run_id": run_id, "log": one.log}
 
 
 def _storable(said: str) -> str:
@@ -250,70 +256,64 @@ def _already(connection: Connection, keys: Iterable[str], dialect: str) -> dict[
     return {(row.key, row.started_at, row.data_version): row.id for row in rows}
 
 
+_Parts = tuple[list[tuple[Any, ...]], ...]  # a making's outputs, inputs and members
+
+
 def _insert(
     project: Project,
     writer: Writer,
     fresh: Sequence[tuple[int, Published, dict[str, Any]]],
     recipes: Mapping[str, int],
-) -> None:
+) -> list[tuple[dict[str, Any], _Parts]]:
+    """Write the rows of makings. Returns them, each with what belongs to it."""
+    outputs = [_outputs(number, one) for number, one, _ in fresh]
+    rows = [_row(project, number, one, side, recipes) for number, one, side in fresh]
+    writer.insert(materialization, rows)
+    writer.insert(output, [row for some in outputs for row in some])
+    edges = ("materialization", "input", "asset", "partition", "version")
     writer.insert(
-        materialization,
-        [
-            {
-                "id": number,
-                "asset": side["node"][0],
-                "partition": side["node"][1],
-                "key": side["key"],
-                "recipe": recipes[_recipe(side).digest],
-                "data_version": one.data_version,
-                "folder": str(one.folder.relative_to(project.store.root)),
-                "size": sum(entry.size for entry in one.manifest.files.values()),
-                "facts": canonical(side["facts"]).decode(),
-                "reason": side["reason"],
-                "run_id": side.get("run_id"),
-                "started_at": side["started_at"],
-                "seconds": side["seconds"],
-                "reported": False,
-            }
-            for number, one, side in fresh
-        ],
+        edge, [dict(zip(edges, (number, *used), strict=True)) for number, _, side in fresh for used in side["inputs"]]
     )
-    writer.insert(output, [row for number, one, _ in fresh for row in _outputs(number, one)])
-    writer.insert(
-        edge,
-        [
-            dict(
-                zip(
-                    ("materialization", "input", "asset", "partition", "version"),
-                    (number, *used),
-                    strict=True,
-                )
-            )
-            for number, _, side in fresh
-            for used in side["inputs"]
-        ],
-    )
+    members = ("materialization", "level", "entity", "role")
     writer.insert(
         member,
-        [
-            {"materialization": number, "level": level, "entity": who, "role": role}
-            for number, _, side in fresh
-            for level, who, role in side["members"]
-        ],
+        [dict(zip(members, (number, *one), strict=True)) for number, _, side in fresh for one in side["members"]],
     )
+    files = [[(one["file"], one["digest"], one["size"]) for one in some] for some in outputs]
+    return [
+        (row, (mine, side["inputs"], side["members"]))
+        for row, mine, (_, _, side) in zip(rows, files, fresh, strict=True)
+    ]
 
 
-def _outputs(number: int, one: Published) -> Iterable[dict[str, Any]]:
+def _row(
+    project: Project, number: int, one: Published, side: Mapping[str, Any], recipes: Mapping[str, int]
+) -> dict[str, Any]:
+    return {
+        "id": number,
+        "asset": side["node"][0],
+        "partition": side["node"][1],
+        "key": side["key"],
+        "recipe": recipes[_recipe(side).digest],
+        "data_version": one.data_version,
+        "folder": str(one.folder.relative_to(project.store.root)),
+        "size": sum(entry.size for entry in one.manifest.files.values()),
+        "facts": canonical(side["facts"]).decode(),
+        "reason": side["reason"],
+        "run_id": side.get("run_id"),
+        "started_at": side["started_at"],
+        "seconds": side["seconds"],
+        "reported": False,
+    }
+
+
+def _outputs(number: int, one: Published) -> list[dict[str, Any]]:
+    found = []
     for name, entry in one.manifest.files.items():
         seen = Signature.of(one.folder / name)
-        yield {
-            "materialization": number,
-            "file": name,
-            "digest": entry.digest,
-            "size": entry.size,
-            "mtime_ns": seen.mtime_ns,
-            "inode": seen.inode,
-        }
+        row = {"materialization": number, "file": name, "digest": entry.digest, "size": entry.size}
+        found.append({**row, "mtime_ns": seen.mtime_ns, "inode": seen.inode})
+    return found
 
 
 def _make_current(writer: Writer, rows: list[dict[str, Any]], dialect: str) -> None:
@@ -337,11 +337,8 @@ def upsert(writer: Writer, table: Table, rows: list[dict[str, Any]], dialect: st
     writer.execute_many(statement.on_conflict_do_update(index_elements=keys, set_=others), rows)
 
 
-def _said(project: Project, one: Published, side: Mapping[str, Any]) -> dict[str, Any]:
-    return {
-        "key": side["key"],
-        "data_version": one.data_version,
-        "folder": str(one.folder.relative_to(project.store.root)),
-        "reason": side["reason"],
-        "run_id": side.get("run_id"),
-    }
+def _said(row: Mapping[str, Any], parts: _Parts, recipes: Mapping[int, str]) -> dict[str, Any]:
+    """`record` ties the other rows of the making to its event: a hand that changes them is found by it."""
+    told = {name: row[name] for name in ("key", "data_version", "folder", "reason", "run_id")}
+    record = making_digest(row, recipes[row["recipe"]], parts)
+    return {**told, "materialization": row["id"], "record": record}

@@ -15,7 +15,6 @@ from typing import IO, Any
 from sqlalchemy import Connection, select
 
 from ctcore.catalog.tables import event
-from ctcore.clock import now
 from ctcore.digest import canonical, digest_value
 from ctcore.errors import CatalogError
 
@@ -25,7 +24,7 @@ _BLOCK = 1 << 16
 _FIELDS = ("seq", "at", "actor", "kind", "subject", "body", "previous")
 
 
-def append_events(connection: Connection, actor: str, events: Sequence[tuple[str, str, Any]]) -> None:
+def append_events(connection: Connection, actor: str, events: Sequence[tuple[str, str, Any]], at: str) -> None:
     """Chain and insert events inside the caller's transaction, which holds the write lock."""
     last = connection.execute(select(event.c.seq, event.c.digest).order_by(event.c.seq.desc()).limit(1)).first()
     seq, previous = (last.seq, last.digest) if last else _NONE
@@ -34,7 +33,7 @@ def append_events(connection: Connection, actor: str, events: Sequence[tuple[str
         seq += 1
         row = {
             "seq": seq,
-            "at": now(),
+            "at": at,
             "actor": actor,
             "kind": kind,
             "subject": subject,
@@ -150,11 +149,15 @@ def _event(line: bytes) -> dict[str, Any] | None:
     return {**row, "body": canonical(row["body"]).decode()}
 
 
-def check_chain(rows: Iterator[dict[str, Any]]) -> list[str]:
-    """What is wrong with a chain of events: every break, with its place. Empty where it is whole."""
+def check_chain(rows: Iterator[dict[str, Any]], lines: str = "") -> list[str]:
+    """What is wrong with a chain of events: every break, with its place. Empty where it is whole.
+
+    `lines`: what to call the place of a row in a file.
+    """
     problems, previous, expected = [], GENESIS, 1
-    for row in rows:
-        where = f"event {row['seq']} ({row['kind']} {row['subject']}, {row['at']})"
+    for number, row in enumerate(rows, 1):
+        place = f"{lines} {number}: " if lines else ""
+        where = f"{place}event {row['seq']} ({row['kind']} {row['subject']}, {row['at']})"
         if row["seq"] != expected:
             problems.append(f"{where}: event {expected} is missing before it")
         elif row["previous"] != previous:

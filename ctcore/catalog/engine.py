@@ -31,6 +31,7 @@ from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.exc import ArgumentError, DBAPIError
 
 from ctcore.catalog.chain import Journal, append_events
+from ctcore.clock import now
 from ctcore.digest import digest_value
 from ctcore.errors import CatalogError
 
@@ -41,11 +42,12 @@ _NAME_BYTES = 63  # PostgreSQL silently cuts longer names
 
 
 class Writer:
-    """One transaction. What it changes, it says: events are chained and committed with the rows."""
+    """One transaction, of one moment. What it changes, it says: events are chained and committed with the rows."""
 
     def __init__(self, connection: Connection, actor: str) -> None:
         self.connection = connection
         self.actor = actor
+        self.at = now()
         self._events: list[tuple[str, str, Any]] = []
 
     def execute(self, *args: Any, **kwargs: Any) -> Any:
@@ -77,7 +79,7 @@ class Writer:
 
     def flush(self) -> None:
         if self._events:
-            append_events(self.connection, self.actor, self._events)
+            append_events(self.connection, self.actor, self._events, self.at)
             self._events = []
 
 
