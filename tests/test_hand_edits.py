@@ -1,5 +1,6 @@
 """A catalog or a journal that somebody edited by hand: `ct verify` finds it and says where, whatever was edited."""
 
+import hashlib
 import json
 import re
 import shutil
@@ -23,6 +24,7 @@ from ctcore.consent import Record, Statement, restore, set_consent
 from ctcore.files import look
 from ctcore.project import Project
 from ctcore.qc import Choice, resolve
+from ctcore.register import register
 from ctcore.verify import verify
 from tests.kit import STEPS, again, fail, make, make_all, make_project
 from tests.shell import ct
@@ -174,6 +176,20 @@ def test_a_row_that_was_put_in_is_found_in_any_table(lived: Project, name: str) 
 def test_what_nobody_edited_agrees_with_its_events(lived: Project) -> None:
     assert all(rows(lived, metadata.tables[name]) for name in TRUTH), "a table of facts is empty: nothing is shown"
     assert disagreements(lived) == []
+
+
+def test_a_file_that_a_sheet_with_checksums_found_again_is_told_by_an_event(tmp_path: Path) -> None:
+    project = make_project(tmp_path / "toy")
+    reads = tmp_path / "toy/reads/A1.txt"
+    kept = reads.read_bytes()
+    reads.unlink()
+    look(project)
+    reads.write_bytes(kept)
+    digest = hashlib.md5(kept).hexdigest()
+    sheet = tmp_path / "toy/checked.csv"
+    sheet.write_text(f"patient_id,specimen_id,assay_id,reads,reads_md5\nP1,S1,A1,reads/A1.txt,{digest}\n")
+    register(project, sheet)
+    assert disagreements(project) == []
 
 
 def test_what_nobody_edited_agrees_with_its_events_on_postgresql(
