@@ -3,6 +3,7 @@
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 from sqlalchemy import Connection, Table, delete, func, select, update
@@ -49,7 +50,7 @@ def record(project: Project, published: Sequence[Published]) -> dict[Node, int]:
     sidecars = [project.store.sidecar(one.folder) for one in published]
     with project.catalog.write() as writer:
         connection = writer.connection
-        recipes = _recipe_ids(writer, [_recipe(side) for side in sidecars])
+        recipes = recipe_numbers(writer, [recipe_of(side) for side in sidecars])
         known = _already(connection, [side["key"] for side in sidecars], project.dialect)
         used = {number: digest for digest, number in recipes.items()}
         next_id = (connection.execute(select(func.max(materialization.c.id))).scalar() or 0) + 1
@@ -62,13 +63,13 @@ def record(project: Project, published: Sequence[Published]) -> dict[Node, int]:
                 found, next_id = next_id, next_id + 1
                 fresh.append((found, one, side))
             ids[node] = found
-        written = _insert(project, writer, fresh, recipes)
+        written = insert_makings(project, writer, fresh, recipes)
         current = [
             {
                 "asset": side["node"][0],
                 "partition": side["node"][1],
                 "materialization": ids[(side["node"][0], side["node"][1])],
-                "recipe": recipes[_recipe(side).digest],
+                "recipe": recipes[recipe_of(side).digest],
                 "data_version": one.data_version,
                 "key": side["key"],
                 "checked_at": now(),
@@ -221,11 +222,11 @@ def mark_reported(project: Project, ids: Iterable[int]) -> None:
         writer.execute(update(materialization).where(mine).values(reported=True))
 
 
-def _recipe(side: Mapping[str, Any]) -> Recipe:
+def recipe_of(side: Mapping[str, Any]) -> Recipe:
     return Recipe(**side["recipe"])
 
 
-def _recipe_ids(writer: Writer, used: Iterable[Recipe]) -> dict[str, int]:
+def recipe_numbers(writer: Writer, used: Iterable[Recipe]) -> dict[str, int]:
     wanted = {one.digest: one for one in used}
     known = {
         row.digest: row.id
@@ -259,7 +260,7 @@ def _already(connection: Connection, keys: Iterable[str], dialect: str) -> dict[
 _Parts = tuple[list[tuple[Any, ...]], ...]  # a making's outputs, inputs and members
 
 
-def _insert(
+def insert_makings(
     project: Project,
     writer: Writer,
     fresh: Sequence[tuple[int, Published, dict[str, Any]]],
@@ -294,7 +295,7 @@ def _row(
         "asset": side["node"][0],
         "partition": side["node"][1],
         "key": side["key"],
-        "recipe": recipes[_recipe(side).digest],
+        "recipe": recipes[recipe_of(side).digest],
         "data_version": one.data_version,
         "folder": str(one.folder.relative_to(project.store.root)),
         "size": sum(entry.size for entry in one.manifest.files.values()),
@@ -310,10 +311,18 @@ def _row(
 def _outputs(number: int, one: Published) -> list[dict[str, Any]]:
     found = []
     for name, entry in one.manifest.files.items():
-        seen = Signature.of(one.folder / name)
+        seen = _seen(one.folder / name)
         row = {"materialization": number, "file": name, "digest": entry.digest, "size": entry.size}
         found.append({**row, "mtime_ns": seen.mtime_ns, "inode": seen.inode})
     return found
+
+
+def _seen(path: Path) -> Signature:
+    """Of a file that is gone by now, none that any file has: it is looked for, and told as damage."""
+    try:
+        return Signature.of(path)
+    except FileNotFoundError:
+        return Signature(0, 0, 0)
 
 
 def _make_current(writer: Writer, rows: list[dict[str, Any]], dialect: str) -> None:

@@ -106,7 +106,8 @@ class Journal:
         if not rows or rows[0]["seq"] != seq:
             raise CatalogError(
                 f"{self.path} ends with event {seq}, which is not in the catalog: that is another one or an older "
-                f"one (a backup?). Restore the right catalog, or {self._way_out}"
+                "one (a backup?). Restore the right catalog; `ct recover` makes a lost one again from this file; or "
+                f"{self._way_out}"
             )
         if rows[0]["digest"] != digest:
             raise CatalogError(f"the catalog has another event {seq} than {self.path}; {self._way_out}")

@@ -29,6 +29,7 @@ _COMMANDS = {
     "dashboard": "dashboard",
     "heatmap": "dashboard",
     "verify": "verify",
+    "recover": "verify",
     "run": "run",
     "dev": "run",
     "jobs": "jobs",

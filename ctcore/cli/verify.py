@@ -1,5 +1,7 @@
 """`ct verify`: are the bytes, the chain of events, the tables that follow from it and the raw files what they were?"""
 
+from pathlib import Path
+
 import click
 from sqlalchemy import select
 
@@ -11,6 +13,7 @@ from ctcore.errors import CatalogError
 from ctcore.files import look
 from ctcore.project import Project
 from ctcore.reasons import name_of
+from ctcore.recover import recover as rebuild
 from ctcore.verify import verify as verify_store
 
 
@@ -42,6 +45,22 @@ def verify(ctx: click.Context, quick: bool, as_json: bool) -> None:
         click.echo("`ct run` makes them again", err=True)
     if edited:
         click.echo("the catalog was changed by hand: put back its last backup from before that", err=True)
+    ctx.exit(FOUND if rows else 0)
+
+
+@click.command()
+@json_option
+@click.pass_context
+def recover(ctx: click.Context, as_json: bool) -> None:
+    """Make a lost catalog again, from provenance.jsonl and the store. Exit code 3 where something could not be."""
+    done = rebuild(Project.find(Path(ctx.obj) if ctx.obj else None))
+    rows = [(name, "its files are gone: it is not in the ledger any more") for name in done.lost]
+    rows += list(done.left)
+    if as_json:
+        echo_json({"events": done.events, "makings": done.makings, "problems": [list(row) for row in rows]})
+    elif rows:
+        table(("where", "problem"), rows)
+    click.echo(f"{done.events} events, {done.makings} makings; `ct verify` reads their bytes", err=True)
     ctx.exit(FOUND if rows else 0)
 
 

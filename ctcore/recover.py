@@ -1,0 +1,110 @@
+"""② A lost catalog again: its tables from provenance.jsonl, and what was made from what from the store's sidecars."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import func, select
+
+from ctcore.agreement import compared
+from ctcore.catalog.chain import check_chain
+from ctcore.catalog.declared import applied, enforce
+from ctcore.catalog.engine import HEAD, Catalog, Writer
+from ctcore.catalog.replay import Event, Replay, Told
+from ctcore.catalog.tables import event, metadata
+from ctcore.errors import CatalogError, Usage
+from ctcore.ledger import insert_makings, recipe_numbers, recipe_of
+from ctcore.mirror import saved
+from ctcore.project import Project
+from ctcore.reasons import name_of
+from ctcore.store import Published
+
+Found = tuple[int, Published, dict[str, Any]]
+# In this order: what others point to comes first
+_BEFORE = ("entity", "file", "reference")
+_AFTER = ("artifact", "damage", "acceptance", "waiver", "qc_act", "qc_event", "qc_resolution", "consent", "attempt")
+_UNKNOWN = {"mtime_ns": 0, "inode": 0}  # so each raw file is read again when it is looked at
+
+
+@dataclass(frozen=True)
+class Recovered:
+    """How much there is again, and which makings have no files any more: they are not in the ledger."""
+
+    events: int
+    makings: int
+    lost: tuple[str, ...]
+    left: tuple[tuple[str, str], ...]
+
+
+def recover(project: Project) -> Recovered:
+    """Write the catalog anew. Refused where it has anything, or where the journal is not whole."""
+    journal = project.root / "provenance.jsonl"
+    catalog = Catalog(project.catalog_url, project.id, journal)
+    _refuse_full(catalog)
+    if not journal.is_file():
+        raise Usage(f"{journal} is not there, and the catalog cannot be made from anything else")
+    events = list(catalog.journal.read())
+    if problems := check_chain(iter(events), f"{journal.name} line"):
+        raise CatalogError("the journal is not whole, and nothing was written:\n  " + "\n  ".join(problems))
+    replay = Replay().take(Event(*(row[name] for name in Event._fields)) for row in events)
+    makings, lost = _makings(project, replay)
+    with catalog.alone() as connection:
+        writer = Writer(connection, catalog.actor)
+        writer.insert(event, events)
+        _write(writer, replay, project, makings)
+        left = compared(connection)
+    catalog.engine.dispose()
+    saved.forget(project)
+    return Recovered(len(events), len(makings), tuple(lost), tuple(left))
+
+
+def _refuse_full(catalog: Catalog) -> None:
+    from ctcore.catalog.migrations import upgrade
+
+    if (catalog.version() or "") < HEAD:
+        upgrade(catalog)
+    with catalog.read() as connection:
+        if connection.execute(select(func.count()).select_from(event)).scalar():
+            raise Usage(f"the catalog {catalog.place} is not lost: it has events; `ct verify` says whether it is right")
+
+
+def _makings(project: Project, replay: Replay) -> tuple[list[Found], list[str]]:
+    """Those whose files are in the store, by their sidecars; the names of the others."""
+    found: list[Found] = []
+    lost: list[str] = []
+    for (number,), told in replay.tables["materialization"].items():
+        row = told.row
+        published = project.store.find(row["asset"], row["partition"], row["key"])
+        if published is None or published.data_version != row["data_version"]:
+            lost.append(name_of((row["asset"], row["partition"])))
+        else:
+            found.append((number, published, {**project.store.sidecar(published.folder), "reason": row["reason"]}))
+    return found, lost
+
+
+def _write(writer: Writer, replay: Replay, project: Project, makings: list[Found]) -> None:
+    for name in _BEFORE:
+        _insert(writer, name, replay.tables[name].values())
+    numbers = recipe_numbers(writer, [recipe_of(side) for _, _, side in makings])
+    made = {row["id"]: row for row, _ in insert_makings(project, writer, makings, numbers)}
+    pointers = [one for one in replay.tables["artifact"].values() if one.row["materialization"] in made]
+    replay.tables["artifact"] = {
+        (one.row["asset"], one.row["partition"]): Told(_pointer(one.row, made), one.event) for one in pointers
+    }
+    for name in _AFTER:
+        _insert(writer, name, replay.tables[name].values())
+    _insert(writer, "setting", replay.tables["setting"].values())
+    if (levels := applied(writer.connection)) is not None:
+        enforce(writer.connection, levels)
+
+
+def _pointer(row: Mapping[str, Any], made: Mapping[int, Mapping[str, Any]]) -> dict[str, Any]:
+    names = ("recipe", "data_version", "key")
+    return {**row, **{name: made[row["materialization"]][name] for name in names}, "checked_at": None}
+
+
+def _insert(writer: Writer, name: str, told: Iterable[Told]) -> None:
+    more = _UNKNOWN if name == "file" else {}
+    columns = [column.name for column in metadata.tables[name].columns]
+    rows = [{**more, **one.row} for one in told]
+    writer.insert(metadata.tables[name], [{column: row.get(column) for column in columns} for row in rows])
