@@ -14,7 +14,6 @@ from ctcore.catalog.replay import Event, Replay, Told
 from ctcore.catalog.tables import event, metadata
 from ctcore.errors import CatalogError, Usage
 from ctcore.ledger import insert_makings, recipe_numbers, recipe_of
-from ctcore.mirror import saved
 from ctcore.project import Project
 from ctcore.reasons import name_of
 from ctcore.store import Published
@@ -52,9 +51,11 @@ def recover(project: Project) -> Recovered:
         writer = Writer(connection, catalog.actor)
         writer.insert(event, events)
         _write(writer, replay, project, makings)
+        writer.event("recover", "catalog", {"events": len(events), "lost": lost})
+        writer.flush()
         left = compared(connection)
+    catalog.mirror()
     catalog.engine.dispose()
-    saved.forget(project)
     return Recovered(len(events), len(makings), tuple(lost), tuple(left))
 
 

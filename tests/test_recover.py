@@ -56,8 +56,10 @@ def test_a_lost_catalog_is_made_again_from_the_journal_and_the_store(tmp_path: P
     assert said.code == 1 and "`ct recover` makes a lost one again" in said.err
     said = ct("-C", lost.root, "recover")
     assert said.code == 0 and "6 makings" in said.err, said
-    assert facts(again(lost)) == before and evaluate(again(lost)).totals == verdicts
-    assert (lost.root / "provenance.jsonl").read_bytes() == journal
+    after = facts(again(lost))
+    assert after["event"].pop()[3] == "recover"
+    assert after == before and evaluate(again(lost)).totals == verdicts
+    assert (lost.root / "provenance.jsonl").read_bytes().startswith(journal)
     assert ct("-C", lost.root, "recover").code == 2, "it is not lost any more"
 
 

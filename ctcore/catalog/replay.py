@@ -229,7 +229,7 @@ KINDS: Mapping[str, Tell] = {
     "consent": _consent,
     "schema": _schema,
 }
-SAYING_ONLY = ("disclose", "read-excluded")  # they change no table
+SAYING_ONLY = ("disclose", "read-excluded", "recover")  # they change no table
 
 
 def _node(subject: str) -> tuple[str, str]:

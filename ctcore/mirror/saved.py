@@ -6,7 +6,6 @@ It may be deleted at any time. One that is of another catalog, of other steps or
 import json
 import math
 import os
-import shutil
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
@@ -51,11 +50,6 @@ def write(project: Project, mirror: Mirror) -> None:
         for other in root.iterdir():
             if other.name not in ("head.json", name):  # who has mapped it keeps it
                 other.unlink(missing_ok=True)
-
-
-def forget(project: Project) -> None:
-    """What is kept is of another catalog."""
-    shutil.rmtree(project.work / "mirror", ignore_errors=True)
 
 
 def _save(path: Path, arrays: Mapping[str, NDArray[Any]]) -> dict[str, Any]:
