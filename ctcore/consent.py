@@ -50,11 +50,15 @@ class Record:
 
 
 def set_consent(project: Project, patients: Sequence[str], said: Statement) -> None:
-    """Write it of all of these patients, or of none. Usage error with every problem."""
+    """Write it of all of these patients, or of none. Usage error with every problem.
+
+    What stands exactly so already is not written again: a command that was cut short can be repeated.
+    """
     problems = _problems(project, said)
     with project.catalog.write() as writer:
         numbers = _patients(project, writer.connection, patients, problems)
-        for row in standing(writer.connection, set(numbers.values())) if numbers else ():
+        stands = standing(writer.connection, set(numbers.values())) if numbers else []
+        for row in stands:
             name = next(who for who, seq in numbers.items() if seq == row.entity)
             if row.status in TAKEN_BACK and said.status not in TAKEN_BACK:
                 how = f"`ct consent restore {name}` reverses it, on record"
@@ -69,7 +73,8 @@ def set_consent(project: Project, patients: Sequence[str], said: Statement) -> N
             "reason": said.reason,
             "record": None,
         }
-        _write(writer, {who: (seq, row) for who, seq in numbers.items()})
+        known = {one.entity for one in stands if all(getattr(one, name) == said for name, said in row.items())}
+        _write(writer, {who: (seq, row) for who, seq in numbers.items() if seq not in known})
 
 
 def restore(project: Project, patient: str, record: Record) -> Any:
