@@ -90,6 +90,8 @@ class Catalog:
         self.url = _parsed(url)
         self.schema = _schema(project_id)
         self.actor = actor or os.environ.get("CT_ACTOR") or os.environ.get("USER") or f"uid:{os.getuid()}"
+        if not self.actor.strip() or not self.actor.isprintable():
+            raise CatalogError(f"the name of who acts is {self.actor!a}; set CT_ACTOR to one line of text")
         self.journal = Journal(journal)
         self.engine = _engine(self.url, self.schema)
         # SQLite's transactions always see one state; PostgreSQL's do where they are asked to

@@ -1,8 +1,11 @@
 """`ct jobs` and `ct logs`: what is in Slurm, and what a node's calls have said."""
 
+import sys
+
 import click
 
-from ctcore.cli.render import echo_json, json_option, opened, table
+from ctcore.cli.plain import harmless
+from ctcore.cli.render import echo_json, is_terminal, json_option, opened, table
 from ctcore.errors import Usage
 from ctcore.nodes import find_node
 from ctcore.reasons import name_of
@@ -47,4 +50,4 @@ def logs(ctx: click.Context, node: str, only_path: bool) -> None:
         return
     with found.open(errors="replace") as lines:
         for line in lines:
-            click.echo(line, nl=False)
+            click.echo(harmless(line) if is_terminal(sys.stdout) else line, nl=False)

@@ -140,8 +140,8 @@ def asked_for_excluded(project: Project, reason: str | None, what: str) -> bool:
     """Whether the excluded are to be shown: only with a reason, which is written down before anything is read."""
     if reason is None:
         return False
-    if len(reason.strip()) < 8:
-        raise Usage(f'--include-excluded "{reason}": say why in a sentence; it is kept beside your name')
+    if len(reason.strip()) < 8 or not reason.isprintable():
+        raise Usage(f'--include-excluded "{reason}": say why in one sentence; it is kept beside your name')
     with project.catalog.write() as writer:
         writer.event(EVENT, what, {"reason": reason.strip()})
     return True
