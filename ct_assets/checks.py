@@ -12,6 +12,7 @@ from typing import Any
 import dagster as dg
 from sqlalchemy import select
 
+from ct_assets.logs import listed
 from ctcore.batches import partitions
 from ctcore.catalog.tables import artifact, materialization
 from ctcore.overview import Overview, change_of, is_missing, overview_of
@@ -142,7 +143,7 @@ def _result(
 
 
 def _lines(said: Sequence[str]) -> dg.MetadataValue:
-    return dg.MetadataValue.md("\n".join(f"- {one}" for one in said[:SHOWN]))
+    return dg.MetadataValue.md(listed(said[:SHOWN]))
 
 
 def _folders(project: Project, name: str, run_id: str | None) -> list[tuple[str, str]]:

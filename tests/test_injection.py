@@ -1,14 +1,23 @@
 """Hostile text in every field: it stays a text, or is refused in words; it never runs, moves a cursor or draws."""
 
+import csv
+import json
 import re
+from html.parser import HTMLParser
+from pathlib import Path
 
 import pytest
+from sqlalchemy import select
 
-from ctcore.accept import KINDS
+from ct_assets.metadata import describe
+from ctcore.accept import KINDS, accept, checked_reason, propose
+from ctcore.agreement import disagreements
+from ctcore.catalog.chain import check_chain
+from ctcore.catalog.tables import event
 from ctcore.files import look
 from ctcore.project import Project
-from tests.kit import make_all, make_project
-from tests.shell import Said, ct
+from tests.kit import STEPS, TOML, again, assay, make, make_all, make_project
+from tests.shell import Said, ct, on_a_terminal
 
 # Without NUL, which no process can be given; in a cell, tests/test_intake_fuzz.py has it
 HOSTILE = {
@@ -101,3 +110,140 @@ def test_in_any_field_it_stays_a_text_or_is_refused_in_words(
         assert said.code in (0, 3) or said.err.startswith(("ct: ", "Usage: ", "Error: ")), (name, said)
         shown_safely(said)
     assert not list(made.root.rglob("pwned")) and not (made.root.parent / "pwned").exists()
+
+
+# What was taken, wherever it is shown
+
+
+class Elements(HTMLParser):
+    """The elements and attributes of a page."""
+
+    def __init__(self, page: str) -> None:
+        super().__init__()
+        self.tags: set[str] = set()
+        self.names: set[str] = set()
+        self.feed(page)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.add(tag)
+        self.names |= {name for name, _ in attrs}
+
+
+FAILS = "    n = len("
+SAYS = """\
+    if call.entity == "A3":
+        raise ValueError(HOSTILE)
+    n = len("""
+
+
+@pytest.fixture(scope="module")
+def told(tmp_path_factory: pytest.TempPathFactory) -> Project:
+    """A project in which every field that takes a text has all of them that it takes."""
+    printable = {name: text for name, text in HOSTILE.items() if text.isprintable()}
+    steps = f"HOSTILE = {''.join(HOSTILE.values())!r}\n" + STEPS.replace(FAILS, SAYS)
+    steps = steps.replace('{"letters": n}', '{"letters": n, "qc": "warn", "qc_reason": %r, "said": HOSTILE[:-3]}')
+    steps = steps.replace("%r", repr(" ".join(printable.values())), 1)
+    rows = [assay("P1", f"S{n}", f"A{n}", sex="F", library=text) for n, text in enumerate(printable.values(), 1)]
+    root = tmp_path_factory.mktemp("told") / "toy"
+    project = make_project(
+        root, rows, steps, TOML.replace('id = "toy"', f'id = "toy"\nname = {json.dumps(" ".join(printable.values()))}')
+    )
+    make_all(project)
+    (root / "reads/A1.txt").write_text("reads of A_\n")
+    look(project)
+    for number, text in enumerate(printable.values(), 1):
+        keys = {"counted": {"A1"}}
+        if number == 1:
+            accept(project, propose(project, keys, ALL), checked_reason(" ".join(printable.values())))
+        assert ct("-C", root, "qc", "add", f"assay/A{number}", "batch_effect_flagged", "--reason", text).code == 0
+        assert ct("-C", root, "consent", "set", "P1", "full", "--form", text, "--reason", text).code == 0
+    return again(project)
+
+
+READING = (
+    ("status",),
+    ("stale", "--why"),
+    ("why", "counted/A3"),
+    ("why", "counted/A1"),
+    ("show", "counted/A2"),
+    ("accept", "--list"),
+    ("qc", "list"),
+    ("qc", "history"),
+    ("consent", "list"),
+    ("consent", "history"),
+    ("trace", "counted/A1"),
+    ("trace", "counted/A1", "--dot"),
+    ("trace", "counted/A1", "--mermaid"),
+    ("cohort",),
+    ("query", "SELECT * FROM assays"),
+    ("query", "SELECT * FROM results"),
+    ("qc", "history", "--json"),
+    ("why", "counted/A3", "--json"),
+    ("query", "SELECT * FROM results", "--json"),
+)
+
+
+@pytest.mark.parametrize("words", READING, ids=" ".join)
+def test_what_is_shown_moves_no_cursor_and_turns_no_text(told: Project, words: tuple[str, ...]) -> None:
+    said = ct("-C", told.root, *words)
+    assert said.code in (0, 3), said
+    shown_safely(said)
+
+
+def test_a_failed_tool_draws_nothing_on_a_terminal(told: Project) -> None:
+    code, shown = on_a_terminal("-C", told.root, "why", "counted/A3")
+    assert code == 3 and "pwned" in shown and "\x1b]0" not in shown and "\x1b[2J" not in shown
+
+
+def test_a_page_has_no_element_and_no_address_of_theirs(told: Project, tmp_path: Path) -> None:
+    assert ct("-C", told.root, "dashboard", tmp_path / "page.html").code == 0
+    page = Elements((tmp_path / "page.html").read_text())
+    assert not page.tags & {"script", "img", "x", "iframe", "object"} and "onerror" not in page.names
+
+
+@pytest.mark.parametrize("ending", ["csv", "tsv"])
+def test_an_exported_cell_is_no_formula_and_loses_nothing(told: Project, tmp_path: Path, ending: str) -> None:
+    assert ct("-C", told.root, "export", tmp_path / "all", "--format", ending).code == 0
+    cells: list[str] = []
+    for path in (tmp_path / "all").iterdir():
+        with path.open(newline="") as stream:
+            cells += [cell for row in csv.reader(stream, delimiter="\t" if ending == "tsv" else ",") for cell in row]
+    assert not [cell for cell in cells if cell.lstrip()[:1] in ("=", "@")]
+    assert f"'{HOSTILE['formula']}" in cells and HOSTILE["sql"] in cells
+
+
+def test_dagster_is_given_no_picture_and_no_link_of_theirs(told: Project) -> None:
+    outcomes = make(told, "merged", "S1")  # built from what was accepted
+    (metadata,) = describe(told, told.steps["merged"], outcomes).values()
+    assert "accepted" in metadata
+    drawn = [str(getattr(value, "md_str", "")) for value in metadata.values()]
+    assert any("pwned" in text for text in drawn)
+    assert not [text for text in drawn if re.search(r"(?<!\\)!?\[[^\]]*\]\(|<(script|img)", text)], drawn
+
+
+def test_nothing_ran_and_nothing_was_lost(told: Project) -> None:
+    assert disagreements(told) == []
+    with told.catalog.read() as connection:
+        rows = [dict(row) for row in connection.execute(select(event).order_by(event.c.seq)).mappings()]
+    assert check_chain(iter(rows)) == []
+    assert not list(told.root.parent.rglob("pwned"))
+
+
+@pytest.mark.parametrize("name", ["\x1b[31mred", "a\nb", "  ", "\u202egpj"])
+def test_an_actor_is_one_line_of_text(made: Project, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    monkeypatch.setenv("CT_ACTOR", name)
+    said = ct("-C", made.root, "qc", "add", "assay/A2", "qc_warn", "--reason", "x")
+    assert said.code == 1 and "CT_ACTOR" in said.err
+    shown_safely(said)
+
+
+def test_a_sheet_with_a_hostile_name_leaves_no_trap_in_the_history(
+    made: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(made.root)
+    place = made.root / "\x1b[2J\u202e;$(touch pwned)<script>.csv"
+    place.write_text("level,id,kind,reason\nassay,A3,qc_warn,dark\n")
+    assert ct("-C", made.root, "qc", "add", "--from", place.name).code == 0
+    for words in (("qc", "history"), ("qc", "list"), ("qc", "history", "--json")):
+        shown_safely(ct("-C", made.root, *words))
+    assert ct("-C", made.root, "verify", "--quick").code == 0
