@@ -16,6 +16,7 @@ SUBJECTS = (
     "shell",
     "backfill",
     "tick",
+    "record",
     "pages",
     "slurm",
 )

@@ -1,8 +1,11 @@
 """⑥ The ledger: what was made from what. Written after the files are published, in one transaction for many nodes."""
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache, partial
+from itertools import groupby
+from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +27,7 @@ from ctcore.catalog.tables import (
     request,
     run,
 )
+from ctcore.catalog.together import Request, together
 from ctcore.clock import now
 from ctcore.digest import Signature, canonical
 from ctcore.leases import give_back
@@ -46,49 +50,84 @@ class Failed:
 
 
 def record(project: Project, published: Sequence[Published]) -> dict[Node, int]:
-    """Write published artifacts into the ledger and make them current. Recording one twice changes nothing."""
-    sidecars = [project.store.sidecar(one.folder) for one in published]
+    """Write published artifacts into the ledger and make them current. Recording one twice changes nothing.
+
+    What other processes have to record at the same moment goes into the same transaction.
+    """
+    entries = [entry_of(project, one) for one in published]
+    nodes: list[Node] = [tuple(entry["side"]["node"]) for entry in entries]
+    mine = Request(project.catalog.actor, [name_of(node) for node in nodes], entries)
+    folder = project.work / "together" / f"record-{project.catalog.meeting}"
+    return dict(zip(nodes, together(folder, mine, partial(_record, project)), strict=True))
+
+
+def entry_of(project: Project, one: Published) -> dict[str, Any]:
+    """All that the ledger has to know of an artifact, as JSON."""
+    return {
+        "side": project.store.sidecar(one.folder),
+        "data_version": one.data_version,
+        "folder": str(one.folder.relative_to(project.store.root)),
+        "size": sum(entry.size for entry in one.manifest.files.values()),
+        "outputs": list(_outputs(one)),
+    }
+
+
+def _record(project: Project, requests: Sequence[Request]) -> list[list[int]]:
+    """The numbers of the makings of each request."""
+    entries = [{**entry, "actor": one.actor} for one in requests for entry in one.body]
     with project.catalog.write() as writer:
         connection = writer.connection
-        recipes = recipe_numbers(writer, [recipe_of(side) for side in sidecars])
-        known = _already(connection, [side["key"] for side in sidecars], project.dialect)
-        used = {number: digest for digest, number in recipes.items()}
+        recipes = recipe_numbers(writer, [recipe_of(one["side"]) for one in entries])
+        known = _already(connection, [one["side"]["key"] for one in entries], project.dialect)
         next_id = (connection.execute(select(func.max(materialization.c.id))).scalar() or 0) + 1
-        ids: dict[Node, int] = {}
-        fresh: list[tuple[int, Published, dict[str, Any]]] = []
-        for one, side in zip(published, sidecars, strict=True):
-            node: Node = (side["node"][0], side["node"][1])
-            found = known.get((side["key"], side["started_at"], one.data_version))
+        fresh: list[dict[str, Any]] = []
+        for one in entries:
+            found = known.get((one["side"]["key"], one["side"]["started_at"], one["data_version"]))
+            one["id"] = next_id + len(fresh) if found is None else found
             if found is None:
-                found, next_id = next_id, next_id + 1
-                fresh.append((found, one, side))
-            ids[node] = found
-        written = insert_makings(project, writer, fresh, recipes)
-        current = [
-            {
-                "asset": side["node"][0],
-                "partition": side["node"][1],
-                "materialization": ids[(side["node"][0], side["node"][1])],
-                "recipe": recipes[recipe_of(side).digest],
-                "data_version": one.data_version,
-                "key": side["key"],
-                "checked_at": now(),
-            }
-            for one, side in zip(published, sidecars, strict=True)
-        ]
-        moved = _moved(connection, current, project.dialect)
-        _make_current(writer, current, project.dialect)
-        keys = [side["key"] for side in sidecars]
-        give_back(writer, keys, project.dialect)
-        jobs.close(writer, keys, project.dialect)
-        for row, parts in written:
-            writer.event("materialize", name_of((row["asset"], row["partition"])), _said(row, parts, used))
-        _say_qc(writer, [(tuple(side["node"]), side["level"], ids[tuple(side["node"])], side) for side in sidecars])
-        new = {number for number, _, _ in fresh}
-        for row in moved:
-            if row["materialization"] not in new:
-                _say_reused(writer, row)
-    return ids
+                fresh.append(one)
+        insert_makings(writer, fresh, recipes)
+        _settle(project, writer, entries, recipes, {one["id"] for one in fresh})
+    numbers = iter(one["id"] for one in entries)
+    return [[next(numbers) for _ in one.body] for one in requests]
+
+
+def _settle(
+    project: Project,
+    writer: Writer,
+    entries: Sequence[dict[str, Any]],
+    recipes: Mapping[str, int],
+    fresh: Collection[int],
+) -> None:
+    """They are current now, nobody waits for them any more, and it is said."""
+    current = [_pointer(one, recipes) for one in entries]
+    moved = _moved(writer.connection, current, project.dialect)
+    _make_current(writer, current, project.dialect)
+    keys = [one["side"]["key"] for one in entries]
+    give_back(writer, keys, project.dialect)
+    jobs.close(writer, keys, project.dialect)
+    again = {row["materialization"]: row for row in moved if row["materialization"] not in fresh}
+    for actor, some in groupby(entries, key=itemgetter("actor")):
+        writer.actor, mine = actor, list(some)
+        for one in mine:
+            if one["id"] in fresh:
+                writer.event("materialize", name_of(tuple(one["side"]["node"])), _said(one))
+        _say_qc(writer, [(tuple(one["side"]["node"]), one["side"]["level"], one["id"], one["side"]) for one in mine])
+        for row in (again[one["id"]] for one in mine if one["id"] in again):
+            _say_reused(writer, row)
+
+
+def _pointer(one: Mapping[str, Any], recipes: Mapping[str, int]) -> dict[str, Any]:
+    side = one["side"]
+    return {
+        "asset": side["node"][0],
+        "partition": side["node"][1],
+        "materialization": one["id"],
+        "recipe": recipes[recipe_of(side).digest],
+        "data_version": one["data_version"],
+        "key": side["key"],
+        "checked_at": now(),
+    }
 
 
 def reuse(project: Project, found: Mapping[Node, Hit]) -> list[Node]:
@@ -232,9 +271,9 @@ def recipe_numbers(writer: Writer, used: Iterable[Recipe]) -> dict[str, int]:
         row.digest: row.id
         for row in writer.execute(select(recipe.c.id, recipe.c.digest).where(recipe.c.digest.in_(wanted)))
     }
-    next_id = (writer.execute(select(func.max(recipe.c.id))).scalar() or 0) + 1
     for digest, one in wanted.items():
         if digest not in known:
+            next_id = (writer.execute(select(func.max(recipe.c.id))).scalar() or 0) + 1
             row = {
                 "id": next_id,
                 "step": one.step,
@@ -244,7 +283,7 @@ def recipe_numbers(writer: Writer, used: Iterable[Recipe]) -> dict[str, int]:
                 "digest": digest,
             }
             writer.insert(recipe, [row])
-            known[digest], next_id = next_id, next_id + 1
+            known[digest] = next_id
     return known
 
 
@@ -257,48 +296,33 @@ def _already(connection: Connection, keys: Iterable[str], dialect: str) -> dict[
     return {(row.key, row.started_at, row.data_version): row.id for row in rows}
 
 
-_Parts = tuple[list[tuple[Any, ...]], ...]  # a making's outputs, inputs and members
-
-
-def insert_makings(
-    project: Project,
-    writer: Writer,
-    fresh: Sequence[tuple[int, Published, dict[str, Any]]],
-    recipes: Mapping[str, int],
-) -> list[tuple[dict[str, Any], _Parts]]:
-    """Write the rows of makings. Returns them, each with what belongs to it."""
-    outputs = [_outputs(number, one) for number, one, _ in fresh]
-    rows = [_row(project, number, one, side, recipes) for number, one, side in fresh]
-    writer.insert(materialization, rows)
-    writer.insert(output, [row for some in outputs for row in some])
-    edges = ("materialization", "input", "asset", "partition", "version")
-    writer.insert(
-        edge, [dict(zip(edges, (number, *used), strict=True)) for number, _, side in fresh for used in side["inputs"]]
-    )
-    members = ("materialization", "level", "entity", "role")
+def insert_makings(writer: Writer, fresh: Sequence[Mapping[str, Any]], recipes: Mapping[str, int]) -> None:
+    writer.insert(materialization, [_making(one, recipes[recipe_of(one["side"]).digest]) for one in fresh])
+    writer.insert(output, [{"materialization": one["id"], **row} for one in fresh for row in one["outputs"]])
+    names = ("materialization", "input", "asset", "partition", "version")
+    edges = [(one["id"], *used) for one in fresh for used in one["side"]["inputs"]]
+    writer.insert(edge, [dict(zip(names, row, strict=True)) for row in edges])
     writer.insert(
         member,
-        [dict(zip(members, (number, *one), strict=True)) for number, _, side in fresh for one in side["members"]],
+        [
+            {"materialization": one["id"], "level": level, "entity": who, "role": role}
+            for one in fresh
+            for level, who, role in one["side"]["members"]
+        ],
     )
-    files = [[(one["file"], one["digest"], one["size"]) for one in some] for some in outputs]
-    return [
-        (row, (mine, side["inputs"], side["members"]))
-        for row, mine, (_, _, side) in zip(rows, files, fresh, strict=True)
-    ]
 
 
-def _row(
-    project: Project, number: int, one: Published, side: Mapping[str, Any], recipes: Mapping[str, int]
-) -> dict[str, Any]:
+def _making(one: Mapping[str, Any], recipe_number: int) -> dict[str, Any]:
+    side = one["side"]
     return {
-        "id": number,
+        "id": one["id"],
         "asset": side["node"][0],
         "partition": side["node"][1],
         "key": side["key"],
-        "recipe": recipes[recipe_of(side).digest],
-        "data_version": one.data_version,
-        "folder": str(one.folder.relative_to(project.store.root)),
-        "size": sum(entry.size for entry in one.manifest.files.values()),
+        "recipe": recipe_number,
+        "data_version": one["data_version"],
+        "folder": one["folder"],
+        "size": one["size"],
         "facts": canonical(side["facts"]).decode(),
         "reason": side["reason"],
         "run_id": side.get("run_id"),
@@ -308,13 +332,16 @@ def _row(
     }
 
 
-def _outputs(number: int, one: Published) -> list[dict[str, Any]]:
-    found = []
+def _outputs(one: Published) -> Iterable[dict[str, Any]]:
     for name, entry in one.manifest.files.items():
         seen = _seen(one.folder / name)
-        row = {"materialization": number, "file": name, "digest": entry.digest, "size": entry.size}
-        found.append({**row, "mtime_ns": seen.mtime_ns, "inode": seen.inode})
-    return found
+        yield {
+            "file": name,
+            "digest": entry.digest,
+            "size": entry.size,
+            "mtime_ns": seen.mtime_ns,
+            "inode": seen.inode,
+        }
 
 
 def _seen(path: Path) -> Signature:
@@ -340,14 +367,21 @@ def upsert(writer: Writer, table: Table, rows: list[dict[str, Any]], dialect: st
     """Insert rows, or replace those with the same primary key."""
     if not rows:
         return
+    writer.execute_many(_upsert(table, tuple(rows[0]), dialect), rows)
+
+
+@lru_cache
+def _upsert(table: Table, names: tuple[str, ...], dialect: str) -> Any:
     keys = [column.name for column in table.primary_key]
     statement: Any = (sqlite if dialect == "sqlite" else postgresql).insert(table)
-    others = {name: statement.excluded[name] for name in rows[0] if name not in keys}
-    writer.execute_many(statement.on_conflict_do_update(index_elements=keys, set_=others), rows)
+    others = {name: statement.excluded[name] for name in names if name not in keys}
+    return statement.on_conflict_do_update(index_elements=keys, set_=others)
 
 
-def _said(row: Mapping[str, Any], parts: _Parts, recipes: Mapping[int, str]) -> dict[str, Any]:
+def _said(one: Mapping[str, Any]) -> dict[str, Any]:
     """`record` ties the other rows of the making to its event: a hand that changes them is found by it."""
+    side, row = one["side"], _making(one, 0)
+    files = [(file["file"], file["digest"], file["size"]) for file in one["outputs"]]
+    record = making_digest(row, recipe_of(side).digest, (files, side["inputs"], side["members"]))
     told = {name: row[name] for name in ("key", "data_version", "folder", "reason", "run_id")}
-    record = making_digest(row, recipes[row["recipe"]], parts)
-    return {**told, "materialization": row["id"], "record": record}
+    return {**told, "materialization": one["id"], "record": record}

@@ -7,20 +7,19 @@ from typing import Any
 from sqlalchemy import func, select
 
 from ctcore.agreement import compared
+from ctcore.catalog import measured
 from ctcore.catalog.chain import check_chain
 from ctcore.catalog.declared import applied, enforce
 from ctcore.catalog.engine import HEAD, Catalog, Writer
 from ctcore.catalog.replay import Event, Replay, Told
 from ctcore.catalog.tables import event, metadata
 from ctcore.errors import CatalogError, Usage
-from ctcore.ledger import insert_makings, recipe_numbers, recipe_of
+from ctcore.ledger import entry_of, insert_makings, recipe_numbers, recipe_of
 from ctcore.project import Project
 from ctcore.reasons import name_of
-from ctcore.store import Published
 
-Found = tuple[int, Published, dict[str, Any]]
 # In this order: what others point to comes first
-_BEFORE = ("entity", "file", "reference")
+_BEFORE = ("entity", "file", "reference", "reference_version", "result")
 _AFTER = ("artifact", "damage", "acceptance", "waiver", "qc_act", "qc_event", "qc_resolution", "consent", "attempt")
 _UNKNOWN = {"mtime_ns": 0, "inode": 0}  # so each raw file is read again when it is looked at
 
@@ -50,7 +49,7 @@ def recover(project: Project) -> Recovered:
     with catalog.alone() as connection:
         writer = Writer(connection, catalog.actor)
         writer.insert(event, events)
-        _write(writer, replay, project, makings)
+        _write(writer, replay, makings)
         writer.event("recover", "catalog", {"events": len(events), "lost": lost})
         writer.flush()
         left = compared(connection)
@@ -69,9 +68,9 @@ def _refuse_full(catalog: Catalog) -> None:
             raise Usage(f"the catalog {catalog.place} is not lost: it has events; `ct verify` says whether it is right")
 
 
-def _makings(project: Project, replay: Replay) -> tuple[list[Found], list[str]]:
-    """Those whose files are in the store, by their sidecars; the names of the others."""
-    found: list[Found] = []
+def _makings(project: Project, replay: Replay) -> tuple[list[dict[str, Any]], list[str]]:
+    """What the ledger has to know of those whose files are in the store; the names of the others."""
+    found: list[dict[str, Any]] = []
     lost: list[str] = []
     for (number,), told in replay.tables["materialization"].items():
         row = told.row
@@ -79,15 +78,17 @@ def _makings(project: Project, replay: Replay) -> tuple[list[Found], list[str]]:
         if published is None or published.data_version != row["data_version"]:
             lost.append(name_of((row["asset"], row["partition"])))
         else:
-            found.append((number, published, {**project.store.sidecar(published.folder), "reason": row["reason"]}))
+            entry = entry_of(project, published)
+            found.append({**entry, "side": {**entry["side"], "reason": row["reason"]}, "id": number})
     return found, lost
 
 
-def _write(writer: Writer, replay: Replay, project: Project, makings: list[Found]) -> None:
+def _write(writer: Writer, replay: Replay, makings: list[dict[str, Any]]) -> None:
     for name in _BEFORE:
         _insert(writer, name, replay.tables[name].values())
-    numbers = recipe_numbers(writer, [recipe_of(side) for _, _, side in makings])
-    made = {row["id"]: row for row, _ in insert_makings(project, writer, makings, numbers)}
+    numbers = recipe_numbers(writer, [recipe_of(one["side"]) for one in makings])
+    insert_makings(writer, makings, numbers)
+    made = {one["id"]: {**one, "recipe": numbers[recipe_of(one["side"]).digest]} for one in makings}
     pointers = [one for one in replay.tables["artifact"].values() if one.row["materialization"] in made]
     replay.tables["artifact"] = {
         (one.row["asset"], one.row["partition"]): Told(_pointer(one.row, made), one.event) for one in pointers
@@ -97,11 +98,14 @@ def _write(writer: Writer, replay: Replay, project: Project, makings: list[Found
     _insert(writer, "setting", replay.tables["setting"].values())
     if (levels := applied(writer.connection)) is not None:
         enforce(writer.connection, levels)
+    if analyses := measured.applied(writer.connection):
+        measured.enforce(writer.connection, analyses)
 
 
 def _pointer(row: Mapping[str, Any], made: Mapping[int, Mapping[str, Any]]) -> dict[str, Any]:
-    names = ("recipe", "data_version", "key")
-    return {**row, **{name: made[row["materialization"]][name] for name in names}, "checked_at": None}
+    one = made[row["materialization"]]
+    more = {"recipe": one["recipe"], "data_version": one["data_version"], "key": one["side"]["key"]}
+    return {**row, **more, "checked_at": None}
 
 
 def _insert(writer: Writer, name: str, told: Iterable[Told]) -> None:

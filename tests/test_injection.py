@@ -80,7 +80,7 @@ FIELDS: dict[str, tuple[str, ...]] = {
     "consent reason": ("consent", "set", "P1", "full", "--reason", "{}"),
     "consent use": ("consent", "set", "P1", "limited", "--use", "{}"),
     "consent date": ("consent", "set", "P1", "full", "--date", "{}"),
-    "why shown": ("query", "SELECT 1", "--include-excluded", "{} because"),
+    "why shown": ("query", "SELECT 1", "--excluded", "--reason", "{} because"),
     "sql": ("query", "{}"),
     "sql value": ("query", "SELECT * FROM patients WHERE patient_id = '{}'"),
     "excluded": ("show", "counted/A1", "--excluded", "--reason", "{}"),

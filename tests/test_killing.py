@@ -32,13 +32,17 @@ WRITING: dict[str, Words] = {
     "show": ("show", "counted/A3", "--excluded", "--reason", "the audit of 2026"),
     "path": ("path", "counted/A3", "--excluded", "--reason", "the audit of 2026"),
     "accept": ("accept", "counted/A1", "--reason", "the same letters"),
-    "cohort": ("cohort", "--include-excluded", "the audit of 2026"),
-    "query": ("query", "SELECT 1", "--include-excluded", "the audit of 2026"),
+    "cohort": ("cohort", "--excluded", "--reason", "the audit of 2026"),
+    "query": ("query", "SELECT 1", "--excluded", "--reason", "the audit of 2026"),
     "export": ("export", "{out}/all.json"),
     "dashboard": ("dashboard", "{out}/page.html"),
     "verify": ("verify",),
     "recover": ("recover",),
     "reference index": ("reference", "index", "other"),
+    "reference add": ("reference", "add", "other", "other.fa", "--version", "1"),
+    "reference bump": ("reference", "bump", "genome", "other.fa", "--version", "2", "--reason", "new", "--yes"),
+    "record": ("record", "pathology", "A1", "grade=G1"),
+    "batches": ("batches", "--by", "assay.library", "--excluded", "--reason", "the audit of 2026"),
     "qc add": ("qc", "add", "assay/A2", "qc_fail", "--reason", "low yield"),
     "qc resolve": ("qc", "resolve", "specimen/S1", "--reason", "it was not"),
     "consent set": ("consent", "set", "P1", "pending"),
@@ -81,6 +85,7 @@ def lived(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = project.root
     (root / "other.fa").write_text(FASTA)
     toml = (root / "ct.toml").read_text()
+    toml += '\n[analyses.pathology]\nlevel = "assay"\ncolumns.grade = {}\n'
     (root / "ct.toml").write_text(toml.replace('age = "integer"', 'age = "integer"\nweight = "real"'))
     (root / "reads/A1.txt").write_text("reads of A_\n")
     (root / "more.csv").write_text("patient_id,age\nP1,41\nP2,51\n")
@@ -137,7 +142,8 @@ def state(place: Path) -> dict[str, object]:
     for name, rows in facts(Project.find(place / "toy")).items():
         if name != "event":  # whether something was shown once or twice is no part of it
             found[name] = [tuple(cell for cell in row if not _is_time(cell)) for row in rows]
-    files = sorted(path for path in (place / "out").rglob("*") if path.is_file() and path.suffix != ".db")
+    listed = (path for path in (place / "out").rglob("*") if path.is_file() and path.suffix != ".db")
+    files = sorted(path for path in listed if not path.name.startswith("."))  # a part of one is hidden, and no harm
     found["out"] = [(str(path.relative_to(place)), path.stat().st_size > 0) for path in files]
     found["left"] = sorted(path.name for path in (place / "toy").iterdir() if not path.name.startswith("catalog.db"))
     return found

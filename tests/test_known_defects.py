@@ -231,7 +231,7 @@ def test_no_result_and_no_sheet_can_say_who_is_usable_or_whose_an_assay_is(here:
     make_all(rewritten(here, ('{"letters": n}', said)))
     project = again(here.project)
     assert evaluate(project).of("counted", "A1").state == evaluate(project).of("counted", "A3").state == "excluded"
-    shown = json.loads(here.ct("query", "SELECT * FROM assays", "--include-excluded", "to see whose", "--json").out)
+    shown = json.loads(here.ct("query", "SELECT * FROM assays", "--excluded", "--reason", "to see whose", "--json").out)
     assert {row["assay_id"]: row["specimen_id"] for row in shown} == {"A1": "S1", "A2": "S1", "A3": "S2"}
     assert [row["assay_id"] for row in shown if row["usable"]] == ["A2"]
     for column in ("qc_status", "consent_status", "usable"):
@@ -277,7 +277,7 @@ def test_one_flag_shows_all_who_are_left_out_and_the_counts_add_up(here: Here) -
     here.ct("consent", "set", "P2", "revoked", "--form", "form 7")
     fail(here.project, "S1")
     assert here.rows("SELECT * FROM assays WHERE usable") == []
-    shown = ("--include-excluded", "the yearly audit", "--json")
+    shown = ("--excluded", "--reason", "the yearly audit", "--json")
     found = json.loads(here.ct("query", "SELECT assay_id FROM assays", *shown).out)
     assert [row["assay_id"] for row in found] == ["A1", "A2", "A3"]
     for step, total in (("counted", 3), ("merged", 2), ("joined", 1)):

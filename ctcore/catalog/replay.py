@@ -38,6 +38,8 @@ class Replay:
         "entity": ("seq",),
         "file": ("entity", "role"),
         "reference": ("key",),
+        "reference_version": ("number",),
+        "result": ("id",),
         "materialization": ("id",),
         "artifact": ("asset", "partition"),
         "damage": ("asset", "partition", "file"),
@@ -137,7 +139,10 @@ def _file(replay: Replay, event: Event, body: Body) -> None:
 
 
 def _reference(replay: Replay, _event: Event, body: Body) -> None:
-    replay.put("reference", **{name: value for name, value in body.items() if name != "old"})
+    row = {name: value for name, value in body.items() if name not in ("old", "reason")}
+    replay.put("reference", **row)
+    number = replay.next("reference_version")
+    replay.put("reference_version", number=number, **row, reason=body.get("reason"), **replay.by())
 
 
 def _materialize(replay: Replay, event: Event, body: Body) -> None:
@@ -206,6 +211,17 @@ def _consent(replay: Replay, _event: Event, body: Body) -> None:
         replay.put("consent", id=number + at, entity=replay.numbers[f"patient/{one['patient']}"], **row, **replay.by())
 
 
+def _record(replay: Replay, _event: Event, body: Body) -> None:
+    same = {name: body[name] for name in ("analysis", "run", "reason", "source")} | replay.by()
+    for one in body["results"]:
+        row = {"version": one["version"], "facts": _text(one["values"])}
+        replay.put("result", id=replay.next("result"), entity=replay.numbers[one["entity"]], **row, **same)
+
+
+def _analyses(replay: Replay, _event: Event, body: Body) -> None:
+    replay.put("setting", name="analyses", value=_text(body["new"]))
+
+
 def _schema(replay: Replay, _event: Event, body: Body) -> None:
     replay.put("setting", name="schema", value=_text(body["new"]))
 
@@ -228,6 +244,8 @@ KINDS: Mapping[str, Tell] = {
     "release": _resolved,
     "consent": _consent,
     "schema": _schema,
+    "record": _record,
+    "analyses": _analyses,
 }
 SAYING_ONLY = ("disclose", "read-excluded", "recover")  # they change no table
 

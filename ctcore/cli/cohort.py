@@ -9,8 +9,9 @@ from typing import Any
 
 import click
 
-from ctcore.cli.render import FOUND, MARK, Reading, echo_json, is_terminal, json_option, opened, table
+from ctcore.cli.render import FOUND, MARK, Reading, echo_json, excluded_options, is_terminal, json_option, opened, table
 from ctcore.comparison import Allowed, Changes
+from ctcore.disclosure import asked
 from ctcore.errors import Usage
 from ctcore.explain import Matrix, matrix
 from ctcore.files import check_references, look
@@ -18,6 +19,7 @@ from ctcore.project import Project
 from ctcore.register import known_sheet, register_entity
 from ctcore.register import register as register_sheet
 from ctcore.step import ENTITY_LEVELS
+from ctcore.veil import veil
 
 SHOWN = 20
 
@@ -68,7 +70,7 @@ def _asked(project: Project, said: dict[str, Any]) -> Callable[..., Changes]:
             raise Usage(f"which {said['what']}? `ct register {said['what']} ID`")
         if said["names"] or said["ignore"] or said["tab"]:
             raise Usage("--map, --ignore and --tab are for sheets")
-        values, more = _pairs("--set", said["values"]), {"parent": said["parent"], "allowed": allowed}
+        values, more = pairs("--set", said["values"]), {"parent": said["parent"], "allowed": allowed}
         return partial(register_entity, project, said["what"], said["name"], values=values, **more)
     if said["name"] or said["parent"] or said["values"]:
         raise Usage(
@@ -77,11 +79,11 @@ def _asked(project: Project, said: dict[str, Any]) -> Callable[..., Changes]:
     path = Path(said["what"]) if said["what"] else known_sheet(project)
     if path is None:
         raise Usage('which sheet? `ct register SHEET`, or say [project] sheet = "…" in ct.toml')
-    options = project.settings.reading.also(_pairs("--map", said["names"]), said["ignore"], said["tab"])
+    options = project.settings.reading.also(pairs("--map", said["names"]), said["ignore"], said["tab"])
     return partial(register_sheet, project, path, allowed, options=options)
 
 
-def _pairs(option: str, said: Sequence[str]) -> dict[str, str]:
+def pairs(option: str, said: Sequence[str]) -> dict[str, str]:
     pairs: dict[str, str] = {}
     for one in said:
         name, equals, value = one.partition("=")
@@ -134,12 +136,14 @@ def _say_consequences(changes: Changes) -> None:
 
 @click.command()
 @click.option("--all", "everything", is_flag=True, help="Show every entity, not only the first 40 of a level.")
+@excluded_options
 @json_option
 @click.pass_context
-def status(ctx: click.Context, everything: bool, as_json: bool) -> None:
+def status(ctx: click.Context, everything: bool, excluded: bool, reason: str | None, as_json: bool) -> None:
     """The completeness matrix: entities by steps. Exit code 3 where something is not fresh."""
     project = opened(ctx)
-    tables = matrix(project, None if everything or as_json else 40)
+    seen = None if asked(project, excluded, reason, "status") else veil(project)
+    tables = matrix(project, None if everything or as_json else 40, seen)
     if as_json:
         echo_json(
             {
@@ -148,6 +152,7 @@ def status(ctx: click.Context, everything: bool, as_json: bool) -> None:
                     "counts": one.counts,
                     "accepted": {name: sorted(some) for name, some in one.accepted.items() if some},
                     "entities": {who: dict(zip(one.steps, states, strict=True)) for _, who, states in one.rows},
+                    **({"causes": one.causes, "roles": one.roles} if one.level == "cohort" else {}),
                 }
                 for one in tables
             }
@@ -155,6 +160,8 @@ def status(ctx: click.Context, everything: bool, as_json: bool) -> None:
     else:
         for one in tables:
             _matrix(one)
+    if seen:
+        click.echo(seen.words, err=True)
     open_ = sum(
         n
         for one in tables

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from ctcore.errors import Usage
-from ctcore.reading.views import Row, View
+from ctcore.reading.table import Row, View
 
 FORMATS = ("csv", "tsv", "json", "parquet", "xlsx")
 TOGETHER = ("json", "xlsx")  # hold several tables in one file
