@@ -144,7 +144,8 @@ def usable_result(project: Project, level: str) -> dg.AssetCheckResult:
         steps = {name: by_kind(some[level]) for name, some in gate.why_left_out.steps.items() if level in some}
     may = int(flags.sum())
     said = [f"{n} {kind}" for kind, n in kinds.items()] + [f"for {name} only: {what}" for name, what in steps.items()]
-    return _result(level, "usable", said, len(flags), {"usable": may}, dg.AssetCheckSeverity.WARN)
+    more = {"usable": may, "left out": ", ".join(said) or "nobody"}
+    return _result(level, "usable", said, len(flags), more, dg.AssetCheckSeverity.WARN)
 
 
 def _completeness(look: _Look) -> dg.AssetCheckResult:

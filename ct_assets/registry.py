@@ -35,37 +35,47 @@ def registry_assets(project: Project) -> list[dg.AssetsDefinition]:
 
 def _registry_asset(project: Project, level: str, parent: str | None) -> dg.AssetsDefinition:
     mapping = dg.AllPartitionMapping()
-
-    @dg.asset(
-        name=level,
+    spec = dg.AssetSpec(
+        level,
         description=_DESCRIPTIONS[level],
         partitions_def=definition(project.id, level),
         deps=[dg.AssetDep(parent, partition_mapping=mapping)] if parent else [],
         group_name="registry",
         kinds={"table"},
+        skippable=True,
+    )
+
+    @dg.multi_asset(
+        name=level,
+        specs=[spec],
+        check_specs=[usable_spec(level)] if level != "reference" else [],
+        can_subset=True,
         backfill_policy=dg.BackfillPolicy.multi_run(max_partitions_per_run=1000),
-        output_required=False,
-        check_specs=[usable_spec(level)] if level != "reference" else None,
     )
     def body(context: dg.AssetExecutionContext, ct: CtProject) -> Iterator[Any]:
         sign(context)
         opened = ct.open()
-        if level == "reference":
-            check_references(opened)
-            look(opened)
-        found = registry.entries(opened, level, context.partition_keys)
-        for at in range(0, len(found), BATCH):
-            some = found[at : at + BATCH]
-            for entry in some:
-                yield _event(entry, parent, single=len(found) == 1 and len(context.partition_keys) == 1)
-            registry.mark_reported(opened, some)
-        if level != "reference":
+        if context.selected_asset_keys:
+            yield from _events(context, opened, level, parent)
+        if context.selected_asset_check_keys:
             yield usable_result(opened, level)
-        absent = set(context.partition_keys) - {entry.partition for entry in found}
-        if absent:
-            raise dg.Failure(f"not registered: {', '.join(sorted(absent)[:20])}", allow_retries=False)
 
     return body
+
+
+def _events(context: dg.AssetExecutionContext, opened: Project, level: str, parent: str | None) -> Iterator[Any]:
+    if level == "reference":
+        check_references(opened)
+        look(opened)
+    found = registry.entries(opened, level, context.partition_keys)
+    for at in range(0, len(found), BATCH):
+        some = found[at : at + BATCH]
+        for entry in some:
+            yield _event(entry, parent, single=len(found) == 1 and len(context.partition_keys) == 1)
+        registry.mark_reported(opened, some)
+    absent = set(context.partition_keys) - {entry.partition for entry in found}
+    if absent:
+        raise dg.Failure(f"not registered: {', '.join(sorted(absent)[:20])}", allow_retries=False)
 
 
 def _event(entry: registry.Entry, parent: str | None, single: bool) -> Any:

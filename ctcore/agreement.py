@@ -79,7 +79,7 @@ def _of_one_moment(row: str, told: str) -> bool:
         apart = datetime.fromisoformat(told) - datetime.fromisoformat(row)
     except ValueError:
         return False
-    return 0 <= apart.total_seconds() <= _MOMENT
+    return abs(apart.total_seconds()) <= _MOMENT
 
 
 def _attributes(row: str, told: str) -> list[str]:

@@ -21,6 +21,8 @@ from ctcore.staleness import Verdicts, evaluate
 from ctcore.standing import today
 from ctcore.step import LEVELS, Level
 from ctcore.steps import REGISTRY
+from ctcore.tombstones import is_purged, of_makings
+from ctcore.trace import outputs_of
 from ctcore.veil import Veil, veil
 from ctcore.waivers import Waiver, built_from, holding
 
@@ -101,7 +103,8 @@ def _sentence(
         said = failure["error"].splitlines()[0]
         return f"{name} is failed: {said} (log: {failure['log']}); {verdict.why}"
     if verdict.state == "excluded":
-        return f"{name} is excluded: {'; '.join(one.words for one in verdict.reasons)}"
+        gone = [one["purged"] for one in purged_makings(project, verdict.node)[-1:]] if made is None else []
+        return f"{name} is excluded: {'; '.join([*(one.words for one in verdict.reasons), *gone])}"
     first, *others = verdict.reasons
     words = first.words if first.kind == verdict.state else str(first)
     return f"{name} is {verdict.state}: {'; '.join([words, *map(str, others)])}"
@@ -134,6 +137,29 @@ def _made(project: Project, node: Node) -> dict[str, Any] | None:
         }
 
 
+def purged_makings(project: Project, node: Node) -> list[dict[str, Any]]:
+    """What tombstones say of a node: each making that was purged, with the files that it had."""
+    with project.catalog.read() as connection:
+        mine = (materialization.c.asset == node[0]) & (materialization.c.partition == node[1])
+        rows = connection.execute(
+            select(materialization.c.id, materialization.c.data_version, materialization.c.started_at)
+            .where(mine, is_purged())
+            .order_by(materialization.c.id)
+        ).all()
+        words = of_makings(connection, [row.id for row in rows], project.dialect)
+        files = outputs_of(connection, words, project.dialect)
+    return [
+        {
+            "materialization": row.id,
+            "data_version": row.data_version,
+            "started_at": row.started_at,
+            "purged": words[row.id],
+            "files": files.get(row.id, []),
+        }
+        for row in rows
+    ]
+
+
 def column_values(project: Project, verdict: Verdict) -> list[str]:
     """What metadata columns were and are, of the reasons for which they differ. Personal data: for eyes only."""
     differing = [(r.input or "", r.node) for r in verdict.reasons if r.kind == "metadata" and r.node]
@@ -155,7 +181,9 @@ def artifact_path(project: Project, node: Node, output: str | None = None) -> Pa
         raise Usage(f"{name} has no artifact; `ct show {name}` names its files")
     made = _made(project, node)
     if made is None:
-        raise StoreError(f"{name} was never made; `ct run {name}` makes it")
+        gone = purged_makings(project, node)
+        said = gone[-1]["purged"] if gone else "never made"
+        raise StoreError(f"{name} was {said}; `ct run {name}` makes it")
     folder = Path(made["path"])
     named: dict[str, str] = project.store.sidecar(folder)["outputs"] if folder.is_dir() and output else {}
     file = named.get(output or "", output)

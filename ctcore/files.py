@@ -109,7 +109,7 @@ def _look_at_files(project: Project, found: Looked, on_bytes: OnBytes, some: Col
         rows = connection.execute(
             select(file, entity.c.level, entity.c.id)
             .join(entity, entity.c.seq == file.c.entity)
-            .where(true() if some is None else some)
+            .where(true() if some is None else some, entity.c.purged.is_(None))
         ).all()
     touched: dict[Path, list[Any]] = {}
     problems: list[tuple[Any, str | None]] = []

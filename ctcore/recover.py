@@ -21,6 +21,7 @@ from ctcore.reasons import name_of
 # In this order: what others point to comes first
 _BEFORE = ("entity", "file", "reference", "reference_version", "result")
 _AFTER = ("artifact", "damage", "acceptance", "waiver", "qc_act", "qc_event", "qc_resolution", "consent", "attempt")
+_LAST = ("purge", "tombstone", "setting")
 _UNKNOWN = {"mtime_ns": 0, "inode": 0}  # so each raw file is read again when it is looked at
 
 
@@ -93,9 +94,10 @@ def _write(writer: Writer, replay: Replay, makings: list[dict[str, Any]]) -> Non
     replay.tables["artifact"] = {
         (one.row["asset"], one.row["partition"]): Told(_pointer(one.row, made), one.event) for one in pointers
     }
-    for name in _AFTER:
+    stones = replay.tables["tombstone"]
+    replay.tables["tombstone"] = {key: told for key, told in stones.items() if key[0] in made}
+    for name in (*_AFTER, *_LAST):
         _insert(writer, name, replay.tables[name].values())
-    _insert(writer, "setting", replay.tables["setting"].values())
     if (levels := applied(writer.connection)) is not None:
         enforce(writer.connection, levels)
     if analyses := measured.applied(writer.connection):

@@ -91,6 +91,7 @@ class Exact:
     factors: dict[str, int] = field(default_factory=dict)
     variants: dict[str, int] = field(default_factory=dict)
     lock: str = "one"
+    consent_required: bool = False
     makings: dict[int, Made] = field(default_factory=dict)
     harmed: dict[Path, bytes] = field(default_factory=dict)
     leased: dict[str, Node] = field(default_factory=dict)
@@ -120,10 +121,10 @@ class Exact:
         """As a new process would."""
         project = Project.find(self.root)
         rules = {name: dict(rule) for name, rule in self.cohorts.items()}
-        return Opened(project, Declared(self.plans, rules, dict(project.recipes)))
+        return Opened(project, Declared(self.plans, rules, dict(project.recipes), self.consent_required))
 
     def _toml(self) -> str:
-        lines = [HEAD]
+        lines = [HEAD, *(["[consent]\nrequired = true"] if self.consent_required else [])]
         for level in LEVELS:
             lines.append(f"[levels.{level}]\nfiles = {list(ROLES[level])}\n[levels.{level}.columns]")
             names = [column.partition(".")[2] for column in VALUES if column.startswith(level)]
@@ -386,7 +387,8 @@ class Exact:
             bars = naive.bars(self.plans[asset].level, who, asset)
             assert said.state == "excluded" and (not bars or kinds == ["excluded"] * bars), said
             assert bars or kinds == ["missing"] or set(kinds) == {"excluded"}, said
-            assert naive.facts.events or naive.facts.consent or kinds == ["missing"], said
+            barring = naive.facts.events or naive.facts.consent or naive.declared.consent_required
+            assert barring or kinds == ["missing"], said
             return said.state
         wanted = naive.found.get((asset, who)) or Verdict(asset, who, "fresh")
         assert _told(said) == _told(wanted), f"{said}\n{wanted}"

@@ -192,6 +192,14 @@ class History(RuleBasedStateMachine):
         if known:
             self.w.consent(known[which % len(known)], status)
 
+    @rule(fresh=st.booleans())
+    def require_consent_for_a_while(self, fresh: bool) -> None:
+        """Who has none on record may not be used, from the moment that ct.toml says so, and as long as it does."""
+        for required in (True, False):
+            self.w.consent_required = required
+            self.w.declare()
+            self.ask(fresh, old=True)
+
     # The questions
 
     @rule(fresh=st.booleans(), old=st.booleans())

@@ -45,7 +45,7 @@ COLUMNS = [
 ]
 
 
-def everything(project: Project) -> Project:
+def everything(project: Project, purged: bool = True) -> Project:
     """Everything happens once, so that no table of facts is empty."""
     make_all(project)
     (project.root / "reads/A1.txt").write_text("other reads of A1\n")
@@ -65,9 +65,13 @@ def everything(project: Project) -> Project:
     for grade, why in (("G1", ()), ("G2", ("--reason", "read again"))):
         said = ct("-C", project.root, "record", "pathology", "A1", f"grade={grade}", *why)
         assert said.code == 0, said
+    if purged:
+        set_consent(project, ["P1"], Statement("revoked", form="form 8"))
+        assert ct("-C", project.root, "purge", "P1", "--confirm", "P1", "--reason", "asked for").code == 0
+        make_all(again(project))
     place = project.root / "steps/toy.py"
     place.write_text(STEPS.replace("    lines = [", "    raise OSError('no')\n    lines = ["))
-    make(again(project), "merged", "S1")
+    make(again(project), "merged", "S2")
     place.write_text(STEPS)
     (folder,) = (one for one in (project.store.root / "counted" / "A3").iterdir() if one.is_dir())
     folder.chmod(0o755)
@@ -203,7 +207,7 @@ def test_what_nobody_edited_agrees_with_its_events_on_postgresql(
     monkeypatch.setenv("CT_POSTGRES_URL", postgres_url)
     project = everything(make_project(tmp_path / "toy"))
     assert disagreements(project) == []
-    found = disagreements(edit(project, update(consent).values(status="full")))
+    found = disagreements(edit(project, update(consent).where(consent.c.id == 2).values(status="full")))
     assert found == [("consent 2 (patient/P2)", "status: not what event 19 says")]
 
 
@@ -233,12 +237,12 @@ def test_verify_names_the_row_the_column_and_the_event_and_tells_no_value(copy: 
         copy,
         update(consent).where(consent.c.id == 2).values(status="full"),
         update(qc_event).where(qc_event.c.id == 2).values(status="warn"),
-        update(entity).where(entity.c.id == "P1").values(attributes='{"age":77,"sex":"F"}'),
+        update(entity).where(entity.c.id == "P2").values(attributes='{"age":77,"sex":"M"}'),
         delete(qc_resolution),
     )
     found = verified(copy)
     assert {place: said.partition(" says")[0].rstrip("0123456789") for place, said in found.items()} == {
-        "catalog entity 1 (patient/P1)": "age: not what event ",
+        "catalog entity 2 (patient/P2)": "age: not what event ",
         "catalog qc_event 2 (assay/A2)": "status: not what event ",
         "catalog qc_resolution 1": "is gone; event 16 tells of it",
         "catalog consent 2 (patient/P2)": "status: not what event ",
@@ -273,7 +277,7 @@ def test_an_event_rewritten_with_all_that_follow_and_the_file_disagrees_with_its
         changed.append(row)
     (copy.root / "provenance.jsonl").unlink()
     edit(copy, delete(event), insert(event).values(changed))
-    assert list(verified(copy)) == ["catalog consent 2 (patient/P2)"]
+    assert "catalog consent 2 (patient/P2)" in verified(copy)
 
 
 def lines(project: Project) -> list[bytes]:

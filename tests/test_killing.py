@@ -45,6 +45,7 @@ WRITING: dict[str, Words] = {
     "batches": ("batches", "--by", "assay.library", "--excluded", "--reason", "the audit of 2026"),
     "qc add": ("qc", "add", "assay/A2", "qc_fail", "--reason", "low yield"),
     "qc resolve": ("qc", "resolve", "specimen/S1", "--reason", "it was not"),
+    "purge": ("purge", "P2", "--confirm", "P2", "--reason", "withdrawal form 7"),
     "consent set": ("consent", "set", "P1", "pending"),
     "consent restore": (
         *("consent", "restore", "P2", "--authority", "IRB", "--reference", "4/26", "--date", today()),

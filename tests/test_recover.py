@@ -48,7 +48,7 @@ def lose(project: Project) -> Project:
 
 
 def test_a_lost_catalog_is_made_again_from_the_journal_and_the_store(tmp_path: Path, catalog_url: str) -> None:
-    project = everything(make_project(tmp_path / "toy"))
+    project = everything(make_project(tmp_path / "toy"), purged=False)
     before, verdicts = facts(project), evaluate(project).totals
     journal = (project.root / "provenance.jsonl").read_bytes()
     lost = lose(project)

@@ -37,7 +37,7 @@ from ctcore.clock import now
 from ctcore.digest import digest_value
 from ctcore.errors import CatalogError
 
-HEAD = "0009"
+HEAD = "0010"
 BUSY_MS = 30_000
 _LOCK = 7_203_391  # the advisory lock under which a schema is migrated and its event chain grows
 _NAME_BYTES = 63  # PostgreSQL silently cuts longer names
@@ -193,6 +193,14 @@ class Catalog:
         with self._said(), self.engine.connect() as connection:
             self.journal.follow(connection)
 
+    def scrub(self) -> None:
+        """What was overwritten is no longer in SQLite's files: neither in free space nor in the log."""
+        if self.is_sqlite:
+            with self._said(), self.engine.connect() as connection:
+                raw = connection.connection.driver_connection
+                assert raw is not None
+                raw.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+
     @contextmanager
     def _said(self) -> Iterator[None]:
         try:
@@ -265,6 +273,7 @@ def _prepare_sqlite(connection: Any, _record: Any) -> None:
         "foreign_keys=ON",
         "synchronous=FULL",
         "temp_store=MEMORY",
+        "secure_delete=FAST",
         "cache_size=-65536",
     ):
         connection.execute(f"PRAGMA {pragma}")

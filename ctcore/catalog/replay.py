@@ -49,6 +49,8 @@ class Replay:
         "qc_event": ("id",),
         "qc_resolution": ("event",),
         "consent": ("id",),
+        "purge": ("id",),
+        "tombstone": ("materialization",),
         "attempt": ("id",),
         "setting": ("name",),
     }
@@ -101,6 +103,14 @@ class Replay:
         for name in self._harmed.pop((asset, partition), ()):
             self.tables["damage"].pop((asset, partition, name), None)
 
+    def drop(self, asset: str, partition: str, materialization: int) -> None:
+        """The making is a tombstone: nothing points to it, and of its rows only digests and sizes stay as they were."""
+        told = self.tables["artifact"].get((asset, partition))
+        if told is not None and told.row["materialization"] == materialization:
+            self.point(asset, partition, materialization)
+            del self.tables["artifact"][(asset, partition)]
+        self.tables["materialization"][(materialization,)].row.pop("record", None)
+
     def harm(self, asset: str, partition: str, body: Body) -> None:
         self._harmed.setdefault((asset, partition), set()).add(body["file"])
         self.put("damage", asset=asset, partition=partition, **body, found_at=self._now.at)
@@ -120,7 +130,7 @@ def making_digest(row: Body, recipe: str, parts: Iterable[Iterable[Iterable[Any]
 def _register(replay: Replay, _event: Event, body: Body) -> None:
     for row in body.get("new", ()):
         replay.numbers[f"{row['level']}/{row['id']}"] = row["seq"]
-        replay.put("entity", **row)
+        replay.put("entity", **row, purged=None)
     for row in body.get("changed", ()):
         replay.change("entity", (row["b_seq"],), parent=row["parent"], attributes=row["attributes"])
     for row in body.get("files", ()):
@@ -207,8 +217,26 @@ def _consent(replay: Replay, _event: Event, body: Body) -> None:
     number = replay.next("consent")
     for at, one in enumerate(body["consents"]):
         row = {name: value for name, value in one.items() if name != "patient"}
+        if one["record"] is not None:
+            _known_again(replay, one["patient"])
         row |= {"uses": _text(one["uses"]), "record": None if one["record"] is None else _text(one["record"])}
         replay.put("consent", id=number + at, entity=replay.numbers[f"patient/{one['patient']}"], **row, **replay.by())
+
+
+def _purge(replay: Replay, event: Event, body: Body) -> None:
+    number = body["purge"]
+    head = {name: body[name] for name in ("patient", "reason", "raw")}
+    replay.put("purge", id=number, ended_at=None, **head, **replay.by())
+    for name in body.get("own", ()):
+        if name in replay.numbers:
+            replay.change("entity", (replay.numbers[name],), attributes="{}", purged=number)
+    for one in body["removed"]:
+        replay.put("tombstone", materialization=one["materialization"], purge=number)
+        replay.drop(*_node(one["node"]), one["materialization"])
+
+
+def _purged(replay: Replay, event: Event, body: Body) -> None:
+    replay.change("purge", (body["purge"],), ended_at=event.at)
 
 
 def _record(replay: Replay, _event: Event, body: Body) -> None:
@@ -220,6 +248,14 @@ def _record(replay: Replay, _event: Event, body: Body) -> None:
 
 def _analyses(replay: Replay, _event: Event, body: Body) -> None:
     replay.put("setting", name="analyses", value=_text(body["new"]))
+
+
+def _known_again(replay: Replay, patient: str) -> None:
+    """Consent was given again: what a purge took out may be registered again."""
+    theirs = {key[0] for key, told in replay.tables["purge"].items() if told.row["patient"] == patient}
+    for key, told in list(replay.tables["entity"].items()) if theirs else ():
+        if told.row["purged"] in theirs:
+            replay.change("entity", key, purged=None)
 
 
 def _schema(replay: Replay, _event: Event, body: Body) -> None:
@@ -245,6 +281,8 @@ KINDS: Mapping[str, Tell] = {
     "consent": _consent,
     "schema": _schema,
     "record": _record,
+    "purge": _purge,
+    "purged": _purged,
     "analyses": _analyses,
 }
 SAYING_ONLY = ("disclose", "read-excluded", "recover")  # they change no table

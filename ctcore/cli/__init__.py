@@ -41,6 +41,7 @@ _COMMANDS = {
     "qc": "qc",
     "consent": "consent",
     "record": "record",
+    "purge": "purge",
 }
 
 

@@ -12,6 +12,7 @@ from ctcore.cli.render import FOUND, Reading, echo_json, json_option, opened, ta
 from ctcore.errors import CatalogError
 from ctcore.files import look
 from ctcore.project import Project
+from ctcore.purging.proof import not_so
 from ctcore.reasons import name_of
 from ctcore.recover import recover as rebuild
 from ctcore.verify import verify as verify_store
@@ -36,6 +37,7 @@ def verify(ctx: click.Context, quick: bool, as_json: bool) -> None:
     rows += [("raw files", "", said) for said in (*looked.problems, *looked.changes)]
     rows += [("events", "", said) for said in chain]
     rows += [("catalog", *one) for one in edited]
+    rows += [(where, "", said) for where, said in not_so(project)]
     if as_json:
         echo_json([dict(zip(("where", "file", "problem"), row, strict=True)) for row in rows])
     elif rows:

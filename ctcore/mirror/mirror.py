@@ -28,7 +28,7 @@ FOLLOWED = 20_000  # after so many events it is quicker to read everything again
 _CALLS = ("fail", "materialize", "reuse")
 _PEOPLE = {"register", "censor", "release", "consent"}  # events that may change who is used, and what is known of them
 _ACCEPTS = {"accept", "accept-undone"}
-_SILENT = {"warn", "warn-resolved", "disclose", "record", "analyses"}  # events that change no verdict
+_SILENT = {"warn", "warn-resolved", "disclose", "record", "analyses", "purged"}  # events that change no verdict
 _KNOWN = {*_CALLS, *_ACCEPTS, *_SILENT, "damage", "heal", "file", "reference"}
 
 
