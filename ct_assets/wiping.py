@@ -14,6 +14,7 @@ import dagster as dg
 from dagster._core.storage.event_log.schema import AssetEventTagsTable, AssetKeyTable, SqlEventLogStorageTable
 from sqlalchemy import ColumnElement, and_, select, text
 
+from ct_assets.keys import key_of
 from ctcore.catalog.tables import event
 from ctcore.project import Project
 
@@ -27,7 +28,7 @@ def wipe_purged(project: Project, instance: dg.DagsterInstance, after: int = 0) 
     last, deleted = after, 0
     for number, before, nodes in _purges(project, after):
         last = max(last, number)
-        deleted += sum(wipe(instance, asset, some, before) for asset, some in nodes.items())
+        deleted += sum(wipe(instance, key_of(project, asset), some, before) for asset, some in nodes.items())
     return last, deleted
 
 
@@ -51,10 +52,10 @@ def _naive(at: str) -> datetime:
     return datetime.fromisoformat(at).replace(tzinfo=None)
 
 
-def wipe(instance: dg.DagsterInstance, asset: str, partitions: set[str], before: datetime) -> int:
+def wipe(instance: dg.DagsterInstance, asset: dg.AssetKey, partitions: set[str], before: datetime) -> int:
     """Delete the events of these partitions of an asset that are older. How many there were in the index."""
     storage: Any = instance.event_log_storage
-    key = dg.AssetKey(asset).to_string()
+    key = asset.to_string()
     deleted = 0
     listed = sorted(partitions)
     for some in (listed[at : at + AT_ONCE] for at in range(0, len(listed), AT_ONCE)):
@@ -77,9 +78,13 @@ def wipe(instance: dg.DagsterInstance, asset: str, partitions: set[str], before:
     return deleted
 
 
-def _said_again(run: str, asset: str) -> ColumnElement[bool]:
+def _said_again(run: str, asset: dg.AssetKey) -> ColumnElement[bool]:
     """In a run of one partition, the step's output repeats what the materialization says, without its partition."""
-    return and_(log.run_id == run, log.step_key == asset, log.dagster_event_type == "STEP_OUTPUT")
+    return and_(
+        log.run_id == run,
+        log.step_key == asset.path[-1],
+        log.dagster_event_type == "STEP_OUTPUT",
+    )
 
 
 def _really(connection: Any) -> None:

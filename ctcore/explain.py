@@ -264,10 +264,6 @@ class Matrix:
     hidden: int
     accepted: Mapping[str, Set[str]]
     """By step, the fresh ones that are so because somebody accepted what differs."""
-    causes: Mapping[str, Mapping[str, list[str]]]
-    """Of cohorts, which are few: by step, all reasons of each that is not fresh, in words."""
-    roles: Mapping[str, Mapping[str, Mapping[str, int]]]
-    """Of cohorts: by step, how many members of each role went into what is there."""
 
 
 def matrix(project: Project, limit: int | None = 40, seen: Veil | None = None) -> list[Matrix]:
@@ -290,9 +286,21 @@ def _matrix(project: Project, verdicts: Verdicts, level: Level, limit: int | Non
     rows = [(entities[at][0], entities[at][1], [column[at] for column in columns]) for at in shown]
     counts = {name: {str(k): v for k, v in verdicts.count(name).items()} for name in steps}
     accepted = {name: verdicts.accepted[name].keys() - hidden for name in steps}
-    causes = {name: _causes(verdicts, name, veil) for name in steps} if level == "cohort" else {}
-    roles = _roles_of(project, [name for name in steps if project.steps[name].role]) if level == "cohort" else {}
-    return Matrix(level, steps, rows, counts, len(seen) - len(shown), accepted, causes, roles)
+    return Matrix(level, steps, rows, counts, len(seen) - len(shown), accepted)
+
+
+def cohorts_in_full(project: Project, veil: Veil | None = None) -> dict[str, dict[str, dict[str, Any]]]:
+    """Of cohort artifacts, which are few: all reasons in words of each that is not fresh (`causes`), and how many
+    members of each role went into what is there (`roles`), by step and cohort."""
+    steps = [step for step in project.steps if step.level == "cohort"]
+    verdicts = evaluate(project)
+    causes = {step.name: _causes(verdicts, step.name, veil) for step in steps}
+    with project.catalog.read() as connection:
+        known = counted(connection, [step.name for step in steps if step.role is not None])
+    roles: dict[str, dict[str, Any]] = {step.name: {} for step in steps if step.role is not None}
+    for (step_name, who), counts in known.items():
+        roles[step_name][who] = counts
+    return {"causes": causes, "roles": roles}
 
 
 def _causes(verdicts: Verdicts, step: str, veil: Veil | None) -> dict[str, list[str]]:
@@ -300,12 +308,6 @@ def _causes(verdicts: Verdicts, step: str, veil: Veil | None) -> dict[str, list[
         one.partition: [str(veil.reason(reason) if veil else reason) for reason in one.reasons]
         for one in verdicts.listed(step)
     }
-
-
-def _roles_of(project: Project, steps: Sequence[str]) -> dict[str, dict[str, dict[str, int]]]:
-    with project.catalog.read() as connection:
-        known = counted(connection, steps) if steps else {}
-    return {step: {who: roles for (asset, who), roles in known.items() if asset == step} for step in steps}
 
 
 def _entities(project: Project, level: Level) -> Sequence[tuple[str, str]]:

@@ -23,7 +23,7 @@ from hypothesis.stateful import (
 
 from ctcore.agreement import disagreements
 from ctcore.reasons import Node
-from tests.exact import IDS, REFERENCES, ROLES, VALUES, Exact, Opened, plans, remove, rules, write
+from tests.exact import IDS, REFERENCES, REGIONS, ROLES, VALUES, Exact, Opened, outside, plans, remove, rules, write
 from tests.postgres import Server
 
 EXAMPLES = int(os.environ.get("CT_EXAMPLES", "6"))
@@ -113,10 +113,18 @@ class History(RuleBasedStateMachine):
         path = self.w.root / f"{key}.txt"
         path.unlink(missing_ok=True)
         if text is not None:
-            write(path, f"{key} {text}")
+            write(path, outside(key, text))
         if version != self.w.versions[key]:
             self.w.versions[key] = version
             self.declare()
+        self.w.look()
+
+    @rule(key=st.sampled_from(REGIONS), text=st.sampled_from(["1", "2", None]))
+    def another_region(self, key: str, text: str | None) -> None:
+        path = self.w.root / f"{key}.txt"
+        path.unlink(missing_ok=True)
+        if text is not None:
+            write(path, outside(key, text))
         self.w.look()
 
     def declare(self) -> None:

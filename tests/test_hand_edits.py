@@ -63,7 +63,7 @@ def everything(project: Project, purged: bool = True) -> Project:
     toml = project.root / "ct.toml"
     toml.write_text(toml.read_text() + '\n[analyses.pathology]\nlevel = "assay"\ncolumns.grade = {}\n')
     for grade, why in (("G1", ()), ("G2", ("--reason", "read again"))):
-        said = ct("-C", project.root, "record", "pathology", "A1", f"grade={grade}", *why)
+        said = ct("-C", project.root, "record", "pathology", "A3", f"grade={grade}", *why)
         assert said.code == 0, said
     if purged:
         set_consent(project, ["P1"], Statement("revoked", form="form 8"))

@@ -14,7 +14,7 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from sqlalchemy import select, update
 
-from ctcore.catalog.tables import artifact, attempt, entity, materialization, output, purge, tombstone
+from ctcore.catalog.tables import artifact, attempt, entity, materialization, output, purge, result, tombstone
 from ctcore.clock import today
 from ctcore.consent import Record, Statement, restore, set_consent
 from ctcore.errors import SheetError, Usage
@@ -23,6 +23,7 @@ from ctcore.project import Project
 from ctcore.purging.planned import plan
 from ctcore.purging.proof import check, not_so
 from ctcore.purging.removal import pending, remove
+from ctcore.recording import Entered, analysis_of, record
 from ctcore.register import Allowed, register
 from ctcore.staleness import evaluate
 from ctcore.standing import forget
@@ -313,6 +314,16 @@ def test_after_a_restored_consent_a_purged_call_is_made_again_not_found(project:
     assert ct("-C", project.root, "verify").code == 0
 
 
+def test_what_is_taken_out_is_in_no_page_of_sqlites_file(tmp_path: Path) -> None:
+    """Also where it was long, and lay in pages of its own."""
+    rows = [row | {"library": word(row["patient_id"]) * 900} for row in cohort(tmp_path / "toy", [[2], [1]])]
+    project = make_project(tmp_path / "toy", rows, steps=STEPS)
+    make_all(project)
+    assert "catalog.db" in " ".join(holders(project.root, "P0"))
+    end(project, "P0")
+    assert holders(project.root, "P0") == [] != holders(project.root, "P1")
+
+
 def test_a_sheet_does_not_bring_back_what_was_purged(project: Project) -> None:
     end(project, "P1")
     with pytest.raises(SheetError, match=r"A100 was purged \(purge 1\); take the row out"):
@@ -391,6 +402,21 @@ def test_what_failed_calls_said_of_the_person_goes_and_of_others_stays(tmp_path:
             "ValueError: of S00",
         ]
     assert "ValueError: of S00" in ct("-C", project.root, "why", "few/all").out
+
+
+def test_recorded_results_and_roles_of_the_person_go_too(tmp_path: Path, catalog_url: str) -> None:
+    declared = '\n[analyses.pathology]\nlevel = "assay"\n\n[analyses.pathology.columns]\nsaid = { required = true }\n'
+    project = make_project(tmp_path / "toy", toml=TOML + declared)
+    make_all(project)
+    analysis = analysis_of(project, "pathology")
+    listed = [Entered(who, {"said": word(patient)}) for who, patient in (("A1", "P1"), ("A3", "P2"))]
+    record(project, analysis, listed)
+    assert "provenance.jsonl" in holders(project.root, "P1")
+    end(project, "P1")
+    assert holders(project.root, "P1") == [] and "provenance.jsonl" in holders(project.root, "P2")
+    with project.catalog.read() as connection:
+        assert connection.execute(select(result.c.facts)).scalars().all() == [f'{{"said":"{word("P2")}"}}']
+    assert ct("-C", project.root, "verify").code == 0 and ct("-C", project.root, "schema", "check").code == 0
 
 
 def test_the_check_finds_what_else_was_removed_and_what_came_back(project: Project) -> None:

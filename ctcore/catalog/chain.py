@@ -92,7 +92,7 @@ class Journal:
 
         Who waits to append to the file of before does so in vain, and the next writer appends it to the new one.
         """
-        part = self.path.with_name(f".{self.path.name}.{os.getpid()}")
+        part = self.path.with_name(f".{self.path.name}.new")
         try:
             with self.path.open("a+b") as before, part.open("wb") as stream:
                 fcntl.flock(before, fcntl.LOCK_EX)
@@ -103,8 +103,6 @@ class Journal:
                 os.replace(part, self.path)
         except OSError as error:
             raise CatalogError(f"{self.path}: {error.strerror}; the catalog has the events") from error
-        finally:
-            part.unlink(missing_ok=True)
 
     def read(self) -> Iterator[dict[str, Any]]:
         """The events as the file has them, in its order."""

@@ -33,6 +33,8 @@ from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.sql.functions import FunctionElement
 
 from ctcore.catalog.chain import Journal, append_events
+from ctcore.catalog.life import OWNER, PLACE, Life, check_owner, life_of, refused, settings_of
+from ctcore.catalog.tables import setting
 from ctcore.clock import now
 from ctcore.digest import digest_value
 from ctcore.errors import CatalogError
@@ -93,6 +95,11 @@ class Writer:
         """Record a change of truth: what happened, to what, with which values."""
         self._events.append((self.actor, kind, subject, body))
 
+    def overwrite(self) -> None:
+        """From here on, what is deleted or made shorter is overwritten in SQLite's file; see also `Catalog.scrub`."""
+        if self.connection.dialect.name == "sqlite":
+            self.connection.exec_driver_sql("PRAGMA secure_delete=ON")
+
     def flush(self) -> None:
         if self._events:
             append_events(self.connection, self._events, self.at)
@@ -104,6 +111,7 @@ class Catalog:
 
     def __init__(self, url: str, project_id: str, journal: Path, actor: str | None = None) -> None:
         self.url = _parsed(url)
+        self.project_id = project_id
         self.schema = _schema(project_id)
         self.actor = actor or os.environ.get("CT_ACTOR") or os.environ.get("USER") or f"uid:{os.getuid()}"
         if not self.actor.strip() or not self.actor.isprintable():
@@ -146,6 +154,7 @@ class Catalog:
                 "It was written by a newer ct: use that one (nothing was changed)"
             )
         with self.read() as connection:
+            self._check_owner(settings_of(connection))
             behind = self.journal.is_behind(connection)
         if behind:
             self.mirror()
@@ -171,9 +180,13 @@ class Catalog:
             yield connection
 
     @contextmanager
-    def write(self) -> Iterator[Writer]:
-        """One transaction, alone: either all of it is in the catalog and the journal, or nothing."""
+    def write(self, *, though_archived: bool = False) -> Iterator[Writer]:
+        """One transaction, alone: either all of it is in the catalog and the journal, or nothing.
+
+        CatalogError where the project is archived; only what changes that passes by it.
+        """
         with self._said(), self.alone() as connection:
+            self._allow(connection, though_archived)
             writer = Writer(connection, self.actor)
             yield writer
             writer.flush()
@@ -187,6 +200,36 @@ class Catalog:
                 lock = text("SELECT pg_advisory_xact_lock(:n, hashtext(:s))")
                 connection.execute(lock.bindparams(n=_LOCK, s=self.schema))
             yield connection
+
+    def life(self) -> Life:
+        """Whether the project is active, complete or archived; since when, by whom and why."""
+        with self.read() as connection:
+            return life_of(settings_of(connection))
+
+    def refuse_archived(self) -> None:
+        """CatalogError where the project is archived: before work whose end could not be written."""
+        life = self.life()
+        if life.is_archived:
+            raise CatalogError(refused(self.project_id, life))
+
+    def _allow(self, connection: Connection, though_archived: bool) -> None:
+        known = settings_of(connection)
+        self._check_owner(known)
+        life = life_of(known)
+        if life.is_archived and not though_archived:
+            raise CatalogError(refused(self.project_id, life))
+        said = {OWNER: self.project_id} | ({} if self.is_sqlite else {PLACE: str(self._root)})
+        news = {name: value for name, value in said.items() if known.get(name) != value}
+        if news:  # the first writer; or the directory was moved
+            connection.execute(setting.delete().where(setting.c.name.in_(news)))
+            connection.execute(setting.insert(), [{"name": name, "value": value} for name, value in news.items()])
+
+    def _check_owner(self, known: dict[str, str]) -> None:
+        check_owner(known, self.project_id, self._root, self.place, shared=not self.is_sqlite)
+
+    @property
+    def _root(self) -> Path:
+        return self.journal.path.absolute().parent
 
     def mirror(self) -> None:
         """Append to provenance.jsonl the events that it does not have yet."""
@@ -273,7 +316,6 @@ def _prepare_sqlite(connection: Any, _record: Any) -> None:
         "foreign_keys=ON",
         "synchronous=FULL",
         "temp_store=MEMORY",
-        "secure_delete=FAST",
         "cache_size=-65536",
     ):
         connection.execute(f"PRAGMA {pragma}")

@@ -111,6 +111,11 @@ class Replay:
             del self.tables["artifact"][(asset, partition)]
         self.tables["materialization"][(materialization,)].row.pop("record", None)
 
+    def forget_results(self, entities: set[int]) -> None:
+        kept = {key: told for key, told in self.tables["result"].items() if told.row["entity"] not in entities}
+        self.tables["result"] = kept
+        self._last["result"] = max((key[0] for key in kept), default=0)
+
     def harm(self, asset: str, partition: str, body: Body) -> None:
         self._harmed.setdefault((asset, partition), set()).add(body["file"])
         self.put("damage", asset=asset, partition=partition, **body, found_at=self._now.at)
@@ -230,6 +235,7 @@ def _purge(replay: Replay, event: Event, body: Body) -> None:
     for name in body.get("own", ()):
         if name in replay.numbers:
             replay.change("entity", (replay.numbers[name],), attributes="{}", purged=number)
+    replay.forget_results({replay.numbers[name] for name in body.get("own", ()) if name in replay.numbers})
     for one in body["removed"]:
         replay.put("tombstone", materialization=one["materialization"], purge=number)
         replay.drop(*_node(one["node"]), one["materialization"])

@@ -13,7 +13,7 @@ from ctcore.cli.render import FOUND, MARK, Reading, echo_json, excluded_options,
 from ctcore.comparison import Allowed, Changes
 from ctcore.disclosure import asked
 from ctcore.errors import Usage
-from ctcore.explain import Matrix, matrix
+from ctcore.explain import Matrix, cohorts_in_full, matrix
 from ctcore.files import check_references, look
 from ctcore.project import Project
 from ctcore.register import known_sheet, register_entity
@@ -46,6 +46,7 @@ def register(ctx: click.Context, **said: Any) -> None:
     project = opened(ctx)
     asked = _asked(project, said)
     if not said["dry_run"]:
+        project.catalog.refuse_archived()
         check_references(project)
     with Reading("reading raw files") as on_bytes:
         if said["dry_run"] or said["reparent"]:
@@ -57,6 +58,9 @@ def register(ctx: click.Context, **said: Any) -> None:
         look(project, on_bytes)
     _say(changes, said["as_json"])
     if any(changes.new.values()):
+        if (life := project.catalog.life()).state == "complete":
+            way = f"`ct projects set {project.id} active --reason TEXT`, if it goes on growing"
+            click.echo(f"{project.id} is {life.words}; it was written nevertheless. {way}", err=True)
         from ctcore.dagster_home import launch
 
         launch(project, "sync")
@@ -142,6 +146,8 @@ def _say_consequences(changes: Changes) -> None:
 def status(ctx: click.Context, everything: bool, excluded: bool, reason: str | None, as_json: bool) -> None:
     """The completeness matrix: entities by steps. Exit code 3 where something is not fresh."""
     project = opened(ctx)
+    if (life := project.catalog.life()).state != "active":
+        click.echo(f"{project.id} is {life.words}", err=True)
     seen = None if asked(project, excluded, reason, "status") else veil(project)
     tables = matrix(project, None if everything or as_json else 40, seen)
     if as_json:
@@ -152,7 +158,7 @@ def status(ctx: click.Context, everything: bool, excluded: bool, reason: str | N
                     "counts": one.counts,
                     "accepted": {name: sorted(some) for name, some in one.accepted.items() if some},
                     "entities": {who: dict(zip(one.steps, states, strict=True)) for _, who, states in one.rows},
-                    **({"causes": one.causes, "roles": one.roles} if one.level == "cohort" else {}),
+                    **(cohorts_in_full(project, seen) if one.level == "cohort" else {}),
                 }
                 for one in tables
             }

@@ -7,7 +7,7 @@ import click
 
 from ctcore.cli.render import FOUND, echo_json, excluded_options, is_terminal, json_option, opened, say, table
 from ctcore.cli.stale import reasons_json
-from ctcore.disclosure import disclose, why_withheld
+from ctcore.disclosure import disclose, results_of, why_withheld
 from ctcore.errors import Usage
 from ctcore.explain import artifact_path, column_values, entry, purged_makings
 from ctcore.explain import why as explain
@@ -16,7 +16,6 @@ from ctcore.nodes import find_node
 from ctcore.project import Project
 from ctcore.reading.feeding import of_specimen
 from ctcore.reasons import Node, name_of, short, shown
-from ctcore.recording import recorded_of
 from ctcore.roles import members_of
 from ctcore.steps import REGISTRY
 
@@ -67,7 +66,7 @@ def show(ctx: click.Context, node: str, excluded: bool, reason: str | None, as_j
     which = find_node(project, node)
     disclose(project, which, excluded, reason)
     if which[0] in REGISTRY:
-        made = {**entry(project, which), "results": recorded_of(project, *which)}
+        made = {**entry(project, which), "results": results_of(project, which, excluded, reason)}
         fed = of_specimen(project, which[1]) if which[0] == "specimen" else []
         if as_json:
             batches = [dict(zip(("assay", "batch"), one, strict=True)) for one in fed]

@@ -4,26 +4,27 @@ import json
 from collections.abc import Iterable
 from typing import Any
 
-from sqlalchemy import select, update
+from sqlalchemy import delete, select, update
 
 from ctcore.catalog.chain import redact
 from ctcore.catalog.declared import applied, enforce, relax
 from ctcore.catalog.engine import Writer, in_keys
-from ctcore.catalog.tables import attempt, digest_memory, edge, entity, event, file, materialization, member
+from ctcore.catalog.tables import attempt, digest_memory, edge, entity, event, file, materialization, member, result
 from ctcore.digest import canonical
 from ctcore.project import Project
 from ctcore.purging.inside import Inside, gathering
-from ctcore.reasons import Node
+from ctcore.reasons import Node, name_of
 
 GONE = "purged"  # in the place of a text that was a person's
 
 
 def take_out(project: Project, writer: Writer, found: Inside, numbers: Iterable[int], purge: int) -> dict[str, str]:
-    """Blank a person's attributes, facts, used values and errors. Returns what was redacted of the events.
+    """Blank a person's attributes, facts, used values, results and errors. Returns what was redacted of the events.
 
     IDs, digests, sizes and times stay: without them a tombstone proves nothing.
     """
     dialect = project.dialect
+    writer.overwrite()
     mine = _entities(writer, found.own, dialect)
     levels = applied(writer.connection)
     relax(writer.connection)  # a column may be declared as required
@@ -43,6 +44,7 @@ def take_out(project: Project, writer: Writer, found: Inside, numbers: Iterable[
         writer.execute(
             update(member).where(theirs, in_keys(member.c.materialization, numbers, dialect)).values(role=GONE)
         )
+    writer.execute(delete(result).where(in_keys(result.c.entity, mine, dialect)))
     _forget_digests(writer, mine, dialect)
     _forget_errors(project, writer, found)
     return redact(writer.connection, _bodies(project, writer, found, mine))
@@ -88,10 +90,11 @@ def _forget_errors(project: Project, writer: Writer, found: Inside) -> None:
 def _bodies(project: Project, writer: Writer, found: Inside, seqs: set[int]) -> dict[int, str]:
     """The events that say something of the person which goes, with what they say without it."""
     bodies: dict[int, str] = {}
-    kept = select(event.c.seq, event.c.body).where(event.c.kind == "register")
-    for number, body in writer.execute(kept):
+    own_names = set(map(name_of, found.own))
+    kept = select(event.c.seq, event.c.kind, event.c.body).where(event.c.kind.in_(("register", "record")))
+    for number, kind, body in writer.execute(kept):
         said = json.loads(body)
-        if _blanked(said, seqs):
+        if _blanked(said, seqs) if kind == "register" else _emptied(said, own_names):
             bodies[number] = canonical(said).decode()
     own, many = _own_steps(project, found), gathering(project.steps)
     failed = select(event.c.seq, event.c.subject, event.c.body).where(event.c.kind == "fail")
@@ -114,3 +117,11 @@ def _blanked(said: dict[str, Any], seqs: set[int]) -> bool:
     for seq in [seq for seq in before if int(seq) in seqs and before[seq]]:
         before[seq], found = {}, True
     return found
+
+
+def _emptied(said: dict[str, Any], own: set[str]) -> bool:
+    """The same with the values of results that were recorded."""
+    theirs = [one for one in said["results"] if one["entity"] in own and one["values"]]
+    for one in theirs:
+        one["values"] = {}
+    return bool(theirs)

@@ -16,6 +16,7 @@ from ctcore.mirror.versions import Places, Short
 from ctcore.project import Project
 from ctcore.standing import today
 from ctcore.step import ENTITY_LEVELS, Step
+from ctcore.veil import Veil
 
 
 @dataclass(frozen=True)
@@ -103,6 +104,11 @@ class Gate:
             if step.name == wanted.name:
                 break
         return found[wanted.name]
+
+    @cached_property
+    def veil(self) -> Veil:
+        """Hides everybody who may not be used, unless they were asked for."""
+        return Veil(self.mirror, {level: ~self.shows(level) for level in ENTITY_LEVELS})
 
     @cached_property
     def bars_somebody(self) -> bool:
