@@ -127,7 +127,7 @@ def rows(project: Project, table: Table) -> list[dict[str, Any]]:
     """Those of which an event tells, in the order of their keys."""
     chosen = select(table).order_by(*table.primary_key)
     if table.name == "setting":
-        chosen = chosen.where(table.c.name != "sheet")
+        chosen = chosen.where(table.c.name.in_(("schema", "analyses")))
     with project.catalog.read() as connection:
         return [dict(row) for row in connection.execute(chosen).mappings()]
 

@@ -61,6 +61,8 @@ ELSEWHERE = {
     "heatmap": "as dashboard, in seconds instead of moments",
 }
 GENOME = '\n[references.other]\npath = "other.fa"\nversion = "1"\nkind = "genome"\n'
+ELSEWHERE |= {f"projects {verb}": "tests/test_projects.py" for verb in ("add", "list", "open", "remove", "set")}
+ELSEWHERE["projects workspace"] = "tests/test_projects.py"
 FASTA = ">chr1\nACGT\n"
 
 

@@ -29,7 +29,7 @@ def facts(project: Project) -> dict[str, list[tuple[Any, ...]]]:
             columns = [column for column in table.columns if column.name not in LOOKED.get(name, ())]
             chosen = select(*columns).order_by(*table.primary_key)
             if name == "setting":  # which sheet was registered last is asked again
-                chosen = chosen.where(table.c.name != "sheet")
+                chosen = chosen.where(table.c.name.in_(("schema", "analyses")))
             found[name] = [tuple(row) for row in connection.execute(chosen)]
     return found
 
