@@ -13,6 +13,7 @@ import dagster as dg
 from sqlalchemy import select
 
 from ct_assets.keys import key_of
+from ct_assets.logs import listed
 from ctcore.batches import partitions
 from ctcore.catalog.tables import artifact, materialization
 from ctcore.leftout import by_kind
@@ -201,7 +202,7 @@ def _result(
 
 
 def _lines(said: Sequence[str]) -> dg.MetadataValue:
-    return dg.MetadataValue.md("\n".join(f"- {one}" for one in said[:SHOWN]))
+    return dg.MetadataValue.md(listed(said[:SHOWN]))
 
 
 def _folders(project: Project, name: str, run_id: str | None) -> list[tuple[str, str]]:

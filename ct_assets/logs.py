@@ -1,6 +1,8 @@
 """③ What calls printed, in the Dagster UI: their last lines in events, all of it in the stdout of their run."""
 
 import os
+import re
+from collections.abc import Iterable
 from pathlib import Path
 
 import dagster as dg
@@ -11,6 +13,11 @@ from ctcore.reasons import name_of
 from ctcore.slurm.tasks import tail
 
 MOST_BYTES = 256 * 1024  # of one call
+
+
+def listed(said: Iterable[str]) -> str:
+    """A list in Markdown of what people and data say: no link, no picture and no element of theirs."""
+    return "\n".join("- " + re.sub(r"[\\`*\[\]<>|!~&]", r"\\\g<0>", one) for one in said)
 
 
 def fenced(log: str) -> str:

@@ -11,7 +11,7 @@ from typing import Any
 import dagster as dg
 from sqlalchemy import Connection, Table, select
 
-from ct_assets.logs import fenced
+from ct_assets.logs import fenced, listed
 from ctcore.catalog.engine import in_keys
 from ctcore.catalog.tables import edge, materialization, member, output, recipe
 from ctcore.digest import digest_value
@@ -89,7 +89,7 @@ def _accepted(
         return {}
     marked, seen = evaluate(project).marked(), veil(project)
     found = built_from(connection, step.name, partitions, marked, project.dialect)
-    return {key: dg.MetadataValue.md("\n".join(f"- {seen.text(one)}" for one in said)) for key, said in found.items()}
+    return {key: dg.MetadataValue.md(listed([seen.text(one) for one in said])) for key, said in found.items()}
 
 
 def _memo(outcome: Outcome, row: Any, seen: Veil) -> dict[str, Any]:

@@ -13,7 +13,6 @@ from sqlalchemy import Connection, false, func, not_, or_, select, update
 
 from ctcore.catalog.engine import Writer, in_keys
 from ctcore.catalog.tables import acceptance, artifact, waiver
-from ctcore.clock import now
 from ctcore.collecting import without_collecting
 from ctcore.errors import Usage
 from ctcore.excluded import without_consent
@@ -268,7 +267,7 @@ def _without(proposal: Proposal, standing: set[tuple[Node, int, str]]) -> Propos
 
 def _act(writer: Writer, reason: str, undoes: bool) -> int:
     number = (writer.execute(select(func.max(acceptance.c.id))).scalar() or 0) + 1
-    row = {"id": number, "at": now(), "actor": writer.actor, "undoes": undoes, "reason": reason}
+    row = {"id": number, "at": writer.at, "actor": writer.actor, "undoes": undoes, "reason": reason}
     writer.insert(acceptance, [row])
     return number
 

@@ -297,8 +297,10 @@ class Comparison:
             digest, seen = self.digests[claim.name]
             now = (seq, role, path, digest, *seen, None)
             self.new_files.append(dict(zip(KnownFile._fields, now, strict=True)))
-            if old is None or (old.digest, old.path) != (digest, path):
+            changed = old is None or (old.digest, old.path) != (digest, path)
+            if changed or (old is not None and old.problem is not None):
                 self.told_files.append(self.new_files[-1])
+            if changed:
                 said.append(_file_change(role, old, path, digest))
         return said
 

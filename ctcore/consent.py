@@ -14,7 +14,7 @@ from sqlalchemy import Connection, func, select, update
 
 from ctcore.catalog.engine import Writer
 from ctcore.catalog.tables import consent, entity, purge
-from ctcore.clock import now, today
+from ctcore.clock import today
 from ctcore.digest import canonical
 from ctcore.errors import SheetError, Usage
 from ctcore.nodes import none_such
@@ -57,7 +57,8 @@ def set_consent(project: Project, patients: Sequence[str], said: Statement) -> N
         stands = _standing(writer.connection, numbers)
         problems += [wrong for who, row in stands.items() if (wrong := _reverses(who, row, said))]
         _refuse(problems)
-        _write(writer, {who: (seq, _as_row(said)) for who, seq in numbers.items()})
+        new = {who for who in numbers if who not in stands or not _says(stands[who], said)}
+        _write(writer, {who: (seq, _as_row(said)) for who, seq in numbers.items() if who in new})
 
 
 @dataclass(frozen=True)
@@ -185,7 +186,7 @@ def _shown(row: Any) -> dict[str, Any]:
 
 def _write(writer: Writer, rows: Mapping[str, tuple[int, Mapping[str, Any]]]) -> None:
     first = (writer.execute(select(func.max(consent.c.id))).scalar() or 0) + 1
-    same = {"at": now(), "actor": writer.actor}
+    same = {"at": writer.at, "actor": writer.actor}
     listed = [{"id": first + at, "entity": seq, **row, **same} for at, (seq, row) in enumerate(rows.values())]
     writer.insert(consent, listed)
     told = [{"patient": who, **_shown_row(row)} for who, (_, row) in rows.items()]

@@ -144,8 +144,8 @@ def _write_files(
     problems: list[tuple[Any, str | None]],
 ) -> None:
     looked = [(row, *digests[path]) for path, rows in touched.items() for row in rows]
-    changed = [(row, digest) for row, digest, _ in looked if digest != row.digest]
-    for row, digest in changed:
+    changed = [(row, digest, seen) for row, digest, seen in looked if digest != row.digest]
+    for row, digest, _ in changed:
         node = name_of((row.level, row.id))
         found.changes.append(f"{node} {row.role} {short(row.digest)} → {short(digest)}")
     if project.catalog.life().is_archived:
@@ -167,8 +167,8 @@ def _write_files(
     with project.catalog.write() as writer:
         if seen_now:
             writer.execute(update(file).where(mine), seen_now)
-        for row, digest in changed:
-            body = {"role": row.role, "path": row.path, "old": row.digest, "new": digest}
+        for row, digest, seen in changed:
+            body = {"role": row.role, "path": row.path, "old": row.digest, "new": digest, "size": seen.size}
             writer.event("file", name_of((row.level, row.id)), body)
         if said_now:
             writer.execute(update(file).where(mine), said_now)

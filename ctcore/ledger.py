@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from functools import lru_cache, partial
 from itertools import groupby
 from operator import itemgetter
+from pathlib import Path
 from typing import Any
 
 from sqlalchemy import Connection, Table, delete, func, select, update
@@ -13,6 +14,7 @@ from sqlalchemy.dialects import postgresql, sqlite
 
 from ctcore import qc
 from ctcore.catalog.engine import Writer, in_keys
+from ctcore.catalog.replay import making_digest
 from ctcore.catalog.tables import (
     artifact,
     attempt,
@@ -53,14 +55,14 @@ def record(project: Project, published: Sequence[Published]) -> dict[Node, int]:
 
     What other processes have to record at the same moment goes into the same transaction.
     """
-    entries = [_entry(project, one) for one in published]
+    entries = [entry_of(project, one) for one in published]
     nodes: list[Node] = [tuple(entry["side"]["node"]) for entry in entries]
     mine = Request(project.catalog.actor, [name_of(node) for node in nodes], entries)
     folder = project.work / "together" / f"record-{project.catalog.meeting}"
     return dict(zip(nodes, together(folder, mine, partial(_record, project)), strict=True))
 
 
-def _entry(project: Project, one: Published) -> dict[str, Any]:
+def entry_of(project: Project, one: Published) -> dict[str, Any]:
     """All that the ledger has to know of an artifact, as JSON."""
     return {
         "side": project.store.sidecar(one.folder),
@@ -76,7 +78,7 @@ def _record(project: Project, requests: Sequence[Request]) -> list[list[int]]:
     entries = [{**entry, "actor": one.actor} for one in requests for entry in one.body]
     with project.catalog.write() as writer:
         connection = writer.connection
-        recipes = _recipe_ids(writer, [_recipe(one["side"]) for one in entries])
+        recipes = recipe_numbers(writer, [recipe_of(one["side"]) for one in entries])
         known = _already(connection, [one["side"]["key"] for one in entries], project.dialect)
         next_id = (connection.execute(select(func.max(materialization.c.id))).scalar() or 0) + 1
         fresh: list[dict[str, Any]] = []
@@ -85,7 +87,7 @@ def _record(project: Project, requests: Sequence[Request]) -> list[list[int]]:
             one["id"] = next_id + len(fresh) if found is None else found
             if found is None:
                 fresh.append(one)
-        _insert(writer, fresh, recipes)
+        insert_makings(writer, fresh, recipes)
         _settle(project, writer, entries, recipes, {one["id"] for one in fresh})
     numbers = iter(one["id"] for one in entries)
     return [[next(numbers) for _ in one.body] for one in requests]
@@ -122,7 +124,7 @@ def _pointer(one: Mapping[str, Any], recipes: Mapping[str, int]) -> dict[str, An
         "asset": side["node"][0],
         "partition": side["node"][1],
         "materialization": one["id"],
-        "recipe": recipes[_recipe(side).digest],
+        "recipe": recipes[recipe_of(side).digest],
         "data_version": one["data_version"],
         "key": side["key"],
         "checked_at": now(),
@@ -214,7 +216,7 @@ def record_failures(project: Project, failed: Iterable[Failed], run_id: str | No
                     "partition": one.node[1],
                     "key": one.key,
                     "run_id": run_id,
-                    "ended_at": now(),
+                    "ended_at": writer.at,
                     "error": one.error,
                     "log": one.log,
                 }
@@ -223,7 +225,11 @@ def record_failures(project: Project, failed: Iterable[Failed], run_id: str | No
         )
         give_back(writer, [one.key for one in listed], project.dialect)
         for one in listed:
-            writer.event("fail", name_of(one.node), {"key": one.key, "error": one.error, "run_id": run_id})
+            writer.event("fail", name_of(one.node), _failure(one, run_id))
+
+
+def _failure(one: Failed, run_id: str | None) -> dict[str, Any]:
+    return {"key": one.key, "error": one.error, "run_id": run_id, "log": one.log}
 
 
 def _storable(said: str) -> str:
@@ -256,11 +262,11 @@ def mark_reported(project: Project, ids: Iterable[int]) -> None:
         writer.execute(update(materialization).where(mine).values(reported=True))
 
 
-def _recipe(side: Mapping[str, Any]) -> Recipe:
+def recipe_of(side: Mapping[str, Any]) -> Recipe:
     return Recipe(**side["recipe"])
 
 
-def _recipe_ids(writer: Writer, used: Iterable[Recipe]) -> dict[str, int]:
+def recipe_numbers(writer: Writer, used: Iterable[Recipe]) -> dict[str, int]:
     wanted = {one.digest: one for one in used}
     known = {
         row.digest: row.id
@@ -293,8 +299,8 @@ def _already(connection: Connection, keys: Iterable[str], dialect: str) -> dict[
     return {(row.key, row.started_at, row.data_version): row.id for row in rows}
 
 
-def _insert(writer: Writer, fresh: Sequence[Mapping[str, Any]], recipes: Mapping[str, int]) -> None:
-    writer.insert(materialization, [_making(one, recipes) for one in fresh])
+def insert_makings(writer: Writer, fresh: Sequence[Mapping[str, Any]], recipes: Mapping[str, int]) -> None:
+    writer.insert(materialization, [_making(one, recipes[recipe_of(one["side"]).digest]) for one in fresh])
     writer.insert(output, [{"materialization": one["id"], **row} for one in fresh for row in one["outputs"]])
     names = ("materialization", "input", "asset", "partition", "version")
     edges = [(one["id"], *used) for one in fresh for used in one["side"]["inputs"]]
@@ -309,14 +315,14 @@ def _insert(writer: Writer, fresh: Sequence[Mapping[str, Any]], recipes: Mapping
     )
 
 
-def _making(one: Mapping[str, Any], recipes: Mapping[str, int]) -> dict[str, Any]:
+def _making(one: Mapping[str, Any], recipe_number: int) -> dict[str, Any]:
     side = one["side"]
     return {
         "id": one["id"],
         "asset": side["node"][0],
         "partition": side["node"][1],
         "key": side["key"],
-        "recipe": recipes[_recipe(side).digest],
+        "recipe": recipe_number,
         "data_version": one["data_version"],
         "folder": one["folder"],
         "size": one["size"],
@@ -332,7 +338,7 @@ def _making(one: Mapping[str, Any], recipes: Mapping[str, int]) -> dict[str, Any
 
 def _outputs(one: Published) -> Iterable[dict[str, Any]]:
     for name, entry in one.manifest.files.items():
-        seen = Signature.of(one.folder / name)
+        seen = _seen(one.folder / name)
         yield {
             "file": name,
             "digest": entry.digest,
@@ -340,6 +346,14 @@ def _outputs(one: Published) -> Iterable[dict[str, Any]]:
             "mtime_ns": seen.mtime_ns,
             "inode": seen.inode,
         }
+
+
+def _seen(path: Path) -> Signature:
+    """Of a file that is gone by now, none that any file has: it is looked for, and told as damage."""
+    try:
+        return Signature.of(path)
+    except FileNotFoundError:
+        return Signature(0, 0, 0)
 
 
 def _make_current(writer: Writer, rows: list[dict[str, Any]], dialect: str) -> None:
@@ -369,11 +383,9 @@ def _upsert(table: Table, names: tuple[str, ...], dialect: str) -> Any:
 
 
 def _said(one: Mapping[str, Any]) -> dict[str, Any]:
-    side = one["side"]
-    return {
-        "key": side["key"],
-        "data_version": one["data_version"],
-        "folder": one["folder"],
-        "reason": side["reason"],
-        "run_id": side.get("run_id"),
-    }
+    """`record` ties the other rows of the making to its event: a hand that changes them is found by it."""
+    side, row = one["side"], _making(one, 0)
+    files = [(file["file"], file["digest"], file["size"]) for file in one["outputs"]]
+    record = making_digest(row, recipe_of(side).digest, (files, side["inputs"], side["members"]))
+    told = {name: row[name] for name in ("key", "data_version", "folder", "reason", "run_id")}
+    return {**told, "materialization": one["id"], "record": record}

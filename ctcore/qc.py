@@ -14,7 +14,6 @@ from sqlalchemy import Connection, func, select
 from ctcore.catalog.attributes import attribute
 from ctcore.catalog.engine import Writer, in_keys
 from ctcore.catalog.tables import entity, qc_act, qc_event, qc_resolution
-from ctcore.clock import now
 from ctcore.cohorts import texts_of
 from ctcore.errors import SheetError, Usage
 from ctcore.nodes import no_such, none_such
@@ -152,21 +151,27 @@ def _insert(writer: Writer, act: int, source: str, scope: str, rows: Sequence[di
 
 
 def _tell(
-    writer: Writer, act: int, source: str, scope: str, rows: Sequence[dict[str, Any]], kinds: tuple[str, str]
+    writer: Writer,
+    act: int,
+    source: str,
+    scope: str,
+    rows: Sequence[dict[str, Any]],
+    kinds: tuple[str, str],
+    of: str | None = None,
 ) -> None:
-    """Into the chain; what changes who may be used apart from what does not."""
-    fields = ("id", "name", "kind", "status", "step", "reason")
+    """Into the chain; what changes who may be used apart from what does not. `of`: the scope that many had before."""
+    fields = ("id", "name", "kind", "status", "step", "reason", "materialization")
     for bars, word in enumerate(kinds):
         mine = [{key: row[key] for key in fields} for row in rows if (row["status"] in BARRING) == bool(bars)]
         for at in range(0, len(mine), AN_EVENT):
             some = mine[at : at + AN_EVENT]
-            subject = some[0]["name"] if len(some) == 1 else scope
+            subject = some[0]["name"] if len(some) == 1 else of or scope
             writer.event(word, subject, {"act": act, "source": source, "scope": scope, "events": some})
 
 
 def _act(writer: Writer, source: str, scope: str) -> int:
     number = _next(writer.connection, qc_act)
-    writer.insert(qc_act, [{"id": number, "at": now(), "actor": writer.actor, "source": source, "scope": scope}])
+    writer.insert(qc_act, [{"id": number, "at": writer.at, "actor": writer.actor, "source": source, "scope": scope}])
     return number
 
 
@@ -261,16 +266,16 @@ def resolve(project: Project, choice: Choice, reason: str, source: str = "manual
         raise Usage('say why, in one line: --reason "sequenced again, clean"')
     with project.catalog.write() as writer:
         rows = chosen(project, writer.connection, choice)
-        act = _act(writer, source, choice.scope or BY_NAME)
-        _resolve(writer, act, source, rows, reason.strip())
+        scope = choice.scope or BY_NAME
+        act = _act(writer, source, scope)
+        _resolve(writer, act, source, scope, rows, reason.strip())
     return Said(act, [(row.id, f"{row.level}/{row.who}") for row in rows])
 
 
-def _resolve(writer: Writer, act: int, source: str, rows: Sequence[Any], reason: str) -> None:
+def _resolve(writer: Writer, act: int, source: str, scope: str, rows: Sequence[Any], reason: str) -> None:
     writer.insert(qc_resolution, [{"event": row.id, "act": act, "reason": reason} for row in rows])
     told = [{**row._mapping, "name": f"{row.level}/{row.who}", "reason": reason} for row in rows]
-    scope = rows[0].scope if rows else BY_NAME
-    _tell(writer, act, source, scope, told, ("warn-resolved", "release"))
+    _tell(writer, act, source, scope, told, ("warn-resolved", "release"), of=rows[0].scope if rows else None)
 
 
 def chosen(project: Project, connection: Connection, choice: Choice) -> list[Any]:
@@ -382,7 +387,7 @@ def _follow(
         return
     act, first = _act(writer, scope, scope), _next(connection, qc_event)
     if gone:
-        _resolve(writer, act, scope, gone, "made again")
+        _resolve(writer, act, scope, scope, gone, "made again")
     rows = [
         _row(first + at, one, numbers[level, one.who], status, number) for at, (number, status, one) in enumerate(new)
     ]

@@ -18,7 +18,7 @@ from ctcore.analysis import QC_NAMES, Analysis
 from ctcore.catalog.engine import Writer, in_keys
 from ctcore.catalog.tables import entity, result
 from ctcore.catalog.together import Request, together
-from ctcore.clock import now, today
+from ctcore.clock import today
 from ctcore.column import Column, Value
 from ctcore.digest import canonical
 from ctcore.errors import SheetError, Usage
@@ -207,7 +207,7 @@ def _write(writer: Writer, body: Mapping[str, Any], level: str, rows: Sequence[M
     if not rows:
         return
     same = {key: body[key] for key in ("analysis", "run", "reason", "source")}
-    stamp = {**same, "at": now(), "actor": writer.actor}
+    stamp = {**same, "at": writer.at, "actor": writer.actor}
     mine = ("id", "entity", "version", "facts")
     writer.insert(result, [{**{key: row[key] for key in mine}, **stamp} for row in rows])
     told = [

@@ -8,7 +8,6 @@ from sqlalchemy import Connection, and_, func, select
 
 from ctcore.catalog.engine import Writer
 from ctcore.catalog.tables import artifact, edge, materialization, reference, reference_version
-from ctcore.clock import now
 from ctcore.ledger import upsert
 from ctcore.reasons import reference_change
 from ctcore.regions import version_on
@@ -80,7 +79,7 @@ def record(writer: Writer, seen: Iterable[Seen], why: str | None = None) -> list
         number += 1
         changes += changes_of([one], before)
         upsert(writer, reference, [row], dialect)
-        told = {"at": now(), "actor": writer.actor, "reason": why}
+        told = {"at": writer.at, "actor": writer.actor, "reason": why}
         writer.insert(reference_version, [{"number": number, **row, **told}])
         was = _version_of(old)
         reason = {} if why is None else {"reason": why}

@@ -201,7 +201,7 @@ def _write_damage(writer: Writer, nodes: Container[Node], findings: list[Finding
         )
         listed = [{"b_asset": node[0], "b_partition": node[1], "b_file": name} for node, name in over]
         writer.execute(delete(damage).where(mine), listed)
-    moment = now()
+    moment = writer.at
     names = ("asset", "partition", "file", "problem", "found_at")
     rows = [(*one.node, one.file, one.problem, moment) for one in news]
     writer.insert(damage, [dict(zip(names, row, strict=True)) for row in rows])

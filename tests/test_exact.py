@@ -21,6 +21,7 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
+from ctcore.agreement import disagreements
 from ctcore.reasons import Node
 from tests.exact import IDS, REFERENCES, REGIONS, ROLES, VALUES, Exact, Opened, outside, plans, remove, rules, write
 from tests.postgres import Server
@@ -230,6 +231,11 @@ class History(RuleBasedStateMachine):
             cursor, known = self.w.cursor(), self.w.known()
             assert cursor != self.before[0] or known == self.before[1]
             self.before = cursor, known
+
+    @invariant()
+    def every_table_is_what_the_events_say(self) -> None:
+        if self.world is not None:
+            assert disagreements(self.w.project) == []
 
     def teardown(self) -> None:
         if self.world is None:

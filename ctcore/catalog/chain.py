@@ -15,7 +15,6 @@ from typing import IO, Any
 from sqlalchemy import Connection, bindparam, select, update
 
 from ctcore.catalog.tables import event
-from ctcore.clock import now
 from ctcore.digest import canonical, digest_value
 from ctcore.errors import CatalogError
 
@@ -25,7 +24,7 @@ _BLOCK = 1 << 16
 _FIELDS = ("seq", "at", "actor", "kind", "subject", "body", "previous")
 
 
-def append_events(connection: Connection, events: Sequence[tuple[str, str, str, Any]]) -> None:
+def append_events(connection: Connection, events: Sequence[tuple[str, str, str, Any]], at: str) -> None:
     """Chain and insert events (actor, kind, subject, body) in the caller's transaction, which holds the write lock."""
     last = connection.execute(select(event.c.seq, event.c.digest).order_by(event.c.seq.desc()).limit(1)).first()
     seq, previous = (last.seq, last.digest) if last else _NONE
@@ -34,7 +33,7 @@ def append_events(connection: Connection, events: Sequence[tuple[str, str, str, 
         seq += 1
         row = {
             "seq": seq,
-            "at": now(),
+            "at": at,
             "actor": actor,
             "kind": kind,
             "subject": subject,
@@ -124,7 +123,8 @@ class Journal:
         if not rows or rows[0]["seq"] != seq:
             raise CatalogError(
                 f"{self.path} ends with event {seq}, which is not in the catalog: that is another one or an older "
-                f"one (a backup?). Restore the right catalog, or {self._way_out}"
+                "one (a backup?). Restore the right catalog; `ct recover` makes a lost one again from this file; or "
+                f"{self._way_out}"
             )
         if rows[0]["digest"] != digest:
             raise CatalogError(f"the catalog has another event {seq} than {self.path}; {self._way_out}")
@@ -184,13 +184,17 @@ def redact(connection: Connection, bodies: Mapping[int, str]) -> dict[str, str]:
     return found
 
 
-def check_chain(rows: Iterator[dict[str, Any]]) -> list[str]:
-    """What is wrong with a chain of events: every break, with its place. Empty where it is whole."""
+def check_chain(rows: Iterator[dict[str, Any]], lines: str = "") -> list[str]:
+    """What is wrong with a chain of events: every break, with its place. Empty where it is whole.
+
+    `lines`: what to call the place of a row in a file.
+    """
     problems: list[tuple[str, str, str]] = []
     listed: dict[str, str] = {}
     previous, expected = GENESIS, 1
-    for row in rows:
-        where = f"event {row['seq']} ({row['kind']} {row['subject']}, {row['at']})"
+    for number, row in enumerate(rows, 1):
+        place = f"{lines} {number}: " if lines else ""
+        where = f"{place}event {row['seq']} ({row['kind']} {row['subject']}, {row['at']})"
         if row["seq"] != expected:
             problems.append(("", "", f"{where}: event {expected} is missing before it"))
         elif row["previous"] != previous:

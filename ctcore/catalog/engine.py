@@ -35,6 +35,7 @@ from sqlalchemy.sql.functions import FunctionElement
 from ctcore.catalog.chain import Journal, append_events
 from ctcore.catalog.life import OWNER, PLACE, Life, check_owner, life_of, refused, settings_of
 from ctcore.catalog.tables import setting
+from ctcore.clock import now
 from ctcore.digest import digest_value
 from ctcore.errors import CatalogError
 
@@ -57,7 +58,7 @@ def _compiled(statement: Any, names: tuple[str, ...]) -> tuple[str, tuple[str, .
 
 
 class Writer:
-    """One transaction. What it changes, it says: events are chained and committed with the rows.
+    """One transaction, of one moment. What it changes, it says: events are chained and committed with the rows.
 
     `actor` is who does what comes next.
     """
@@ -65,6 +66,7 @@ class Writer:
     def __init__(self, connection: Connection, actor: str) -> None:
         self.connection = connection
         self.actor = actor
+        self.at = now()
         self._events: list[tuple[str, str, str, Any]] = []
 
     def execute(self, *args: Any, **kwargs: Any) -> Any:
@@ -100,7 +102,7 @@ class Writer:
 
     def flush(self) -> None:
         if self._events:
-            append_events(self.connection, self._events)
+            append_events(self.connection, self._events, self.at)
             self._events = []
 
 
@@ -112,6 +114,8 @@ class Catalog:
         self.project_id = project_id
         self.schema = _schema(project_id)
         self.actor = actor or os.environ.get("CT_ACTOR") or os.environ.get("USER") or f"uid:{os.getuid()}"
+        if not self.actor.strip() or not self.actor.isprintable():
+            raise CatalogError(f"the name of who acts is {self.actor!a}; set CT_ACTOR to one line of text")
         self.journal = Journal(journal)
         self.engine = _engine(self.url, self.schema)
         # SQLite's transactions always see one state; PostgreSQL's do where they are asked to

@@ -1,12 +1,14 @@
 """The command line: one noun a file, one renderer. Imports no Dagster, and heavy things only where they are used."""
 
 import importlib
+import io
 import os
 import sys
 from typing import Any
 
 import click
 
+from ctcore.cli.plain import harmless
 from ctcore.errors import CtError, Usage
 
 _COMMANDS = {
@@ -30,6 +32,7 @@ _COMMANDS = {
     "dashboard": "dashboard",
     "heatmap": "dashboard",
     "verify": "verify",
+    "recover": "verify",
     "run": "run",
     "dev": "run",
     "jobs": "jobs",
@@ -121,19 +124,24 @@ def main() -> None:
     try:
         sys.exit(cli(prog_name="ct", standalone_mode=False))
     except CtError as error:
-        click.echo(f"ct: {error}", err=True)
+        click.echo(f"ct: {harmless(str(error))}", err=True)
         sys.exit(error.exit_code)
     except click.exceptions.Exit as error:
         sys.exit(error.exit_code)
     except click.ClickException as error:
-        error.show()
+        said = io.StringIO()
+        error.show(said)
+        click.echo(harmless(said.getvalue()), nl=False, err=True)
         sys.exit(error.exit_code)
     except (click.Abort, KeyboardInterrupt):
         click.echo("ct: interrupted", err=True)
         sys.exit(130)
+    except UnicodeEncodeError as error:  # what the shell gave as other bytes, where only text can be meant
+        click.echo(f"ct: {error.object[:80]!a} is not UTF-8; write it in UTF-8", err=True)
+        sys.exit(2)
     except OSError as error:  # a full disk, say, wherever it is met; a closed pipe is click's to handle
         place = f"{error.filename}: " if error.filename else ""
-        click.echo(f"ct: {place}{error.strerror or error}", err=True)
+        click.echo(harmless(f"ct: {place}{error.strerror or error}"), err=True)
         _drop_output()
         sys.exit(1)
 

@@ -1,10 +1,12 @@
 """`ct jobs` and `ct logs`: what is in Slurm, and what a node's calls have said."""
 
+import sys
 from dataclasses import replace
 
 import click
 
-from ctcore.cli.render import echo_json, excluded_options, json_option, opened, table
+from ctcore.cli.plain import harmless
+from ctcore.cli.render import echo_json, excluded_options, is_terminal, json_option, opened, table
 from ctcore.disclosure import disclose
 from ctcore.errors import Usage
 from ctcore.nodes import find_node
@@ -54,4 +56,4 @@ def logs(ctx: click.Context, node: str, only_path: bool, excluded: bool, reason:
         return
     with found.open(errors="replace") as lines:
         for line in lines:
-            click.echo(line, nl=False)
+            click.echo(harmless(line) if is_terminal(sys.stdout) else line, nl=False)

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from ctcore.cli.render import FOUND, echo_json, excluded_options, is_terminal, json_option, opened, size, table
+from ctcore.cli.render import FOUND, echo_json, excluded_options, is_terminal, json_option, opened, say, size, table
 from ctcore.disclosure import allow, asked, why_hidden
 from ctcore.reasons import Node, Reason, name_of
 from ctcore.veil import veil
@@ -169,7 +169,7 @@ def diff(
     if as_json:
         echo_json(as_data(found))
         ctx.exit(FOUND if found else 0)
-    click.echo(found.sentence)
+    say(found.sentence)
     rows = [("", cause.kind, cause.words) for cause in found.causes]
     rows += [("root", root.kind, _rooted(root)) for root in found.roots]
     rows += [("file", "bytes", said) for said in found.files]

@@ -5,7 +5,7 @@ from typing import Any
 
 import click
 
-from ctcore.cli.render import FOUND, echo_json, excluded_options, is_terminal, json_option, opened, table
+from ctcore.cli.render import FOUND, echo_json, excluded_options, is_terminal, json_option, opened, say, table
 from ctcore.cli.stale import reasons_json
 from ctcore.disclosure import disclose, results_of, why_withheld
 from ctcore.errors import Usage
@@ -49,9 +49,9 @@ def why(ctx: click.Context, node: str, values: bool, as_json: bool) -> None:
             }
         )
     else:
-        click.echo(found.text)
+        say(found.text)
     for line in column_values(project, verdict) if values else ():
-        click.echo(line)
+        say(line)
     ctx.exit(0 if verdict.state == "fresh" else FOUND)
 
 
@@ -88,13 +88,13 @@ def show(ctx: click.Context, node: str, excluded: bool, reason: str | None, as_j
         said = {"verdict": found.text, "made": found.made, "inputs": inputs, "members": members, "purged": gone}
         echo_json(said)
         return
-    click.echo(found.text)
+    say(found.text)
     if found.made is None:
         _tombstones(project, which)
         return
     click.echo(f"\npath        {found.made['path']}")
     for name, value in found.made["facts"].items():
-        click.echo(f"{name:<11} {value}")
+        say(f"{name:<11} {value}")
     click.echo()
     table(
         ("file", "bytes", "digest"),
@@ -133,7 +133,7 @@ def _registered(made: dict[str, Any]) -> None:
     facts = {name: value for name, value in made.items() if name not in ("attributes", "files", "results")}
     for name, value in {**facts, **made.get("attributes", {})}.items():
         if value is not None:
-            click.echo(f"{name:<11} {value}")
+            say(f"{name:<11} {value}")
     if made.get("files"):
         click.echo()
         columns = ("role", "path", "size", "digest", "problem")

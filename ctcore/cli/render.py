@@ -8,6 +8,7 @@ from typing import Any
 
 import click
 
+from ctcore.cli.plain import MOVES, harmless
 from ctcore.project import Project
 
 MARK = "*"  # behind a state: it was accepted
@@ -45,12 +46,18 @@ def is_terminal(stream: Any) -> bool:
 
 
 def echo_json(value: Any) -> None:
-    click.echo(json.dumps(value, indent=2, ensure_ascii=False, default=str))
+    text = json.dumps(value, indent=2, ensure_ascii=False, default=str)
+    click.echo(MOVES.sub(lambda found: f"\\u{ord(found[0]):04x}", text))
+
+
+def say(text: object) -> None:
+    """Print what may hold the words of a tool or of a person."""
+    click.echo(harmless(str(text)))
 
 
 def table(columns: Sequence[str], rows: Sequence[Sequence[Any]], title: str | None = None) -> None:
     """Print rows: aligned with colours for people, tab-separated for programs."""
-    texts = [["" if cell is None else str(cell) for cell in row] for row in rows]
+    texts = [["" if cell is None else harmless(str(cell)) for cell in row] for row in rows]
     if not is_terminal(sys.stdout):
         click.echo("\t".join(columns))
         for row in texts:

@@ -1,15 +1,20 @@
-"""`ct verify`: are the bytes, the chain of events and the raw files what they were?"""
+"""`ct verify`: are the bytes, the chain of events, the tables that follow from it and the raw files what they were?"""
+
+from pathlib import Path
 
 import click
 from sqlalchemy import select
 
+from ctcore.agreement import disagreements
 from ctcore.catalog.chain import check_chain
 from ctcore.catalog.tables import event
 from ctcore.cli.render import FOUND, Reading, echo_json, json_option, opened, table
+from ctcore.errors import CatalogError
 from ctcore.files import look
 from ctcore.project import Project
 from ctcore.purging.proof import not_so
 from ctcore.reasons import name_of
+from ctcore.recover import recover as rebuild
 from ctcore.verify import verify as verify_store
 
 
@@ -18,15 +23,20 @@ from ctcore.verify import verify as verify_store
 @json_option
 @click.pass_context
 def verify(ctx: click.Context, quick: bool, as_json: bool) -> None:
-    """Read every published file, look at the raw files, and check the chain of events. Exit code 3 on a finding."""
+    """Read every published file, look at the raw files, check the chain of events and the tables against it.
+
+    Exit code 3 on a finding.
+    """
     project = opened(ctx)
+    chain = _chain(project)
+    edited = disagreements(project)
     with Reading("reading the store") as on_bytes:
         found = verify_store(project, deep=not quick, on_bytes=on_bytes)
         looked = look(project, on_bytes)
-    chain = _chain(project)
     rows = [(name_of(one.node), one.file, one.problem) for one in found.findings]
     rows += [("raw files", "", said) for said in (*looked.problems, *looked.changes)]
     rows += [("events", "", said) for said in chain]
+    rows += [("catalog", *one) for one in edited]
     rows += [(where, "", said) for where, said in not_so(project)]
     if as_json:
         echo_json([dict(zip(("where", "file", "problem"), row, strict=True)) for row in rows])
@@ -35,6 +45,24 @@ def verify(ctx: click.Context, quick: bool, as_json: bool) -> None:
     click.echo(f"{found.artifacts} artifacts, {found.bytes} bytes read, {len(rows)} findings", err=True)
     if found.findings:
         click.echo("`ct run` makes them again", err=True)
+    if edited:
+        click.echo("the catalog was changed by hand: put back its last backup from before that", err=True)
+    ctx.exit(FOUND if rows else 0)
+
+
+@click.command()
+@json_option
+@click.pass_context
+def recover(ctx: click.Context, as_json: bool) -> None:
+    """Make a lost catalog again, from provenance.jsonl and the store. Exit code 3 where something could not be."""
+    done = rebuild(Project.find(Path(ctx.obj) if ctx.obj else None))
+    rows = [(name, "its files are gone: it is not in the ledger any more") for name in done.lost]
+    rows += list(done.left)
+    if as_json:
+        echo_json({"events": done.events, "makings": done.makings, "problems": [list(row) for row in rows]})
+    elif rows:
+        table(("where", "problem"), rows)
+    click.echo(f"{done.events} events, {done.makings} makings; `ct verify` reads their bytes", err=True)
     ctx.exit(FOUND if rows else 0)
 
 
@@ -46,5 +74,8 @@ def _chain(project: Project) -> list[str]:
         problems = [f"catalog: {said}" for said in check_chain(dict(row) for row in rows)]
     journal = project.catalog.journal
     if journal.path.exists():
-        problems += [f"{journal.path.name}: {said}" for said in check_chain(journal.read())]
+        try:
+            problems += check_chain(journal.read(), f"{journal.path.name} line")
+        except CatalogError as error:
+            problems.append(str(error))
     return problems

@@ -102,7 +102,8 @@ def _bodies(project: Project, writer: Writer, found: Inside, seqs: set[int]) -> 
         said, (step, _, who) = json.loads(body), subject.partition("/")
         theirs = who in own.get(step, ()) or (step in many and found.any_id.search(said["error"]))
         if theirs and said["error"] != GONE:
-            bodies[number] = canonical({**said, "error": GONE}).decode()
+            log = {"log": None} if who in own.get(step, ()) and "log" in said else {}
+            bodies[number] = canonical({**said, "error": GONE, **log}).decode()
     return bodies
 
 

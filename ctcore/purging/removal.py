@@ -11,7 +11,6 @@ from sqlalchemy import delete, func, select, update
 
 from ctcore.catalog.engine import Writer, in_keys
 from ctcore.catalog.tables import artifact, damage, materialization, purge, request, tombstone
-from ctcore.clock import now
 from ctcore.errors import Usage
 from ctcore.project import Project
 from ctcore.purging.inside import inside
@@ -73,7 +72,7 @@ def pending(project: Project) -> list[Any]:
 def _record(project: Project, writer: Writer, found: Plan, reason: str, raw: bool) -> int:
     """Out of use, with a tombstone each; and all that a later check needs, in the chain of events."""
     number = (writer.execute(select(func.max(purge.c.id))).scalar() or 0) + 1
-    begun = {"id": number, "patient": found.patient, "at": now(), "actor": writer.actor, "reason": reason}
+    begun = {"id": number, "patient": found.patient, "at": writer.at, "actor": writer.actor, "reason": reason}
     writer.insert(purge, [{**begun, "raw": raw, "ended_at": None}])
     writer.insert(tombstone, [{"materialization": one, "purge": number} for one in found.makings])
     _out_of_use(project, writer, found)
@@ -130,7 +129,7 @@ def finish(project: Project, row: Any) -> Purged:
         project.catalog.journal.rewrite(connection)
     with project.catalog.write() as writer:
         open_still = (purge.c.id == row.id) & purge.c.ended_at.is_(None)
-        if writer.execute(update(purge).where(open_still).values(ended_at=now())).rowcount:
+        if writer.execute(update(purge).where(open_still).values(ended_at=writer.at)).rowcount:
             body = {"purge": row.id, "paths": done.paths, "size": done.size}
             writer.event("purged", f"patient/{row.patient}", body)
     project.catalog.scrub()

@@ -1,0 +1,185 @@
+"""⑤ Do the tables say what the events say? A row that somebody changed, took out or put in by hand is found and named.
+
+Values are not told: they may be a patient's. The events are read once and each table once, however many rows.
+"""
+
+import json
+from collections.abc import Iterable, Iterator, Mapping
+from datetime import datetime
+from itertools import groupby
+from typing import Any
+
+from sqlalchemy import Connection, Table, select
+
+from ctcore.catalog.replay import Event, Key, Replay, Told, making_digest
+from ctcore.catalog.tables import artifact, edge, event, materialization, member, metadata, output, recipe
+from ctcore.project import Project
+from ctcore.steps import Recipe
+
+# What is no truth but work under way, or can be looked up again; and what is compared by the digest in its making's
+# event, or by its own
+NOT_TOLD = ("digest_memory", "lease", "slurm_batch", "slurm_job", "request", "reported", "run", "event")
+IN_DIGESTS = ("recipe", "output", "edge", "member")
+_FEW = {"yield_per": 10_000}  # rows at a time
+_MOMENT = 60.0  # earlier versions read the clock for a row and again for its event
+_AT = ("at", "ended_at", "found_at")
+_PARTS = {output: ("file", "digest", "size"), edge: ("input", "asset", "partition", "version")}
+_PARTS[member] = ("level", "entity", "role")
+
+
+def disagreements(project: Project) -> list[tuple[str, str]]:
+    """Every row that is not what the events say: (table and row, what is wrong). Empty where they agree."""
+    with project.catalog.read() as connection:
+        return compared(connection)
+
+
+def compared(connection: Connection) -> list[tuple[str, str]]:
+    columns = [event.c[name] for name in Event._fields]
+    replay = Replay().take(Event(*row) for row in connection.execute(select(*columns).order_by(event.c.seq)))
+    found = [one for name in replay.KEYS for one in _compare(connection, metadata.tables[name], replay)]
+    return [*found, *_pointers(connection), *_recipes(connection), *_makings(connection, replay)]
+
+
+def _compare(connection: Connection, table: Table, replay: Replay) -> Iterator[tuple[str, str]]:
+    told, names = replay.tables[table.name], replay.KEYS[table.name]
+    rows = connection.execute(select(table)).mappings()
+    seen: set[Key] = set()
+    for row in rows:
+        key = tuple(row[name] for name in names)
+        if key not in told:
+            if table.name != "setting" or key in (("schema",), ("analyses",)):
+                yield _place(table.name, key, row, replay), "is in no event: somebody put it in"
+            continue
+        seen.add(key)
+        if wrong := _other(row, told[key].row):
+            columns = ", ".join(wrong)
+            yield _place(table.name, key, row, replay), f"{columns}: not what event {told[key].event} says"
+    for key, one in told.items():
+        if key not in seen:
+            yield _place(table.name, key, one.row, replay), f"is gone; event {one.event} tells of it"
+
+
+def _other(row: Mapping[Any, Any], told: Mapping[str, Any]) -> list[str]:
+    """The columns that differ; of a person's attributes, which."""
+    found = []
+    for name, said in told.items():
+        if name not in row or row[name] == said:
+            continue
+        if name in _AT:
+            found += [] if _of_one_moment(row[name], said) else [name]
+        elif name == "attributes":
+            found += _attributes(row[name], said)
+        else:
+            found.append(name)
+    return found
+
+
+def _of_one_moment(row: str, told: str) -> bool:
+    try:
+        apart = datetime.fromisoformat(told) - datetime.fromisoformat(row)
+    except ValueError:
+        return False
+    return abs(apart.total_seconds()) <= _MOMENT
+
+
+def _attributes(row: str, told: str) -> list[str]:
+    was = json.loads(told)
+    try:
+        now = json.loads(row)
+        listed = [name for name in {**was, **now} if was.get(name) != now.get(name)]
+    except (TypeError, ValueError):
+        listed = []
+    return listed or ["attributes"]
+
+
+def _place(table: str, key: Key, row: Mapping[Any, Any], replay: Replay) -> str:
+    """The row, and whom it is of."""
+    known = replay.tables["entity"]
+    if table == "entity":
+        return f"entity {key[0]} ({row['level']}/{row['id']})"
+    owner: Told | None = known.get((row["entity"],)) if "entity" in row else None
+    if owner is not None:
+        whose = f"{owner.row['level']}/{owner.row['id']}"
+    else:
+        whose = f"{row['asset']}/{row['partition']}" if "asset" in row else ""
+    named = " ".join(str(part) for part in key)
+    return f"{table} {named}" + (f" ({whose})" if whose else "")
+
+
+def _pointers(connection: Connection) -> Iterator[tuple[str, str]]:
+    """Nodes whose row repeats something else than their making says."""
+    names = ("recipe", "data_version", "key", "asset", "partition")
+    differs = artifact.c[names[0]] != materialization.c[names[0]]
+    for name in names[1:]:
+        differs = differs | (artifact.c[name] != materialization.c[name])
+    joined = artifact.join(materialization, materialization.c.id == artifact.c.materialization)
+    for row in connection.execute(select(artifact).select_from(joined).where(differs)):
+        place = f"artifact {row.asset} {row.partition}"
+        yield place, f"repeats something else than its materialization {row.materialization}"
+
+
+def _recipes(connection: Connection) -> Iterator[tuple[str, str]]:
+    for row in connection.execute(select(recipe)):
+        try:
+            same = Recipe(row.step, row.code, json.loads(row.parameters), json.loads(row.environment)).digest
+        except (TypeError, ValueError):
+            same = None
+        if same != row.digest:
+            yield f"recipe {row.id} ({row.step})", "is not what its digest says"
+
+
+def _makings(connection: Connection, replay: Replay) -> Iterator[tuple[str, str]]:
+    """Makings whose rows in the ledger are not those of which their events hold the digest."""
+    recipes = {row.id: row.digest for row in connection.execute(select(recipe.c.id, recipe.c.digest))}
+    parts = [_Parts(connection, table, names) for table, names in _PARTS.items()]
+    told = replay.tables["materialization"]
+    found = connection.execute(select(materialization).order_by(materialization.c.id), execution_options=_FEW)
+    for one in found.mappings():
+        row = dict(one)
+        mine = [part.of(row["id"]) for part in parts]
+        said = told.get((row["id"],))
+        if said is None or "record" not in said.row:
+            continue
+        if making_digest(row, recipes.get(row["recipe"], ""), mine) != said.row["record"]:
+            place = f"materialization {row['id']} ({row['asset']}/{row['partition']})"
+            yield place, f"its row, outputs, inputs or members are not those of event {said.event}"
+    for part in parts:
+        for number in part.strays():
+            yield f"{part.name} of materialization {number}", "belongs to none"
+
+
+class _Parts:
+    """A table of what belongs to makings, read in their order beside them."""
+
+    def __init__(self, connection: Connection, table: Table, names: Iterable[str]) -> None:
+        columns = [table.c[name] for name in names]
+        ordered = select(table.c.materialization, *columns).order_by(table.c.materialization)
+        rows = connection.execute(ordered, execution_options=_FEW)
+        self.name = table.name
+        self._stray: list[int] = []
+        self._groups = groupby(rows, key=lambda row: row[0])
+        self._number, self._rows = self._next()
+
+    def of(self, number: int) -> list[tuple[Any, ...]]:
+        while self._number is not None and self._number < number:
+            self._skip(self._number)
+        if self._number != number:
+            return []
+        mine = self._rows
+        self._number, self._rows = self._next()
+        return mine
+
+    def strays(self) -> list[int]:
+        """Makings that are not there, of which it has rows. Asked at the end."""
+        while self._number is not None:
+            self._skip(self._number)
+        return self._stray
+
+    def _skip(self, number: int) -> None:
+        self._stray.append(number)
+        self._number, self._rows = self._next()
+
+    def _next(self) -> tuple[int | None, list[tuple[Any, ...]]]:
+        for number, rows in self._groups:
+            return number, [tuple(row)[1:] for row in rows]
+        return None, []

@@ -1,0 +1,310 @@
+"""② The tables as the events say they are: what `ct verify` compares with what is there. A kind of event a function.
+
+A column of which no event tells (when a file was last looked at, say) is in no row of this.
+"""
+
+import json
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Any, NamedTuple
+
+from ctcore.digest import canonical, digest_value
+
+Key = tuple[Any, ...]
+Body = Mapping[str, Any]
+
+
+class Told(NamedTuple):
+    """A row as events told of it: its columns, and the number of the last event that did."""
+
+    row: dict[str, Any]
+    event: int
+
+
+class Event(NamedTuple):
+    """An event of the chain."""
+
+    seq: int
+    at: str
+    actor: str
+    kind: str
+    subject: str
+    body: str
+
+
+class Replay:
+    """Table → primary key → row, after the events that it was given, in their order."""
+
+    KEYS: Mapping[str, tuple[str, ...]] = {
+        "entity": ("seq",),
+        "file": ("entity", "role"),
+        "reference": ("key",),
+        "reference_version": ("number",),
+        "result": ("id",),
+        "materialization": ("id",),
+        "artifact": ("asset", "partition"),
+        "damage": ("asset", "partition", "file"),
+        "acceptance": ("id",),
+        "waiver": ("asset", "partition", "materialization", "evidence", "acceptance"),
+        "qc_act": ("id",),
+        "qc_event": ("id",),
+        "qc_resolution": ("event",),
+        "consent": ("id",),
+        "purge": ("id",),
+        "tombstone": ("materialization",),
+        "attempt": ("id",),
+        "setting": ("name",),
+    }
+
+    def __init__(self) -> None:
+        self.tables: dict[str, dict[Key, Told]] = {name: {} for name in self.KEYS}
+        self.numbers: dict[str, int] = {}
+        self._last: dict[str, int] = {}
+        self._harmed: dict[tuple[str, str], set[str]] = {}
+        self._seen: Event | None = None
+
+    def take(self, events: Iterable[Event]) -> "Replay":
+        """What these events say. One that cannot be understood says nothing: the chain tells that it was changed."""
+        for event in events:
+            self._seen = event
+            if (tell := KINDS.get(event.kind)) is not None:
+                try:
+                    tell(self, event, json.loads(event.body))
+                except (KeyError, TypeError, ValueError, AttributeError):
+                    continue
+        return self
+
+    def put(self, table: str, **row: Any) -> None:
+        key = tuple(row[name] for name in self.KEYS[table])
+        self.tables[table][key] = Told(row, self._now.seq)
+        if isinstance(key[0], int):
+            self._last[table] = max(key[0], self._last.get(table, 0))
+
+    def change(self, table: str, key: Key, **columns: Any) -> None:
+        row = self.tables[table][key].row
+        self.tables[table][key] = Told({**row, **columns}, self._now.seq)
+
+    def next(self, table: str) -> int:
+        """The number of the next row of a table whose rows are only added."""
+        return self._last.get(table, 0) + 1
+
+    def by(self) -> dict[str, str]:
+        """Who did it when, as rows have it."""
+        return {"at": self._now.at, "actor": self._now.actor}
+
+    @property
+    def _now(self) -> Event:
+        if self._seen is None:
+            raise ValueError("no event was taken yet")
+        return self._seen
+
+    def point(self, asset: str, partition: str, materialization: int) -> None:
+        """The node is this making from now on, and what was damaged of it is settled."""
+        self.put("artifact", asset=asset, partition=partition, materialization=materialization)
+        for name in self._harmed.pop((asset, partition), ()):
+            self.tables["damage"].pop((asset, partition, name), None)
+
+    def drop(self, asset: str, partition: str, materialization: int) -> None:
+        """The making is a tombstone: nothing points to it, and of its rows only digests and sizes stay as they were."""
+        told = self.tables["artifact"].get((asset, partition))
+        if told is not None and told.row["materialization"] == materialization:
+            self.point(asset, partition, materialization)
+            del self.tables["artifact"][(asset, partition)]
+        self.tables["materialization"][(materialization,)].row.pop("record", None)
+
+    def forget_results(self, entities: set[int]) -> None:
+        kept = {key: told for key, told in self.tables["result"].items() if told.row["entity"] not in entities}
+        self.tables["result"] = kept
+        self._last["result"] = max((key[0] for key in kept), default=0)
+
+    def harm(self, asset: str, partition: str, body: Body) -> None:
+        self._harmed.setdefault((asset, partition), set()).add(body["file"])
+        self.put("damage", asset=asset, partition=partition, **body, found_at=self._now.at)
+
+    def heal(self, asset: str, partition: str, name: str) -> None:
+        self._harmed.get((asset, partition), set()).discard(name)
+        self.tables["damage"].pop((asset, partition, name), None)
+
+
+def making_digest(row: Body, recipe: str, parts: Iterable[Iterable[Iterable[Any]]]) -> str:
+    """What the event of a making holds of its rows in the ledger. `parts`: its outputs, inputs and members."""
+    names = ("size", "facts", "reason", "run_id", "started_at", "seconds")
+    listed = [sorted(list(one) for one in part) for part in parts]
+    return digest_value("ct.making.v1", [recipe, {name: row[name] for name in names}, *listed])
+
+
+def _register(replay: Replay, _event: Event, body: Body) -> None:
+    for row in body.get("new", ()):
+        replay.numbers[f"{row['level']}/{row['id']}"] = row["seq"]
+        replay.put("entity", **row, purged=None)
+    for row in body.get("changed", ()):
+        replay.change("entity", (row["b_seq"],), parent=row["parent"], attributes=row["attributes"])
+    for row in body.get("files", ()):
+        replay.put("file", **{name: row[name] for name in ("entity", "role", "path", "digest", "size", "problem")})
+
+
+def _file(replay: Replay, event: Event, body: Body) -> None:
+    key = (replay.numbers[event.subject], body["role"])
+    if "new" not in body:
+        replay.change("file", key, problem=body["problem"])
+        return
+    size = {"size": body["size"]} if "size" in body else {}
+    if not size:
+        replay.tables["file"][key].row.pop("size", None)
+    replay.change("file", key, digest=body["new"], problem=None, **size)
+
+
+def _reference(replay: Replay, _event: Event, body: Body) -> None:
+    row = {name: value for name, value in body.items() if name not in ("old", "reason")}
+    replay.put("reference", **row)
+    number = replay.next("reference_version")
+    replay.put("reference_version", number=number, **row, reason=body.get("reason"), **replay.by())
+
+
+def _materialize(replay: Replay, event: Event, body: Body) -> None:
+    asset, partition = _node(event.subject)
+    number = body.get("materialization") or replay.next("materialization")
+    replay.put("materialization", **{**body, "id": number, "asset": asset, "partition": partition})
+    replay.tables["materialization"][(number,)].row.pop("materialization", None)
+    replay.point(asset, partition, number)
+
+
+def _reuse(replay: Replay, event: Event, body: Body) -> None:
+    replay.point(*_node(event.subject), body["materialization"])
+
+
+def _fail(replay: Replay, event: Event, body: Body) -> None:
+    asset, partition = _node(event.subject)
+    number = replay.next("attempt")
+    replay.put("attempt", id=number, asset=asset, partition=partition, ended_at=event.at, **body)
+
+
+def _damage(replay: Replay, event: Event, body: Body) -> None:
+    replay.harm(*_node(event.subject), body)
+
+
+def _heal(replay: Replay, event: Event, body: Body) -> None:
+    replay.heal(*_node(event.subject), body["file"])
+
+
+def _accept(replay: Replay, event: Event, body: Body) -> None:
+    number, nodes = body["acceptance"], body["partitions"]
+    replay.put("acceptance", id=number, undoes=False, reason=body["reason"], **replay.by())
+    same = {name: body[name] for name in ("kind", "evidence", "words")} | {"acceptance": number, "undone": None}
+    for partition, making in nodes.items():
+        replay.put("waiver", asset=_asset(event, nodes), partition=partition, materialization=making, **same)
+
+
+def _accept_undone(replay: Replay, event: Event, body: Body) -> None:
+    number, nodes = body["acceptance"], set(body["partitions"])
+    replay.put("acceptance", id=number, undoes=True, reason=body["reason"], **replay.by())
+    asset, evidence = _asset(event, nodes), body["evidence"]
+    for key, told in list(replay.tables["waiver"].items()):
+        mine = key[0] == asset and key[1] in nodes and key[3] == evidence and told.row["kind"] == body["kind"]
+        if mine and told.row["undone"] is None:
+            replay.change("waiver", key, undone=number)
+
+
+def _qc(replay: Replay, _event: Event, body: Body) -> None:
+    replay.put("qc_act", id=body["act"], source=body["source"], scope=body["scope"], **replay.by())
+    for one in body["events"]:
+        names = ("id", "kind", "status", "step", "reason", "materialization")
+        row = {name: one[name] for name in names if name in one}
+        replay.put("qc_event", act=body["act"], entity=replay.numbers[one["name"]], **row)
+
+
+def _resolved(replay: Replay, _event: Event, body: Body) -> None:
+    replay.put("qc_act", id=body["act"], source=body["source"], scope=body["scope"], **replay.by())
+    for one in body["events"]:
+        replay.put("qc_resolution", event=one["id"], act=body["act"], reason=one["reason"])
+
+
+def _consent(replay: Replay, _event: Event, body: Body) -> None:
+    number = replay.next("consent")
+    for at, one in enumerate(body["consents"]):
+        row = {name: value for name, value in one.items() if name != "patient"}
+        if one["record"] is not None:
+            _known_again(replay, one["patient"])
+        row |= {"uses": _text(one["uses"]), "record": None if one["record"] is None else _text(one["record"])}
+        replay.put("consent", id=number + at, entity=replay.numbers[f"patient/{one['patient']}"], **row, **replay.by())
+
+
+def _purge(replay: Replay, event: Event, body: Body) -> None:
+    number = body["purge"]
+    head = {name: body[name] for name in ("patient", "reason", "raw")}
+    replay.put("purge", id=number, ended_at=None, **head, **replay.by())
+    for name in body.get("own", ()):
+        if name in replay.numbers:
+            replay.change("entity", (replay.numbers[name],), attributes="{}", purged=number)
+    replay.forget_results({replay.numbers[name] for name in body.get("own", ()) if name in replay.numbers})
+    for one in body["removed"]:
+        replay.put("tombstone", materialization=one["materialization"], purge=number)
+        replay.drop(*_node(one["node"]), one["materialization"])
+
+
+def _purged(replay: Replay, event: Event, body: Body) -> None:
+    replay.change("purge", (body["purge"],), ended_at=event.at)
+
+
+def _record(replay: Replay, _event: Event, body: Body) -> None:
+    same = {name: body[name] for name in ("analysis", "run", "reason", "source")} | replay.by()
+    for one in body["results"]:
+        row = {"version": one["version"], "facts": _text(one["values"])}
+        replay.put("result", id=replay.next("result"), entity=replay.numbers[one["entity"]], **row, **same)
+
+
+def _analyses(replay: Replay, _event: Event, body: Body) -> None:
+    replay.put("setting", name="analyses", value=_text(body["new"]))
+
+
+def _known_again(replay: Replay, patient: str) -> None:
+    """Consent was given again: what a purge took out may be registered again."""
+    theirs = {key[0] for key, told in replay.tables["purge"].items() if told.row["patient"] == patient}
+    for key, told in list(replay.tables["entity"].items()) if theirs else ():
+        if told.row["purged"] in theirs:
+            replay.change("entity", key, purged=None)
+
+
+def _schema(replay: Replay, _event: Event, body: Body) -> None:
+    replay.put("setting", name="schema", value=_text(body["new"]))
+
+
+Tell = Callable[[Replay, Event, Body], None]
+KINDS: Mapping[str, Tell] = {
+    "register": _register,
+    "file": _file,
+    "reference": _reference,
+    "materialize": _materialize,
+    "reuse": _reuse,
+    "fail": _fail,
+    "damage": _damage,
+    "heal": _heal,
+    "accept": _accept,
+    "accept-undone": _accept_undone,
+    "warn": _qc,
+    "censor": _qc,
+    "warn-resolved": _resolved,
+    "release": _resolved,
+    "consent": _consent,
+    "schema": _schema,
+    "record": _record,
+    "purge": _purge,
+    "purged": _purged,
+    "analyses": _analyses,
+}
+SAYING_ONLY = ("disclose", "read-excluded", "recover")  # they change no table
+
+
+def _node(subject: str) -> tuple[str, str]:
+    asset, _, partition = subject.partition("/")
+    return asset, partition
+
+
+def _asset(event: Event, partitions: Iterable[str]) -> str:
+    """Of which step the event is: one node is named by its name, many by their step."""
+    listed: Iterator[str] = iter(partitions)
+    one = next(listed)
+    return event.subject if next(listed, None) is not None else event.subject.removesuffix(f"/{one}")
+
+
+def _text(value: Any) -> str:
+    return canonical(value).decode()

@@ -1,0 +1,117 @@
+"""② A lost catalog again: its tables from provenance.jsonl, and what was made from what from the store's sidecars."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import func, select
+
+from ctcore.agreement import compared
+from ctcore.catalog import measured
+from ctcore.catalog.chain import check_chain
+from ctcore.catalog.declared import applied, enforce
+from ctcore.catalog.engine import HEAD, Catalog, Writer
+from ctcore.catalog.replay import Event, Replay, Told
+from ctcore.catalog.tables import event, metadata
+from ctcore.errors import CatalogError, Usage
+from ctcore.ledger import entry_of, insert_makings, recipe_numbers, recipe_of
+from ctcore.project import Project
+from ctcore.reasons import name_of
+
+# In this order: what others point to comes first
+_BEFORE = ("entity", "file", "reference", "reference_version", "result")
+_AFTER = ("artifact", "damage", "acceptance", "waiver", "qc_act", "qc_event", "qc_resolution", "consent", "attempt")
+_LAST = ("purge", "tombstone", "setting")
+_UNKNOWN = {"mtime_ns": 0, "inode": 0}  # so each raw file is read again when it is looked at
+
+
+@dataclass(frozen=True)
+class Recovered:
+    """How much there is again, and which makings have no files any more: they are not in the ledger."""
+
+    events: int
+    makings: int
+    lost: tuple[str, ...]
+    left: tuple[tuple[str, str], ...]
+
+
+def recover(project: Project) -> Recovered:
+    """Write the catalog anew. Refused where it has anything, or where the journal is not whole."""
+    journal = project.root / "provenance.jsonl"
+    catalog = Catalog(project.catalog_url, project.id, journal)
+    _refuse_full(catalog)
+    if not journal.is_file():
+        raise Usage(f"{journal} is not there, and the catalog cannot be made from anything else")
+    events = list(catalog.journal.read())
+    if problems := check_chain(iter(events), f"{journal.name} line"):
+        raise CatalogError("the journal is not whole, and nothing was written:\n  " + "\n  ".join(problems))
+    replay = Replay().take(Event(*(row[name] for name in Event._fields)) for row in events)
+    makings, lost = _makings(project, replay)
+    with catalog.alone() as connection:
+        writer = Writer(connection, catalog.actor)
+        writer.insert(event, events)
+        _write(writer, replay, makings)
+        writer.event("recover", "catalog", {"events": len(events), "lost": lost})
+        writer.flush()
+        left = compared(connection)
+    catalog.mirror()
+    catalog.engine.dispose()
+    return Recovered(len(events), len(makings), tuple(lost), tuple(left))
+
+
+def _refuse_full(catalog: Catalog) -> None:
+    from ctcore.catalog.migrations import upgrade
+
+    if (catalog.version() or "") < HEAD:
+        upgrade(catalog)
+    with catalog.read() as connection:
+        if connection.execute(select(func.count()).select_from(event)).scalar():
+            raise Usage(f"the catalog {catalog.place} is not lost: it has events; `ct verify` says whether it is right")
+
+
+def _makings(project: Project, replay: Replay) -> tuple[list[dict[str, Any]], list[str]]:
+    """What the ledger has to know of those whose files are in the store; the names of the others."""
+    found: list[dict[str, Any]] = []
+    lost: list[str] = []
+    for (number,), told in replay.tables["materialization"].items():
+        row = told.row
+        published = project.store.find(row["asset"], row["partition"], row["key"])
+        if published is None or published.data_version != row["data_version"]:
+            lost.append(name_of((row["asset"], row["partition"])))
+        else:
+            entry = entry_of(project, published)
+            found.append({**entry, "side": {**entry["side"], "reason": row["reason"]}, "id": number})
+    return found, lost
+
+
+def _write(writer: Writer, replay: Replay, makings: list[dict[str, Any]]) -> None:
+    for name in _BEFORE:
+        _insert(writer, name, replay.tables[name].values())
+    numbers = recipe_numbers(writer, [recipe_of(one["side"]) for one in makings])
+    insert_makings(writer, makings, numbers)
+    made = {one["id"]: {**one, "recipe": numbers[recipe_of(one["side"]).digest]} for one in makings}
+    pointers = [one for one in replay.tables["artifact"].values() if one.row["materialization"] in made]
+    replay.tables["artifact"] = {
+        (one.row["asset"], one.row["partition"]): Told(_pointer(one.row, made), one.event) for one in pointers
+    }
+    stones = replay.tables["tombstone"]
+    replay.tables["tombstone"] = {key: told for key, told in stones.items() if key[0] in made}
+    for name in (*_AFTER, *_LAST):
+        _insert(writer, name, replay.tables[name].values())
+    if (levels := applied(writer.connection)) is not None:
+        enforce(writer.connection, levels)
+    if analyses := measured.applied(writer.connection):
+        measured.enforce(writer.connection, analyses)
+
+
+def _pointer(row: Mapping[str, Any], made: Mapping[int, Mapping[str, Any]]) -> dict[str, Any]:
+    one = made[row["materialization"]]
+    more = {"recipe": one["recipe"], "data_version": one["data_version"], "key": one["side"]["key"]}
+    return {**row, **more, "checked_at": None}
+
+
+def _insert(writer: Writer, name: str, told: Iterable[Told]) -> None:
+    more = _UNKNOWN if name == "file" else {}
+    columns = [column.name for column in metadata.tables[name].columns]
+    rows = [{**more, **one.row} for one in told]
+    writer.insert(metadata.tables[name], [{column: row.get(column) for column in columns} for row in rows])
