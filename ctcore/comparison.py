@@ -9,14 +9,13 @@ from typing import Any, NamedTuple
 from sqlalchemy import Connection, bindparam, select, update
 
 from ctcore.catalog.declared import applied, enforce, is_applied, relax
-from ctcore.catalog.engine import Writer
+from ctcore.catalog.engine import Writer, upsert
 from ctcore.catalog.tables import entity, file
 from ctcore.checksums import Digests
 from ctcore.digest import canonical
 from ctcore.errors import SheetError
 from ctcore.evolve import Stored, contradictions, differences, in_words, put, refuse
 from ctcore.foresight import Consequence
-from ctcore.ledger import upsert
 from ctcore.project import Project
 from ctcore.schema import Value
 from ctcore.sheet import EntityRow, Sheet

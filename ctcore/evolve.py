@@ -12,12 +12,11 @@ from typing import NamedTuple
 from sqlalchemy import Connection, bindparam, select, update
 
 from ctcore.catalog.declared import SETTING, applied, enforce, relax
-from ctcore.catalog.engine import Writer
+from ctcore.catalog.engine import Writer, upsert
 from ctcore.catalog.tables import entity, setting
 from ctcore.collecting import without_collecting
 from ctcore.digest import canonical
 from ctcore.errors import ProjectError, Usage
-from ctcore.ledger import upsert
 from ctcore.project import Project
 from ctcore.schema import Column, Levels, LevelSchema, Value, as_json
 from ctcore.sheet.values import convert

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import select
+from sqlalchemy import func, select
 
 from ctcore.catalog.tables import artifact, attempt, entity, file, materialization, output, reference
 from ctcore.errors import StoreError, Usage
@@ -247,25 +247,29 @@ def matrix(project: Project, limit: int | None = 40) -> list[Matrix]:
 
 def _matrix(project: Project, verdicts: Verdicts, level: Level, limit: int | None) -> Matrix:
     steps = tuple(step.name for step in project.steps if step.level == level)
-    entities = _entities(project, level) if steps else []
-    shown = entities if limit is None else entities[:limit]
+    shown, number = _entities(project, level, limit) if steps else ([], 0)
     columns = [verdicts.states(name)[:limit] for name in steps]
     states = zip(*columns, strict=True) if columns else ()
     rows = [(parent, who, list(mine)) for (parent, who), mine in zip(shown, states, strict=False)]
     counts = {name: {str(k): v for k, v in verdicts.count(name).items()} for name in steps}
     accepted = {name: verdicts.accepted[name].keys() for name in steps}
-    return Matrix(level, steps, rows, counts, len(entities) - len(shown), accepted)
+    return Matrix(level, steps, rows, counts, number - len(shown), accepted)
 
 
-def _entities(project: Project, level: Level) -> Sequence[tuple[str, str]]:
+def _entities(project: Project, level: Level, limit: int | None) -> tuple[Sequence[tuple[str, str]], int]:
+    """(parent, ID) of the first ones, and how many there are."""
     if level == "cohort":
-        return [("", name) for name in project.settings.cohorts]
-    parent = entity.alias()
+        names = [("", name) for name in project.settings.cohorts]
+        return names[:limit], len(names)
+    parent, mine = entity.alias(), entity.c.level == level
     with project.catalog.read() as connection:
         rows = connection.execute(
             select(parent.c.id, entity.c.id)
             .select_from(entity.outerjoin(parent, parent.c.seq == entity.c.parent))
-            .where(entity.c.level == level)
+            .where(mine)
             .order_by(entity.c.seq)
+            .limit(limit)
         )
-        return [(row[0] or "", row[1]) for row in rows]
+        shown = [(row[0] or "", row[1]) for row in rows]
+        number = len(shown) if limit is None else connection.execute(select(func.count()).where(mine)).scalar_one()
+    return shown, number

@@ -7,11 +7,10 @@ from typing import Any, TypeVar
 
 from sqlalchemy import ColumnElement, bindparam, select, true, update
 
-from ctcore.catalog.engine import in_keys
+from ctcore.catalog.engine import in_keys, upsert
 from ctcore.catalog.tables import digest_memory, entity, file, reference
 from ctcore.digest import Signature, digest_remembered
 from ctcore.errors import InputError
-from ctcore.ledger import upsert
 from ctcore.project import Project
 from ctcore.reasons import name_of, reference_change, short
 from ctcore.settings import Reference

@@ -6,10 +6,9 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from sqlalchemy import Connection, Table, delete, func, select, update
-from sqlalchemy.dialects import postgresql, sqlite
 
 from ctcore import qc
-from ctcore.catalog.engine import Writer, in_keys
+from ctcore.catalog.engine import Writer, in_keys, upsert
 from ctcore.catalog.tables import (
     artifact,
     attempt,
@@ -325,16 +324,6 @@ def _make_current(writer: Writer, rows: list[dict[str, Any]], dialect: str) -> N
         partitions = [row["partition"] for row in rows if row["asset"] == asset]
         for table in (damage, request):
             writer.execute(delete(table).where(table.c.asset == asset, in_keys(table.c.partition, partitions, dialect)))
-
-
-def upsert(writer: Writer, table: Table, rows: list[dict[str, Any]], dialect: str) -> None:
-    """Insert rows, or replace those with the same primary key."""
-    if not rows:
-        return
-    keys = [column.name for column in table.primary_key]
-    statement: Any = (sqlite if dialect == "sqlite" else postgresql).insert(table)
-    others = {name: statement.excluded[name] for name in rows[0] if name not in keys}
-    writer.execute_many(statement.on_conflict_do_update(index_elements=keys, set_=others), rows)
 
 
 def _said(project: Project, one: Published, side: Mapping[str, Any]) -> dict[str, Any]:

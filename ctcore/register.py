@@ -10,6 +10,7 @@ from pathlib import Path
 
 from sqlalchemy import Connection, func, select
 
+from ctcore.catalog.engine import upsert
 from ctcore.catalog.tables import entity, setting
 from ctcore.checksums import read_claimed
 from ctcore.collecting import without_collecting
@@ -17,7 +18,6 @@ from ctcore.comparison import Allowed, Changes, Comparison
 from ctcore.digest import digest_files
 from ctcore.errors import SheetError, Usage
 from ctcore.foresight import consequences
-from ctcore.ledger import upsert
 from ctcore.project import Project
 from ctcore.schema import Levels, Value
 from ctcore.sheet import Options, Rows, Sheet, Stored, read_rows, read_sheet

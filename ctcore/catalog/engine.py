@@ -18,6 +18,7 @@ from sqlalchemy import (
     ColumnElement,
     Connection,
     Engine,
+    Table,
     cast,
     create_engine,
     event,
@@ -27,7 +28,6 @@ from sqlalchemy import (
     select,
     text,
 )
-from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.exc import ArgumentError, DBAPIError
 
 from ctcore.catalog.chain import Journal, append_events
@@ -269,5 +269,21 @@ def in_keys(column: Any, keys: Iterable[str] | Iterable[int], dialect: str) -> C
     listed = literal(json.dumps(sorted(keys)))  # pyright: ignore[reportArgumentType]
     if dialect == "sqlite":
         return column.in_(select(func.json_each(listed).table_valued("value").c.value))
+    from sqlalchemy.dialects.postgresql import JSONB  # it brings asyncio, which no command on SQLite should wait for
+
     found = func.jsonb_array_elements_text(cast(listed, JSONB)).column_valued("value")
     return column.in_(select(cast(found, column.type)))
+
+
+def upsert(writer: Writer, table: Table, rows: list[dict[str, Any]], dialect: str) -> None:
+    """Insert rows, or replace those with the same primary key."""
+    if not rows:
+        return
+    if dialect == "sqlite":
+        from sqlalchemy.dialects.sqlite import insert
+    else:
+        from sqlalchemy.dialects.postgresql import insert
+    keys = [column.name for column in table.primary_key]
+    statement: Any = insert(table)
+    others = {name: statement.excluded[name] for name in rows[0] if name not in keys}
+    writer.execute_many(statement.on_conflict_do_update(index_elements=keys, set_=others), rows)
