@@ -58,9 +58,15 @@ class Changes:
     schema: list[str] = field(default_factory=list)  # what of ct.toml is applied with it
     notes: tuple[str, ...] = ()  # what the file holds and was not taken
     consequences: list[Consequence] = field(default_factory=list)  # what would be stale, where it was asked
+    as_before: tuple[str, int] | None = None  # not read: since when nothing has changed, and how many raw files say so
 
     def __bool__(self) -> bool:
         return any(self.new.values()) or any(self.changed.values())
+
+    @property
+    def known(self) -> dict[Level, int]:
+        """How many will be unchanged when the same is registered again."""
+        return {one: len(self.new[one]) + len(self.changed[one]) + self.unchanged[one] for one in ENTITY_LEVELS}
 
 
 @dataclass(frozen=True)

@@ -68,11 +68,12 @@ class Looked:
     problems: list[str] = field(default_factory=list)
 
 
-def look(project: Project, on_bytes: OnBytes = None) -> Looked:
+def look(project: Project, on_bytes: OnBytes = None, *, only_references: bool = False) -> Looked:
     """Look at every raw file and reference, and write to the catalog what changed. One stat a file."""
     found = Looked()
     _look_at_references(project, found, on_bytes)
-    _look_at_files(project, found, on_bytes)
+    if not only_references:
+        _look_at_files(project, found, on_bytes)
     return found
 
 

@@ -51,7 +51,7 @@ def register(ctx: click.Context, **said: Any) -> None:
                 return _say(planned, said["as_json"], dry_run=True)
             _confirm(planned, said["yes"])
         changes = asked(on_bytes=on_bytes)
-        look(project, on_bytes)
+        look(project, on_bytes, only_references=changes.as_before is not None)
     _say(changes, said["as_json"])
     if any(changes.new.values()):
         from ctcore.dagster_home import launch
@@ -121,6 +121,10 @@ def _say(changes: Changes, as_json: bool, dry_run: bool = False) -> None:
         click.echo(f"ct.toml: {said}", err=True)
     for said in changes.notes:
         click.echo(said, err=True)
+    if changes.as_before is not None:
+        since, files = changes.as_before
+        said = f"{files} raw file{'s' * (files != 1)} (by size and time)"
+        click.echo(f"not read again: sheet, ct.toml, catalog and {said} are as they were at {since}", err=True)
     if dry_run:
         _say_consequences(changes)
         click.echo("nothing was written (--dry-run)", err=True)
