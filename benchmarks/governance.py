@@ -89,14 +89,17 @@ catalog = sqlite3.connect(sys.argv[1] + '/catalog.db')
 catalog.execute("SELECT count(*) FROM entity WHERE level = 'assay'").fetchall()
 """
 CROSSED = f"{READ}print(pandas.crosstab(sheet.patient_id, sheet.site).to_string())"
-TABLES = "import pandas, sys, glob; tables = {p: pandas.read_parquet(p) for p in glob.glob(sys.argv[1] + '/out/*')}\n"
-TO_PARQUET = f"{TABLES}for path, table in tables.items(): table.to_parquet(path + '.theirs', compression='zstd')"
-TO_XLSX = f"""{TABLES}import openpyxl
+TABLES = (
+    "import glob, pandas, sys; tables = {p: pandas.read_parquet(p) for p in glob.glob(sys.argv[1] + '/out/*.parquet')}"
+)
+TO_PARQUET = f"{TABLES}\nfor path, table in tables.items(): table.to_parquet(path + '.theirs', compression='zstd')"
+TO_XLSX = f"""{TABLES}
+import openpyxl
 book = openpyxl.Workbook(write_only=True)
 for table in tables.values():
     sheet = book.create_sheet()
     sheet.append(list(table.columns))
-    for row in table.astype(object).where(table.notna(), None).itertuples(index=False): sheet.append(row)
+    for row in zip(*(table[name].tolist() for name in table.columns)): sheet.append(row)
 book.save(sys.argv[1] + '/theirs.xlsx')
 """
 DRAWN = """
@@ -113,18 +116,12 @@ figure.savefig(sys.argv[1] + '/theirs.png', dpi=150)
 def measure(folder: Path, quick: bool) -> Iterator[Row]:
     most, fewer, fewest = QUICK if quick else (ASSAYS, FEWER, FEWEST)
     yield from _status(_prepared(folder / "fewest", fewest), fewest)
-    small = dict(_exports(_prepared(folder / "fewer", fewer)))
     root = folder / "most"
     yield from _registered(root, most)
     apart(_fill, root, most)
     yield from _again(root, most, "")
     yield from _asked(root, most)
-    for kind, mine in _exports(root):
-        theirs = _python(TO_PARQUET if kind == "parquet" else TO_XLSX, root)
-        told = "pandas.to_parquet" if kind == "parquet" else "openpyxl write_only"
-        yield Row(f"export of all tables, {kind}", _size(most), mine, f"{told} of the same rows", theirs)
-        growth = Target(GROWTH, "× peak", (mine.peak_mib or 0) / (small[kind].peak_mib or 1))
-        yield Row(f"its memory, {kind}", _size(most), mine, _size(fewer), small[kind], growth)
+    yield from _taken(root, most, _prepared(folder / "fewer", fewer), fewer)
     yield from _on_postgres(folder / "server", most)
 
 
@@ -190,6 +187,17 @@ def _asked(root: Path, assays: int) -> Iterator[Row]:
     yield Row("dashboard", size, _ct(root, 3, "dashboard", str(root / "page.html")), *join)
     drawn = _ct(root, 3, "heatmap", str(root / "map.png"))
     yield Row("heatmap", size, drawn, "matplotlib: four such pictures", _python(DRAWN, root))
+
+
+def _taken(root: Path, assays: int, small: Path, fewer: int) -> Iterator[Row]:
+    """Exports, with what they are compared with at the smaller size: there it takes minutes already."""
+    before = dict(_exports(small))
+    others = {"parquet": ("pandas.to_parquet", TO_PARQUET), "xlsx": ("openpyxl write_only", TO_XLSX)}
+    for kind, mine in _exports(root):
+        what, (name, script) = f"export of all tables, {kind}", others[kind]
+        yield Row(what, _size(fewer), before[kind], f"{name} of the same rows", _python(script, small, 1))
+        grown = Target(GROWTH, "× peak", (mine.peak_mib or 0) / (before[kind].peak_mib or 1))
+        yield Row(what, _size(assays), mine, _size(fewer), before[kind], grown)
 
 
 def _exports(root: Path) -> Iterator[tuple[str, Measured]]:

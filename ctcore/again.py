@@ -73,9 +73,10 @@ class Again:
 
     def _kept(self) -> dict[str, Any]:
         try:
-            return json.loads(self._place.read_bytes())
+            kept = json.loads(self._place.read_bytes())
         except (OSError, ValueError):
             return {}
+        return kept if isinstance(kept, dict) else {}
 
     @property
     def _place(self) -> Path:
@@ -97,8 +98,11 @@ class Again:
         part = self._place.with_suffix(f".{os.getpid()}")
         with suppress(OSError):  # whoever may not write there reads the sheet again
             self._place.parent.mkdir(parents=True, exist_ok=True)
-            part.write_text(json.dumps(said))
-            os.replace(part, self._place)
+            try:
+                part.write_text(json.dumps(said))
+                os.replace(part, self._place)
+            finally:
+                part.unlink(missing_ok=True)
 
 
 def _are_as_recorded(project: Project, files: Iterable[Sequence[Any]]) -> bool:
