@@ -107,10 +107,9 @@ class Again:
 
 def _are_as_recorded(project: Project, files: Iterable[Sequence[Any]]) -> bool:
     """Whether every raw file is there, may be read, and has the recorded size, time and inode."""
-    inside = os.path.join(project.root, "")
     stat, access, readable = os.stat, os.access, os.R_OK
     for path, size, mtime_ns, inode, problem in files:
-        place = path if path.startswith("/") else inside + path
+        place = project.located(path)
         try:
             seen = stat(place)
         except (OSError, ValueError):

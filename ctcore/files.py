@@ -99,10 +99,10 @@ def _look_at_files(project: Project, found: Looked, on_bytes: OnBytes, some: Col
             .join(entity, entity.c.seq == file.c.entity)
             .where(true() if some is None else some)
         ).all()
-    touched: dict[Path, list[Any]] = {}
+    touched: dict[str, list[Any]] = {}
     problems: list[tuple[Any, str | None]] = []
     for row in rows:
-        path = project.absolute(row.path)
+        path = project.located(row.path)
         try:
             seen = Signature.of(path)
         except OSError as error:
@@ -123,8 +123,8 @@ def _look_at_files(project: Project, found: Looked, on_bytes: OnBytes, some: Col
 def _write_files(
     project: Project,
     found: Looked,
-    touched: Mapping[Path, list[Any]],
-    digests: Mapping[Path, tuple[str, Signature]],
+    touched: Mapping[str, list[Any]],
+    digests: Mapping[str, tuple[str, Signature]],
     problems: list[tuple[Any, str | None]],
 ) -> None:
     mine = (file.c.entity == bindparam("b_entity")) & (file.c.role == bindparam("b_role"))
