@@ -17,6 +17,7 @@ SUBJECTS = (
     "shell",
     "backfill",
     "tick",
+    "record",
     "pages",
     "slurm",
 )

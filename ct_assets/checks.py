@@ -1,4 +1,4 @@
-"""③ Asset checks: are the bytes there, do they keep the contract, is the asset complete, is it still true.
+"""③ Asset checks: are the bytes there, do they keep the contract, who is inside, is the asset complete, is it true.
 
 They are part of the asset's own computation, because Dagster skips a separate check behind a run of many partitions.
 In a run that makes the asset they look at what it made; run by themselves, at everything.
@@ -14,10 +14,13 @@ from sqlalchemy import select
 
 from ctcore.batches import partitions
 from ctcore.catalog.tables import artifact, materialization
+from ctcore.leftout import by_kind
 from ctcore.overview import Overview, change_of, is_missing, overview_of
 from ctcore.project import Project
+from ctcore.reading.gate import Gate
 from ctcore.staleness import Verdicts, evaluate
 from ctcore.step import Step
+from ctcore.veil import veil
 from ctcore.verify import Finding, verify_asset
 from ctcore.waivers import summaries
 
@@ -27,6 +30,7 @@ _DESCRIPTIONS = {
     BYTES: "Every file is there with the digest it was published with.",
     "contract": "Every output still keeps the step's contract of today.",
     "completeness": "Every usable entity has a fresh artifact.",
+    "gate": "Nobody is in what was made who may not be used today.",
     "fresh": "What was made would be made today from the same; what differs is named, as `ct why` names it.",
 }
 
@@ -80,10 +84,11 @@ def _bytes_result(
 
 def _contract(look: _Look) -> dg.AssetCheckResult:
     project, step = look.project, look.step
-    folders = _folders(project, step.name, look.run_id)
+    folders, hidden = _folders(project, step.name, look.run_id), veil(project).of(step.name)
     said = [
         f"{partition}: {output.file}: {problem}"
         for partition, folder in folders
+        if partition not in hidden
         for output in step.outputs.values()
         if output.contract is not None and (project.store.root / folder / output.file).is_file()
         for problem in output.contract.problems(project.store.root / folder / output.file)
@@ -110,6 +115,37 @@ def _fresh(look: _Look) -> dg.AssetCheckResult:
     return _result(step.name, "fresh", said, count.nodes, more, dg.AssetCheckSeverity.WARN)
 
 
+def _gate(look: _Look) -> dg.AssetCheckResult:
+    """How many results hold somebody who may not be used today; how many are left out and for what. Nobody is named."""
+    with look.project.catalog.read() as connection:
+        gate = Gate.of(look.project, connection)
+        made = gate.mirror.made[look.step.name].materialization != 0
+        inside = made & gate.able(look.step.name, look.step.level) & ~gate.is_clean(look.step)
+        more: dict[str, Any] = {"left out": gate.why_left_out.words or "nobody"}
+    many = int(inside.sum())
+    said = [f"{many} of {int(made.sum())} were made with somebody who may not be used today; `ct run` makes them again"]
+    looked = int(made.sum())
+    return _result(look.step.name, "gate", said if many else [], looked, more, dg.AssetCheckSeverity.WARN)
+
+
+def usable_spec(level: str) -> dg.AssetCheckSpec:
+    """The check of a registry asset."""
+    return dg.AssetCheckSpec(
+        "usable", asset=level, description="Everybody may be used; how many may not, and for what."
+    )
+
+
+def usable_result(project: Project, level: str) -> dg.AssetCheckResult:
+    """Counts only: who it is, `ct qc list` and `ct consent list` say."""
+    with project.catalog.read() as connection:
+        gate = Gate.of(project, connection)
+        kinds, flags = gate.why_left_out.levels.get(level, {}), gate.usable(level)
+        steps = {name: by_kind(some[level]) for name, some in gate.why_left_out.steps.items() if level in some}
+    may = int(flags.sum())
+    said = [f"{n} {kind}" for kind, n in kinds.items()] + [f"for {name} only: {what}" for name, what in steps.items()]
+    return _result(level, "usable", said, len(flags), {"usable": may}, dg.AssetCheckSeverity.WARN)
+
+
 def _completeness(look: _Look) -> dg.AssetCheckResult:
     step, counts = look.step, look.verdicts.count(look.step.name)
     said = [f"{n} {state}" for state, n in counts.items() if state not in ("fresh", "excluded") and n]
@@ -121,6 +157,7 @@ _CHECKS: dict[str, Callable[[_Look], dg.AssetCheckResult]] = {
     BYTES: _bytes,
     "contract": _contract,
     "completeness": _completeness,
+    "gate": _gate,
     "fresh": _fresh,
 }
 

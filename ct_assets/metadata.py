@@ -17,13 +17,16 @@ from ctcore.catalog.tables import edge, materialization, member, output, recipe
 from ctcore.digest import digest_value
 from ctcore.making import Outcome
 from ctcore.project import Project
+from ctcore.reading.gate import Gate
 from ctcore.reasons import short, shown
 from ctcore.slurm.made import Made, made_by
 from ctcore.staleness import evaluate
 from ctcore.step import Step
+from ctcore.veil import Veil, veil
 from ctcore.waivers import any_waiver, built_from
 
 SHOWN_ROWS = 20
+EXCLUDED = "somebody is in it who may not be used; it is recorded, and shown to nobody"
 PICTURE_BYTES = 150_000
 PICTURES_UP_TO = 200  # partitions of a level; beyond, a picture each would swell the event log
 
@@ -42,12 +45,16 @@ def describe(project: Project, step: Step, outcomes: Sequence[Outcome]) -> dict[
         members = _grouped(connection, member, ids, project.dialect)
         files = _grouped(connection, output, ids, project.dialect)
         accepted = _accepted(project, connection, step, {row.partition for row in made})
+        withheld = _withheld(project, connection, step)
     by = made_by(project, {row.key for row in made})
+    seen = veil(project)
     return {
-        row.id: {
+        row.id: {"excluded": EXCLUDED, **_memo(whys[row.id], row, seen)}
+        if row.partition in withheld
+        else {
             **_facts(row),
             **_preview(project, step, row.folder),
-            **_memo(whys[row.id], row),
+            **_memo(whys[row.id], row, seen),
             **_job(by.get(row.key)),
             "outputs": _outputs(files[row.id]),
             "inputs": _inputs(step, edges[row.id]),
@@ -56,6 +63,15 @@ def describe(project: Project, step: Step, outcomes: Sequence[Outcome]) -> dict[
         }
         for row in made
     }
+
+
+def _withheld(project: Project, connection: Connection, step: Step) -> set[str]:
+    """Nodes with somebody in their results who may not be used: excluded while they were made, for one."""
+    gate = Gate.of(project, connection)
+    if not gate.bars_somebody:
+        return set()
+    names = gate.mirror.names(step.name)
+    return {names[at] for at in (~gate.is_clean(step)).nonzero()[0].tolist()}
 
 
 def _grouped(connection: Connection, table: Table, ids: Sequence[int], dialect: str) -> dict[int, list[Any]]:
@@ -71,15 +87,15 @@ def _accepted(
     """By partition, what it was built from although somebody had to accept what differs there."""
     if not any_waiver(connection):
         return {}
-    marked = evaluate(project).marked()
+    marked, seen = evaluate(project).marked(), veil(project)
     found = built_from(connection, step.name, partitions, marked, project.dialect)
-    return {key: dg.MetadataValue.md("\n".join(f"- {one}" for one in said)) for key, said in found.items()}
+    return {key: dg.MetadataValue.md("\n".join(f"- {seen.text(one)}" for one in said)) for key, said in found.items()}
 
 
-def _memo(outcome: Outcome, row: Any) -> dict[str, Any]:
+def _memo(outcome: Outcome, row: Any, seen: Veil) -> dict[str, Any]:
     said = "hit" if outcome.state == "hit" else "miss"
     return {
-        "memo": f"{said}: {outcome.why}",
+        "memo": f"{said}: {seen.text(outcome.why)}",
         "digest": row.data_version,
         "size": row.size,
         "path": dg.MetadataValue.path(f"store/{row.folder}"),

@@ -5,6 +5,7 @@ from typing import Any
 
 import dagster as dg
 
+from ct_assets.checks import usable_result, usable_spec
 from ct_assets.factory import BATCH
 from ct_assets.partitions import definition
 from ct_assets.runs import sign
@@ -44,6 +45,7 @@ def _registry_asset(project: Project, level: str, parent: str | None) -> dg.Asse
         kinds={"table"},
         backfill_policy=dg.BackfillPolicy.multi_run(max_partitions_per_run=1000),
         output_required=False,
+        check_specs=[usable_spec(level)] if level != "reference" else None,
     )
     def body(context: dg.AssetExecutionContext, ct: CtProject) -> Iterator[Any]:
         sign(context)
@@ -57,6 +59,8 @@ def _registry_asset(project: Project, level: str, parent: str | None) -> dg.Asse
             for entry in some:
                 yield _event(entry, parent, single=len(found) == 1 and len(context.partition_keys) == 1)
             registry.mark_reported(opened, some)
+        if level != "reference":
+            yield usable_result(opened, level)
         absent = set(context.partition_keys) - {entry.partition for entry in found}
         if absent:
             raise dg.Failure(f"not registered: {', '.join(sorted(absent)[:20])}", allow_retries=False)
@@ -67,9 +71,10 @@ def _registry_asset(project: Project, level: str, parent: str | None) -> dg.Asse
 def _event(entry: registry.Entry, parent: str | None, single: bool) -> Any:
     metadata = {
         "digest": entry.data_version,
+        **({"excluded": entry.excluded} if entry.excluded else {}),
         "columns": ", ".join(sorted(entry.declared["attributes"])) or "none",  # their values are personal data
         "files": dg.MetadataValue.json(dict(entry.declared["files"])),
-        **({"parent": entry.parent} if entry.parent else {}),
+        **({"parent": entry.parent} if entry.parent and not entry.excluded else {}),
     }
     if single:
         version = dg.DataVersion(entry.data_version)

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, get_args
 
-from sqlalchemy import Connection, func, select, update
+from sqlalchemy import Connection, false, func, not_, or_, select, update
 
 from ctcore.catalog.engine import Writer, in_keys
 from ctcore.catalog.tables import acceptance, artifact, waiver
@@ -21,6 +21,7 @@ from ctcore.project import Project
 from ctcore.reasons import Kind, Node, Reason, Verdict, name_of
 from ctcore.staleness import Keys, Verdicts, evaluate
 from ctcore.standing import today
+from ctcore.veil import veil
 
 NEVER: Mapping[str, str] = {
     "missing": "there is no result yet that could stand",
@@ -30,6 +31,7 @@ NEVER: Mapping[str, str] = {
 }
 NOT_YET = "it is not made yet: accept it once it is, and it stands for that content"
 KINDS: tuple[str, ...] = tuple(kind for kind in get_args(Kind) if kind not in NEVER)
+_WHO = "who it is, says `ct why"
 AN_EVENT = 1000  # nodes that one event names
 
 
@@ -112,9 +114,8 @@ def _leave_out_the_unconsented(project: Project, found: Proposal) -> str | None:
                 found.left.update(one.kind for one in gone)
                 if kept:
                     found.reasons[node] = kept
-                for one in gone:
-                    why = words[one.node or node]
-                    said = said or f"{name_of(node)} contains {one.words}, and that cannot be accepted: {why}"
+                if gone and said is None:
+                    said = f"consent of a member is wanting, and that cannot be accepted; {_WHO} {name_of(node)}`"
     return said
 
 
@@ -191,7 +192,14 @@ def _chunks(partitions: Sequence[str]) -> Iterator[list[str]]:
 
 
 def standing(project: Project) -> list[Any]:
-    """What stands as accepted of the artifacts that are there now: a row an acceptance, step and kind."""
+    """What stands as accepted of the artifacts that are there now: a row an acceptance, step and kind. Of those without
+    consent, nothing is said."""
+    seen = veil(project)
+    hidden = [
+        (waiver.c.asset == step.name) & in_keys(waiver.c.partition, seen.of(step.name), project.dialect)
+        for step in project.steps
+        if seen and seen.of(step.name)
+    ]
     with project.catalog.read() as connection:
         of = (waiver.c.asset == artifact.c.asset) & (waiver.c.partition == artifact.c.partition)
         rows = connection.execute(
@@ -209,7 +217,7 @@ def standing(project: Project) -> list[Any]:
             .select_from(waiver)
             .join(acceptance, acceptance.c.id == waiver.c.acceptance)
             .join(artifact, of & (waiver.c.materialization == artifact.c.materialization))
-            .where(waiver.c.undone.is_(None))
+            .where(waiver.c.undone.is_(None), not_(or_(false(), *hidden)))
             .group_by(
                 acceptance.c.id,
                 acceptance.c.at,

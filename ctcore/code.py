@@ -39,6 +39,7 @@ def code_of(step: Step) -> Code:
         "references": list(step.references),
         "columns": list(step.columns),
         "outputs": {name: output.file for name, output in step.outputs.items()},
+        **({} if step.role is None else {"role": step.role}),
     }
     digest = digest_value("ct.code.v1", {"declaration": declaration, "source": sorted(reach.sources)})
     return Code(digest, {"python": ".".join(map(str, sys.version_info[:2])), **_versions(reach.modules)})

@@ -47,11 +47,21 @@ class Kin:
     @cached_property
     def usable(self) -> dict[str, Flags]:
         """Who may be used: nobody does who belongs to one that may not."""
+        return self._inherited({level: ~some.barred for level, some in self.entities.items()})
+
+    @cached_property
+    def withheld(self) -> dict[str, Flags]:
+        """Whose very existence is nobody's business: patients without consent and all below them."""
+        shown = self._inherited({level: ~some.withheld for level, some in self.entities.items()})
+        return {level: ~flags for level, flags in shown.items()}
+
+    def _inherited(self, own: Mapping[str, Flags]) -> dict[str, Flags]:
+        """True of whom it is true himself, and of all above."""
         found: dict[str, Flags] = {}
         for level in ENTITY_LEVELS:
-            found[level] = ~self.entities[level].barred
+            found[level] = own[level]
             if level != "patient":
-                found[level] &= found[ENTITY_LEVELS[rank(level) - 1]][self.entities[level].parents]
+                found[level] = own[level] & found[ENTITY_LEVELS[rank(level) - 1]][self.entities[level].parents]
         return found
 
     def able(self, step: str, level: str) -> Flags:

@@ -1,7 +1,7 @@
 """② A sheet against the catalog: what is new, what changes, what contradicts, and the rows to write."""
 
 import json
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, NamedTuple
@@ -12,14 +12,15 @@ from ctcore.catalog.declared import applied, enforce, is_applied, relax
 from ctcore.catalog.engine import Writer, upsert
 from ctcore.catalog.tables import entity, file
 from ctcore.checksums import Digests
+from ctcore.column import Value
 from ctcore.digest import canonical
 from ctcore.errors import SheetError
 from ctcore.evolve import Stored, contradictions, differences, in_words, put, refuse
 from ctcore.foresight import Consequence
 from ctcore.project import Project
-from ctcore.schema import Value
 from ctcore.sheet import EntityRow, Sheet
 from ctcore.step import ENTITY_LEVELS, Level
+from ctcore.veil import veil
 
 EVENT_ROWS = 1000
 Key = tuple[str, str]
@@ -257,17 +258,26 @@ class Comparison:
             if old is not None and name not in self.allowed.update:
                 self._problem(
                     row,
-                    f"{level} {row.id} has {old!r} in the catalog and {value!r} here; "
+                    f"{level} {row.id} has {self._known(level, row.id, old)} in the catalog and {value!r} here; "
                     f"correct the sheet, or replace it with --update {name}",
                     column,
                 )
                 continue
-            said.append(f"{column} {old!r} → {value!r}" if old is not None else f"{column} = {value!r}")
+            before = self._known(level, row.id, old)
+            said.append(f"{column} {before} → {value!r}" if old is not None else f"{column} = {value!r}")
             merged[column] = value
         if said or parent != known.parent:
             attributes = canonical(merged).decode()
             self.changed_rows.append({"b_seq": known.seq, "parent": parent, "attributes": attributes})
         return said
+
+    def _known(self, level: Level, who: str, value: Value) -> str:
+        """A value of the catalog; not of those without consent."""
+        return "another value" if who in self._hidden[level] else repr(value)
+
+    @cached_property
+    def _hidden(self) -> Mapping[str, Set[str]]:
+        return veil(self.project).ids
 
     def _files_of(self, row: EntityRow, seq: int) -> list[str]:
         said = []

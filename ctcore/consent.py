@@ -16,8 +16,8 @@ from ctcore.catalog.engine import Writer
 from ctcore.catalog.tables import consent, entity
 from ctcore.clock import now, today
 from ctcore.digest import canonical
-from ctcore.errors import Usage
-from ctcore.nodes import no_such
+from ctcore.errors import SheetError, Usage
+from ctcore.nodes import none_such
 from ctcore.policy import GIVEN, standing, status_on
 from ctcore.project import Project
 
@@ -54,22 +54,76 @@ def set_consent(project: Project, patients: Sequence[str], said: Statement) -> N
     problems = _problems(project, said)
     with project.catalog.write() as writer:
         numbers = _patients(project, writer.connection, patients, problems)
-        for row in standing(writer.connection, set(numbers.values())) if numbers else ():
-            name = next(who for who, seq in numbers.items() if seq == row.entity)
-            if row.status in TAKEN_BACK and said.status not in TAKEN_BACK:
-                how = f"`ct consent restore {name}` reverses it, on record"
-                problems.append(f"patient {name}: consent was {row.status} on {row.dated}; {how}")
+        stands = _standing(writer.connection, numbers)
+        problems += [wrong for who, row in stands.items() if (wrong := _reverses(who, row, said))]
         _refuse(problems)
-        row = {
-            "status": said.status,
-            "uses": canonical(sorted(said.uses)).decode(),
-            "dated": said.dated or today(),
-            "until": said.until,
-            "form": said.form,
-            "reason": said.reason,
-            "record": None,
-        }
-        _write(writer, {who: (seq, row) for who, seq in numbers.items()})
+        _write(writer, {who: (seq, _as_row(said)) for who, seq in numbers.items()})
+
+
+@dataclass(frozen=True)
+class Line:
+    """A row of a sheet: what it says of one patient."""
+
+    row: int
+    patient: str
+    said: Statement
+
+
+def set_consents(project: Project, sheet: str, lines: Sequence[Line]) -> tuple[int, int]:
+    """Write all of a sheet, or nothing: SheetError with every problem. Returns how many were written, and of how many
+    just this stands already."""
+    judged = {said: _problems(project, said) for said in {line.said for line in lines}}
+    problems = [(line.row, wrong) for line in lines for wrong in judged[line.said]]
+    first: dict[str, Line] = {}
+    for line in lines:
+        if first.setdefault(line.patient, line) is not line:
+            problems.append((line.row, f"patient {line.patient} is in row {first[line.patient].row} already"))
+    with project.catalog.write() as writer:
+        numbers = _numbers(writer.connection)
+        unknown = [who for who in first if who not in numbers]
+        words = none_such(project, "patient", unknown)
+        problems += [(first[who].row, said) for who, said in zip(unknown, words, strict=True)]
+        stands = _standing(writer.connection, {who: numbers[who] for who in first if who in numbers})
+        for who, row in stands.items():
+            if wrong := _reverses(who, row, first[who].said):
+                problems.append((first[who].row, wrong))
+        if problems:
+            raise SheetError(sheet, [f"row {row}: {said}" for row, said in sorted(problems, key=lambda one: one[0])])
+        new = [line for who, line in first.items() if who not in stands or not _says(stands[who], line.said)]
+        _write(writer, {line.patient: (numbers[line.patient], _as_row(line.said)) for line in new})
+    return len(new), len(first) - len(new)
+
+
+def _standing(connection: Connection, numbers: Mapping[str, int]) -> dict[str, Any]:
+    """The consent of each of these patients that was written last."""
+    names = {seq: who for who, seq in numbers.items()}
+    return {names[row.entity]: row for row in standing(connection, names.keys())} if names else {}
+
+
+def _reverses(who: str, row: Any, said: Statement) -> str | None:
+    if row.status not in TAKEN_BACK or said.status in TAKEN_BACK:
+        return None
+    how = f"`ct consent restore {who}` reverses it, on record"
+    return f"patient {who}: consent was {row.status} on {row.dated}; {how}"
+
+
+def _says(row: Any, said: Statement) -> bool:
+    """Whether a consent that stands is just this one; where no day is said, on whatever day."""
+    new = _as_row(said)
+    names = [name for name in new if name not in ("record", "dated") or (name == "dated" and said.dated)]
+    return all(getattr(row, name) == new[name] for name in names)
+
+
+def _as_row(said: Statement) -> dict[str, Any]:
+    return {
+        "status": said.status,
+        "uses": canonical(sorted(said.uses)).decode(),
+        "dated": said.dated or today(),
+        "until": said.until,
+        "form": said.form,
+        "reason": said.reason,
+        "record": None,
+    }
 
 
 def restore(project: Project, patient: str, record: Record) -> Any:
@@ -146,9 +200,14 @@ def _shown_row(row: Mapping[str, Any]) -> dict[str, Any]:
 
 def _patients(project: Project, connection: Connection, patients: Sequence[str], problems: list[str]) -> dict[str, int]:
     """Their numbers; who is not registered is a problem."""
-    known = {row.id: row.seq for row in connection.execute(_all_patients())}
-    problems += [str(no_such(project, "patient", who)) for who in dict.fromkeys(patients) if who not in known]
+    known = _numbers(connection)
+    problems += none_such(project, "patient", [who for who in dict.fromkeys(patients) if who not in known])
     return {who: known[who] for who in dict.fromkeys(patients) if who in known}
+
+
+def _numbers(connection: Connection) -> dict[str, int]:
+    """`entity.seq` of all patients by ID."""
+    return {row.id: row.seq for row in connection.execute(_all_patients())}
 
 
 def _refuse(problems: Sequence[str]) -> None:

@@ -6,16 +6,27 @@ from typing import Any
 
 from ctcore.collecting import without_collecting
 from ctcore.errors import Usage
+from ctcore.inputs import ROLE
 from ctcore.lineage import Lineage, Making, upwards
 from ctcore.memo import Edge
 from ctcore.project import Project
-from ctcore.reasons import Node, Reason, changed, differences, name_of, reference_change, short
+from ctcore.reasons import Node, Reason, changed, differences, name_of, reference_change, role_change, short
 from ctcore.step import ENTITY_LEVELS
 from ctcore.targets import Target, choose, find_target
 from ctcore.trace import outputs_of, recipes_of
 
 Pair = tuple[int, int]
-_ORDER = ("code", "parameters", "environment", "input", "metadata", "member-removed", "member-added", "reference")
+_ORDER = (
+    "code",
+    "parameters",
+    "environment",
+    "input",
+    "metadata",
+    "member-removed",
+    "member-added",
+    "member-role",
+    "reference",
+)
 
 
 @dataclass(frozen=True)
@@ -183,6 +194,9 @@ class _Comparison:
             yield Cause(Reason("reference", reference_change(used.partition, before, after), source))
         elif used.asset in ENTITY_LEVELS and "." in used.input:
             if before != after and before is not None and after is not None:
+                if used.input.startswith(ROLE):
+                    yield Cause(Reason("member-role", role_change(source, before, after), source))
+                    return
                 yield Cause(Reason("metadata", f"{used.input} of {_both(old, new, 2)} differs", source))
         elif (old is None or new is None) and self._members(pair, used.input):
             kind = "member-added" if old is None else "member-removed"

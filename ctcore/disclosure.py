@@ -1,12 +1,30 @@
 """② What is excluded is shown only to somebody who asks for it by name and says why; and that is written down."""
 
+from collections.abc import Iterable
+
 from ctcore.clock import today
 from ctcore.errors import Usage
 from ctcore.policy import withheld
 from ctcore.project import Project
+from ctcore.reading.gate import Gate
 from ctcore.reasons import Node, Verdict, name_of
 from ctcore.staleness import evaluate
 from ctcore.step import ENTITY_LEVELS
+from ctcore.veil import WAY, veil
+
+
+def asked(project: Project, excluded: bool, reason: str | None, what: str, words: str = "who may not be used") -> bool:
+    """Whether the excluded are to be shown: by `--excluded`, with a reason, which is written down before all else."""
+    said = (reason or "").strip()
+    if not excluded:
+        if said:
+            raise Usage("--reason goes with --excluded: it says why you have to see what is excluded")
+        return False
+    if not said or not said.isprintable():
+        raise Usage(f"{what}: {words}; say in one line why you have to see it: --reason TEXT")
+    with project.catalog.write() as writer:
+        writer.event("disclose", what, {"reason": said, "excluded": words})
+    return True
 
 
 def disclose(project: Project, node: Node, excluded: bool, reason: str | None) -> None:
@@ -14,26 +32,51 @@ def disclose(project: Project, node: Node, excluded: bool, reason: str | None) -
 
     With `excluded` it may, for a reason: the event `disclose` says who saw what, and why.
     """
-    words = why_withheld(project, node)
+    allow(project, name_of(node), why_withheld(project, node), excluded, reason)
+
+
+def allow(project: Project, what: str, words: str | None, excluded: bool, reason: str | None) -> None:
+    """Pass where nothing is excluded (no `words`), or where it is asked for; Usage error otherwise."""
     if words is None:
         return
     if not excluded:
-        raise Usage(f"{name_of(node)} is excluded: {words}; --excluded --reason TEXT shows it, and that is recorded")
-    said = (reason or "").strip()
-    if not said or not said.isprintable():
-        raise Usage(f"{name_of(node)} is excluded: {words}; say in one line why you have to see it: --reason TEXT")
-    with project.catalog.write() as writer:
-        writer.event("disclose", name_of(node), {"reason": said, "excluded": words})
+        raise Usage(f"{what} is excluded: {words}; {WAY}")
+    asked(project, excluded, reason, what, f"is excluded: {words}")
 
 
 def why_withheld(project: Project, node: Node) -> str | None:
     """Why a node's content is not for everybody. Of somebody registered, only want of consent withholds it."""
     if node[0] in project.steps:
-        return bars_of(evaluate(project).of(*node))
+        return bars_of(evaluate(project).of(*node)) or _inside(project, node)
     if node[0] not in ENTITY_LEVELS:
         return None
     with project.catalog.read() as connection:
-        return withheld(connection, today(), [node]).get(node)
+        return withheld(connection, today(), project.settings.uses.required, [node]).get(node)
+
+
+def why_hidden(project: Project, asked_for: Iterable[Node], inside: Iterable[Node]) -> str | None:
+    """Why the making of these nodes, with all that is `inside` them, is not for everybody."""
+    nodes = list(asked_for)
+    for node in nodes:
+        words = bars_of(evaluate(project).of(*node)) if node[0] in project.steps else why_withheld(project, node)
+        if words is not None:
+            return words
+    seen = veil(project)
+    hidden = {node for node in inside if seen.hides(node)} if seen else set()
+    return "somebody without consent is in it" if hidden else None
+
+
+def _inside(project: Project, node: Node) -> str | None:
+    """Somebody went into its current result who may not be used today."""
+    with project.catalog.read() as connection:
+        gate = Gate.of(project, connection)
+        if not gate.bars_somebody:
+            return None
+        place = gate.mirror.locate(node[0], [node[1]])[0]
+        made = gate.mirror.made[node[0]].materialization
+        if place < 0 or not made[place] or gate.is_clean(project.steps[node[0]])[place]:
+            return None
+    return f"somebody is in it who may not be used today; `ct why {name_of(node)}` says who, `ct run` makes it without"
 
 
 def bars_of(verdict: Verdict) -> str | None:
@@ -44,12 +87,12 @@ def bars_of(verdict: Verdict) -> str | None:
 
 def refuse_excluded(project: Project, nodes: list[Node]) -> None:
     """Usage error, with the words, where one of these nodes is asked for and may not be made."""
-    asked: dict[str, list[str]] = {}
+    asked_for: dict[str, list[str]] = {}
     for asset, partition in nodes:
         if asset in project.steps:
-            asked.setdefault(asset, []).append(partition)
-    verdicts = evaluate(project) if asked else None
-    listed = [one for asset, some in asked.items() for one in (verdicts.listed(asset, some) if verdicts else ())]
+            asked_for.setdefault(asset, []).append(partition)
+    verdicts = evaluate(project) if asked_for else None
+    listed = [one for asset, some in asked_for.items() for one in (verdicts.listed(asset, some) if verdicts else ())]
     problems = [f"{name_of(one.node)} is excluded: {words}" for one in listed if (words := bars_of(one))]
     if problems:
         raise Usage("; ".join(problems))

@@ -15,10 +15,11 @@ from ctcore.catalog.declared import SETTING, applied, enforce, relax
 from ctcore.catalog.engine import Writer, upsert
 from ctcore.catalog.tables import entity, setting
 from ctcore.collecting import without_collecting
+from ctcore.column import Column, Value
 from ctcore.digest import canonical
 from ctcore.errors import ProjectError, Usage
 from ctcore.project import Project
-from ctcore.schema import Column, Levels, LevelSchema, Value, as_json
+from ctcore.schema import Levels, LevelSchema, as_json
 from ctcore.sheet.values import convert
 from ctcore.step import ENTITY_LEVELS, Level
 
@@ -40,18 +41,22 @@ class Stored(NamedTuple):
 class Contradiction:
     """What ct.toml declares and these entities do not keep. `values` go with `ids`; a value may be a patient's."""
 
-    level: Level
+    level: str
     column: str
     asked: str
     way: str
     ids: tuple[str, ...]
     values: tuple[Value, ...]
+    noun: str = ""
 
     def __str__(self) -> str:
         """Without values, for logs."""
         listed = ", ".join(self.ids[:SHOWN]) + ", …" * (len(self.ids) > SHOWN)
-        many = f"{len(self.ids)} {self.level}" + "s" * (len(self.ids) != 1)
-        return f"{self.level}.{self.column}: {many} {self.asked} ({listed}); {self.way}"
+        return f"{self.level}.{self.column}: {self.many} {self.asked} ({listed}); {self.way}"
+
+    @property
+    def many(self) -> str:
+        return f"{len(self.ids)} {self.noun or self.level}" + "s" * (len(self.ids) != 1)
 
 
 @dataclass(frozen=True)
@@ -85,7 +90,7 @@ def differences(old: Levels | None, new: Levels) -> list[tuple[str, str, str]]:
     for level in ENTITY_LEVELS:
         before, after = old[level], new[level]
         for name in dict.fromkeys((*before.columns, *after.columns)):
-            said = _column_differs(before.columns.get(name), after.columns.get(name))
+            said = column_differs(before.columns.get(name), after.columns.get(name))
             found += [(level, name, one) for one in said]
         if before.id_pattern != after.id_pattern:
             found.append((level, "id_pattern", f"{before.id_pattern} → {after.id_pattern}"))
@@ -98,7 +103,7 @@ def in_words(found: list[tuple[str, str, str]]) -> list[str]:
     return [f"{level}.{name} {what}" if level else what for level, name, what in found]
 
 
-def _column_differs(old: Column | None, new: Column | None) -> Iterator[str]:
+def column_differs(old: Column | None, new: Column | None) -> Iterator[str]:
     if new is None:
         yield "is not declared any more"
     elif old is None:
@@ -109,12 +114,18 @@ def _column_differs(old: Column | None, new: Column | None) -> Iterator[str]:
         for flag in ("required", "unique"):
             if getattr(old, flag) != getattr(new, flag):
                 yield flag if getattr(new, flag) else f"not {flag} any more"
+        if old.range != new.range:
+            yield f"range {_ends(old)} → {_ends(new)}"
         if old.default != new.default:
             yield f"default {_shown(old.default)} → {_shown(new.default)}"
         if old.enum != new.enum:
             more = [f"+{value}" for value in new.enum if value not in old.enum]
             less = [f"-{value}" for value in old.enum if value not in new.enum]
             yield f"enum {' '.join([*more, *less]) or 'in another order'}"
+
+
+def _ends(column: Column) -> str:
+    return "none" if column.range is None else f"{column.range[0]:g} to {column.range[1]:g}"
 
 
 def _shown(value: Value) -> str:

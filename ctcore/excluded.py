@@ -93,7 +93,8 @@ def _words(
     entities, shape = inputs.kin.entities, inputs.mirror.shape
     numbers = {who: int(entities[who[0]].seq[who[1]]) for who in whose}
     by_entity: dict[int, list[Bar]] = {}
-    for bar in bars(connection, shape.uses, inputs.mirror.days[0], set(numbers.values())) if numbers else ():
+    listed = set(numbers.values())
+    for bar in bars(connection, shape.uses, inputs.mirror.days[0], listed, shape.required) if numbers else ():
         by_entity.setdefault(bar.entity, []).append(bar)
     found: dict[Who, list[Reason]] = {}
     for (level, at, step), number in numbers.items():

@@ -21,6 +21,7 @@ from ctcore.clock import utc
 from ctcore.code import code_of
 from ctcore.digest import Signature
 from ctcore.errors import ContractError, CtError, InputError, StepError
+from ctcore.facts import typed
 from ctcore.rules import qc_problem
 from ctcore.step import Call, Source, Step
 from ctcore.steps import load_file, params_of
@@ -147,9 +148,7 @@ def execute(call: StepCall, store: Store) -> dict[str, Any]:
     _unchanged(call)
     staged = store.stage(*call.node, call.key)
     try:
-        facts = dict(step.function(_call(call, step, staged)) or {})
-        if (problem := qc_problem(facts, step.level)) is not None:
-            raise StepError(f"{step.name}: {problem}")
+        facts = _facts(step, step.function(_call(call, step, staged)) or {})
         shutil.rmtree(staged / ".scratch", ignore_errors=True)
         _keep_contracts(step, staged)
         _unchanged(call)
@@ -195,6 +194,7 @@ def _step(call: StepCall) -> Step:
 
 
 def _call(call: StepCall, step: Step, folder: Path) -> Call:
+    roles = {(level, who): json.loads(role) for name, level, who, role in call.edges if name == f"role:{step.role}"}
     return Call(
         entity=call.node[1],
         level=step.level,
@@ -203,7 +203,8 @@ def _call(call: StepCall, step: Step, folder: Path) -> Call:
         files={role: Path(path) for role, path in call.files.items()},
         references={key: Path(path) for key, path in call.references.items()},
         inputs={
-            name: [_source(entity, Path(place)) for entity, place in sources] for name, sources in call.inputs.items()
+            name: [_source(entity, Path(place), roles) for entity, place in sources]
+            for name, sources in call.inputs.items()
         },
         columns={(name, who): json.loads(value) for name, _, who, value in call.edges if name in step.columns},
         params=params_of(step, call.recipe["parameters"]),
@@ -211,10 +212,21 @@ def _call(call: StepCall, step: Step, folder: Path) -> Call:
     )
 
 
-def _source(entity: str, folder: Path) -> Source:
+def _source(entity: str, folder: Path, roles: Mapping[tuple[str, str], Any]) -> Source:
     """An upstream artifact: its outputs by the names that its own step gives them."""
     sidecar = json.loads((folder / "ct.json").read_bytes())
-    return Source(entity, {output: folder / file for output, file in sidecar["outputs"].items()})
+    outputs = {output: folder / file for output, file in sidecar["outputs"].items()}
+    return Source(entity, outputs, roles.get((sidecar["level"], entity)))
+
+
+def _facts(step: Step, returned: Mapping[str, Any]) -> dict[str, Any]:
+    facts, problems = typed(returned, step.facts)
+    if problems:
+        listed = "\n  ".join(problems)
+        raise ContractError(f"{step.name} returns what does not fit; nothing was published\n  {listed}")
+    if (problem := qc_problem(facts, step.level)) is not None:
+        raise StepError(f"{step.name}: {problem}")
+    return facts
 
 
 def _keep_contracts(step: Step, folder: Path) -> None:

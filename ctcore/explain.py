@@ -16,10 +16,12 @@ from ctcore.memo import current_edges, prepare
 from ctcore.nodes import no_such
 from ctcore.project import Project
 from ctcore.reasons import Node, Reason, Verdict, name_of, short
+from ctcore.roles import counted
 from ctcore.staleness import Verdicts, evaluate
 from ctcore.standing import today
 from ctcore.step import LEVELS, Level
 from ctcore.steps import REGISTRY
+from ctcore.veil import Veil, veil
 from ctcore.waivers import Waiver, built_from, holding
 
 SHOWN = 20  # members of which it is said why they came or went
@@ -125,6 +127,7 @@ def _made(project: Project, node: Node) -> dict[str, Any] | None:
         ).mappings()
         return {
             **row,
+            "reason": veil(project).text(row["reason"]),
             "facts": json.loads(row["facts"]),
             "path": str(project.store.root / row["folder"]),
             "files": [dict(one) for one in files],
@@ -233,27 +236,49 @@ class Matrix:
     hidden: int
     accepted: Mapping[str, Set[str]]
     """By step, the fresh ones that are so because somebody accepted what differs."""
+    causes: Mapping[str, Mapping[str, list[str]]]
+    """Of cohorts, which are few: by step, all reasons of each that is not fresh, in words."""
+    roles: Mapping[str, Mapping[str, Mapping[str, int]]]
+    """Of cohorts: by step, how many members of each role went into what is there."""
 
 
-def matrix(project: Project, limit: int | None = 40) -> list[Matrix]:
-    """The completeness matrix: entities by steps, a table a level that has steps. `limit` rows each."""
+def matrix(project: Project, limit: int | None = 40, seen: Veil | None = None) -> list[Matrix]:
+    """The completeness matrix: entities by steps, a table a level that has steps. `limit` rows each; whom nobody
+    sees is counted, and has no row."""
     verdicts = evaluate(project)
     found = []
-    for level in reversed(LEVELS[:3]):
-        found.append(_matrix(project, verdicts, level, limit))
-    found.append(_matrix(project, verdicts, "cohort", limit))
+    for level in (*reversed(LEVELS[:3]), "cohort"):
+        found.append(_matrix(project, verdicts, level, limit, seen))
     return [one for one in found if one.steps]
 
 
-def _matrix(project: Project, verdicts: Verdicts, level: Level, limit: int | None) -> Matrix:
+def _matrix(project: Project, verdicts: Verdicts, level: Level, limit: int | None, veil: Veil | None) -> Matrix:
     steps = tuple(step.name for step in project.steps if step.level == level)
-    shown, number = _entities(project, level, limit) if steps else ([], 0)
-    columns = [verdicts.states(name)[:limit] for name in steps]
-    states = zip(*columns, strict=True) if columns else ()
-    rows = [(parent, who, list(mine)) for (parent, who), mine in zip(shown, states, strict=False)]
+    hidden = veil.ids.get(level, set()) if veil else set[str]()
+    entities, number = _entities(project, level, None if hidden else limit) if steps else ([], 0)
+    seen = [at for at, (_, who) in enumerate(entities) if who not in hidden] if hidden else range(len(entities))
+    shown = seen if limit is None else seen[:limit]
+    columns = [verdicts.states(name) for name in steps]
+    rows = [(entities[at][0], entities[at][1], [column[at] for column in columns]) for at in shown]
     counts = {name: {str(k): v for k, v in verdicts.count(name).items()} for name in steps}
-    accepted = {name: verdicts.accepted[name].keys() for name in steps}
-    return Matrix(level, steps, rows, counts, number - len(shown), accepted)
+    accepted = {name: verdicts.accepted[name].keys() - hidden for name in steps}
+    causes = {name: _causes(verdicts, name, veil) for name in steps} if level == "cohort" else {}
+    roles = _roles_of(project, [name for name in steps if project.steps[name].role]) if level == "cohort" else {}
+    more = number - (len(entities) - len(seen)) - len(shown)
+    return Matrix(level, steps, rows, counts, more, accepted, causes, roles)
+
+
+def _causes(verdicts: Verdicts, step: str, veil: Veil | None) -> dict[str, list[str]]:
+    return {
+        one.partition: [str(veil.reason(reason) if veil else reason) for reason in one.reasons]
+        for one in verdicts.listed(step)
+    }
+
+
+def _roles_of(project: Project, steps: Sequence[str]) -> dict[str, dict[str, dict[str, int]]]:
+    with project.catalog.read() as connection:
+        known = counted(connection, steps) if steps else {}
+    return {step: {who: roles for (asset, who), roles in known.items() if asset == step} for step in steps}
 
 
 def _entities(project: Project, level: Level, limit: int | None) -> tuple[Sequence[tuple[str, str]], int]:

@@ -7,13 +7,16 @@ from typing import Any, TypeVar
 
 from sqlalchemy import ColumnElement, bindparam, select, true, update
 
+from ctcore import regions
 from ctcore.catalog.engine import in_keys, upsert
-from ctcore.catalog.tables import digest_memory, entity, file, reference
+from ctcore.catalog.tables import digest_memory, entity, file
 from ctcore.digest import Signature, digest_remembered
 from ctcore.errors import InputError
 from ctcore.project import Project
-from ctcore.reasons import name_of, reference_change, short
-from ctcore.settings import Reference
+from ctcore.reasons import name_of, short
+from ctcore.references import Seen, record, seen_of
+from ctcore.references import known as known_references
+from ctcore.settings import FILE_NAME, Reference, read_settings
 
 OnBytes = Callable[[int], None] | None
 P = TypeVar("P", str, Path)
@@ -67,6 +70,15 @@ class Looked:
     changes: list[str] = field(default_factory=list)
     problems: list[str] = field(default_factory=list)
 
+    def veiled(self, project: Project) -> "Looked":
+        """The same, with nobody named who is without consent."""
+        if not (self.changes or self.problems):
+            return self
+        from ctcore.veil import veil  # what a look needs only where it has something to say
+
+        seen = veil(project)
+        return Looked(list(seen.lines(self.changes)), list(seen.lines(self.problems)))
+
 
 def look(project: Project, on_bytes: OnBytes = None, *, only_references: bool = False) -> Looked:
     """Look at every raw file and reference, and write to the catalog what changed. One stat a file."""
@@ -74,7 +86,7 @@ def look(project: Project, on_bytes: OnBytes = None, *, only_references: bool = 
     _look_at_references(project, found, on_bytes)
     if not only_references:
         _look_at_files(project, found, on_bytes)
-    return found
+    return found.veiled(project)
 
 
 def look_on(project: Project, after: int, most: int) -> tuple[Looked, int]:
@@ -89,7 +101,7 @@ def look_on(project: Project, after: int, most: int) -> tuple[Looked, int]:
         numbers = connection.execute(entities).scalars().all()
     if numbers:
         _look_at_files(project, found, None, file.c.entity.between(numbers[0], numbers[-1]))
-    return found, numbers[-1] if len(numbers) == most else 0
+    return found.veiled(project), numbers[-1] if len(numbers) == most else 0
 
 
 def _look_at_files(project: Project, found: Looked, on_bytes: OnBytes, some: ColumnElement[bool] | None = None) -> None:
@@ -161,7 +173,7 @@ def _write_files(
 def _look_at_references(project: Project, found: Looked, on_bytes: OnBytes) -> None:
     declared = project.settings.references
     with project.catalog.read() as connection:
-        known = {row.key: row for row in connection.execute(select(reference))}
+        known = known_references(connection)
     good: dict[str, Path] = {}
     for key, path in project.references():
         problem = _reference_problem(declared[key], path)
@@ -170,39 +182,32 @@ def _look_at_references(project: Project, found: Looked, on_bytes: OnBytes) -> N
         else:
             found.problems.append(problem)
     digests = digest_remembered(list(good.values()), Memory(project), on_bytes=on_bytes)
-    changed = [
-        (declared[key], *digests[path], known.get(key))
-        for key, path in good.items()
-        if _identity(known.get(key)) != (declared[key].version, digests[path][0])
-        or known[key].path != declared[key].path
-    ]
-    if not changed:
-        return
-    with project.catalog.write() as writer:
-        for said, digest, seen, old in changed:
-            row = {
-                "key": said.key,
-                "version": said.version,
-                "kind": said.kind,
-                "path": said.path,
-                "digest": digest,
-                "size": seen.size,
-            }
-            upsert(writer, reference, [row], project.dialect)
-            before = f"{old.version} {old.digest}" if old else None
-            if old is not None:
-                found.changes.append(f"reference/{reference_change(said.key, before, f'{said.version} {digest}')}")
-            writer.event("reference", f"reference/{said.key}", {**row, "old": before})
+    contents = {key: (digests[path][0], digests[path][1].size) for key, path in good.items()}
+    new = [one for one in seen_of(declared, contents, known) if not one.is_known(known.get(one.declared.key))]
+    new = [one for one in new if not _is_no_region(project, one, found)]
+    if new:
+        with project.catalog.write() as writer:
+            still = read_settings(project.root / FILE_NAME).references  # it may have been bumped while this one looked
+            found.changes += record(writer, [one for one in new if still.get(one.declared.key) == one.declared])
 
 
-def _identity(row: Any) -> tuple[str, str] | None:
-    return (row.version, row.digest) if row is not None else None
+def _is_no_region(project: Project, one: Seen, found: Looked) -> bool:
+    """A region that is no BED file, or does not lie on its genome, is not what it was meant to be."""
+    said = one.declared
+    if said.kind != regions.KIND:
+        return False
+    below = project.settings.references.get(said.on or "")
+    index = project.root / f"{below.path}.fai" if below is not None and below.kind == "genome" else None
+    wrong = [f"region {said.key}: {said.path} {text}" for text in regions.problems(project.root / said.path, index)]
+    found.problems += wrong
+    return bool(wrong)
 
 
 def _reference_problem(said: Reference, path: Path) -> str | None:
-    where = f"reference {said.key}: {said.path}"
+    where = f"{'region' if said.kind == regions.KIND else 'reference'} {said.key}: {said.path}"
     if not path.is_file():
-        return f"{where} is not there; correct [references.{said.key}] path in ct.toml"
+        place = f"[regions.{said.key}] bed" if said.kind == regions.KIND else f"[references.{said.key}] path"
+        return f"{where} is not there; correct {place} in ct.toml"
     if path.stat().st_size == 0:
         return f"{where} is empty; put the real file there"
     if said.kind == "genome" and not path.with_name(path.name + ".fai").is_file():

@@ -46,10 +46,11 @@ def consequences(project: Project, write: Callable[[Writer], object]) -> list[Co
         write(writer)
         writer.flush()
         after = evaluate(_inside(project, connection), standing(project).apart())
+        found = [_of(step.name, before, after) for step in project.steps]  # what is looked at later is not there
         transaction = connection.get_transaction()
         if transaction is not None:
             transaction.rollback()
-    return [one for step in project.steps if (one := _of(step.name, before, after)).stale or one.new]
+    return [one for one in found if one.stale or one.new]
 
 
 def _inside(project: Project, connection: Connection) -> Project:

@@ -9,7 +9,9 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
+from sqlalchemy import Connection
 
+from ctcore.catalog.attributes import attribute_texts
 from ctcore.cohorts import Kin, in_cohort, rank
 from ctcore.mirror.made import Role
 from ctcore.mirror.mirror import Mirror
@@ -20,6 +22,7 @@ from ctcore.settings import Settings
 from ctcore.step import Step
 from ctcore.steps import StepGraph
 
+ROLE = "role:"  # before the column that tells what members are
 What = Literal["file", "step", "reference", "column"]
 
 
@@ -46,12 +49,22 @@ class Want:
         return (self.input, self.asset)
 
     @property
+    def column(self) -> str:
+        """Of a column or a role: `level.column`."""
+        return self.input.removeprefix(ROLE)
+
+    @property
+    def is_role(self) -> bool:
+        return self.input.startswith(ROLE)
+
+    @property
     def kinds(self) -> tuple[Kind, Kind | None, Kind | None]:
         """What it is called when a source of this input changed, came, or went."""
         if self.what == "reference":
             return "reference", "reference", "reference"
         if self.what == "column":
-            return "metadata", None, None  # who came and went is said of the members; what is read, of the code
+            changed: Kind = "member-role" if self.is_role else "metadata"
+            return changed, None, None  # who came and went is said of the members; what is read, of the code
         if self.fan_in:
             return "input", "member-added", "member-removed"
         return "input", "input", "input"
@@ -153,10 +166,18 @@ class Inputs:
             files = mirror.entities[step.level].files.get(want.input)
             return nothing(len(sources)) if files is None else taken(files, sources)  # nobody has such a file
         if want.what == "column":
-            level, _, name = want.input.partition(".")
+            level, _, name = want.column.partition(".")
             return mirror.entities[level].columns[name][self.kin.above(want.asset, level)[sources]]
         one = packed([mirror.references.get(want.input.removeprefix("reference:"))])
         return np.broadcast_to(one, (len(sources), 4))
+
+    def texts(self, connection: Connection, want: Want, sources: Places) -> list[str | None]:
+        """The values of a column, or the roles, of these sources, as canonical JSON."""
+        level, _, column = want.column.partition(".")
+        ids = self.mirror.entities[level].ids
+        owners = [ids[at] for at in self.kin.above(want.asset, level)[sources].tolist()]
+        known = attribute_texts(connection, level, column, owners)
+        return [known[owner] for owner in owners]
 
     def _listed(self, step: Step) -> Iterator[Want]:
         for role in step.files:
@@ -168,6 +189,8 @@ class Inputs:
             yield Want(f"reference:{key}", "reference", "reference", above=nothing)
         for column in step.columns:
             yield from self._columns(step, column)
+        if step.role is not None:
+            yield from self._columns(step, step.role, ROLE)
 
     def _artifacts(self, step: Step, name: str, up: Step) -> Want:
         if step.level == "cohort":
@@ -189,8 +212,8 @@ class Inputs:
         low, high = (level, step.level) if downward else (step.level, level)
         return {"above": self.kin.above(low, high), "below": self.kin.below(high, low), "downward": downward}
 
-    def _columns(self, step: Step, column: str) -> Iterator[Want]:
-        """A column of the node's own entity or its ancestors; below its level, of each member."""
+    def _columns(self, step: Step, column: str, mark: str = "") -> Iterator[Want]:
+        """A column of the node's own entity or its ancestors; below its level, of each member. `mark`: as what."""
         level = column.partition(".")[0]
         if step.level != "cohort" and rank(level) <= rank(step.level):
             yield Want(column, step.level, "column")
@@ -201,9 +224,9 @@ class Inputs:
                 there[up.level] = there.get(up.level, False) | self._given(step, up)
         for other, flags in there.items():
             if step.level == "cohort":
-                yield Want(column, other, "column", members=self._in_cohorts(other, flags))
+                yield Want(f"{mark}{column}", other, "column", members=self._in_cohorts(other, flags))
             elif rank(other) > rank(step.level):
-                yield Want(column, other, "column", there=flags, **self._way(step, other))
+                yield Want(f"{mark}{column}", other, "column", there=flags, **self._way(step, other))
 
     def _in_cohorts(self, level: str, there: Flags) -> tuple[Places, ...]:
         return tuple(np.flatnonzero(there & self._in_cohort(level, name)) for name in self.settings.cohorts)

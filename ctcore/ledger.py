@@ -1,8 +1,11 @@
 """⑥ The ledger: what was made from what. Written after the files are published, in one transaction for many nodes."""
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
+from itertools import groupby
+from operator import itemgetter
 from typing import Any
 
 from sqlalchemy import Connection, Table, delete, func, select, update
@@ -21,6 +24,7 @@ from ctcore.catalog.tables import (
     request,
     run,
 )
+from ctcore.catalog.together import Request, together
 from ctcore.clock import now
 from ctcore.digest import Signature, canonical
 from ctcore.leases import give_back
@@ -43,48 +47,84 @@ class Failed:
 
 
 def record(project: Project, published: Sequence[Published]) -> dict[Node, int]:
-    """Write published artifacts into the ledger and make them current. Recording one twice changes nothing."""
-    sidecars = [project.store.sidecar(one.folder) for one in published]
+    """Write published artifacts into the ledger and make them current. Recording one twice changes nothing.
+
+    What other processes have to record at the same moment goes into the same transaction.
+    """
+    entries = [_entry(project, one) for one in published]
+    nodes: list[Node] = [tuple(entry["side"]["node"]) for entry in entries]
+    mine = Request(project.catalog.actor, [name_of(node) for node in nodes], entries)
+    folder = project.work / "together" / f"record-{project.catalog.meeting}"
+    return dict(zip(nodes, together(folder, mine, partial(_record, project)), strict=True))
+
+
+def _entry(project: Project, one: Published) -> dict[str, Any]:
+    """All that the ledger has to know of an artifact, as JSON."""
+    return {
+        "side": project.store.sidecar(one.folder),
+        "data_version": one.data_version,
+        "folder": str(one.folder.relative_to(project.store.root)),
+        "size": sum(entry.size for entry in one.manifest.files.values()),
+        "outputs": list(_outputs(one)),
+    }
+
+
+def _record(project: Project, requests: Sequence[Request]) -> list[list[int]]:
+    """The numbers of the makings of each request."""
+    entries = [{**entry, "actor": one.actor} for one in requests for entry in one.body]
     with project.catalog.write() as writer:
         connection = writer.connection
-        recipes = _recipe_ids(writer, [_recipe(side) for side in sidecars])
-        known = _already(connection, [side["key"] for side in sidecars], project.dialect)
+        recipes = _recipe_ids(writer, [_recipe(one["side"]) for one in entries])
+        known = _already(connection, [one["side"]["key"] for one in entries], project.dialect)
         next_id = (connection.execute(select(func.max(materialization.c.id))).scalar() or 0) + 1
-        ids: dict[Node, int] = {}
-        fresh: list[tuple[int, Published, dict[str, Any]]] = []
-        for one, side in zip(published, sidecars, strict=True):
-            node: Node = (side["node"][0], side["node"][1])
-            found = known.get((side["key"], side["started_at"], one.data_version))
+        fresh: list[dict[str, Any]] = []
+        for one in entries:
+            found = known.get((one["side"]["key"], one["side"]["started_at"], one["data_version"]))
+            one["id"] = next_id + len(fresh) if found is None else found
             if found is None:
-                found, next_id = next_id, next_id + 1
-                fresh.append((found, one, side))
-            ids[node] = found
-        _insert(project, writer, fresh, recipes)
-        current = [
-            {
-                "asset": side["node"][0],
-                "partition": side["node"][1],
-                "materialization": ids[(side["node"][0], side["node"][1])],
-                "recipe": recipes[_recipe(side).digest],
-                "data_version": one.data_version,
-                "key": side["key"],
-                "checked_at": now(),
-            }
-            for one, side in zip(published, sidecars, strict=True)
-        ]
-        moved = _moved(connection, current, project.dialect)
-        _make_current(writer, current, project.dialect)
-        keys = [side["key"] for side in sidecars]
-        give_back(writer, keys, project.dialect)
-        jobs.close(writer, keys, project.dialect)
-        for _, one, side in fresh:
-            writer.event("materialize", name_of(tuple(side["node"])), _said(project, one, side))
-        _say_qc(writer, [(tuple(side["node"]), side["level"], ids[tuple(side["node"])], side) for side in sidecars])
-        new = {number for number, _, _ in fresh}
-        for row in moved:
-            if row["materialization"] not in new:
-                _say_reused(writer, row)
-    return ids
+                fresh.append(one)
+        _insert(writer, fresh, recipes)
+        _settle(project, writer, entries, recipes, {one["id"] for one in fresh})
+    numbers = iter(one["id"] for one in entries)
+    return [[next(numbers) for _ in one.body] for one in requests]
+
+
+def _settle(
+    project: Project,
+    writer: Writer,
+    entries: Sequence[dict[str, Any]],
+    recipes: Mapping[str, int],
+    fresh: Collection[int],
+) -> None:
+    """They are current now, nobody waits for them any more, and it is said."""
+    current = [_pointer(one, recipes) for one in entries]
+    moved = _moved(writer.connection, current, project.dialect)
+    _make_current(writer, current, project.dialect)
+    keys = [one["side"]["key"] for one in entries]
+    give_back(writer, keys, project.dialect)
+    jobs.close(writer, keys, project.dialect)
+    again = {row["materialization"]: row for row in moved if row["materialization"] not in fresh}
+    for actor, some in groupby(entries, key=itemgetter("actor")):
+        writer.actor, mine = actor, list(some)
+        for one in mine:
+            if one["id"] in fresh:
+                writer.event("materialize", name_of(tuple(one["side"]["node"])), _said(one))
+        _say_qc(writer, [(tuple(one["side"]["node"]), one["side"]["level"], one["id"], one["side"]) for one in mine])
+        for row in (again[one["id"]] for one in mine if one["id"] in again):
+            _say_reused(writer, row)
+
+
+def _pointer(one: Mapping[str, Any], recipes: Mapping[str, int]) -> dict[str, Any]:
+    side = one["side"]
+    return {
+        "asset": side["node"][0],
+        "partition": side["node"][1],
+        "materialization": one["id"],
+        "recipe": recipes[_recipe(side).digest],
+        "data_version": one["data_version"],
+        "key": side["key"],
+        "checked_at": now(),
+    }
 
 
 def reuse(project: Project, found: Mapping[Node, Hit]) -> list[Node]:
@@ -224,9 +264,9 @@ def _recipe_ids(writer: Writer, used: Iterable[Recipe]) -> dict[str, int]:
         row.digest: row.id
         for row in writer.execute(select(recipe.c.id, recipe.c.digest).where(recipe.c.digest.in_(wanted)))
     }
-    next_id = (writer.execute(select(func.max(recipe.c.id))).scalar() or 0) + 1
     for digest, one in wanted.items():
         if digest not in known:
+            next_id = (writer.execute(select(func.max(recipe.c.id))).scalar() or 0) + 1
             row = {
                 "id": next_id,
                 "step": one.step,
@@ -236,7 +276,7 @@ def _recipe_ids(writer: Writer, used: Iterable[Recipe]) -> dict[str, int]:
                 "digest": digest,
             }
             writer.insert(recipe, [row])
-            known[digest], next_id = next_id, next_id + 1
+            known[digest] = next_id
     return known
 
 
@@ -249,64 +289,46 @@ def _already(connection: Connection, keys: Iterable[str], dialect: str) -> dict[
     return {(row.key, row.started_at, row.data_version): row.id for row in rows}
 
 
-def _insert(
-    project: Project,
-    writer: Writer,
-    fresh: Sequence[tuple[int, Published, dict[str, Any]]],
-    recipes: Mapping[str, int],
-) -> None:
-    writer.insert(
-        materialization,
-        [
-            {
-                "id": number,
-                "asset": side["node"][0],
-                "partition": side["node"][1],
-                "key": side["key"],
-                "recipe": recipes[_recipe(side).digest],
-                "data_version": one.data_version,
-                "folder": str(one.folder.relative_to(project.store.root)),
-                "size": sum(entry.size for entry in one.manifest.files.values()),
-                "facts": canonical(side["facts"]).decode(),
-                "reason": side["reason"],
-                "run_id": side.get("run_id"),
-                "started_at": side["started_at"],
-                "seconds": side["seconds"],
-                "reported": False,
-            }
-            for number, one, side in fresh
-        ],
-    )
-    writer.insert(output, [row for number, one, _ in fresh for row in _outputs(number, one)])
-    writer.insert(
-        edge,
-        [
-            dict(
-                zip(
-                    ("materialization", "input", "asset", "partition", "version"),
-                    (number, *used),
-                    strict=True,
-                )
-            )
-            for number, _, side in fresh
-            for used in side["inputs"]
-        ],
-    )
+def _insert(writer: Writer, fresh: Sequence[Mapping[str, Any]], recipes: Mapping[str, int]) -> None:
+    writer.insert(materialization, [_making(one, recipes) for one in fresh])
+    writer.insert(output, [{"materialization": one["id"], **row} for one in fresh for row in one["outputs"]])
+    names = ("materialization", "input", "asset", "partition", "version")
+    edges = [(one["id"], *used) for one in fresh for used in one["side"]["inputs"]]
+    writer.insert(edge, [dict(zip(names, row, strict=True)) for row in edges])
     writer.insert(
         member,
         [
-            {"materialization": number, "level": level, "entity": who, "role": role}
-            for number, _, side in fresh
-            for level, who, role in side["members"]
+            {"materialization": one["id"], "level": level, "entity": who, "role": role}
+            for one in fresh
+            for level, who, role in one["side"]["members"]
         ],
     )
 
 
-def _outputs(number: int, one: Published) -> Iterable[dict[str, Any]]:
+def _making(one: Mapping[str, Any], recipes: Mapping[str, int]) -> dict[str, Any]:
+    side = one["side"]
+    return {
+        "id": one["id"],
+        "asset": side["node"][0],
+        "partition": side["node"][1],
+        "key": side["key"],
+        "recipe": recipes[_recipe(side).digest],
+        "data_version": one["data_version"],
+        "folder": one["folder"],
+        "size": one["size"],
+        "facts": canonical(side["facts"]).decode(),
+        "reason": side["reason"],
+        "run_id": side.get("run_id"),
+        "started_at": side["started_at"],
+        "seconds": side["seconds"],
+        "reported": False,
+    }
+
+
+def _outputs(one: Published) -> Iterable[dict[str, Any]]:
     for name, entry in one.manifest.files.items():
         seen = Signature.of(one.folder / name)
         yield {
-            "materialization": number,
             "file": name,
             "digest": entry.digest,
             "size": entry.size,
@@ -326,11 +348,12 @@ def _make_current(writer: Writer, rows: list[dict[str, Any]], dialect: str) -> N
             writer.execute(delete(table).where(table.c.asset == asset, in_keys(table.c.partition, partitions, dialect)))
 
 
-def _said(project: Project, one: Published, side: Mapping[str, Any]) -> dict[str, Any]:
+def _said(one: Mapping[str, Any]) -> dict[str, Any]:
+    side = one["side"]
     return {
         "key": side["key"],
-        "data_version": one.data_version,
-        "folder": str(one.folder.relative_to(project.store.root)),
+        "data_version": one["data_version"],
+        "folder": one["folder"],
         "reason": side["reason"],
         "run_id": side.get("run_id"),
     }

@@ -19,6 +19,7 @@ from ctcore.collecting import without_collecting
 from ctcore.memo import Edge
 from ctcore.project import Project
 from ctcore.reasons import Node
+from ctcore.veil import veil
 
 Content = tuple[str, str, str]  # asset, partition, data version
 
@@ -51,7 +52,7 @@ class Making(NamedTuple):
 
 @dataclass
 class Lineage:
-    """Makings and the edges into them, as far as a walk came."""
+    """Makings and the edges into them, as far as a walk came. Why one was made names nobody without consent."""
 
     makings: dict[int, Making] = field(default_factory=dict)
     edges: dict[int, list[Edge]] = field(default_factory=dict)
@@ -185,10 +186,15 @@ def _is_current() -> Any:
 
 
 @without_collecting
+def _veiled(project: Project, found: dict[int, Making]) -> dict[int, Making]:
+    seen = veil(project)
+    return {number: one._replace(reason=seen.text(one.reason)) for number, one in found.items()} if seen else found
+
+
 def upwards(project: Project, connection: Connection, roots: Iterable[int]) -> Lineage:
     """Everything that these makings were made from, with all edges into each."""
     ids = walked(connection, going_up(starting(roots, project.dialect)))
-    found = Lineage(makings(connection, ids, project.dialect))
+    found = Lineage(_veiled(project, makings(connection, ids, project.dialect)))
     rows = connection.execute(
         select(edge.c.materialization, edge.c.input, edge.c.asset, edge.c.partition, edge.c.version)
         .where(in_keys(edge.c.materialization, ids, project.dialect))

@@ -15,10 +15,11 @@ from ctcore.catalog.tables import entity, file, materialization, output, referen
 from ctcore.digest import Signature, digest_remembered
 from ctcore.execute import StepCall, StepResult, forget
 from ctcore.files import Memory
+from ctcore.inputs import ROLE
 from ctcore.local import LocalRunner
 from ctcore.memo import Hit, Prepared, hits, prepare
 from ctcore.project import Project
-from ctcore.reasons import Node
+from ctcore.reasons import Node, role_text
 from ctcore.slurm import jobs
 from ctcore.staleness import evaluate
 from ctcore.step import Step
@@ -208,13 +209,20 @@ def _step_calls(
                 references=references,
                 inputs=inputs,
                 edges=[list(edge) for edge in call.edges],
-                members=[[level, who, "member"] for level, who in call.members],
+                members=_members(step, call),
                 watch=watch,
                 reason=why.get(call.node[1], "asked for"),
                 run_id=run_id,
             )
         )
     return found
+
+
+def _members(step: Step, call: Prepared) -> list[list[str]]:
+    """Level, ID and role of each member, as the sheet says it now."""
+    said = [one for one in call.edges if one.input == f"{ROLE}{step.role}"]
+    roles = {(one.asset, one.partition): role_text(one.version) for one in said}
+    return [[level, who, roles.get((level, who), "member")] for level, who in call.members]
 
 
 Watched = tuple[str, int, int, int]

@@ -14,9 +14,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from sqlalchemy import Connection, and_, func, select
 
-from ctcore.catalog.attributes import attribute
 from ctcore.catalog.engine import in_keys
-from ctcore.catalog.tables import artifact, damage, edge, entity, materialization, output
+from ctcore.catalog.tables import artifact, damage, edge, materialization, output
 from ctcore.digest import Signature, digest_files, digest_value
 from ctcore.excluded import why_excluded
 from ctcore.inputs import Inputs, Want
@@ -157,15 +156,7 @@ def _versions(connection: Connection, one: Today, source: Places, names: list[st
     if want.what == "reference":
         return [one.mirror.references.get(want.input.partition(":")[2])] * len(source)
     if want.what == "column":
-        level, _, column = want.input.partition(".")
-        above = one.inputs.kin.above(want.asset, level)[source]
-        ids = one.mirror.entities[level].ids
-        owners = [ids[at] for at in above.tolist()]
-        dialect = connection.dialect.name
-        mine = (entity.c.level == level) & in_keys(entity.c.id, set(owners), dialect)
-        rows = connection.execute(select(entity.c.id, attribute(entity, column, dialect)).where(mine))
-        values: dict[str, str] = {row[0]: row[1] for row in rows}
-        return [values[name] for name in owners]
+        return one.inputs.texts(connection, want, source)
     versions = one.inputs.versions(want, one.step, source, one.mirror)
     return [text if known else None for text, known in zip(unpacked(versions), is_known(versions), strict=True)]
 

@@ -43,7 +43,7 @@ def _parsed(project: Project, text: str) -> Node:
         keys = partitions(project, project.steps[name].level)
         if len(keys) == 1:
             return (name, keys[0])
-        some = f"{name}/{keys[0]}" if keys else f"{name}/PARTITION, once a sheet is registered"
+        some = f"{name}/{_first(project, name, keys)}" if keys else f"{name}/PARTITION, once a sheet is registered"
         raise Usage(f"{name} has {len(keys)} partitions; name one, as in {some}")
     asset, cut, partition = name.partition("/")
     if not (asset and partition and name.isprintable()):
@@ -55,6 +55,14 @@ def _parsed(project: Project, text: str) -> Node:
     if asset not in REGISTRY:
         project.steps[asset]
     return (asset, partition)
+
+
+def _first(project: Project, step: str, keys: Sequence[str]) -> str:
+    """An example that may be shown to anybody."""
+    from ctcore.veil import veil
+
+    hidden = veil(project).of(step)
+    return next((key for key in keys if key not in hidden), "PARTITION")
 
 
 def _entities(project: Project, key: str) -> list[str]:
@@ -72,7 +80,18 @@ def _known(project: Project, level: Level, keys: set[str]) -> set[str]:
         return set(connection.execute(select(entity.c.id).where(mine)).scalars())
 
 
-def no_such(project: Project, level: str, key: str) -> Usage:
+HINTS = 20  # of so many that are not there, it is said what was probably meant
+
+
+def none_such(project: Project, level: str, keys: Sequence[str]) -> list[str]:
+    """There are no such entities: words for each, with hints for the first ones only."""
+    return [
+        str(no_such(project, level, key)) if at < HINTS else f"no {level} {key!r} is registered"
+        for at, key in enumerate(keys)
+    ]
+
+
+def no_such(project: Project, level: str, key: str, way: str = "") -> Usage:
     """There is no such entity, cohort or reference; the nearest one of about that length is named."""
     if level in ENTITY_LEVELS:
         size = func.length(entity.c.id)
@@ -87,4 +106,4 @@ def no_such(project: Project, level: str, key: str) -> Usage:
     near = difflib.get_close_matches(key.casefold(), folded, 1)
     hint = f"did you mean {folded[near[0]]!r}?" if near else otherwise
     verb = "registered" if level in ENTITY_LEVELS else "declared"
-    return Usage(f"no {level} {key!r} is {verb}; {hint}")
+    return Usage(f"no {level} {key!r} is {verb}; {hint}" + (f"; {way}" if way else ""))

@@ -8,6 +8,7 @@ from ctcore.project import Project
 from ctcore.reasons import Reason, Verdict, name_of
 from ctcore.staleness import Keys, Verdicts, evaluate
 from ctcore.step import Level
+from ctcore.veil import veil
 
 Groups = Mapping[tuple[str, Reason], Sequence[str]]
 EACH_UP_TO = 40  # nodes that are listed one by one; beyond, by what they have in common
@@ -74,15 +75,16 @@ def overview(project: Project, keys: Keys | None = None) -> Overview:
 
 
 def overview_of(project: Project, found: Verdicts, keys: Keys | None = None) -> Overview:
-    """The same from verdicts that are there already."""
+    """The same from verdicts that are there already. Nobody without consent is named."""
     counts, listed = [], []
+    seen = veil(project)
     for step in project.steps:
         if keys is not None and step.name not in keys:
             continue
         mine = None if keys is None else keys[step.name]
         some = found.listed(step.name, mine)
         counts.append(_count(found, step.name, step.level, some, mine))
-        listed += [verdict for verdict in some if verdict.state != "excluded"]
+        listed += [seen.verdict(verdict) for verdict in some if verdict.state != "excluded"]
     return Overview(counts, listed)
 
 

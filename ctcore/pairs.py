@@ -74,6 +74,7 @@ def readiness(project: Project, name: str, everybody: bool = False) -> Readiness
     shown = inputs.kin.usable[pairing.within].tolist()
     ids = mirror.entities[pairing.within].ids
     asked = [at for at, may in enumerate(shown) if may or everybody]
+    found.of(asked)
     rows = [found.row(at, ids[at]) for at in asked if at in found.groups]
     return Readiness(pairing, found.values, rows, len(asked) - len(rows))
 
@@ -117,8 +118,12 @@ class _Gathered:
             value = _text(said[self.level][unit].get(self.column))
             if value and matches[assay] and (not pairing.order or value in pairing.order):
                 self.groups[up][value].setdefault(unit, []).append(usable[assay])
-        there = {value for cells in self.groups.values() for value in cells}
-        self.values = pairing.order or tuple(sorted(there))
+        self.values = pairing.order
+
+    def of(self, places: Iterable[int]) -> None:
+        """The values that these groups have: one that only somebody else has is not shown."""
+        there = {value for at in places if at in self.groups for value in self.groups[at]}
+        self.values = self.pairing.order or tuple(sorted(there))
 
     def row(self, at: int, who: str) -> Row:
         cells = {value: self._cell(self.groups[at].get(value, {})) for value in self.values}

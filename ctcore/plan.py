@@ -25,6 +25,7 @@ from ctcore.slurm.choose import chosen
 from ctcore.slurm.profiles import LOCAL
 from ctcore.staleness import evaluate, with_ancestors
 from ctcore.step import Level, Step
+from ctcore.veil import Veil, veil
 
 SPELLED = 3  # so many different words of one kind are listed; more are one group with an example
 
@@ -161,6 +162,7 @@ class _Planner:
         self.moves: dict[str, dict[str, float]] = {}
         self.means: dict[str, float] = {}
         self.held: dict[str, set[str]] = {}
+        self.veil = veil(project)
 
     def step(self, step: Step) -> StepPlan:
         listed = self.verdicts[step.name]
@@ -181,8 +183,8 @@ class _Planner:
             run=tuple(run),
             reuse=tuple(one for one in able if one.partition in reused),
             expected=sum(likely[one.partition] for one in run),
-            why=tuple(grouped(run)),
-            excluded=tuple(_not_run(listed, held, prepared)),
+            why=tuple(grouped(map(self.veil.verdict, run))),
+            excluded=tuple(_not_run(listed, held, prepared, self.veil)),
             running=sum(one.state == "running" for one in listed),
             failed=sum(one.state == "failed" for one in run),
             cost=self.costs[step.name],
@@ -260,14 +262,14 @@ def _versions(project: Project, name: str, keys: Iterable[str]) -> dict[str, str
         return {row.partition: row.data_version for row in rows}
 
 
-def _not_run(listed: Iterable[Verdict], held: Mapping[str, str], prepared: Preparation) -> list[Group]:
+def _not_run(listed: Iterable[Verdict], held: Mapping[str, str], prepared: Preparation, seen: Veil) -> list[Group]:
     """What would not run although it is not fresh, with why."""
-    excluded = [one for one in listed if one.state == "excluded"]
+    excluded = [seen.verdict(one) for one in listed if one.state == "excluded"]
     found = [Group("excluded", g.nodes, g.example, g.words) for g in grouped(excluded)]
     for kind, words in (("left alone", held), ("blocked", prepared.blocked)):
         nodes = [one for one in listed if one.partition in words]
         said = [Verdict(*one.node, one.state, (Reason("missing", words[one.partition]),)) for one in nodes]
-        found += [Group(kind, g.nodes, g.example, g.words) for g in grouped(said)]
+        found += [Group(kind, g.nodes, g.example, g.words) for g in grouped(map(seen.verdict, said))]
     return found
 
 

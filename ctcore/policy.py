@@ -9,7 +9,7 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Connection, Select, func, select
+from sqlalchemy import ColumnElement, Connection, Select, func, select
 
 from ctcore.catalog.engine import in_keys
 from ctcore.catalog.tables import consent, entity, qc_act, qc_event, qc_resolution
@@ -22,17 +22,22 @@ GIVEN = ("full", "limited")
 
 @dataclass(frozen=True)
 class Bar:
-    """Why one entity may not be used by itself: nowhere, or not for one step. `ethics`: it is for want of consent."""
+    """Why one entity may not be used by itself: nowhere, or not for one step. `kind` is what many have in common.
+
+    `ethics`: it is for want of consent. `scope`: that of the QC act that says so.
+    """
 
     entity: int
+    kind: str
     words: str
     step: str | None = None
     ethics: bool = False
+    scope: str = ""
 
 
 @dataclass(frozen=True)
 class Gate:
-    """Entities (`entity.seq`) that may not be used by themselves, nowhere or by step.
+    """Entities (`entity.seq`) that may not be used by themselves, nowhere or by step; `withheld`: for want of consent.
 
     It holds from `day` to before `until`, when somebody's consent ends, unless an event comes first.
     """
@@ -41,24 +46,32 @@ class Gate:
     until: str
     everywhere: Sequence[int]
     by_step: Mapping[str, Sequence[int]]
+    withheld: Sequence[int] = ()
 
 
-def gate(connection: Connection, uses: Mapping[str, str | None], day: str) -> Gate:
-    """Who may not be used on a day; `uses` says what each step is for."""
+def gate(connection: Connection, uses: Mapping[str, str | None], day: str, required: bool = False) -> Gate:
+    """Who may not be used on a day; `uses` says what each step is for, `required` that nobody is without consent."""
     everywhere: list[int] = []
+    withheld: list[int] = []
     by_step: dict[str, list[int]] = {}
-    for bar in bars(connection, uses, day):
+    for bar in bars(connection, uses, day, required=required):
         (everywhere if bar.step is None else by_step.setdefault(bar.step, [])).append(bar.entity)
+        if bar.ethics and bar.step is None:
+            withheld.append(bar.entity)
     ends = _standing().with_only_columns(func.min(consent.c.until)).order_by(None)
     until = connection.execute(ends.where(consent.c.until > day, consent.c.status.in_(GIVEN))).scalar()
-    return Gate(day, until or NEVER, everywhere, by_step)
+    return Gate(day, until or NEVER, everywhere, by_step, withheld)
 
 
 def bars(
-    connection: Connection, uses: Mapping[str, str | None], day: str, only: Collection[int] | None = None
+    connection: Connection,
+    uses: Mapping[str, str | None],
+    day: str,
+    only: Collection[int] | None = None,
+    required: bool = False,
 ) -> list[Bar]:
-    """Every bar with its words; of these entities only, where they are given."""
-    return [*_without_consent(connection, uses, day, only), *_censored(connection, only)]
+    """Every bar with its words, those of consent first; of these entities only, where they are given."""
+    return [*_without_consent(connection, uses, day, only, required), *_censored(connection, only)]
 
 
 def ended(connection: Connection, day: str) -> str:
@@ -82,18 +95,25 @@ def open_events() -> Any:
     return chosen.where(qc_resolution.c.event.is_(None)).order_by(qc_event.c.id)
 
 
-def _standing() -> Select[Any]:
+def _standing(only: ColumnElement[bool] | None = None) -> Select[Any]:
     """The consent of each patient that was written last."""
     last = select(func.max(consent.c.id)).group_by(consent.c.entity)
+    last = last if only is None else last.where(only)
     return select(*consent.c).where(consent.c.id.in_(last)).order_by(consent.c.id)
 
 
 def standing(connection: Connection, only: Collection[int] | None = None) -> list[Any]:
     """The consents that hold, as rows; a patient of whom none was written has none."""
-    chosen = _standing()
+    mine = None if only is None else in_keys(consent.c.entity, only, connection.dialect.name)
+    return list(connection.execute(_standing(mine)))
+
+
+def _unasked(connection: Connection, only: Collection[int] | None) -> list[int]:
+    """Patients of whom no consent was ever written."""
+    chosen = select(entity.c.seq).where(entity.c.level == "patient", entity.c.seq.not_in(select(consent.c.entity)))
     if only is not None:
-        chosen = chosen.where(in_keys(consent.c.entity, only, connection.dialect.name))
-    return list(connection.execute(chosen))
+        chosen = chosen.where(in_keys(entity.c.seq, only, connection.dialect.name))
+    return list(connection.execute(chosen.order_by(entity.c.seq)).scalars())
 
 
 def _censored(connection: Connection, only: Collection[int] | None) -> Iterator[Bar]:
@@ -102,12 +122,19 @@ def _censored(connection: Connection, only: Collection[int] | None) -> Iterator[
         chosen = chosen.where(in_keys(qc_event.c.entity, only, connection.dialect.name))
     for row in connection.execute(chosen):
         step = f" for {row.step} only" if row.step else ""
-        yield Bar(row.entity, f"{row.kind}{step} on {row.at[:10]} by {row.actor}: {row.reason}", row.step)
+        words = f"{row.kind}{step} on {row.at[:10]} by {row.actor}: {row.reason}"
+        yield Bar(row.entity, row.kind, words, row.step, scope=row.scope)
 
 
 def _without_consent(
-    connection: Connection, uses: Mapping[str, str | None], day: str, only: Collection[int] | None
+    connection: Connection,
+    uses: Mapping[str, str | None],
+    day: str,
+    only: Collection[int] | None,
+    required: bool,
 ) -> Iterator[Bar]:
+    for number in _unasked(connection, only) if required else ():
+        yield Bar(number, "no consent on record", "consent: none on record", ethics=True)
     for row in standing(connection, only):
         status, form = status_on(row, day), f" ({row.form})" if row.form else ""
         if status == "limited":
@@ -116,18 +143,18 @@ def _without_consent(
                 if use not in allowed:
                     purpose = f"is for {use}" if use else "is for no use that ct.toml names"
                     words = f"consent is limited to {', '.join(allowed)}{form}, and {step} {purpose}"
-                    yield Bar(row.entity, words, step, ethics=True)
+                    yield Bar(row.entity, "consent limited to other uses", words, step, ethics=True)
         elif status not in GIVEN:
             since = row.until if status == "expired" and row.until else row.dated
             verb = "is pending since" if status == "pending" else f"{status} on"
-            yield Bar(row.entity, f"consent {verb} {since}{form}", ethics=True)
+            yield Bar(row.entity, f"consent {status}", f"consent {verb} {since}{form}", ethics=True)
 
 
 def withheld(
-    connection: Connection, day: str, whose: Collection[tuple[str, str]] | None = None
+    connection: Connection, day: str, required: bool, whose: Collection[tuple[str, str]] | None = None
 ) -> dict[tuple[str, str], str]:
     """Who is without consent on a day, (level, ID) with the words: patients and all that is below them."""
-    barred = {bar.entity: bar.words for bar in _without_consent(connection, {}, day, None)}
+    barred = {bar.entity: bar.words for bar in _without_consent(connection, {}, day, None, required)}
     found: dict[tuple[str, str], str] = {}
     names = entity.c.seq, entity.c.level, entity.c.id, entity.c.parent
     dialect = connection.dialect.name

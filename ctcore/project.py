@@ -11,9 +11,10 @@ from ctcore.automation import unknown_steps
 from ctcore.catalog.engine import Catalog
 from ctcore.digest import digest_files
 from ctcore.errors import ProjectError
+from ctcore.regions import written
 from ctcore.settings import FILE_NAME, Settings, read_settings
 from ctcore.step import ENTITY_LEVELS, Step
-from ctcore.steps import Recipe, StepGraph, load_steps, params_of, recipe_of
+from ctcore.steps import REGISTRY, Recipe, StepGraph, load_steps, params_of, recipe_of
 from ctcore.store import Store
 
 
@@ -68,9 +69,11 @@ class Project:
         unknown = [name for name in self.settings.params if name not in graph]
         known = ", ".join(graph.order)
         problems = [f"[params.{name}]: no such step; known: {known}" for name in unknown]
-        unknown = [name for name in self.settings.uses.steps if name not in graph]
+        unknown = [name for name in self.settings.uses.steps if name not in (*graph.order, *self.settings.analyses)]
         problems += [f"[consent.steps] {name}: no such step; known: {known}" for name in unknown]
         problems += unknown_steps(self.settings.automation, graph.order)
+        twice = [name for name in self.settings.analyses if name in (*graph.order, *REGISTRY)]
+        problems += [f"[analyses.{name}]: a step or a level has this name; choose another" for name in twice]
         if problems:
             raise ProjectError(f"{self.root / FILE_NAME}: " + "\n  ".join(problems))
         problems = [said for step in graph for said in _undeclared(step, self.settings)]
@@ -120,8 +123,10 @@ class Project:
         return os.path.join(self.root, "")
 
     def references(self) -> Iterator[tuple[str, Path]]:
-        """The declared references and where they are."""
+        """The declared references and regions, and where they are; intervals of ct.toml are written there."""
         for key, declared in self.settings.references.items():
+            if declared.bed is not None:
+                written(self.root / declared.path, declared.bed)
             yield key, self.root / declared.path
 
 
@@ -129,11 +134,12 @@ def _undeclared(step: Step, settings: Settings) -> Iterator[str]:
     """What a step uses and ct.toml does not know: it would be nothing, for every node, and nobody would be told."""
     for key in step.references:
         if key not in settings.references:
-            yield f'reference {key!r} ({step.name}): add [references.{key}] with path = "…" and version = "…"'
+            way = 'with path = "…" and version = "…"; for a region'
+            yield f"reference {key!r} ({step.name}): add [references.{key}] {way}, [regions.{key}]"
     for role in step.files:
         if step.level != "cohort" and role not in settings.levels[step.level].files:
             yield f"file {role!r} ({step.name}): add it to files of [levels.{step.level}]"
-    for column in step.columns:
+    for column in (*step.columns, *([step.role] if step.role else [])):
         level, _, name = column.partition(".")
         if level in ENTITY_LEVELS and name != "id" and name not in settings.levels[level].columns:
             yield f"column {column!r} ({step.name}): add {name} to [levels.{level}.columns]"

@@ -17,7 +17,7 @@ from ctcore.catalog.tables import entity, qc_act, qc_event, qc_resolution
 from ctcore.clock import now
 from ctcore.cohorts import texts_of
 from ctcore.errors import SheetError, Usage
-from ctcore.nodes import no_such
+from ctcore.nodes import no_such, none_such
 from ctcore.policy import open_events
 from ctcore.project import Project
 from ctcore.rules import BARRING, OF_STATUS, STATUSES, QcKind
@@ -78,6 +78,7 @@ def _checked(
     project: Project, connection: Connection, sayings: Sequence[Saying], scope: str
 ) -> tuple[list[dict[str, Any]], list[str], int]:
     known = _numbers(connection, {(one.level, one.who) for one in sayings})
+    unknown = _unregistered(project, sayings, known)
     stands = _open(connection, set(known.values()), scope)
     number = _next(connection, qc_event)
     rows: list[dict[str, Any]] = []
@@ -86,7 +87,7 @@ def _checked(
     for one in sayings:
         where = f"row {one.row}: " if one.row is not None else ""
         seq, kind = known.get((one.level, one.who)), project.settings.qc_kinds.get(one.kind)
-        said = _problem(project, one, kind, seq)
+        said = unknown.get((one.level, one.who)) or _problem(project, one, kind)
         if said is None and seq is not None and kind is not None:
             if (seq, one.kind, one.step) in stands:
                 already += 1
@@ -104,10 +105,21 @@ def _stands(one: Saying) -> str:
     return f"{one.name} is {one.kind}{for_step} already; `ct qc history {one.name}` shows it"
 
 
-def _problem(project: Project, one: Saying, kind: QcKind | None, seq: int | None) -> str | None:
+def _unregistered(
+    project: Project, sayings: Sequence[Saying], known: Mapping[tuple[str, str], int]
+) -> dict[tuple[str, str], str]:
+    """Of whom something is said who is not there, with the words."""
+    found: dict[tuple[str, str], str] = {}
+    for level in dict.fromkeys(one.level for one in sayings):
+        some = [one.who for one in sayings if one.level == level and (level, one.who) not in known]
+        names = list(dict.fromkeys(some))
+        words = none_such(project, level, names) if level in ENTITY_LEVELS else [_level(level)] * len(names)
+        found |= {(level, who): said for who, said in zip(names, words, strict=True)}
+    return found
+
+
+def _problem(project: Project, one: Saying, kind: QcKind | None) -> str | None:
     """What is wrong with a saying by itself."""
-    if seq is None:
-        return str(no_such(project, one.level, one.who)) if one.level in ENTITY_LEVELS else _level(one.level)
     if kind is None:
         return f"{one.name}: {_unknown(one.kind, 'kind', project.settings.qc_kinds)}; [qc.kinds] of ct.toml adds more"
     if one.level not in kind.levels:
@@ -326,14 +338,35 @@ def of_makings(writer: Writer, asset: str, level: str, made: Mapping[str, tuple[
 
     In the transaction of the result. What earlier makings of the step said ends. What a person has resolved stays so.
     """
-    connection, scope = writer.connection, f"step {asset}"
-    if level == "cohort":
+    if level != "cohort":
+        settled = _settled_by_people(
+            writer.connection, [number for number, facts in made.values() if any(_said(facts))]
+        )
+        _follow(writer, f"step {asset}", level, made, settled)
+
+
+def of_results(writer: Writer, analysis: str, run: str, level: str, made: Mapping[str, Mapping[str, Any]]) -> None:
+    """What results that are recorded say of their entities. What earlier versions of them said ends."""
+    _follow(writer, result_scope(analysis, run), level, {who: (None, values) for who, values in made.items()}, set())
+
+
+def result_scope(analysis: str, run: str) -> str:
+    return f"record {analysis}" + f" {run}" * bool(run)
+
+
+def _follow(
+    writer: Writer,
+    scope: str,
+    level: str,
+    made: Mapping[str, tuple[int | None, Mapping[str, Any]]],
+    settled: set[tuple[int, str]],
+) -> None:
+    connection = writer.connection
+    mine = (entity.c.level == level) & in_keys(entity.c.id, made, connection.dialect.name)
+    stands = list(connection.execute(open_events().where(mine, qc_act.c.scope == scope)))
+    if not stands and not any(any(_said(facts)) for _, facts in made.values()):
         return
     numbers = _numbers(connection, [(level, who) for who in made])
-    dialect = connection.dialect.name
-    mine = in_keys(qc_event.c.entity, set(numbers.values()), dialect)
-    stands = list(connection.execute(open_events().where(mine, qc_act.c.scope == scope)))
-    settled = _settled_by_people(connection, [number for number, _ in made.values()])
     sayings = [
         (number, status, Saying(level, who, kind, reason))
         for who, (number, facts) in made.items()
@@ -365,6 +398,8 @@ def _said(facts: Mapping[str, Any]) -> Iterator[tuple[str, str, str]]:
 
 def _settled_by_people(connection: Connection, makings: Sequence[int]) -> set[tuple[int, str]]:
     """(making, kind) of what a step said and a person has resolved."""
+    if not makings:
+        return set()
     joined = qc_event.join(qc_resolution, qc_resolution.c.event == qc_event.c.id)
     joined = joined.join(qc_act, qc_act.c.id == qc_resolution.c.act)
     mine = in_keys(qc_event.c.materialization, makings, connection.dialect.name)

@@ -8,6 +8,7 @@ from functools import cached_property
 from typing import Literal
 
 from ctcore.digest import canonical, digest_text, digest_value
+from ctcore.regions import lies_on
 
 Kind = Literal[
     "missing",
@@ -17,6 +18,7 @@ Kind = Literal[
     "input",
     "member-added",
     "member-removed",
+    "member-role",
     "reference",
     "metadata",
     "bytes",
@@ -36,6 +38,7 @@ class Reason:
       These three have neither node nor input: their evidence follows from the recipe used and that of today alone.
     - `input`, `reference`, `member-added`, `member-removed`: the input's name, its node, its data versions;
       None where it was not given then, is not given today, or (new) is not made.
+    - `member-role`: the column, the member, and its role as canonical JSON, then and today.
     - `metadata`: the column and whose it is; of the values only digests (`private`), because they are personal data.
     - `bytes`: the file as `input`, and its problem as `new`.
     - `excluded`: `node` is the patient, specimen or assay that may not be used.
@@ -113,7 +116,7 @@ def short(digest: str | None) -> str:
 def shown(version: str) -> str:
     """A data version for people: `GRCh38 cbc8127e` for a reference, the first digits of a digest, a value as it is."""
     said, _, last = version.rpartition(" ")
-    return f"{said} {short(last)}".strip() if re.fullmatch("[0-9a-f]{64}", last) else version
+    return f"{_below(said)} {short(last)}".strip() if re.fullmatch("[0-9a-f]{64}", last) else version
 
 
 def changed(subject: str, old: str | None, new: str | None) -> str:
@@ -123,6 +126,17 @@ def changed(subject: str, old: str | None, new: str | None) -> str:
 def private(version: str | None) -> str | None:
     """What identifies the value of a metadata column without showing it."""
     return None if version is None else digest_text(version)
+
+
+def role_change(member: Node, old: str | None, new: str | None) -> str:
+    """Roles are those of the sheet, as canonical JSON: text is shown without its quotes."""
+    return f"{name_of(member)} {role_text(old)} → {role_text(new)}"
+
+
+def role_text(role: str | None) -> str:
+    """A role as it is shown and recorded; blank where the sheet says nothing."""
+    value = None if role is None else json.loads(role)
+    return "blank" if value is None else value if isinstance(value, str) else canonical(value).decode()
 
 
 def differing(mapping: Mapping[str, object], other: Mapping[str, object]) -> str:
@@ -147,12 +161,31 @@ def _value(mapping: Mapping[str, object], name: str) -> str:
 
 
 def reference_change(key: str, old: str | None, new: str | None) -> str:
-    """A reference's data version is `version digest`: say which of the two changed."""
+    """A reference's data version is `version digest`: say which of the two changed. A region's version may be the data
+    version of what it lies on."""
     if old is None or new is None:
-        return f"{key} {old or 'not used'} → {new or 'not declared'}"
+        return f"{key} {_whole(old) or 'not used'} → {_whole(new) or 'not declared'}"
     old_version, _, old_digest = old.rpartition(" ")
     new_version, _, new_digest = new.rpartition(" ")
-    said = [f"version {old_version} → {new_version}"] if old_version != new_version else []
-    if old_digest != new_digest:
-        said.append(changed("content", old_digest, new_digest))
+    said = [changed("content", old_digest, new_digest)] if old_digest != new_digest else []
+    if old_version != new_version:
+        was, now = lies_on(old_version), lies_on(new_version)
+        if was is not None and now is not None and was[0] == now[0]:
+            said.append(f"on {reference_change(was[0], was[1], now[1])}")
+        else:
+            said.insert(0, f"version {_below(old_version)} → {_below(new_version)}")
     return f"{key} {' and '.join(said)}"
+
+
+def _below(version: str) -> str:
+    """A version; where it is that of what a region lies on, with the first digits of that one's digest."""
+    below = lies_on(version)
+    return version if below is None else f"on {below[0]} {shown(below[1])}"
+
+
+def _whole(version: str | None) -> str | None:
+    """A whole data version; of what a region lies on, the first digits are enough."""
+    if version is None:
+        return None
+    said, _, digest = version.rpartition(" ")
+    return f"{_below(said)} {digest}"

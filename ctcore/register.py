@@ -16,12 +16,13 @@ from ctcore.catalog.engine import Writer, upsert
 from ctcore.catalog.tables import entity, setting
 from ctcore.checksums import read_claimed
 from ctcore.collecting import without_collecting
+from ctcore.column import Value
 from ctcore.comparison import Allowed, Changes, Comparison
 from ctcore.digest import digest_files
 from ctcore.errors import SheetError, Usage
 from ctcore.foresight import consequences
 from ctcore.project import Project
-from ctcore.schema import Levels, Value
+from ctcore.schema import Levels
 from ctcore.sheet import Options, Rows, Sheet, Stored, read_rows, read_sheet
 from ctcore.sheet.values import control_characters
 from ctcore.step import ENTITY_LEVELS, Level

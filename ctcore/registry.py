@@ -18,13 +18,14 @@ from ctcore.steps import REGISTRY
 
 @dataclass(frozen=True)
 class Entry:
-    """A registry node: what is declared of it, and the digest of that."""
+    """A registry node: what is declared of it, and the digest of that. `excluded`: why nothing is told of it."""
 
     asset: str
     partition: str
     data_version: str
     declared: Mapping[str, Any]
     parent: str | None = None
+    excluded: str | None = None
 
 
 def entries(project: Project, asset: str, keys: Iterable[str] | None = None) -> list[Entry]:
@@ -49,9 +50,12 @@ def entries(project: Project, asset: str, keys: Iterable[str] | None = None) -> 
                 "digest": row.digest,
                 "size": row.size,
             }
-        hidden = withheld(connection, today())
+        hidden = withheld(connection, today(), project.settings.uses.required)
     found = [_entry(asset, row.id, row.parent_id, json.loads(row.attributes), files.get(row.seq, {})) for row in rows]
-    return [replace(one, declared=_NOTHING) if (asset, one.partition) in hidden else one for one in found]
+    for at, one in enumerate(found):
+        if (asset, one.partition) in hidden:
+            found[at] = replace(one, declared=_NOTHING, excluded="consent is wanting; `ct consent history` says more")
+    return found
 
 
 _NOTHING: Mapping[str, Any] = {"attributes": {}, "files": {}}

@@ -49,11 +49,15 @@ OF_STATUS: Mapping[str, str] = {"warn": "qc_warn", "censored": "other", "fail": 
 
 @dataclass(frozen=True)
 class Uses:
-    """What consent may be limited to (`known`), and what a step is for: its own use, or the one of all steps."""
+    """What consent may be limited to (`known`), and what a step is for: its own use, or the one of all steps.
+
+    `required`: a patient of whom no consent is on record may not be used.
+    """
 
     known: tuple[str, ...] = ()
     every: str | None = None
     steps: Mapping[str, str] = field(default_factory=dict)
+    required: bool = False
 
     def of(self, step: str) -> str | None:
         return self.steps.get(step, self.every)
@@ -99,8 +103,11 @@ def read_kinds(table: Mapping[str, Any]) -> tuple[dict[str, QcKind], list[str]]:
 
 def read_uses(table: Mapping[str, Any]) -> tuple[Uses, list[str]]:
     """`[consent]`, and everything that is wrong with it."""
-    problems = [f"[consent]: {said}" for said in _unknown(table, ("uses", "use", "steps"))]
+    problems = [f"[consent]: {said}" for said in _unknown(table, ("uses", "use", "steps", "required"))]
     known, every, steps = table.get("uses", []), table.get("use"), table.get("steps", {})
+    required = table.get("required", False)
+    if not isinstance(required, bool):
+        problems.append(f"[consent] required = {required!r:.80}: true or false")
     if not isinstance(known, list) or not all(isinstance(one, str) and one.strip() and "," not in one for one in known):
         problems.append(f'[consent] uses = {known!r:.80}: a list of texts without commas, as in ["research"]')
         known = []
@@ -112,7 +119,7 @@ def read_uses(table: Mapping[str, Any]) -> tuple[Uses, list[str]]:
         if use is not None and use not in known:
             listed = ", ".join(map(repr, known)) or "none; add it to [consent] uses"
             problems.append(f"{where} = {use!r:.80} is not among the uses: {listed}")
-    return (Uses() if problems else Uses(tuple(known), every, steps)), problems
+    return (Uses() if problems else Uses(tuple(known), every, steps, required)), problems
 
 
 def _unknown(table: Mapping[str, Any], known: Iterable[str]) -> list[str]:

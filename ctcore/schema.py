@@ -4,33 +4,14 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any, Literal, cast, get_args
+from typing import Any, cast
 
+from ctcore.column import Column
 from ctcore.step import ENTITY_LEVELS, Level
 
-ColumnType = Literal["text", "integer", "real", "boolean", "date"]
-COLUMN_TYPES: tuple[ColumnType, ...] = get_args(ColumnType)
 CHECKSUMS = ("md5", "sha256", "blake3")
 ID_PATTERN = r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}"
 COLUMN_NAME = r"[A-Za-z_][A-Za-z0-9_]*"
-
-Value = str | int | float | bool | None
-
-
-@dataclass(frozen=True)
-class Column:
-    """A metadata column. Text stays text; a date is ISO 8601 text; `enum` lists the only values allowed.
-
-    `default` is what a new entity gets where nothing is said; `unique`: no two entities of the level share a value.
-    """
-
-    name: str
-    type: ColumnType = "text"
-    required: bool = False
-    enum: tuple[str, ...] = ()
-    description: str = ""
-    unique: bool = False
-    default: Value = None
 
 
 @dataclass(frozen=True)

@@ -9,11 +9,15 @@ from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, Literal, cast, get_args
 
+from ctcore import regions
+from ctcore.analysis import KEPT_NAMES, Analysis
 from ctcore.automation import RUN_KEYS, Automation, read_automation
+from ctcore.column import COLUMN_TYPES, Column, Value
 from ctcore.digest import canonical
 from ctcore.errors import ProjectError
+from ctcore.facts import range_problems
 from ctcore.rules import KINDS, QcKind, Uses, read_kinds, read_uses
-from ctcore.schema import COLUMN_NAME, COLUMN_TYPES, ID_PATTERN, Column, Levels, LevelSchema, Value
+from ctcore.schema import COLUMN_NAME, ID_PATTERN, Levels, LevelSchema
 from ctcore.sheet.columns import ALIASES, known_names
 from ctcore.sheet.options import Options
 from ctcore.sheet.values import CONTROL, convert
@@ -21,17 +25,22 @@ from ctcore.slurm.profiles import Profile, read_profile
 from ctcore.step import ENTITY_LEVELS, Level
 
 FILE_NAME = "ct.toml"
+LEVEL_KEYS = ("unique", "default")
+RESULT_KEYS = ("unit", "range")
 PROJECT_ID = r"[a-z0-9][a-z0-9-]{1,62}[a-z0-9]"
 
 
 @dataclass(frozen=True)
 class Reference:
-    """A declared reference: `files` are relative to the project; the first one is what steps are given."""
+    """A declared reference: a file, relative to the project. A region lies `on` another reference; `bed` are its
+    intervals where ct.toml has them itself."""
 
     key: str
     path: str
     version: str
     kind: str = "other"
+    on: str | None = None
+    bed: str | None = None
 
 
 @dataclass(frozen=True)
@@ -94,6 +103,7 @@ class Settings:
     automation: Automation = field(default_factory=Automation)
     reading: Options = field(default_factory=Options)
     pairings: Mapping[str, Pairing] = field(default_factory=dict)
+    analyses: Mapping[str, Analysis] = field(default_factory=dict)
 
 
 def read_settings(path: Path) -> Settings:
@@ -129,6 +139,7 @@ class _Reader:
             "project",
             "levels",
             "references",
+            "regions",
             "cohorts",
             "steps",
             "params",
@@ -140,6 +151,7 @@ class _Reader:
             "qc",
             "consent",
             "pairings",
+            "analyses",
         }
         self._only(document, known, "the top level")
         project = self._table(document, "project")
@@ -155,12 +167,13 @@ class _Reader:
         run = self._table(document, "run")
         automation, problems = read_automation(run, self._table(document, "policy"))
         self.problems += problems
+        references = self._references(self._table(document, "references"))
         return Settings(
             project_id=project_id,
             name=self._text(project, "name", "[project]") or project_id,
             sheet=self._text(project, "sheet", "[project]"),
             levels=levels,
-            references=self._references(self._table(document, "references")),
+            references=references | self._regions(self._table(document, "regions"), references),
             cohorts=self._cohorts(self._table(document, "cohorts"), levels),
             step_folders=self._texts(steps, "folders", "[steps]", ("ct_assets/steps", "steps")),
             params=self._params(self._table(document, "params")),
@@ -172,6 +185,7 @@ class _Reader:
             automation=automation,
             reading=self._reading(self._table(document, "sheet"), levels),
             pairings=self._pairings(self._table(document, "pairings"), levels),
+            analyses=self._analyses(self._table(document, "analyses")),
         )
 
     def _table(self, parent: dict[str, Any], key: str, where: str = "") -> dict[str, Any]:
@@ -245,9 +259,41 @@ class _Reader:
         elif name.lower() in (*ALIASES, *ALIASES.values()):
             self.problems.append(f"{where}: a sheet has the IDs under this name; choose another")
 
-    def _column(self, where: str, name: str, declared: object) -> Column:
+    def _analyses(self, table: dict[str, Any]) -> dict[str, Analysis]:
+        """What is measured elsewhere and recorded by `ct record`."""
+        found = {}
+        for name in table:
+            where, entry = f"[analyses.{name}]", self._table(table, name, "[analyses]")
+            self._only(entry, {"level", "columns", "description"}, where)
+            if not re.fullmatch(COLUMN_NAME, name):
+                self.problems.append(f"{where}: the name must match {COLUMN_NAME}")
+            if (level := entry.get("level")) not in ENTITY_LEVELS:
+                self.problems.append(f"{where} level = {level!r:.80}: one of {', '.join(ENTITY_LEVELS)}")
+            columns = {}
+            for one, declared in self._table(entry, "columns", where).items():
+                place = f"[analyses.{name}.columns.{one}]"
+                columns[one] = self._column(place, one, declared, RESULT_KEYS)
+                if one in KEPT_NAMES or not re.fullmatch(COLUMN_NAME, one):
+                    said = "a column is named with letters, digits and _"
+                    self.problems.append(f"{place}: {said}, and not {', '.join(KEPT_NAMES)}")
+            found[name] = Analysis(name, cast(Level, level), columns, self._text(entry, "description", where) or "")
+        return found
+
+    def _range(self, value: object, column: Column, where: str) -> Column:
+        if value is None:
+            return column
+        numbers = isinstance(value, list) and len(value) == 2 and all(type(one) in (int, float) for one in value)
+        if not numbers:
+            self.problems.append(f"{where} range = {value!r:.80}: two numbers, as in range = [0, 1]")
+            return column
+        low, high = cast(list[float], value)
+        ranged = replace(column, range=(low, high))
+        self.problems += range_problems(where, ranged)
+        return ranged
+
+    def _column(self, where: str, name: str, declared: object, keys: tuple[str, ...] = LEVEL_KEYS) -> Column:
         table = cast(dict[str, Any], declared) if isinstance(declared, dict) else {"type": declared}
-        self._only(table, {"type", "required", "unique", "default", "enum", "description"}, where)
+        self._only(table, {"type", "required", "enum", "description", *keys}, where)
         kind = table.get("type", "text")
         if kind not in COLUMN_TYPES:
             self.problems.append(f"{where} type {kind!r:.80} is not one of {', '.join(COLUMN_TYPES)}")
@@ -262,7 +308,9 @@ class _Reader:
             enum=self._texts(table, "enum", where),
             description=self._text(table, "description", where) or "",
             unique=self._flag(table, "unique", where),
+            unit=(self._text(table, "unit", where) or "") if keys is RESULT_KEYS else "",
         )
+        column = self._range(table.get("range"), column, where) if keys is RESULT_KEYS else column
         for value in column.enum:
             if CONTROL.search(value):
                 self.problems.append(f"{where} enum: {value!r:.80} has a control character, which no cell may have")
@@ -308,7 +356,34 @@ class _Reader:
                 if not isinstance(entry.get(needed), str) or not entry[needed]:
                     self.problems.append(f'{where} needs {needed} = "…" (a text)')
             kind = self._text(entry, "kind", where) or "other"
+            if kind == regions.KIND:
+                self.problems.append(f'{where} kind = "{kind}": write it as [regions.{key}]')
             found[key] = Reference(key, str(entry.get("path")), str(entry.get("version")), kind)
+        return found
+
+    def _regions(self, table: dict[str, Any], references: Mapping[str, Reference]) -> dict[str, Reference]:
+        found = {}
+        for key, declared in table.items():
+            where, entry = f"[regions.{key}]", self._table(table, key, "[regions]")
+            if entry is not declared:
+                continue
+            self._only(entry, {"reference", "bed", "intervals"}, where)
+            if not re.fullmatch(ID_PATTERN, key):
+                self.problems.append(f"{where}: the key must match {ID_PATTERN}")
+            if key in references:
+                self.problems.append(f"{where}: [references.{key}] has this key already; rename one of them")
+            on, path, bed = self._text(entry, "reference", where), self._text(entry, "bed", where), None
+            if on is not None and on not in references:
+                near = difflib.get_close_matches(on, references, 1)
+                hint = f"did you mean {near[0]!r}?" if near else f"declared: {', '.join(references) or 'none'}"
+                self.problems.append(f"{where} reference = {on!r:.80}: no such reference; {hint}")
+            if ("bed" in entry) == ("intervals" in entry):
+                self.problems.append(f'{where} needs bed = "…" (a BED file) or intervals = ["chr17:1-100000"]')
+            elif "intervals" in entry:
+                listed, problems = regions.read_intervals(entry["intervals"])
+                self.problems += [f"{where} {problem}" for problem in problems]
+                bed = regions.as_bed(listed)
+            found[key] = Reference(key, path or regions.place_of(bed or ""), regions.KIND, regions.KIND, on, bed)
         return found
 
     def _cohorts(self, table: dict[str, Any], levels: Levels) -> dict[str, Cohort]:

@@ -100,7 +100,7 @@ def today(project: Project, connection: Connection) -> tuple[Mirror, Inputs]:
 
 def _declared(project: Project) -> Any:
     steps = tuple(
-        (one.name, one.level, tuple(one.inputs.items()), one.files, one.references, one.columns)
+        (one.name, one.level, tuple(one.inputs.items()), one.files, one.references, one.columns, one.role)
         for one in project.steps
     )
     return steps, tuple((name, tuple(cohort.where.items())) for name, cohort in project.settings.cohorts.items())

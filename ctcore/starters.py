@@ -33,6 +33,10 @@ _REFERENCE = """
 # path = "reference/genome.fa"
 # version = "GRCh38"
 # kind = "genome"
+
+# [regions.panel]
+# reference = "genome"
+# bed = "reference/panel.bed"     # or intervals = ["chr17:7661779-7687538"]
 """
 
 _PLAIN = """\

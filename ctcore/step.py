@@ -9,13 +9,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, Protocol, get_args
 
+from ctcore.column import Column
 from ctcore.errors import StepError
 
 Level = Literal["patient", "specimen", "assay", "cohort"]
 LEVELS: tuple[Level, ...] = get_args(Level)
 ENTITY_LEVELS: tuple[Level, ...] = ("patient", "specimen", "assay")
 
-Facts = Mapping[str, int | float | str]
+Facts = Mapping[str, int | float | str | bool | None]
 
 
 class Contract(Protocol):
@@ -65,20 +66,23 @@ class Step:
     files: tuple[str, ...]
     references: tuple[str, ...]
     columns: tuple[str, ...]
+    role: str | None
     params: type | None
     outputs: Mapping[str, Output]
     resources: Resources
     kinds: tuple[str, ...]
     group: str
     description: str
+    facts: tuple[Column, ...] = ()
 
 
 @dataclass(frozen=True)
 class Source:
-    """An upstream artifact as the step sees it: whose it is and where its outputs are."""
+    """An upstream artifact as the step sees it: whose it is, where its outputs are, and its role as a member."""
 
     entity: str
     outputs: Mapping[str, Path]
+    role: Any = None
 
     def __getitem__(self, output: str) -> Path:
         try:
@@ -124,12 +128,22 @@ class Call:
         return _named(self.files, role, "file")
 
     def reference(self, key: str) -> Path:
-        """The reference of this key in ct.toml."""
+        """The reference or region of this key in ct.toml."""
         return _named(self.references, key, "reference")
+
+    def intervals(self, key: str) -> Sequence[tuple[str, int, int]]:
+        """The intervals of the region of this key in ct.toml: chromosome, start, end, counted as in BED."""
+        from ctcore.regions import read_bed
+
+        return read_bed(self.reference(key))
 
     def many(self, name: str) -> Sequence[Source]:
         """All upstream artifacts of an input, in the order of the cohort."""
         return _named(self.inputs, name, "input")
+
+    def members(self, name: str, role: Any) -> Sequence[Source]:
+        """Those upstream artifacts of an input whose entity has this role, by the column that the step declares."""
+        return [source for source in self.many(name) if source.role == role]
 
     def one(self, name: str) -> Source:
         """The single upstream artifact of an input of the same or a higher level."""
@@ -165,14 +179,17 @@ def step(
     files: Sequence[str] = (),
     references: Sequence[str] = (),
     columns: Sequence[str] = (),
+    role: str | None = None,
     params: type | None = None,
     resources: Resources | None = None,
     kinds: Sequence[str] = (),
     group: str = "steps",
+    facts: Sequence[Column] = (),
 ) -> Callable[[Callable[[Call], Facts | None]], Callable[[Call], Facts | None]]:
     """Declare a function as a step of its own name; the function stays a plain function.
 
-    `params` is a frozen dataclass with defaults; `columns` are `level.column` names. The first paragraph of the
+    `params` is a frozen dataclass with defaults; `columns` are `level.column` names, and so is `role`, which tells what
+    each member is here (tumour, normal); `facts` are the columns of what it returns. The first paragraph of the
     docstring is what people read in the Dagster UI.
     """
 
@@ -186,12 +203,14 @@ def step(
             files=tuple(files),
             references=tuple(references),
             columns=tuple(columns),
+            role=role,
             params=params,
             outputs={name: o if isinstance(o, Output) else Output(o) for name, o in outputs.items()},
             resources=resources or Resources(),
             kinds=tuple(kinds),
             group=group,
             description=(function.__doc__ or "").strip(),
+            facts=tuple(facts),
         )
         function.ct_step = declaration  # type: ignore[attr-defined]
         return function

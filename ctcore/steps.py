@@ -18,6 +18,7 @@ from typing import Any
 from ctcore.code import Code, code_of
 from ctcore.digest import digest_value, tagged
 from ctcore.errors import CtError, StepError, StoreError, Usage
+from ctcore.facts import declared_wrongly
 from ctcore.manifest import check_names
 from ctcore.step import ENTITY_LEVELS, LEVELS, Step
 
@@ -105,6 +106,17 @@ class StepGraph:
             depths[step.name] = 1 + max((depths[up] for up in step.inputs.values()), default=0)
         return depths
 
+    def _has_roles(self, step: Step) -> bool:
+        """Whether some input has members that the column of the role can tell apart."""
+        order = LEVELS.index
+        ups = [self.by_name[up].level for up in step.inputs.values() if up in self.by_name]
+        low = [up for up in ups if up != "cohort" and up in LEVELS]
+        level: Any = (step.role or "").partition(".")[0]
+        if level not in ENTITY_LEVELS or step.level not in LEVELS:
+            return True  # told of already
+        below = step.level == "cohort" or order(level) > order(step.level)
+        return below and any(order(level) <= order(up) for up in low)
+
     def _order(self) -> tuple[str, ...]:
         sorter = TopologicalSorter({s.name: sorted(s.inputs.values()) for s in self.by_name.values()})
         try:
@@ -130,10 +142,13 @@ class StepGraph:
                 yield f"{where}: input {name!r} takes a cohort artifact into a {step.level}; make it a cohort step"
         if step.files and step.level == "cohort":
             yield f"{where}: a cohort has no raw files"
-        for column in step.columns:
+        for column in (*step.columns, *([step.role] if step.role is not None else [])):
             if column.partition(".")[0] not in ENTITY_LEVELS or not column.partition(".")[2]:
                 yield f"{where}: column {column!r}: write level.column (patient.sex)"
+        if step.role is not None and not self._has_roles(step):
+            yield f"{where}: role {step.role!r}: no input has members of that level or below it"
         others = (*_name_problems(step), *_output_problems(step), *_parameter_problems(step))
+        others = (*others, *declared_wrongly(step.facts))
         yield from (f"{where}: {said}" for said in others)
 
 

@@ -21,6 +21,7 @@ from ctcore.reasons import (
     name_of,
     private,
     reference_change,
+    role_change,
 )
 from ctcore.step import Step
 from ctcore.steps import Recipe
@@ -113,6 +114,8 @@ class _Teller:
         mirror = self.judge.mirror
         if self.want.what == "reference":
             return [mirror.references.get(self.want.input.partition(":")[2])] * len(sources)
+        if self.want.is_role:
+            return self.judge.inputs.texts(self.judge.connection, self.want, sources)
         versions = self.judge.inputs.versions(self.want, self.step, sources, mirror)
         none = unpacked(packed([None]))[0]
         return [None if text == none else text for text in unpacked(versions)]
@@ -125,6 +128,8 @@ def _said(want: Want, kind: Kind, node: Node, old: str | None, new: str | None) 
     elif kind == "metadata":  # values are personal data
         words = f"{name} of {node[1]} changed"
         old = private(old)
+    elif kind == "member-role":
+        words = role_change(node, old, new)
     elif kind in ("member-added", "member-removed"):
         words = f"{name_of(node)} as {name}"
     else:

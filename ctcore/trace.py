@@ -54,6 +54,12 @@ class Trace:
         """Every making of it → how far it is from the roots."""
         return self.lineage.reached(self.roots)
 
+    @property
+    def nodes(self) -> set[Node]:
+        """All that is in it, with what is registered."""
+        found = {self.lineage.makings[number].node for number in self.depths} | set(self.entities)
+        return found | {used[1:3] for number in self.depths for used in self.lineage.edges.get(number, ())}
+
     @cached_property
     def cycle(self) -> list[Node]:
         """In a damaged catalog: nodes that were made from each other."""

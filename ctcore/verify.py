@@ -13,6 +13,7 @@ from ctcore.digest import Signature
 from ctcore.manifest import Expected
 from ctcore.project import Project
 from ctcore.reasons import Node, name_of
+from ctcore.veil import NOBODY, WITHHELD, veil
 
 
 @dataclass(frozen=True)
@@ -59,8 +60,16 @@ def verify_asset(project: Project, asset: str, run_id: str | None = None) -> Ver
     found = _verify(project, fresh, set(fresh), None)
     with project.catalog.read() as connection:
         known = connection.execute(select(damage).where(damage.c.asset == asset)).all()
-    return Verified(
-        found.artifacts, found.bytes, tuple(Finding((row.asset, row.partition), row.file, row.problem) for row in known)
+    damaged = [Finding((row.asset, row.partition), row.file, row.problem) for row in known]
+    return Verified(found.artifacts, found.bytes, _seen(project, damaged))
+
+
+def _seen(project: Project, findings: Iterable[Finding]) -> tuple[Finding, ...]:
+    """Of those without consent, only what happened."""
+    seen = veil(project) if findings else None
+    return tuple(
+        Finding((one.node[0], NOBODY), WITHHELD, one.problem) if seen and seen.hides(one.node) else one
+        for one in findings
     )
 
 
@@ -82,7 +91,7 @@ def _verify(
         some = {node: rows[node] for node in rows if (node in read_whole) is whole}
         findings += _check(project, some, whole, count)
     _write(project, rows, read_whole, findings)
-    return Verified(len(rows), sum(read), tuple(findings))
+    return Verified(len(rows), sum(read), _seen(project, findings))
 
 
 @dataclass

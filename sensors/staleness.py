@@ -15,6 +15,7 @@ from ctcore.holding import earliest
 from ctcore.ledger import unreported
 from ctcore.project import Project
 from ctcore.steps import REGISTRY
+from ctcore.veil import Veil, veil
 from resources import CtProject
 
 FILES_A_TICK = 5_000  # assays whose raw files are looked at; the others have their turn in the next ticks
@@ -58,7 +59,8 @@ def _tick(context: dg.SensorEvaluationContext, project: Project) -> dg.SensorRes
         return dg.SensorResult(skip_reason=dg.SkipReason(found.words), cursor=cursor)
     if found.held:
         context.log.info(found.words)
-    return dg.SensorResult(run_requests=[_run_request(one) for one in found.asked], cursor=cursor)
+    seen = veil(project)
+    return dg.SensorResult(run_requests=[_run_request(one, seen) for one in found.asked], cursor=cursor)
 
 
 @dataclass(frozen=True)
@@ -84,9 +86,11 @@ def _next_cursor(found: Asking, world: str) -> str:
     return json.dumps([world, earliest(found.held), found.words if found.held else ""])
 
 
-def _run_request(asked: Asked) -> dg.RunRequest:
+def _run_request(asked: Asked, seen: Veil) -> dg.RunRequest:
     batch = asked.batch
-    said = batch.verdicts[0].why + (f" (and {len(batch.verdicts) - 1} more)" if len(batch.verdicts) > 1 else "")
+    said = seen.verdict(batch.verdicts[0]).why + (
+        f" (and {len(batch.verdicts) - 1} more)" if len(batch.verdicts) > 1 else ""
+    )
     tags = {REQUEST_TAG: asked.run_key, WHY_TAG: said[:200], ONLY_STALE: "stale"}
     if batch.asset in REGISTRY:
         tags.pop(ONLY_STALE)

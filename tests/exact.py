@@ -142,6 +142,7 @@ class Exact:
         lines = ["from dataclasses import dataclass", "from ctcore.step import Call, step"]
         for plan in self.plans.values():
             used = f"inputs={plan.inputs}, files={plan.files}, references={plan.references}, columns={plan.columns}"
+            used += f", role={plan.role!r}"
             lines += [
                 f"@dataclass(frozen=True)\nclass Of{plan.name}:\n    factor: int = 1",
                 f'@step(level="{plan.level}", {used}, params=Of{plan.name}, outputs={{"n": "n.txt"}})',
@@ -458,8 +459,17 @@ def plans(draw: random.Random, steps: int) -> dict[str, Plan]:
         references = [key for key in REFERENCES if draw.random() < 0.25]
         columns = [column for column in COLUMNS if draw.random() < 0.2]
         names = {f"in{number}": up for number, up in enumerate(taken)}
-        found[f"s{at}"] = Plan(f"s{at}", level, names, tuple(files), tuple(references), tuple(columns))
+        plan = Plan(f"s{at}", level, names, tuple(files), tuple(references), tuple(columns))
+        found[f"s{at}"] = plan._replace(role=_role(draw, plan, found))
     return found
+
+
+def _role(draw: random.Random, plan: Plan, known: dict[str, Plan]) -> str | None:
+    """A column that tells members apart, where there are some."""
+    below = [known[up].rank for up in plan.inputs.values() if known[up].level != "cohort"]
+    lowest = -1 if plan.level == "cohort" else plan.rank
+    fit = [name for name in COLUMNS if lowest < LEVELS.index(name.partition(".")[0]) <= max(below, default=-1)]
+    return draw.choice(fit) if fit and draw.random() < 0.4 else None
 
 
 def rules(draw: random.Random) -> dict[str, dict[str, Any]]:

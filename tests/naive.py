@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 from ctcore.digest import canonical
 from ctcore.memo import Edge, key_of
-from ctcore.reasons import Node, Reason, Verdict, changed, differences, name_of, reference_change
+from ctcore.reasons import Node, Reason, Verdict, changed, differences, name_of, reference_change, role_change
 from ctcore.steps import Recipe
 
 LEVELS = ("patient", "specimen", "assay")
@@ -27,6 +27,7 @@ class Plan(NamedTuple):
     files: tuple[str, ...]
     references: tuple[str, ...]
     columns: tuple[str, ...]
+    role: str | None = None
 
     @property
     def rank(self) -> int:
@@ -168,6 +169,8 @@ class Naive:
         for column in step.columns:
             for level, one in self.holders(step, who, column):
                 now[column, level, one] = canonical(self.value(level, one, column)).decode()
+        for level, one in self.holders(step, who, step.role) if step.role else ():
+            now[f"role:{step.role}", level, one] = canonical(self.value(level, one, step.role or "")).decode()
         return now
 
     def holders(self, step: Plan, who: str, column: str) -> Iterator[tuple[str, str]]:
@@ -214,6 +217,9 @@ class Naive:
         source, up = (asset, who), self.declared.steps.get(step.inputs.get(name, ""))
         if name.startswith("reference:"):
             yield Reason("reference", reference_change(who, old, new), source)
+        elif name.startswith("role:"):
+            if old is not None and new is not None:
+                yield Reason("member-role", role_change(source, old, new), source)
         elif "." in name:
             if old is not None and new is not None:
                 yield Reason("metadata", f"{name} of {who} changed", source)

@@ -46,6 +46,7 @@ def record(project: Project, node: Node, *more: tuple[str, str, str, str], text:
     outputs = {name: output.file for name, output in step.outputs.items()}
     sidecar = {
         "node": list(node),
+        "level": step.level,
         "key": call.key,
         "recipe": {name: getattr(call.recipe, name) for name in ("step", "code", "parameters", "environment")},
         "inputs": [*map(list, call.edges), *map(list, more)],
@@ -497,6 +498,7 @@ def _pair(project: Project, keys: list[str]) -> None:
     for call in calls:
         sidecar = {
             "node": list(call.node),
+            "level": "assay",
             "key": call.key,
             "recipe": {name: getattr(call.recipe, name) for name in ("step", "code", "parameters", "environment")},
             "inputs": [list(edge) for edge in call.edges],

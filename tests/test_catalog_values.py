@@ -21,6 +21,7 @@ from ctcore.digest import Signature, canonical
 from ctcore.files import Memory
 from ctcore.ledger import Failed, record_failures
 from ctcore.mirror.entities import Columns, load_entities
+from ctcore.policy import gate
 from ctcore.settings import Cohort
 from tests.kit import make_all, make_project
 
@@ -88,7 +89,7 @@ def test_a_cohort_takes_who_has_the_value_and_nobody_else(catalog: Catalog, list
     cohort = Cohort("some", {"patient.it": wanted})
 
     def members(connection: Connection) -> list[Any]:
-        entities = load_entities(connection, Columns.of(["patient.it"]))
+        entities = load_entities(connection, Columns.of(["patient.it"]), gate(connection, {}, "2026-01-01"))
         return np.flatnonzero(in_cohort(Kin(entities), "patient", cohort)).tolist()
 
     assert ask(catalog, everything, members) == [

@@ -309,9 +309,9 @@ def test_what_is_no_fasta_is_not_indexed(own: Path) -> None:
 def test_the_list_of_references_says_what_was_read_of_each(own: Path) -> None:
     (own / "ct.toml").write_text(TOML + '[references.other]\npath = "other.txt"\nversion = "2"\n')
     rows = [line.split("\t") for line in ct("-C", own, "reference", "list").out.splitlines()]
-    assert rows[0] == ["key", "version", "kind", "path", "content"]
+    assert rows[0] == ["key", "version", "kind", "path", "content", "nodes", "with others"]
     assert rows[1][:4] == ["genome", "1", "other", "genome.txt"] and len(rows[1][4]) == 8
-    assert rows[2] == ["other", "2", "other", "other.txt", "not read yet"]
+    assert rows[2] == ["other", "2", "other", "other.txt", "not read yet", "0", "0"]
 
 
 # The catalog and the journal

@@ -114,7 +114,7 @@ def test_a_patient_who_may_not_be_used_is_in_no_row(project: Project) -> None:
     assert "P1" not in statuses(paired(project))
     said = ct("-C", project.root, "cohort", "--pairing", "tn", "--json")
     assert "P1" not in said.out and "T1" not in said.out and "left out: 1 patient" in said.err
-    said = ct("-C", project.root, "cohort", "--pairing", "tn", "--include-excluded", "audit of the board", "--json")
+    said = ct("-C", project.root, "cohort", "--pairing", "tn", "--excluded", "--reason", "audit of the board", "--json")
     assert {one["patient"]: one["status"] for one in json.loads(said.out)["rows"]}["P1"] == "broken"
 
 

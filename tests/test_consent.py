@@ -200,3 +200,95 @@ def test_whatever_came_before_a_reversal_gives_back_the_last_tier(
     restore(project, "P1", Record("IRB", "7", today(), ("Ada", "Grace")))
     now = history(project, "P1")[-1]
     assert (now["status"], tuple(now["uses"]), now["until"]) == tier(before[-1])
+
+
+SHEET = """\
+patient_id,status,uses,date,until,form
+P1,limited,research; commerce,2024-01-01,2999-01-01,form 4
+P2,Full,,2024-01-01,,form 4
+"""
+
+
+def sheet(project: Project, text: str, name: str = "consents.csv") -> Path:
+    path = project.root / name
+    path.write_text(text)
+    return path
+
+
+def told(project: Project) -> int:
+    with project.catalog.read() as connection:
+        return len(connection.execute(select(event).where(event.c.kind == "consent")).all())
+
+
+def test_a_sheet_says_it_of_a_whole_cohort_at_once_and_said_again_says_nothing_new(project: Project) -> None:
+    path = sheet(project, SHEET)
+    said = ct("-C", project.root, "consent", "set", "--sheet", path)
+    assert (said.code, tiers(project), told(project)) == (0, {"P1": "limited", "P2": "full"}, 1)
+    assert current(project)[0]["uses"] == ["commerce", "research"]
+    said = ct("-C", project.root, "consent", "set", "--sheet", path)
+    assert "0 patients" in said.err and "2 stood already" in said.err
+    assert len(history(project)) == 2 and told(project) == 1
+    ct("-C", project.root, "consent", "set", "--sheet", sheet(project, SHEET.replace("Full", "pending")))
+    assert tiers(project) == {"P1": "limited", "P2": "pending"} and len(history(project)) == 3
+
+
+def test_a_workbook_says_the_same(project: Project) -> None:
+    from openpyxl import Workbook
+
+    book = Workbook()
+    for line in SHEET.splitlines():
+        book.active.append(line.split(","))
+    book.save(project.root / "consents.xlsx")
+    assert ct("-C", project.root, "consent", "set", "--sheet", project.root / "consents.xlsx").code == 0
+    assert tiers(project) == {"P1": "limited", "P2": "full"}
+
+
+def test_a_sheet_with_problems_says_all_of_them_and_writes_nothing(project: Project) -> None:
+    set_consent(project, ["P2"], REVOKED)
+    before = history(project)
+    wrong = """\
+patient,status,uses,date,until
+P1,limited,sale,2024-01-01,
+P1,full,,2024-13-01,
+P2,full,,,
+P77,full,,,
+P78,agreed,,,
+"""
+    said = ct("-C", project.root, "consent", "set", "--sheet", sheet(project, wrong))
+    assert said.code == 1 and history(project) == before
+    for words in (
+        "row 2: no use 'sale'",
+        "row 3: '2024-13-01' is no day",
+        "row 3: patient P1 is in row 2 already",
+        "row 4: patient P2: consent was revoked on 2024-01-20; `ct consent restore P2`",
+        "row 5: no patient 'P77' is registered",
+        "row 6: no consent 'agreed'",
+        "row 6: no patient 'P78' is registered",
+    ):
+        assert words in said.err
+    said = ct("-C", project.root, "consent", "set", "--sheet", sheet(project, "patient,statsu\nP1,full\n"))
+    assert "row 1: no column status" in said.err and "did you mean 'status'?" in said.err
+    said = ct("-C", project.root, "consent", "set", "--sheet", sheet(project, "patient,status\nP1,\n"))
+    assert "row 2, column status: is blank" in said.err and history(project) == before
+
+
+def test_where_consent_is_required_nobody_is_used_before_it_is_on_record(tmp_path: Path) -> None:
+    toml = TOML + USES + "required = true\n"
+    project = make_project(tmp_path / "required", toml=toml)
+    assert [usable(project, who) for who in ("A1", "A3")] == [False, False]
+    assert "consent: none on record" in ct("-C", project.root, "why", "counted/A1").out
+    assert ct("-C", project.root, "run", "counted/A1").code == 2
+    set_consent(project, ["P1"], Statement("full", form="form 1"))
+    assert [usable(project, who) for who in ("A1", "A3")] == [True, False]
+    asked = "left out: 1 patient (1 no consent on record), 1 specimen (1 no consent on record)"
+    assert asked in ct("-C", project.root, "query", "SELECT 1").err
+    set_consent(project, ["P2"], Statement("limited", ("research",)))
+    assert usable(again(project)) and ct("-C", project.root, "query", "SELECT 1").err.startswith("left out: nothing")
+
+
+def test_that_consent_is_required_from_now_on_counts_at_once(project: Project) -> None:
+    assert usable(project)
+    (project.root / "ct.toml").write_text(TOML + USES + "required = true\n")
+    assert not usable(again(project)) and ct("-C", project.root, "show", "patient/P2").code == 2
+    (project.root / "ct.toml").write_text(TOML + USES + 'required = "yes"\n')
+    assert "[consent] required = 'yes': true or false" in ct("-C", project.root, "status").err

@@ -117,7 +117,7 @@ def test_who_may_not_be_used_is_on_no_page(project: Project) -> None:
         page = Parsed(dashboard(gate, verdicts))
         assert grid(gate, verdicts, "assay")[0].shape == (4, 1)
     assert re.findall(r"\b(?:P0|S0|S1|A[0-3])\b", page.text) == []
-    assert "left out: 1 patient, 2 specimens, 4 assays" in page.text
+    assert "left out: 1 patient (1 qc_fail), 2 specimens (2 qc_fail), 4 assays (4 qc_fail)" in page.text
     assert "A7" in page.text and sum(page.cells.values()) == 4 + 2 + 1
 
 

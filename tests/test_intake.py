@@ -264,7 +264,7 @@ def test_a_workbook_that_cannot_be_read_says_why(project: Project) -> None:
 def test_without_openpyxl_a_workbook_says_how_to_get_it(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
     path = workbook(project, a=[["patient_id"], ["P9"]])
     monkeypatch.setitem(__import__("sys").modules, "openpyxl", None)
-    with pytest.raises(SheetError, match=r"pip install 'ct-cohort\[xlsx\]'"):
+    with pytest.raises(SheetError, match=r"pip install 'ct-cohort\[tables\]'"):
         register(project, path)
 
 

@@ -166,6 +166,14 @@ def test_dagster_is_told_nothing_of_those_without_consent(project: Project) -> N
     assert told["A3"]["files"]
 
 
+def test_a_sheet_is_tried_also_where_somebody_is_excluded(project: Project) -> None:
+    set_consent(project, ["P1"], REVOKED)
+    sheet = project.root / "sheet.csv"
+    sheet.write_text(sheet.read_text().replace("M", "F"))
+    told = ct("-C", project.root, "register", sheet, "--dry-run", "--update", "patient.sex")
+    assert told.code == 0 and "merged: 1 stale" in told.err.replace(" would be", "")
+
+
 def test_status_counts_the_excluded_apart(project: Project) -> None:
     contaminated(project)
     told = ct("-C", project.root, "status")
@@ -233,7 +241,8 @@ def test_writing_what_each_step_is_for_into_ct_toml_changes_who_may_be_used(tmp_
 def test_that_somebody_revoked_consent_is_nothing_to_accept(project: Project) -> None:
     set_consent(project, ["P1"], REVOKED)
     with pytest.raises(
-        Usage, match=r"joined/all contains merged/S1 as specimens, and that cannot be accepted: patient P1: consent"
+        Usage,
+        match=r"consent of a member is wanting, and that cannot be accepted; .* `ct why joined/all`",
     ):
         propose(project, {"joined": {"all"}})
     add(project, [Saying("specimen", "S2", "superseded", "sampled again")])

@@ -7,8 +7,11 @@ import pytest
 from sqlalchemy import select
 
 from ctcore.catalog.tables import event
+from ctcore.consent import Statement, set_consent
 from ctcore.errors import Usage
 from ctcore.project import Project
+from ctcore.qc import Saying
+from ctcore.qc import add as add_qc
 from ctcore.reading.database import Database
 from ctcore.reading.gate import Gate
 from ctcore.reading.views import Views
@@ -284,15 +287,15 @@ def test_the_excluded_are_shown_by_name_only_and_that_is_recorded(project: Proje
     fail(project, "P2", "A2")
     said = ct("-C", project.root, "query", "SELECT assay_id FROM assays")
     assert said.out.splitlines() == ["assay_id", "A1"]
-    assert "left out: 1 patient, 1 specimen, 2 assays" in said.err
+    assert "left out: 1 patient (1 qc_fail), 1 specimen (1 qc_fail), 2 assays (2 qc_fail); with all" in said.err
     sql = "SELECT assay_id, usable FROM assays"
-    said = ct("-C", project.root, "query", sql, "--include-excluded", "audit of the ethics board")
+    said = ct("-C", project.root, "query", sql, "--excluded", "--reason", "audit of the ethics board")
     assert said.out.splitlines()[1:] == ["A1\t1", "A2\t0", "A3\t0"]
     assert "INCLUDED" in said.err
     with project.catalog.read() as connection:
         row = connection.execute(select(event).order_by(event.c.seq.desc()).limit(1)).one()
-    assert (row.kind, row.subject) == ("read-excluded", "query") and "ethics board" in row.body
-    assert ct("-C", project.root, "query", sql, "--include-excluded", "").code == 2
+    assert (row.kind, row.subject) == ("disclose", "query") and "ethics board" in row.body and "FROM assays" in row.body
+    assert ct("-C", project.root, "query", sql, "--excluded", "--reason", " ").code == 2
 
 
 def test_the_command_says_what_there_is_and_what_is_wrong(project: Project) -> None:
@@ -306,3 +309,44 @@ def test_the_command_says_what_there_is_and_what_is_wrong(project: Project) -> N
     assert said.code == 2 and "no such table: assay; `ct query --tables`" in said.err
     assert ct("-C", project.root, "query", "DELETE FROM assays").code == 2
     assert ct("-C", project.root, "query").code == 2
+
+
+def test_results_of_a_step_obey_what_holds_for_that_step_only(project: Project) -> None:
+    add_qc(project, [Saying("specimen", "S2", "superseded", "taken again", step="joined")])
+    whole = "SELECT count(folder) FROM artifacts WHERE step = 'joined'"
+    assert ask(project, whole) == [(0,)], "made with somebody who may not be used for it"
+    assert ask(project, "SELECT member FROM members WHERE step = 'joined'") == [("S1",)]
+    assert ask(project, "SELECT usable FROM specimens WHERE specimen_id = 'S2'") == [(1,)]
+    assert ask(project, "SELECT count(folder) FROM artifacts WHERE step = 'merged'") == [(2,)]
+    said = ct("-C", project.root, "query", "SELECT 1").err
+    assert said.startswith("left out: for joined only: 1 specimen (1 superseded); with all")
+    assert ask(project, whole, everybody=True) == [(1,)]
+    make_all(project)
+    assert ask(project, whole) == [(1,)]
+
+
+def test_an_assay_that_may_not_be_used_for_its_own_step_has_no_result_of_it(project: Project) -> None:
+    add_qc(project, [Saying("assay", "A2", "qc_fail", "low", step="counted")])
+    found = ask(project, "SELECT entity FROM results WHERE step = 'counted' ORDER BY 1")
+    assert found == [("A1",), ("A3",)] == ask(project, "SELECT entity FROM results_history ORDER BY 1")
+    assert ask(project, "SELECT state FROM verdicts WHERE entity = 'A2'") == [("excluded",)]
+    assert ask(project, "SELECT count(*) FROM assays") == [(3,)]
+
+
+def test_counts_of_who_is_left_out_add_up(project: Project) -> None:
+    fail(project, "P2", "A3", "A2")
+    add_qc(project, [Saying("assay", "A2", "contamination", "foreign DNA"), Saying("assay", "A1", "qc_warn", "late")])
+    set_consent(project, ["P2"], Statement("revoked", form="form 12"))
+    words = "1 patient (1 consent revoked), 1 specimen (1 consent revoked), 2 assays (1 consent revoked, 1 qc_fail)"
+    assert ct("-C", project.root, "query", "SELECT 1").err.startswith(f"left out: {words}; with all")
+
+
+def test_what_a_step_made_that_is_not_there_any_more_stops_nobody_from_reading(project: Project) -> None:
+    steps = (project.root / "steps/toy.py").read_text()
+    (project.root / "steps/toy.py").write_text(
+        steps.replace("def counted", "def tallied").replace('"counted"', '"tallied"')
+    )
+    project = again(project)
+    assert ask(project, "SELECT count(folder) FROM artifacts WHERE step = 'merged'") == [(2,)]
+    fail(project, "A3")
+    assert ask(project, "SELECT count(folder) FROM artifacts WHERE step = 'merged'") == [(0,)]

@@ -10,10 +10,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ctcore.cohorts import in_cohort
+from ctcore.column import Column
 from ctcore.errors import ProjectError
 from ctcore.project import Project
 from ctcore.register import register
-from ctcore.schema import Column
 from ctcore.settings import Cohort, Reference, RunSettings, Settings, read_settings
 from ctcore.standing import today
 from tests.kit import TOML, make_project

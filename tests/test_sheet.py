@@ -13,8 +13,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from ctcore.column import Column
 from ctcore.errors import SheetError
-from ctcore.schema import Column, Levels, LevelSchema
+from ctcore.schema import Levels, LevelSchema
 from ctcore.settings import read_settings
 from ctcore.sheet import Sheet, read_sheet
 

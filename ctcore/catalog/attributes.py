@@ -1,8 +1,12 @@
 """② A metadata column's value in SQL: the same canonical JSON text on both back ends."""
 
+from collections.abc import Iterable
 from typing import Any
 
-from sqlalchemy import JSON, ColumnElement, Text, cast, func, literal
+from sqlalchemy import JSON, ColumnElement, Connection, Text, cast, func, literal, select
+
+from ctcore.catalog.engine import in_keys
+from ctcore.catalog.tables import entity
 
 
 def attribute(row: Any, column: str, dialect: str) -> ColumnElement[str]:
@@ -12,3 +16,11 @@ def attribute(row: Any, column: str, dialect: str) -> ColumnElement[str]:
     if dialect == "sqlite":
         return func.coalesce(row.c.attributes.op("->")(column), "null")
     return func.coalesce(cast(cast(row.c.attributes, JSON).op("->")(column), Text), "null")
+
+
+def attribute_texts(connection: Connection, level: str, column: str, ids: Iterable[str]) -> dict[str, str]:
+    """The values of a column by ID, as canonical JSON; `id` is the ID itself."""
+    dialect = connection.dialect.name
+    mine = (entity.c.level == level) & in_keys(entity.c.id, set(ids), dialect)
+    rows = connection.execute(select(entity.c.id, attribute(entity, column, dialect)).where(mine))
+    return {row[0]: row[1] for row in rows}

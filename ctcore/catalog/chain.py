@@ -25,12 +25,12 @@ _BLOCK = 1 << 16
 _FIELDS = ("seq", "at", "actor", "kind", "subject", "body", "previous")
 
 
-def append_events(connection: Connection, actor: str, events: Sequence[tuple[str, str, Any]]) -> None:
-    """Chain and insert events inside the caller's transaction, which holds the write lock."""
+def append_events(connection: Connection, events: Sequence[tuple[str, str, str, Any]]) -> None:
+    """Chain and insert events (actor, kind, subject, body) in the caller's transaction, which holds the write lock."""
     last = connection.execute(select(event.c.seq, event.c.digest).order_by(event.c.seq.desc()).limit(1)).first()
     seq, previous = (last.seq, last.digest) if last else _NONE
     rows = []
-    for kind, subject, body in events:
+    for actor, kind, subject, body in events:
         seq += 1
         row = {
             "seq": seq,

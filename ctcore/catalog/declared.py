@@ -5,13 +5,16 @@ statement on PostgreSQL. Unique columns are unique indexes on both.
 """
 
 import json
+import math
 from collections.abc import Iterator
 
 from sqlalchemy import Connection, select, text
 
+from ctcore.analysis import Analysis
 from ctcore.catalog.tables import setting
+from ctcore.column import Column, Value
 from ctcore.digest import canonical
-from ctcore.schema import Column, Levels, LevelSchema, Value, as_json, from_json
+from ctcore.schema import Levels, LevelSchema, as_json, from_json
 from ctcore.sheet.values import convert
 from ctcore.step import ENTITY_LEVELS, Level
 
@@ -38,13 +41,13 @@ def enforce(connection: Connection, levels: Levels) -> None:
     relax(connection)
     rules = _sqlite if connection.dialect.name == "sqlite" else _postgresql
     for statement in rules(levels):
-        _run(connection, statement)
+        run(connection, statement)
 
 
 def relax(connection: Connection) -> None:
     """Take the rules out, until `enforce` in the same transaction."""
     for statement in _present(connection):
-        _run(connection, statement)
+        run(connection, statement)
 
 
 def is_enforced(connection: Connection, levels: Levels) -> bool:
@@ -63,7 +66,7 @@ def _name(statement: str) -> str:
     return statement.split('"')[1]
 
 
-def _run(connection: Connection, statement: str) -> None:
+def run(connection: Connection, statement: str) -> None:
     connection.exec_driver_sql(statement, execution_options={"no_parameters": True})
 
 
@@ -92,20 +95,20 @@ def _present(connection: Connection) -> list[str]:
 def _columns(levels: Levels) -> Iterator[tuple[Level, LevelSchema, Column, str]]:
     """Every column with the name of its rule: at most 63 bytes, also where two columns differ only in case."""
     for level in ENTITY_LEVELS:
-        for at, column in enumerate(_sorted(levels[level])):
+        for at, column in enumerate(in_order(levels[level])):
             yield level, levels[level], column, f"{PREFIX}{level}_{at}_{column.name}"[:63]
 
 
-def _sorted(schema: LevelSchema) -> list[Column]:
+def in_order(schema: LevelSchema | Analysis) -> list[Column]:
     """The columns in an order that does not depend on how they are listed: the catalog keeps none."""
     return [schema.columns[name] for name in sorted(schema.columns)]
 
 
-def _quoted(value: str) -> str:
+def quoted(value: str) -> str:
     return "'" + value.replace("'", "''") + "'"
 
 
-def _listed(values: Iterator[str] | list[str]) -> str:
+def listed_as(values: Iterator[str] | list[str]) -> str:
     return ", ".join(values)
 
 
@@ -126,11 +129,11 @@ def _asked(column: Column) -> str:
 
 def _sqlite(levels: Levels) -> Iterator[str]:
     for level in ENTITY_LEVELS:
-        body = "\n".join(f"  WHEN {bad} THEN RAISE(ABORT, {_quoted(said)})" for bad, said in _refused(levels[level]))
+        body = "\n".join(f"  WHEN {bad} THEN RAISE(ABORT, {quoted(said)})" for bad, said in _refused(levels[level]))
         body += f"\n  ELSE RAISE(ABORT, '{level}: a value is not as declared; {_WAY}')"
         for event, name in (("INSERT", "insert"), ("UPDATE OF level, id, attributes", "update")):
             yield (
-                f'CREATE TRIGGER "{PREFIX}{level}_{name}" BEFORE {event} ON entity WHEN NEW.level = {_quoted(level)} '
+                f'CREATE TRIGGER "{PREFIX}{level}_{name}" BEFORE {event} ON entity WHEN NEW.level = {quoted(level)} '
                 f"BEGIN SELECT CASE\n{body}\n  END WHERE NOT ({_is_right(levels[level])}); END"
             )
     for level, _, column, name in _columns(levels):
@@ -141,29 +144,36 @@ def _sqlite(levels: Levels) -> Iterator[str]:
 
 def _is_right(schema: LevelSchema) -> str:
     """One pass over the keys of a row; what is wrong with one that fails is made out afterwards."""
-    cases = " ".join(f"WHEN {_quoted(column.name)} THEN {_is_value(column)}" for column in _sorted(schema))
+    cases = " ".join(f"WHEN {quoted(column.name)} THEN {is_value(column)}" for column in in_order(schema))
     right = f"CASE key {cases} ELSE 0 END" if cases else "0"
-    required = [_quoted(column.name) for column in _sorted(schema) if column.required]
-    keys = f"sum({right}) IS NOT count(*) AND count(*) > 0 OR total(key IN ({_listed(required)})) <> {len(required)}"
+    required = [quoted(column.name) for column in in_order(schema) if column.required]
+    keys = f"sum({right}) IS NOT count(*) AND count(*) > 0 OR total(key IN ({listed_as(required)})) <> {len(required)}"
     return (
         f"NOT ({_UNSAFE}) AND json_valid(NEW.attributes) AND json_type(NEW.attributes) = 'object' "
         f"AND NOT (SELECT {keys} FROM json_each(NEW.attributes))"
     )
 
 
-def _is_value(column: Column) -> str:
+def is_value(column: Column) -> str:
     if column.type == "boolean":
-        values = [_quoted(canonical(one).decode()) for one in _allowed(column)] or ["'true'", "'false'"]
-        return f"type IN ({_listed(values)})"
+        values = [quoted(canonical(one).decode()) for one in _allowed(column)] or ["'true'", "'false'"]
+        return f"type IN ({listed_as(values)})"
     kind = "text" if column.type == "date" else column.type
-    good = [f"type = {_quoted(kind)}"]
+    good = [f"type = {quoted(kind)}"]
     if column.enum:
-        values = [_quoted(one) if isinstance(one, str) else canonical(one).decode() for one in _allowed(column)]
-        good.append(f"value IN ({_listed(values)})")
+        values = [quoted(one) if isinstance(one, str) else canonical(one).decode() for one in _allowed(column)]
+        good.append(f"value IN ({listed_as(values)})")
     elif column.type == "date":
         good.append("value GLOB '[0-9][0-9][0-9][0-9]-[0-9][0-9]-[0-9][0-9]'")
         good.append("date(value, '+0 days') IS value AND value >= '0001'")
+    good += _within(column, "value")
     return f"({' AND '.join(good)})"
+
+
+def _within(column: Column, value: str) -> Iterator[str]:
+    for sign, end in zip((">=", "<="), column.range or (), strict=False):
+        if math.isfinite(end):
+            yield f"{value} {sign} {canonical(end).decode()}"
 
 
 def _refused(schema: LevelSchema) -> Iterator[tuple[str, str]]:
@@ -174,9 +184,9 @@ def _refused(schema: LevelSchema) -> Iterator[tuple[str, str]]:
         "NOT json_valid(NEW.attributes) OR json_type(NEW.attributes) <> 'object'",
         f"{level}: attributes must be a JSON object",
     )
-    for column in _sorted(schema):
+    for column in in_order(schema):
         yield _is_bad(column), f"{level}.{column.name} {_asked(column)}; {_WAY}"
-    present = " + ".join(f"({_kind(column)} IS NOT NULL)" for column in _sorted(schema)) or "0"
+    present = " + ".join(f"({_kind(column)} IS NOT NULL)" for column in in_order(schema)) or "0"
     keys = "SELECT count(*) FROM json_each(NEW.attributes)"
     yield f"{present} <> ({keys})", f"{level}: attributes has a key twice, or one that ct.toml does not declare; {_WAY}"
 
@@ -189,14 +199,14 @@ def _is_bad(column: Column) -> str:
     kind, value = _kind(column), f"json_extract(NEW.attributes, '$.{column.name}')"
     raw = f"(NEW.attributes -> '$.{column.name}')"
     wrong = {"boolean": f"{kind} NOT IN ('true', 'false')", "date": f"{kind} <> 'text'"}
-    bad = [wrong.get(column.type, f"{kind} <> {_quoted(column.type)}")]
+    bad = [wrong.get(column.type, f"{kind} <> {quoted(column.type)}")]
     if column.type == "date" and not column.enum:
         bad.append(f"{value} NOT GLOB '[0-9][0-9][0-9][0-9]-[0-9][0-9]-[0-9][0-9]'")
         bad.append(f"date({value}, '+0 days') IS NOT {value} OR {value} < '0001'")
     if column.enum and column.type in ("text", "date"):
-        bad.append(f"{value} NOT IN ({_listed([_quoted(str(one)) for one in _allowed(column)])})")
+        bad.append(f"{value} NOT IN ({listed_as([quoted(str(one)) for one in _allowed(column)])})")
     elif column.enum:
-        bad.append(f"{raw} NOT IN ({_listed([_quoted(canonical(one).decode()) for one in _allowed(column)])})")
+        bad.append(f"{raw} NOT IN ({listed_as([quoted(canonical(one).decode()) for one in _allowed(column)])})")
     if column.required:
         bad.insert(0, f"{kind} IS NULL")
     return " OR ".join(bad)
@@ -207,7 +217,7 @@ def _is_bad(column: Column) -> str:
 
 def _postgresql(levels: Levels) -> Iterator[str]:
     """One look at all rows of a statement: each row's text is parsed once, however many columns are declared."""
-    yield (f'CREATE FUNCTION "{_FUNCTION}"() RETURNS trigger LANGUAGE plpgsql AS {_quoted(_body(levels))}')
+    yield (f'CREATE FUNCTION "{_FUNCTION}"() RETURNS trigger LANGUAGE plpgsql AS {quoted(_body(levels))}')
     for event in ("INSERT", "UPDATE"):
         yield (
             f'CREATE TRIGGER "{PREFIX}{event.lower()}" AFTER {event} ON entity REFERENCING NEW TABLE AS new_rows '
@@ -224,12 +234,12 @@ def _body(levels: Levels) -> str:
     cases = [f"WHEN {unsafe} THEN level || ': the id is not one; 1 to 64 letters, digits, _, . or -'"]
     for level in ENTITY_LEVELS:
         own = [f"WHEN jsonb_typeof(j) <> 'object' THEN '{level}: attributes must be a JSON object'"]
-        for column in _sorted(levels[level]):
+        for column in in_order(levels[level]):
             said = f"{level}.{column.name} {_asked(column)}; {_WAY}"
-            own.append(f"WHEN NOT ({_is_good(column)}) THEN {_quoted(said)}")
-        names = _listed([_quoted(column.name) for column in _sorted(levels[level])])
+            own.append(f"WHEN NOT ({is_good(column)}) THEN {quoted(said)}")
+        names = listed_as([quoted(column.name) for column in in_order(levels[level])])
         said = f"{level}: attributes has a key that ct.toml does not declare; {_WAY}"
-        own.append(f"WHEN (j - ARRAY[{names}]::text[]) <> '{{}}' THEN {_quoted(said)}")
+        own.append(f"WHEN (j - ARRAY[{names}]::text[]) <> '{{}}' THEN {quoted(said)}")
         listed = "\n    ".join(own)
         cases.append(f"WHEN level = '{level}' THEN CASE\n    {listed} END")
     listed = "\n  ".join(cases)
@@ -243,7 +253,7 @@ def _body(levels: Levels) -> str:
     )
 
 
-def _is_good(column: Column) -> str:
+def is_good(column: Column) -> str:
     part, value = f"(j -> '{column.name}')", f"(j ->> '{column.name}')"
     kinds = {"text": "string", "date": "string", "boolean": "boolean"}
     good = [f"jsonb_typeof({part}) = '{kinds.get(column.type, 'number')}'"]
@@ -257,7 +267,10 @@ def _is_good(column: Column) -> str:
             f"THEN to_char({value}::date, 'YYYY-MM-DD') = {value} ELSE false END"
         )
     if column.enum:
-        listed = [_quoted(canonical(one).decode()) + "::jsonb" for one in _allowed(column)]
-        good.append(f"{part} IN ({_listed(listed)})")
+        listed = [quoted(canonical(one).decode()) + "::jsonb" for one in _allowed(column)]
+        good.append(f"{part} IN ({listed_as(listed)})")
+    if column.range is not None:  # a CASE, because PostgreSQL asks conditions in an order of its own
+        inside = " AND ".join(_within(column, f"({value})::numeric")) or "true"
+        good.append(f"CASE WHEN jsonb_typeof({part}) = 'number' THEN {inside} ELSE false END")
     blank = "false" if column.required else "true"
     return f"CASE WHEN {part} IS NULL THEN {blank} ELSE {' AND '.join(good)} END"

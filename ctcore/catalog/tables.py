@@ -1,8 +1,8 @@
 """② The tables, as SQLAlchemy Core: the same on SQLite and PostgreSQL, small enough to read in SQL.
 
-Facts are append-only (`event`, `materialization`, `edge`, `member`, `attempt`, `acceptance`, `waiver`, `consent`, and
-the three of QC); the rest are
-projections of them, or, like `lease` and the two of Slurm, what is under way.
+Facts are append-only (`event`, `materialization`, `edge`, `member`, `attempt`, `acceptance`, `waiver`, `consent`,
+`reference_version`, `result`, and the three of QC); the rest are projections of them, or, like `lease` and the two of
+Slurm, what is under way.
 A node is (asset, partition); registry entities and references are nodes too, so every edge has one shape.
 """
 
@@ -58,6 +58,21 @@ reference = Table(
     Column("path", Text, nullable=False),
     Column("digest", Text, nullable=False),
     Column("size", BigInteger, nullable=False),
+)
+
+reference_version = Table(
+    "reference_version",
+    metadata,
+    Column("number", Integer, primary_key=True, autoincrement=False),
+    Column("key", Text, nullable=False),
+    Column("version", Text, nullable=False),
+    Column("kind", Text, nullable=False),
+    Column("path", Text, nullable=False),
+    Column("digest", Text, nullable=False),
+    Column("size", BigInteger, nullable=False),
+    Column("at", Text, nullable=False, comment="since when; until the next one of its key"),
+    Column("actor", Text, nullable=False),
+    Column("reason", Text, comment="why, in the actor's words; NULL: it was seen to be so"),
 )
 
 digest_memory = Table(
@@ -230,6 +245,22 @@ consent = Table(
     Column("at", Text, nullable=False),
     Column("actor", Text, nullable=False),
     Index("consent_entity", "entity"),
+)
+
+result = Table(
+    "result",
+    metadata,
+    Column("id", Integer, primary_key=True, autoincrement=False),
+    Column("entity", Integer, ForeignKey("entity.seq", ondelete="RESTRICT"), nullable=False),
+    Column("analysis", Text, nullable=False),
+    Column("run", Text, nullable=False, comment="which of several; the empty text where there is one"),
+    Column("version", Integer, nullable=False, comment="1, 2, …; the highest one holds"),
+    Column("facts", Text, nullable=False, comment="canonical JSON of the columns"),
+    Column("reason", Text, nullable=False, comment="why it differs from the version before"),
+    Column("source", Text, nullable=False, comment="the sheet, or by name"),
+    Column("at", Text, nullable=False),
+    Column("actor", Text, nullable=False),
+    UniqueConstraint("entity", "analysis", "run", "version"),
 )
 
 lease = Table(

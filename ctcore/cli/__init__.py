@@ -27,6 +27,7 @@ _COMMANDS = {
     "impact": "lineage",
     "diff": "lineage",
     "cohort": "members",
+    "batches": "batches",
     "query": "query",
     "export": "export",
     "dashboard": "dashboard",
@@ -39,6 +40,7 @@ _COMMANDS = {
     "reference": "reference",
     "qc": "qc",
     "consent": "consent",
+    "record": "record",
 }
 
 

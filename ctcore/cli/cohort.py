@@ -67,7 +67,7 @@ def _asked(project: Project, said: dict[str, Any]) -> Callable[..., Changes]:
             raise Usage(f"which {said['what']}? `ct register {said['what']} ID`")
         if said["names"] or said["ignore"] or said["tab"]:
             raise Usage("--map, --ignore and --tab are for sheets")
-        values, more = _pairs("--set", said["values"]), {"parent": said["parent"], "allowed": allowed}
+        values, more = pairs("--set", said["values"]), {"parent": said["parent"], "allowed": allowed}
         return partial(register_entity, project, said["what"], said["name"], values=values, **more)
     if said["name"] or said["parent"] or said["values"]:
         raise Usage(
@@ -76,11 +76,11 @@ def _asked(project: Project, said: dict[str, Any]) -> Callable[..., Changes]:
     path = Path(said["what"]) if said["what"] else known_sheet(project)
     if path is None:
         raise Usage('which sheet? `ct register SHEET`, or say [project] sheet = "…" in ct.toml')
-    options = project.settings.reading.also(_pairs("--map", said["names"]), said["ignore"], said["tab"])
+    options = project.settings.reading.also(pairs("--map", said["names"]), said["ignore"], said["tab"])
     return partial(register_sheet, project, path, allowed, options=options)
 
 
-def _pairs(option: str, said: Sequence[str]) -> dict[str, str]:
+def pairs(option: str, said: Sequence[str]) -> dict[str, str]:
     pairs: dict[str, str] = {}
     for one in said:
         name, equals, value = one.partition("=")

@@ -1,9 +1,13 @@
 """`ct consent`: what patients have agreed to; who is not used for want of it."""
 
+from pathlib import Path
+
 import click
 
 from ctcore.cli.render import echo_json, json_option, opened, table
-from ctcore.consent import STATUSES, Record, Statement, current, history, restore, set_consent
+from ctcore.consent import STATUSES, Record, Statement, current, history, restore, set_consent, set_consents
+from ctcore.consentsheet import read_consents
+from ctcore.errors import Usage
 
 _COLUMNS = ("patient", "status", "uses", "dated", "until", "form", "by", "reason")
 
@@ -14,8 +18,12 @@ def consent() -> None:
 
 
 @consent.command("set")
-@click.argument("patients", nargs=-1, required=True, metavar="PATIENT...")
-@click.argument("status", type=click.Choice(STATUSES))
+@click.argument("what", nargs=-1, metavar="PATIENT... STATUS")
+@click.option(
+    "--sheet",
+    type=click.Path(path_type=Path),
+    help="csv, tsv, xlsx: patient, status[, uses, date, until, form, reason].",
+)
 @click.option(
     "--use", "uses", multiple=True, metavar="USE", help="What a limited consent is limited to; several times."
 )
@@ -26,16 +34,29 @@ def consent() -> None:
 @click.pass_context
 def set_(
     ctx: click.Context,
-    patients: tuple[str, ...],
-    status: str,
+    what: tuple[str, ...],
+    sheet: Path | None,
     uses: tuple[str, ...],
     dated: str | None,
     until: str | None,
     form: str | None,
     reason: str,
 ) -> None:
-    """Write what patients have said. A revocation acts at once, on all that is below them."""
+    """Write what patients have said. A revocation acts at once, on all that is below them.
+
+    STATUS is full, limited, pending, revoked, withdrawn or expired.
+    """
     project = opened(ctx)
+    if sheet is not None:
+        if what or uses or dated or until or form or reason:
+            raise Usage("--sheet has all of it in the sheet; name nobody, no status and no option besides")
+        wrote, already = set_consents(project, str(sheet), read_consents(sheet))
+        more = f"; {already} stood already" if already else ""
+        click.echo(f"consent of {wrote} patients by {project.catalog.actor}{more}", err=True)
+        return
+    *patients, status = what or ("",)
+    if not patients or status not in STATUSES:
+        raise Usage(f"whose consent, and which? `ct consent set PATIENT… {'|'.join(STATUSES)}`, or --sheet FILE")
     names = [name.removeprefix("patient/") for name in patients]
     set_consent(project, names, Statement(status, uses, dated, until, form, reason))
     many = f"{len(names)} patients" if len(names) > 1 else f"patient {names[0]}"

@@ -96,12 +96,12 @@ def mermaid(trace: Trace, everything: bool = False) -> str:
     lines = ["flowchart LR"]
     for box in found:
         left, right = _BRACKETS.get(box.kind, "[]")
-        label = "<br/>".join(_entities(line) for line in box.lines)
+        label = "<br/>".join(plain(line) for line in box.lines)
         lines.append(f'  {box.name}{left}"{label}"{right}')
-    lines += [f'  {arrow.source} -->|"{_entities(arrow.label)}"| {arrow.into}' for arrow in arrows]
+    lines += [f'  {arrow.source} -->|"{plain(arrow.label)}"| {arrow.into}' for arrow in arrows]
     return "\n".join(lines)
 
 
-def _entities(text: str) -> str:
+def plain(text: str) -> str:
     """Everything that is not plainly a letter, digit or sign of names, by its number: Mermaid knows `#35;`."""
     return "".join(one if one.isalnum() or one in " ._-/…," else f"#{ord(one)};" for one in inert(text))

@@ -5,8 +5,10 @@ from typing import TYPE_CHECKING
 
 import click
 
-from ctcore.cli.render import FOUND, echo_json, is_terminal, json_option, opened, size, table
+from ctcore.cli.render import FOUND, echo_json, excluded_options, is_terminal, json_option, opened, size, table
+from ctcore.disclosure import allow, why_hidden
 from ctcore.reasons import Node, Reason, name_of
+from ctcore.veil import veil
 
 MANY = 30  # so many differences are shown at once
 
@@ -20,8 +22,18 @@ if TYPE_CHECKING:
 @click.option("--mermaid", is_flag=True, help="Print a Mermaid flowchart.")
 @click.option("--dot", is_flag=True, help="Print a graph for Graphviz.")
 @click.option("--all", "everything", is_flag=True, help="Show every source, however many there are.")
+@excluded_options
 @click.pass_context
-def trace(ctx: click.Context, what: str, as_json: bool, mermaid: bool, dot: bool, everything: bool) -> None:
+def trace(
+    ctx: click.Context,
+    what: str,
+    as_json: bool,
+    mermaid: bool,
+    dot: bool,
+    everything: bool,
+    excluded: bool,
+    reason: str | None,
+) -> None:
     """How WHAT was made, down to the sheet and the raw files: a node, a file (found by its bytes), or a digest."""
     from ctcore.cli import graphs, tree
     from ctcore.targets import find_target
@@ -32,6 +44,8 @@ def trace(ctx: click.Context, what: str, as_json: bool, mermaid: bool, dot: bool
         raise click.UsageError("choose one of --json, --mermaid and --dot")
     project = opened(ctx)
     found = find(project, find_target(project, what), files=as_json)
+    of = {one.node for one in found.target.made.values()} | set(found.target.registered)
+    allow(project, what, why_hidden(project, of, found.nodes), excluded, reason)
     if as_json:
         echo_json(as_data(found))
         return
@@ -119,8 +133,17 @@ def _show_cycle(cycle: list[Node]) -> None:
 @click.argument("b", required=False)
 @json_option
 @click.option("--all", "everything", is_flag=True, help="Show every difference, however many there are.")
+@excluded_options
 @click.pass_context
-def diff(ctx: click.Context, a: str, b: str | None, as_json: bool, everything: bool) -> None:
+def diff(
+    ctx: click.Context,
+    a: str,
+    b: str | None,
+    as_json: bool,
+    everything: bool,
+    excluded: bool,
+    reason: str | None,
+) -> None:
     """In what the makings A and B differ, the first cause first: exit code 3 where they do.
 
     A making is a node (its current one), node@previous, node@12 (its number), node@3f2a (its digest), or a file.
@@ -131,6 +154,10 @@ def diff(ctx: click.Context, a: str, b: str | None, as_json: bool, everything: b
 
     project = opened(ctx)
     found = compare(project, find_pair(project, a, b))
+    allow(project, a, why_hidden(project, {found.a.node, found.b.node}, ()), excluded, reason)
+    if not excluded:
+        seen = veil(project)
+        found.causes, found.roots = ([seen.reason(one) for one in some] for some in (found.causes, found.roots))
     if as_json:
         echo_json(as_data(found))
         ctx.exit(FOUND if found else 0)

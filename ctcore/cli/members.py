@@ -4,12 +4,12 @@ from typing import Any
 
 import click
 
-from ctcore.cli.query import excluded_option
-from ctcore.cli.render import echo_json, json_option, opened, table
+from ctcore.cli.render import echo_json, excluded_options, json_option, opened, table
+from ctcore.disclosure import asked
 from ctcore.errors import Usage
 from ctcore.pairs import STATUSES, Readiness, Status, readiness
 from ctcore.project import Project
-from ctcore.reading.gate import Gate, asked_for_excluded, level_names
+from ctcore.reading.gate import Gate, level_names
 from ctcore.reading.membership import memberships
 from ctcore.staleness import evaluate
 from ctcore.step import ENTITY_LEVELS
@@ -22,7 +22,7 @@ from ctcore.step import ENTITY_LEVELS
 @click.option("--incomplete-only", "only", flag_value="incomplete", help="Likewise.")
 @click.option("--broken-only", "only", flag_value="broken", help="Likewise.")
 @click.option("--singleton-only", "only", flag_value="singleton", help="Likewise.")
-@excluded_option
+@excluded_options
 @json_option
 @click.pass_context
 def cohort(
@@ -30,7 +30,8 @@ def cohort(
     name: str | None,
     pairing: str | None,
     only: Status | None,
-    excluded: str | None,
+    excluded: bool,
+    reason: str | None,
     as_json: bool,
 ) -> None:
     """Members today, and when each artifact was made; with --pairing, who has all that belongs together."""
@@ -39,12 +40,11 @@ def cohort(
         raise Usage(f"cohort {name!r}: cohorts are {', '.join(project.settings.cohorts)}; --pairing is of everybody")
     if only and not pairing:
         raise Usage(f"--{only}-only goes with --pairing; declared: {', '.join(project.settings.pairings) or 'none'}")
-    everybody = asked_for_excluded(project, excluded, "cohort")
+    everybody = asked(project, excluded, reason, "cohort", f"pairing {pairing}" if pairing else name or "all cohorts")
     if pairing:
         found = readiness(project, pairing, everybody)
         _paired_json(found, only) if as_json else _paired(found, only)
-    gate = _members(project, name, everybody, as_json, silent=bool(pairing))
-    click.echo(gate.audit, err=True)
+    click.echo(_members(project, name, everybody, as_json, silent=bool(pairing)), err=True)
 
 
 def _paired(found: Readiness, only: Status | None) -> None:
@@ -86,22 +86,24 @@ def _paired_json(found: Readiness, only: Status | None) -> None:
     echo_json({"pairing": found.pairing.name, "by": found.pairing.by, "counts": counts, "rows": rows})
 
 
-def _members(project: Project, name: str | None, everybody: bool, as_json: bool, silent: bool) -> Gate:
+def _members(project: Project, name: str | None, everybody: bool, as_json: bool, silent: bool) -> str:
+    """Returns who was left out."""
     verdicts = None if silent else evaluate(project)
     with project.catalog.read() as connection:
         gate = Gate.of(project, connection, everybody)
+        audit = gate.audit
         if verdicts is None:
-            return gate
+            return audit
         found = list(memberships(gate, verdicts, name))
     usable = {level_names(one): int(gate.usable(one).sum()) for one in ENTITY_LEVELS}
     if as_json:
         listed: list[dict[str, Any]] = [dict(vars(one)) for one in found]
         echo_json({"usable": usable, "left_out": gate.left_out, "artifacts": listed})
-        return gate
+        return audit
     table(
         ("level", "usable", "left out"), [(one, usable[level_names(one)], gate.left_out[one]) for one in ENTITY_LEVELS]
     )
     click.echo()
-    columns = ("cohort", "artifact", "of", "state", "members then", "today", "difference")
-    table(columns, [(o.cohort, o.step, f"{o.level}s", o.state, o.then, o.now, o.said) for o in found])
-    return gate
+    columns = ("cohort", "artifact", "of", "state", "members then", "today", "difference", "roles")
+    table(columns, [(o.cohort, o.step, f"{o.level}s", o.state, o.then, o.now, o.said, o.roles_said) for o in found])
+    return audit

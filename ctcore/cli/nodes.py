@@ -5,7 +5,7 @@ from typing import Any
 
 import click
 
-from ctcore.cli.render import FOUND, echo_json, is_terminal, json_option, opened, table
+from ctcore.cli.render import FOUND, echo_json, excluded_options, is_terminal, json_option, opened, table
 from ctcore.cli.stale import reasons_json
 from ctcore.disclosure import disclose, why_withheld
 from ctcore.errors import Usage
@@ -13,7 +13,10 @@ from ctcore.explain import artifact_path, column_values, entry
 from ctcore.explain import why as explain
 from ctcore.memo import current_edges
 from ctcore.nodes import find_node
+from ctcore.reading.feeding import of_specimen
 from ctcore.reasons import name_of, short, shown
+from ctcore.recording import recorded_of
+from ctcore.roles import members_of
 from ctcore.steps import REGISTRY
 
 
@@ -29,7 +32,7 @@ def why(ctx: click.Context, node: str, values: bool, as_json: bool) -> None:
     project = opened(ctx)
     found = explain(project, find_node(project, node))
     verdict = found.verdict
-    hidden = verdict.state == "excluded" and why_withheld(project, verdict.node) is not None
+    hidden = why_withheld(project, verdict.node) is not None
     if as_json:
         echo_json(
             {
@@ -42,7 +45,7 @@ def why(ctx: click.Context, node: str, values: bool, as_json: bool) -> None:
                 "roots": found.roots,
                 "members": found.members,
                 "made": None if hidden else found.made,
-                "failure": found.failure,
+                "failure": None if hidden else found.failure,
             }
         )
     else:
@@ -52,14 +55,9 @@ def why(ctx: click.Context, node: str, values: bool, as_json: bool) -> None:
     ctx.exit(0 if verdict.state == "fresh" else FOUND)
 
 
-_excluded = click.option("--excluded", is_flag=True, help="Also what is excluded; that is recorded.")
-_reason = click.option("--reason", metavar="TEXT", help="With --excluded: why you have to see it.")
-
-
 @click.command()
 @click.argument("node")
-@_excluded
-@_reason
+@excluded_options
 @json_option
 @click.pass_context
 def show(ctx: click.Context, node: str, excluded: bool, reason: str | None, as_json: bool) -> None:
@@ -68,13 +66,25 @@ def show(ctx: click.Context, node: str, excluded: bool, reason: str | None, as_j
     which = find_node(project, node)
     disclose(project, which, excluded, reason)
     if which[0] in REGISTRY:
-        made = entry(project, which)
-        echo_json(made) if as_json else _registered(made)
+        made = {**entry(project, which), "results": recorded_of(project, *which)}
+        fed = of_specimen(project, which[1]) if which[0] == "specimen" else []
+        if as_json:
+            batches = [dict(zip(("assay", "batch"), one, strict=True)) for one in fed]
+            echo_json({**made, **({"fed_by": batches} if fed else {})})
+            return
+        _registered(made)
+        if fed:
+            click.echo()
+            table(("assay", "batch"), fed, title="fed by")
         return
     found = explain(project, which)
     edges = current_edges(project, which)
+    with project.catalog.read() as connection:
+        listed = members_of(connection, found.made["id"]) if found.made else []
     if as_json:
-        echo_json({"verdict": found.text, "made": found.made, "inputs": [e._asdict() for e in edges]})
+        members = [dict(zip(("level", "entity", "role"), one, strict=True)) for one in listed]
+        inputs = [e._asdict() for e in edges]
+        echo_json({"verdict": found.text, "made": found.made, "inputs": inputs, "members": members})
         return
     click.echo(found.text)
     if found.made is None:
@@ -98,11 +108,14 @@ def show(ctx: click.Context, node: str, excluded: bool, reason: str | None, as_j
         for e in edges
     ]
     table(("input", "from", "data version"), rows, title="made from")
+    if project.steps[which[0]].role is not None:
+        click.echo()
+        table(("level", "member", "role"), listed, title="members")
 
 
 def _registered(made: dict[str, Any]) -> None:
     """A patient, specimen, assay or reference: its facts, then its files."""
-    facts = {name: value for name, value in made.items() if name not in ("attributes", "files")}
+    facts = {name: value for name, value in made.items() if name not in ("attributes", "files", "results")}
     for name, value in {**facts, **made.get("attributes", {})}.items():
         if value is not None:
             click.echo(f"{name:<11} {value}")
@@ -111,13 +124,20 @@ def _registered(made: dict[str, Any]) -> None:
         columns = ("role", "path", "size", "digest", "problem")
         rows = [[short(one[name]) if name == "digest" else one[name] for name in columns] for one in made["files"]]
         table(columns, rows, title="files")
+    listed = [
+        (one["analysis"], one["run"], one["version"], name, value, f"{one['at'][:10]} by {one['actor']}")
+        for one in made["results"]
+        for name, value in one["values"].items()
+    ]
+    if listed:
+        click.echo()
+        table(("analysis", "run", "version", "column", "value", "recorded"), listed, title="results")
 
 
 @click.command()
 @click.argument("node")
 @click.argument("output", required=False)
-@_excluded
-@_reason
+@excluded_options
 @json_option
 @click.pass_context
 def path(ctx: click.Context, node: str, output: str | None, excluded: bool, reason: str | None, as_json: bool) -> None:

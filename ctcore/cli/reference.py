@@ -1,38 +1,153 @@
-"""`ct reference`: the outside files that steps use."""
+"""`ct reference`: the outside files that steps use, and the versions that there ever were of each."""
+
+import sys
+from pathlib import Path
+from typing import Any
 
 import click
-from sqlalchemy import select
 
-from ctcore.catalog.tables import reference as references
-from ctcore.cli.render import echo_json, json_option, opened, table
+from ctcore.bump import Bump
+from ctcore.bump import add as add_reference
+from ctcore.bump import bump as bump_reference
+from ctcore.cli.render import Reading, echo_json, is_terminal, json_option, opened, table
 from ctcore.errors import InputError, Usage
+from ctcore.kept import File, Listed, kept, listed
 from ctcore.nodes import no_such
-from ctcore.reasons import short
+from ctcore.project import Project
+from ctcore.reasons import reference_change, short, shown
+from ctcore.regions import KIND, overlaps, parsed, read_bed
 from ctcore.settings import FILE_NAME
+
+_dry_run = click.option("--dry-run", is_flag=True, help="Say what would change, and write nothing.")
 
 
 @click.group()
 def reference() -> None:
-    """List references, or index one."""
+    """Outside files that steps use: declare one, give it another version, list them, index a genome."""
 
 
 @reference.command("list")
+@click.argument("key", required=False)
+@click.option("--history", is_flag=True, help="Every version that there ever was, and what was made with it.")
+@click.option("--at", "place", metavar="CHROM:START-END", help="Only regions that overlap this place.")
 @json_option
 @click.pass_context
-def list_references(ctx: click.Context, as_json: bool) -> None:
-    """The declared references, and what the catalog knows of them."""
+def list_references(ctx: click.Context, key: str | None, history: bool, place: str | None, as_json: bool) -> None:
+    """The declared references and regions: what the catalog knows of them, and the nodes made with each."""
     project = opened(ctx)
-    with project.catalog.read() as connection:
-        known = {row.key: row for row in connection.execute(select(references))}
-    rows = []
-    for key, said in project.settings.references.items():
-        row = known.get(key)
-        rows.append((key, said.version, said.kind, said.path, short(row.digest) if row else "not read yet"))
-    columns = ("key", "version", "kind", "path", "content")
+    found = listed(project, key)
+    if key is not None and not found:
+        raise no_such(project, "reference", key)
+    if place is not None:
+        found = _at(project, found, place)
     if as_json:
-        echo_json([dict(zip(columns, row, strict=True)) for row in rows])
+        echo_json([_as_json(one, kept(project, one.versions) if history else None) for one in found])
+    elif history:
+        _history([(one, kept(project, one.versions)) for one in found])
     else:
-        table(columns, rows)
+        columns = ("key", "version", "kind", "path", "content", "nodes", "with others")
+        table(columns, [(one.key, _version(one), *_said(one), one.nodes, one.others) for one in found])
+
+
+def _at(project: Project, found: list[Listed], place: str) -> list[Listed]:
+    """The regions that overlap a place, by their files as they are now."""
+    try:
+        wanted = parsed(place)
+    except ValueError as error:
+        raise Usage(f"--at {place}: {error}") from error
+    paths = {key: path for key, path in project.references() if project.settings.references[key].kind == KIND}
+    there = [one for one in found if one.key in paths and paths[one.key].is_file()]
+    return [one for one in there if overlaps(read_bed(paths[one.key]), wanted)]
+
+
+def _version(one: Listed) -> str:
+    return shown(one.version) if one.on is None else f"on {one.on}"
+
+
+def _said(one: Listed) -> tuple[str, str, str]:
+    return one.kind, one.path, (one.digest and short(one.digest)) or "not read yet"
+
+
+def _as_json(one: Listed, files: list[File] | None) -> dict[str, Any]:
+    names = ("key", "version", "kind", "path", "digest", "on", "declared", "nodes", "others")
+    found = {"content": short(one.digest) if one.digest else None, **{name: getattr(one, name) for name in names}}
+    if files is None:
+        return found
+    told = zip(one.versions, one.uses, files, strict=True)
+    return {**found, "versions": [{**vars(version), **vars(use), "file": file} for version, use, file in told]}
+
+
+def _history(found: list[tuple[Listed, list[File]]]) -> None:
+    rows = []
+    for one, files in found:
+        for version, use, file in zip(one.versions, one.uses, files, strict=True):
+            spans = (version.at, version.until or ("today" if one.declared else "no longer declared"))
+            content = (shown(version.version), short(version.digest), version.path, file)
+            rows.append((one.key, *content, *spans, version.actor, version.reason, use.nodes, use.makings))
+    heads = ("key", "version", "content", "path", "file", "since", "until", "by", "why", "nodes", "makings")
+    table(heads, rows)
+
+
+@reference.command()
+@click.argument("key")
+@click.argument("path", type=click.Path(path_type=Path))
+@click.option("--version", required=True, metavar="TEXT", help="What people call it: GRCh38.p14, dbSNP 156.")
+@click.option("--kind", default="other", show_default=True, metavar="WORD", help="genome, annotation, variants, …")
+@_dry_run
+@click.pass_context
+def add(ctx: click.Context, key: str, path: Path, version: str, kind: str, dry_run: bool) -> None:
+    """Declare a reference: look at its file, and write it into ct.toml."""
+    project = opened(ctx)
+    with Reading("reading the reference") as on_bytes:
+        found = add_reference(project, key, path, version, kind, on_bytes)
+    if not dry_run:
+        found.write(None)
+    click.echo(f"{key} {shown(found.after)} {found.declared.path}")
+    _say_index(found, dry_run)
+    if dry_run:
+        click.echo("nothing was written (--dry-run)", err=True)
+
+
+@reference.command()
+@click.argument("key")
+@click.argument("path", type=click.Path(path_type=Path))
+@click.option("--version", required=True, metavar="TEXT", help="What people call it; the same where only bytes differ.")
+@click.option("--reason", metavar="TEXT", help="Why; it is kept beside your name. Required.")
+@click.option("--yes", is_flag=True, help="Do not ask.")
+@_dry_run
+@json_option
+@click.pass_context
+def bump(ctx: click.Context, key: str, path: Path, version: str, reason: str | None, **said: bool) -> None:
+    """Give a reference another version or another file, after saying what will be stale by it."""
+    project = opened(ctx)
+    if not said["dry_run"] and not (reason or "").strip():
+        raise Usage("--reason TEXT: why? It is kept with the version, beside your name")
+    with Reading("reading the reference") as on_bytes:
+        found = bump_reference(project, key, path, version, on_bytes)
+    told = found.consequences()
+    if not said["as_json"]:
+        click.echo(reference_change(key, found.before, found.after))
+        for one in told:
+            click.echo(f"{one.step}: {one.stale} would be stale", err=True)
+        _say_index(found, said["dry_run"])
+    if not said["dry_run"]:
+        if is_terminal(sys.stdin) and not said["yes"]:
+            click.confirm("bump it?", abort=True, err=True)
+        found.write(reason)
+    if said["as_json"]:
+        stale = {one.step: one.stale for one in told}
+        echo_json(
+            {"key": key, "old": found.before, "new": found.after, "stale": stale, "dry_run": said["dry_run"]},
+        )
+    elif said["dry_run"]:
+        click.echo("nothing was written (--dry-run)", err=True)
+
+
+def _say_index(found: Bump, dry_run: bool) -> None:
+    place = found.project.root / f"{found.declared.path}.fai"
+    if found.declared.kind == "genome" and not place.is_file():
+        then = "" if dry_run else f"; now `ct reference index {found.declared.key}`"
+        click.echo(f"{found.declared.path} has no index{then}", err=True)
 
 
 @reference.command()

@@ -15,6 +15,9 @@ FOUND = 3  # exit code of a command that looked and found something
 
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 
+_excluded = click.option("--excluded", is_flag=True, help="Also what is excluded, for a --reason; that is recorded.")
+_reason = click.option("--reason", metavar="TEXT", help="With --excluded: why you have to see it.")
+
 _COLOURS = {
     "fresh": "green",
     "missing": "bright_black",
@@ -24,6 +27,11 @@ _COLOURS = {
     "running": "blue",
     "excluded": "bright_black",
 }
+
+
+def excluded_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """`--excluded --reason TEXT`: the one way to see what is excluded."""
+    return _excluded(_reason(command))
 
 
 def opened(ctx: click.Context) -> Project:

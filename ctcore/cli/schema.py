@@ -1,22 +1,26 @@
 """`ct schema`: what ct.toml declares of patients, specimens and assays, and what the catalog says to it."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import click
 
+from ctcore import amend
+from ctcore.catalog import measured
 from ctcore.catalog.declared import applied, is_enforced
 from ctcore.cli.render import FOUND, echo_json, json_option, opened, table
+from ctcore.column import Column
 from ctcore.evolve import SHOWN, Contradiction, Edits, contradictions, differences, entities
 from ctcore.evolve import apply as apply_schema
 from ctcore.project import Project
-from ctcore.schema import Column
 from ctcore.step import ENTITY_LEVELS
+from ctcore.veil import WITHHELD, veil
 
 
 @click.group()
 def schema() -> None:
-    """The columns of each level: declared in ct.toml, enforced in the catalog."""
+    """The columns of each level and analysis: declared in ct.toml, enforced in the catalog."""
 
 
 @schema.command()
@@ -24,15 +28,20 @@ def schema() -> None:
 @click.pass_context
 def show(ctx: click.Context, as_json: bool) -> None:
     """Every declared column."""
-    levels = opened(ctx).settings.levels
-    rows = [_row(level, column) for level in ENTITY_LEVELS for column in levels[level].columns.values()]
-    columns = ("level", "column", "type", "required", "unique", "default", "enum", "description")
+    declared = opened(ctx).settings
+    rows = [_row(level, column) for level in ENTITY_LEVELS for column in declared.levels[level].columns.values()]
+    rows += [
+        _row(f"analyses.{one.name}", column) for one in declared.analyses.values() for column in one.columns.values()
+    ]
+    columns = ("level", "column", "type", "required", "unique", "default", "enum", "unit", "range", "description")
     _print(columns, rows, as_json)
 
 
 def _row(level: str, column: Column) -> tuple[Any, ...]:
     flags = ("yes" if column.required else "", "yes" if column.unique else "")
-    return (level, column.name, column.type, *flags, column.default, ", ".join(column.enum), column.description)
+    ends = "" if column.range is None else f"{column.range[0]:g} to {column.range[1]:g}"
+    enum = ", ".join(column.enum)
+    return (level, column.name, column.type, *flags, column.default, enum, column.unit, ends, column.description)
 
 
 @schema.command()
@@ -46,7 +55,10 @@ def diff(ctx: click.Context, as_json: bool) -> None:
     project = opened(ctx)
     with project.catalog.read() as connection:
         said = differences(applied(connection), project.settings.levels)
+        said += amend.differences(measured.applied(connection), project.settings.analyses)
         found = contradictions(entities(connection), project.settings.levels)
+        found += amend.contradictions(connection, project.settings.analyses)
+    found = _seen(project, found)
     if as_json:
         names = ("level", "column", "difference")
         echo_json(
@@ -65,6 +77,7 @@ def check(ctx: click.Context, as_json: bool) -> None:
     """Every value of the catalog against ct.toml, and whether the database enforces it. Exit code 3 for findings."""
     project = opened(ctx)
     found, enforced = _checked(project)
+    found = _seen(project, found)
     if as_json:
         echo_json({"contradictions": _as_json(found), "enforced": enforced})
     else:
@@ -78,8 +91,10 @@ def _checked(project: Project) -> tuple[list[Contradiction], bool]:
     levels = project.settings.levels
     with project.catalog.read() as connection:
         found = contradictions(entities(connection), levels)
-        old = applied(connection)
-        return found, old is not None and not differences(old, levels) and is_enforced(connection, levels)
+        found += amend.contradictions(connection, project.settings.analyses)
+        old, others = applied(connection), project.settings.analyses
+        known = old is not None and not differences(old, levels) and measured.is_applied(connection, others)
+        return found, known and is_enforced(connection, levels) and measured.is_enforced(connection, others)
 
 
 @schema.command()
@@ -96,7 +111,10 @@ def apply(
 
     Values change only where an option asks for it; what steps read of them is stale afterwards.
     """
-    said = apply_schema(opened(ctx), Edits(fill, frozenset(convert), frozenset(drop)), dry_run=dry_run)
+    project = opened(ctx)
+    amend.apply(project, dry_run=True)  # refuses before anything is written
+    said = apply_schema(project, Edits(fill, frozenset(convert), frozenset(drop)), dry_run=dry_run)
+    said += amend.apply(project, dry_run=dry_run)
     _print(("what", "change"), said, as_json)
     if dry_run:
         click.echo("nothing was written (--dry-run)", err=True)
@@ -109,6 +127,19 @@ def _print(columns: Sequence[str], rows: Sequence[Sequence[Any]], as_json: bool)
         echo_json([dict(zip(columns, row, strict=True)) for row in rows])
     else:
         table(columns, rows)
+
+
+def _seen(project: Project, found: list[Contradiction]) -> list[Contradiction]:
+    """The same, with those without consent counted and not named."""
+    seen = veil(project)
+    return [_without(one, seen.of(one.level)) for one in found] if seen else found
+
+
+def _without(one: Contradiction, hidden: set[str]) -> Contradiction:
+    kept = [(name, value) for name, value in zip(one.ids, one.values, strict=True) if name not in hidden]
+    more = len(one.ids) - len(kept)
+    kept += [(f"{more} × {WITHHELD}", None)] if more else []
+    return replace(one, ids=tuple(name for name, _ in kept), values=tuple(value for _, value in kept))
 
 
 def _as_json(found: list[Contradiction]) -> list[dict[str, Any]]:
@@ -126,8 +157,7 @@ def _as_json(found: list[Contradiction]) -> list[dict[str, Any]]:
 
 def _contradictions(found: list[Contradiction]) -> None:
     for one in found:
-        many = f"{len(one.ids)} {one.level}" + "s" * (len(one.ids) != 1)
-        click.echo(f"{one.level}.{one.column}: {many} {one.asked}; {one.way}", err=True)
+        click.echo(f"{one.level}.{one.column}: {one.many} {one.asked}; {one.way}", err=True)
         for name, value in list(zip(one.ids, one.values, strict=True))[:SHOWN]:
             click.echo(f"  {name}" + ("" if value is None else f"  {value!r:.80}"), err=True)
         if len(one.ids) > SHOWN:

@@ -16,6 +16,7 @@ from ctcore.project import Project
 from ctcore.reasons import Verdict, name_of
 from ctcore.select import HELP as SELECTION
 from ctcore.select import selected
+from ctcore.veil import veil
 
 _COUNTS = ("step", "level", "nodes", "fresh", "accepted", "never made", "changed", "about to change", "states")
 
@@ -137,7 +138,8 @@ def accept(
 
 
 def _list(project: Project, as_json: bool) -> None:
-    rows = [row._asdict() for row in standing(project)]
+    seen = veil(project)
+    rows = [{**row._asdict(), "words": seen.text(row.words)} for row in standing(project)]
     if as_json:
         echo_json(rows)
         return
@@ -163,14 +165,20 @@ def _accept(
     project: Project, keys: Mapping[str, set[str]], kinds: frozenset[str], why: str, dry_run: bool, as_json: bool
 ) -> None:
     proposal = propose(project, keys, kinds)
-    groups = proposal.groups()
+    groups, seen = proposal.groups(), veil(project)
     if not as_json:
-        rows = [(g.step, g.nodes, f"{g.kind}: {g.text}") for g in grouped(groups)]
+        rows = [(g.step, g.nodes, seen.text(f"{g.kind}: {g.text}")) for g in grouped(groups)]
         table(("step", "nodes", "accepted"), rows)
     done = proposal if dry_run else accept_reasons(project, proposal, why)
     if as_json:
         listed = [
-            {"step": asset, "kind": r.kind, "words": r.words, "evidence": r.evidence, "partitions": partitions}
+            {
+                "step": asset,
+                "kind": r.kind,
+                "words": seen.text(r.words),
+                "evidence": r.evidence,
+                "partitions": partitions,
+            }
             for (asset, r), partitions in groups.items()
         ]
         echo_json({"dry_run": dry_run, "nodes": len(done.reasons), "left": proposal.left, "accepted": listed})
@@ -185,7 +193,8 @@ def _undo(
 ) -> None:
     rows = undoable(project, keys, kinds) if dry_run else undo(project, keys, kinds, why)
     nodes = {(row.asset, row.partition) for row in rows}
-    counts = Counter((row.asset, row.kind, row.words) for row in rows)
+    seen = veil(project)
+    counts = Counter((row.asset, row.kind, seen.text(row.words)) for row in rows)
     if as_json:
         listed = [{"step": a, "kind": k, "words": words, "nodes": n} for (a, k, words), n in counts.items()]
         echo_json({"dry_run": dry_run, "nodes": len(nodes), "undone": listed})

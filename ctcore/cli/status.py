@@ -4,18 +4,22 @@ from collections.abc import Sequence
 
 import click
 
-from ctcore.cli.render import FOUND, MARK, echo_json, json_option, opened, table
+from ctcore.cli.render import FOUND, MARK, echo_json, excluded_options, json_option, opened, table
+from ctcore.disclosure import asked
 from ctcore.explain import Matrix, matrix
+from ctcore.veil import veil
 
 
 @click.command()
 @click.option("--all", "everything", is_flag=True, help="Show every entity, not only the first 40 of a level.")
+@excluded_options
 @json_option
 @click.pass_context
-def status(ctx: click.Context, everything: bool, as_json: bool) -> None:
+def status(ctx: click.Context, everything: bool, excluded: bool, reason: str | None, as_json: bool) -> None:
     """The completeness matrix: entities by steps. Exit code 3 where something is not fresh."""
     project = opened(ctx)
-    tables = matrix(project, None if everything or as_json else 40)
+    seen = None if asked(project, excluded, reason, "status") else veil(project)
+    tables = matrix(project, None if everything or as_json else 40, seen)
     if as_json:
         echo_json(
             {
@@ -24,6 +28,7 @@ def status(ctx: click.Context, everything: bool, as_json: bool) -> None:
                     "counts": one.counts,
                     "accepted": {name: sorted(some) for name, some in one.accepted.items() if some},
                     "entities": {who: dict(zip(one.steps, states, strict=True)) for _, who, states in one.rows},
+                    **({"causes": one.causes, "roles": one.roles} if one.level == "cohort" else {}),
                 }
                 for one in tables
             }
@@ -31,6 +36,8 @@ def status(ctx: click.Context, everything: bool, as_json: bool) -> None:
     else:
         for one in tables:
             _matrix(one)
+    if seen:
+        click.echo(seen.words, err=True)
     open_ = sum(
         n
         for one in tables

@@ -7,8 +7,9 @@ from typing import NamedTuple, get_args
 import click
 
 from ctcore.cli.render import is_terminal, size
+from ctcore.inputs import ROLE
 from ctcore.memo import Edge
-from ctcore.reasons import Node, name_of, short, shown
+from ctcore.reasons import Node, name_of, role_text, short, shown
 from ctcore.trace import Kind, Trace
 
 FEW = 5  # so many of an input's many sources are shown
@@ -125,7 +126,8 @@ class Tree:
             said = f"{used.input}: {name}  {inert(shown(used.version))}  (unknown to the catalog)"
             yield Line(depth, said, "red")
         elif kind == "column":
-            yield Line(depth, f"{used.input} of {used.partition}")
+            role = f": {inert(role_text(used.version))}" if used.input.startswith(ROLE) else ""
+            yield Line(depth, f"{used.input} of {used.partition}{role}")
         elif kind == "reference":
             yield Line(depth, f"{name}  {inert(shown(used.version))}  {self._where(used)}{other}")
         else:

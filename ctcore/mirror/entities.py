@@ -18,7 +18,8 @@ from ctcore.step import ENTITY_LEVELS, Level
 @dataclass(frozen=True)
 class Entities:
     """One level. `parents` are positions in the level above; `columns` and `files` are data versions by name and role;
-    `barred` tells who may not be used, by itself; `barred_for`, for which steps besides."""
+    `barred` tells who may not be used, by itself; `barred_for`, for which steps besides; `withheld`, who of the barred
+    is so for want of consent."""
 
     level: Level
     seq: Places
@@ -27,7 +28,8 @@ class Entities:
     columns: Mapping[str, Whole]
     files: Mapping[str, Whole]
     barred: Flags
-    barred_for: Mapping[str, Flags] = field(default_factory=dict)
+    barred_for: Mapping[str, Flags]
+    withheld: Flags
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -76,6 +78,7 @@ def load_entities(connection: Connection, columns: Columns, gate: Gate) -> dict[
             {},
             np.isin(numbers, gate.everywhere),
             {step: flags for step, some in gate.by_step.items() if (flags := np.isin(numbers, some)).any()},
+            np.isin(numbers, gate.withheld),
         )
         above = numbers
     return with_files(connection, found)

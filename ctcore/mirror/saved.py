@@ -19,7 +19,7 @@ from ctcore.mirror.made import Made, Used
 from ctcore.mirror.mirror import Mirror, Shape
 from ctcore.project import Project
 
-FORMAT = 3
+FORMAT = 4
 ALIGNED = 64
 WORTH_IT = 2_000  # events that a next process would have to follow
 
@@ -93,6 +93,7 @@ def _of(project: Project, shape: Shape) -> list[Any]:
         columns,
         list(shape.cohorts),
         dict(shape.uses),
+        shape.required,
     ]
 
 
@@ -106,7 +107,7 @@ def _parts(mirror: Mirror) -> tuple[dict[str, Any], dict[str, Any]]:
     head["entities"], head["used"] = {}, []
     for level, some in mirror.entities.items():
         arrays[f"{level}.seq"], arrays[f"{level}.parents"] = some.seq, some.parents
-        arrays[f"{level}.barred"] = some.barred
+        arrays[f"{level}.barred"], arrays[f"{level}.withheld"] = some.barred, some.withheld
         arrays[f"{level}.ids"] = np.frombuffer("\n".join(some.ids).encode(), np.uint8)
         for what, columns in (("columns", some.columns), ("files", some.files)):
             for number, (_, column) in enumerate(columns.items()):
@@ -134,8 +135,8 @@ def _restored(array: _Arrays, head: dict[str, Any], shape: Shape) -> Mirror:
         files = {name: array(f"{level}.files.{at}") for at, name in enumerate(names["files"])}
         ids = text.split("\n") if text else []
         bars = {name: array(f"{level}.barred_for.{at}") for at, name in enumerate(names["barred_for"])}
-        seq, parents, barred = array(f"{level}.seq"), array(f"{level}.parents"), array(f"{level}.barred")
-        entities[level] = Entities(level, seq, ids, parents, columns, files, barred, bars)
+        seq, parents, barred, withheld = (array(f"{level}.{part}") for part in ("seq", "parents", "barred", "withheld"))
+        entities[level] = Entities(level, seq, ids, parents, columns, files, barred, bars, withheld)
     used: dict[str, dict[Any, Used]] = {}
     for place, (step, role, strangers) in enumerate(head["used"]):
         start, count, source, version = (array(f"{place}.{part}") for part in ("start", "count", "source", "used"))

@@ -1,10 +1,12 @@
 """⑦ `ct dashboard`: the cohort on one page: who, how far each step is, what is not fresh and why, entity by entity."""
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
 
 import numpy as np
+from sqlalchemy import select
 
+from ctcore.catalog.tables import entity, result
 from ctcore.clock import now
 from ctcore.overview import Count, Group, grouped, overview_of
 from ctcore.reading.gate import Gate, level_names
@@ -23,7 +25,7 @@ from ctcore.reading.page import (
     section,
     table,
 )
-from ctcore.reading.views import WITHHELD, is_hidden
+from ctcore.reading.views import veil_of
 from ctcore.reasons import Reason, State
 from ctcore.staleness import Verdicts
 from ctcore.step import ENTITY_LEVELS, Level
@@ -40,6 +42,7 @@ def dashboard(gate: Gate, verdicts: Verdicts, rows: int = ROWS) -> str:
         note(gate.audit if any(gate.left_out.values()) else ""),
         cards(list(_counts(gate, seen.counts))),
         section("Completeness", "How many of a step's nodes are in which state.", key(), _completeness(seen.counts)),
+        *_recorded(gate),
         *_reasons(gate, verdicts),
         *(_matrix(gate, verdicts, level, rows) for level in ORDER if any(s.level == level for s in project.steps)),
     ]
@@ -70,6 +73,22 @@ def _completeness(counts: Sequence[Count]) -> Markup:
     return table([*heads[:5], *map(head, heads[5:])], rows, "full bars")
 
 
+def _recorded(gate: Gate) -> Iterator[Markup]:
+    """How many have a result of each analysis that is made elsewhere."""
+    analyses = gate.project.settings.analyses
+    if not analyses:
+        return
+    shown = {level: gate.names(level) for level in ENTITY_LEVELS}
+    joined = select(result.c.analysis, entity.c.level, entity.c.id).join(entity, entity.c.seq == result.c.entity)
+    counts = Counter(name for name, level, who in gate.connection.execute(joined.distinct()) if who in shown[level])
+    rows = [
+        [row_head(one.name), element("td", one.level), number(counts[one.name]), number(len(shown[one.level]))]
+        for one in analyses.values()
+    ]
+    heads = ["analysis", "level", head("recorded"), head("of")]
+    yield section("Recorded", "How many have a result of an analysis that is made elsewhere.", table(heads, rows))
+
+
 def _reasons(gate: Gate, verdicts: Verdicts) -> Iterator[Markup]:
     found = _groups(gate, verdicts)
     if not found:
@@ -86,15 +105,12 @@ def _reasons(gate: Gate, verdicts: Verdicts) -> Iterator[Markup]:
 def _groups(gate: Gate, verdicts: Verdicts) -> list[Group]:
     """As `ct stale --why` has them, with nobody named who may not be used."""
     found: dict[tuple[str, Reason], list[str]] = defaultdict(list)
+    veil = veil_of(gate)
     for step in gate.project.steps:
         for one in verdicts.listed(step.name):
             for reason in one.reasons if one.state != "excluded" else ():
-                found[step.name, _said(gate, reason)].append(one.partition)
+                found[step.name, veil.reason(reason)].append(one.partition)
     return grouped(found)
-
-
-def _said(gate: Gate, reason: Reason) -> Reason:
-    return Reason(reason.kind, WITHHELD, input=reason.input) if is_hidden(gate, reason) else reason
 
 
 def _matrix(gate: Gate, verdicts: Verdicts, level: Level, most: int) -> Markup:

@@ -11,7 +11,9 @@ from collections.abc import Iterator
 from typing import Any
 
 from ctcore.errors import Usage
-from ctcore.reading.views import Row, View, Views, distinct
+from ctcore.reading.measured import WIDE
+from ctcore.reading.table import Row, View, distinct
+from ctcore.reading.views import Views
 
 SECONDS = 300.0  # a statement that takes longer is ended
 LONGEST = 100_000_000  # bytes of one value
@@ -43,11 +45,21 @@ class Database:
             self.connection.execute(f"PRAGMA {pragma}")
         for view in views.all.values():
             self._fill(view, empty=view.name not in words)
+        for word in sorted(word for word in words if word.startswith(WIDE)):
+            if (view := views.named(word)) is not None:
+                self._fill(view, empty=False)
+                self.tables.add(view.name)
         self._close()
 
     def _fill(self, view: View, empty: bool) -> None:
         """A table that the statement does not name stays empty: whoever reads it, names it."""
         columns = ", ".join(f'"{name}" {_TYPES[kind]}' for name, kind in view.columns)
+        most = self.connection.getlimit(sqlite3.SQLITE_LIMIT_COLUMN)
+        if len(view.columns) > most:
+            raise Usage(
+                f"{view.name} has {len(view.columns):,} columns, and SQL takes {most:,}: "
+                "`ct export FILE --wide LEVEL --columns PATTERN` writes them, and the table results has them as rows"
+            )
         self.connection.execute(f'CREATE TABLE "{view.name}" ({columns})')
         if not empty:
             marks = ", ".join("?" * len(view.columns))

@@ -12,7 +12,9 @@ from ctcore.errors import Usage
 from ctcore.reading.database import Database
 from ctcore.reading.formats import FORMATS, TOGETHER, Counted, write
 from ctcore.reading.gate import level_names
-from ctcore.reading.views import Row, View, Views
+from ctcore.reading.measured import held
+from ctcore.reading.table import Row, View, common
+from ctcore.reading.views import Views
 from ctcore.step import Level
 
 SUFFIXES = {f".{name}": name for name in FORMATS}
@@ -63,25 +65,26 @@ def chosen_views(views: Views, asked: Asked) -> list[View]:
         return [View("query", tuple((head, "any") for head in heads), lambda: rows)]
     if asked.wide is not None:
         return [wide(views, asked.wide, asked.columns)]
-    for name in asked.tables:
-        if name not in views.all:
-            raise Usage(f"no table {name!r}; tables: {', '.join(views.all)}")
-    return [views.all[name] for name in asked.tables or views.all]
+    found = {name: views.named(name) for name in asked.tables or views.all}
+    for name, view in found.items():
+        if view is None:
+            raise Usage(f"no table {name!r}; tables: {', '.join(views.all)}, and wide_NAME of a step or an analysis")
+    return [view for view in found.values() if view is not None]
 
 
 def wide(views: Views, level: Level, patterns: Sequence[str]) -> View:
-    """A level with its current results as columns, `step.name` each, as many as there are."""
+    """A level with its current results as columns, `step.name` or `analysis.run.name` each, as many as there are."""
     own = views.all[level_names(level)]
-    steps = {step.name for step in views.project.steps if step.level == level}
     types: dict[str, set[str]] = {}
     found: dict[str, dict[str, object]] = {}
-    for step, _, who, name, kind, value, *_ in views.all["results"].rows():
-        column = f"{step}.{name}"
-        if step in steps and any(fnmatch.fnmatchcase(column, pattern) for pattern in patterns):
-            types.setdefault(column, set()).add(kind if isinstance(value, str) == (kind == "text") else "text")
+    recorded = views.project.settings.analyses
+    for step, of, who, run, name, kind, value, *_ in views.all["results"].rows():
+        column = f"{step}.{run}.{name}" if run and step in recorded else f"{step}.{name}"
+        if of == level and any(fnmatch.fnmatchcase(column, pattern) for pattern in patterns):
+            types.setdefault(column, set()).add(held(kind, value))
             found.setdefault(who, {})[column] = value
     names = list(types)
-    columns = (*own.columns, *((name, _common(types[name])) for name in names))
+    columns = (*own.columns, *((name, common(types[name])) for name in names))
     return View(own.name, columns, partial(_widened, own.rows, found, names))
 
 
@@ -89,12 +92,6 @@ def _widened(rows: Callable[[], Iterator[Row]], found: dict[str, dict[str, objec
     for row in rows():
         mine = found.get(row[0], {})
         yield (*row, *(mine.get(name) for name in names))
-
-
-def _common(types: set[str]) -> str:
-    if types <= {"integer", "real"}:
-        return "integer" if types == {"integer"} else "real"
-    return types.pop() if len(types) == 1 and types <= {"text", "boolean"} else "any"
 
 
 def _written(path: Path, kind: str, views: Sequence[View], exact: bool) -> list[Counted]:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from ctcore.errors import Usage
-from ctcore.reading.views import Row, View
+from ctcore.reading.table import Row, View
 from ctcore.reading.workbook import write_workbook
 
 FORMATS = ("csv", "tsv", "json", "parquet", "xlsx")

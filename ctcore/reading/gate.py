@@ -8,16 +8,14 @@ from sqlalchemy import Connection, select
 
 from ctcore.catalog.engine import in_keys
 from ctcore.catalog.tables import edge, materialization
-from ctcore.errors import Usage
 from ctcore.inputs import Inputs
+from ctcore.leftout import LeftOut, left_out
 from ctcore.mirror.mirror import Mirror
 from ctcore.mirror.ranges import Flags
 from ctcore.mirror.versions import Places, Short
 from ctcore.project import Project
 from ctcore.standing import today
 from ctcore.step import ENTITY_LEVELS, Step
-
-EVENT = "read-excluded"
 
 
 @dataclass(frozen=True)
@@ -50,24 +48,32 @@ class Gate:
         ids = self.mirror.shape.cohorts if level == "cohort" else self.mirror.entities[level].ids
         return {ids[at] for at in np.flatnonzero(self.shows(level)).tolist()}
 
+    def able(self, step: str, level: str) -> Flags:
+        """Of a level, whose results of a step may be read: who may be used for that step."""
+        return self.shows(level) if level == "cohort" or self.everybody else self.inputs.kin.able(step, level)
+
     @cached_property
     def left_out(self) -> dict[str, int]:
         """How many of each level may not be used."""
         return {level: int((~self.usable(level)).sum()) for level in ENTITY_LEVELS}
 
+    @cached_property
+    def why_left_out(self) -> LeftOut:
+        """The same with the kinds of reasons, and who is barred from single steps."""
+        return left_out(self.connection, self.inputs)
+
     @property
     def audit(self) -> str:
         """The line for people: what is not in what they see, or what is although it may not be used."""
-        counted = [f"{n} {level_names(level) if n != 1 else level}" for level, n in self.left_out.items() if n]
-        if not counted:
+        what = self.why_left_out.words
+        if not what:
             return "left out: nothing; everybody may be used"
-        what = ", ".join(counted)
         if self.everybody:
-            return f"INCLUDED although they may not be used: {what}, as asked for; that is recorded"
-        return f"left out: {what} that may not be used, with all that belongs to them or was made with them"
+            return f"INCLUDED although they may not be used: {what}; as asked for, that is recorded"
+        return f"left out: {what}; with all that belongs to them or was made with them"
 
     def is_clean(self, step: Step) -> Flags:
-        """Of which nodes the current result may be read: nobody went into it who may not be used today."""
+        """Of which nodes the current result may be read: nobody went into it who may not be used for it today."""
         return self.shows(step.level) if self.everybody else self._clean[step.name]
 
     def was_dirty(self, step: Step) -> set[str]:
@@ -79,24 +85,29 @@ class Gate:
         """Step by step down the graph, from what the current artifacts were made from."""
         found: dict[str, Flags] = {}
         for step in self.project.steps:
-            clean = self.shows(step.level).copy()
-            made = self.mirror.made[step.name]
-            for role, used in made.used.items():
+            clean = self.able(step.name, step.level).copy()
+            for role, used in self.mirror.made[step.name].used.items() if self.bars_somebody else ():
                 owner, place = used.pairs(np.arange(len(clean)))
-                bad = self._bad_sources(role[1], used.source[place], used.version[place], found)
+                bad = self._bad_sources(step.name, role[1], used.source[place], used.version[place], found)
                 clean[owner[bad]] = False
             found[step.name] = clean
         return found
 
-    def _bad_sources(self, asset: str, source: Places, version: Short, clean: dict[str, Flags]) -> Flags:
-        """Which sources hold somebody who may not be used. What is not registered any more may not be used either."""
+    @cached_property
+    def bars_somebody(self) -> bool:
+        """Whether anybody may not be used, be it for one step."""
+        return any(one.barred.any() or one.barred_for for one in self.inputs.kin.entities.values())
+
+    def _bad_sources(self, step: str, asset: str, source: Places, version: Short, clean: dict[str, Flags]) -> Flags:
+        """Which sources hold somebody who may not be used for the step. What is not registered any more, or was made by
+        a step that is not there any more, may not be used either."""
         if asset == "reference":
             return np.zeros(len(source), np.bool_)
         level = self.mirror.shape.levels.get(asset, asset)
         gone, at = source < 0, np.maximum(source, 0)
-        if not len(self.shows(level)):
+        if level not in (*ENTITY_LEVELS, "cohort") or not len(self.shows(level)):
             return gone
-        bad = gone | ~self.shows(level)[at]
+        bad = gone | ~self.able(step, level)[at]
         if asset in clean:
             now = self.mirror.made[asset].version[at]
             older = (now[:, 0] != version[:, 0]) | (now[:, 1] != version[:, 1])
@@ -106,19 +117,21 @@ class Gate:
 
     @cached_property
     def _ever(self) -> dict[str, set[str]]:
-        """By step, the nodes that ever had an input of somebody who may not be used."""
-        if not any(self.left_out.values()):
-            return {}
+        """By step, the nodes that ever had an input of somebody who may not be used for it."""
         found: dict[str, set[str]] = {}
-        for level in ENTITY_LEVELS:
-            ids = self.mirror.entities[level].ids
-            found[level] = {ids[at] for at in np.flatnonzero(~self.usable(level)).tolist()}
-        for step in self.project.steps:
-            mine = set(found[step.level]) if step.level != "cohort" else set()
+        for step in self.project.steps if self.bars_somebody else ():
+            mine = self._barred(step.name, step.level)
             for up in {*step.inputs.values()}:
-                mine |= self._made_from(step.name, up, found[up])
+                level = self.project.steps[up].level
+                mine |= self._made_from(step.name, up, found[up] | self._barred(step.name, level))
             found[step.name] = mine
         return found
+
+    def _barred(self, step: str, level: str) -> set[str]:
+        if level == "cohort":
+            return set()
+        ids = self.mirror.entities[level].ids
+        return {ids[at] for at in np.flatnonzero(~self.inputs.kin.able(step, level)).tolist()}
 
     def _made_from(self, step: str, up: str, sources: set[str]) -> set[str]:
         rows = self.connection.execute(
@@ -134,14 +147,3 @@ class Gate:
 def level_names(level: str) -> str:
     """`patients` of `patient`."""
     return f"{level}s"
-
-
-def asked_for_excluded(project: Project, reason: str | None, what: str) -> bool:
-    """Whether the excluded are to be shown: only with a reason, which is written down before anything is read."""
-    if reason is None:
-        return False
-    if len(reason.strip()) < 8:
-        raise Usage(f'--include-excluded "{reason}": say why in a sentence; it is kept beside your name')
-    with project.catalog.write() as writer:
-        writer.event(EVENT, what, {"reason": reason.strip()})
-    return True

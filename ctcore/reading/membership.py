@@ -1,13 +1,14 @@
 """⑦ Who is in a cohort today, and who was when each of its artifacts was made."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 import numpy as np
 
 from ctcore.reading.gate import Gate
-from ctcore.reading.views import WITHHELD
+from ctcore.roles import counted
 from ctcore.staleness import Verdicts
+from ctcore.veil import WITHHELD
 
 
 @dataclass(frozen=True)
@@ -24,6 +25,11 @@ class Membership:
     came: tuple[str, ...]
     went: tuple[str, ...]
     withheld: int
+    roles: Mapping[str, int]
+
+    @property
+    def roles_said(self) -> str:
+        return ", ".join(f"{n} {role}" for role, n in self.roles.items())
 
     @property
     def said(self) -> str:
@@ -36,6 +42,7 @@ class Membership:
 def memberships(gate: Gate, verdicts: Verdicts, cohort: str | None = None) -> Iterator[Membership]:
     """Every artifact of the cohorts, or of one, that takes members; never made: nobody was in it."""
     cohorts = gate.mirror.shape.cohorts
+    roles = counted(gate.connection, [step.name for step in gate.project.steps if step.role is not None])
     for step in gate.project.steps:
         if step.level != "cohort":
             continue
@@ -63,4 +70,5 @@ def memberships(gate: Gate, verdicts: Verdicts, cohort: str | None = None) -> It
                     tuple(names[one] for one in came),
                     tuple(names[one] for one in seen),
                     len(gone) - len(seen),
+                    roles.get((step.name, cohorts[at]), {}),
                 )

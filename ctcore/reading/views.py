@@ -1,46 +1,27 @@
 """⑦ The tables that people read: who is in the cohort, their files, what was made, what was measured, what is true."""
 
 import json
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator
 from functools import cached_property, partial
-from typing import Any
 
-from sqlalchemy import and_, select
+from sqlalchemy import select
 
 from ctcore.catalog.tables import artifact, entity, file, materialization, member
+from ctcore.mirror.ranges import Flags
 from ctcore.reading.gate import Gate, level_names
-from ctcore.reasons import Reason, Verdict
+from ctcore.reading.measured import HISTORY, IS_CURRENT, NODE, RESULTS, WIDE, Measured, wide_of
+from ctcore.reading.table import Row, View, distinct, storable
+from ctcore.reasons import Verdict
+from ctcore.references import Use, history, uses
 from ctcore.staleness import Verdicts, evaluate
-from ctcore.step import ENTITY_LEVELS, Level
+from ctcore.step import ENTITY_LEVELS, LEVELS, Level
+from ctcore.veil import Veil
 
-Row = tuple[Any, ...]
-BIGGEST = 2**63 - 1
-WITHHELD = "somebody who may not be used"
 _BASE = {
     "patient": (("patient_id", "text"),),
     "specimen": (("specimen_id", "text"), ("patient_id", "text")),
     "assay": (("assay_id", "text"), ("specimen_id", "text"), ("patient_id", "text")),
 }
-_IS_CURRENT = and_(  # by its key: nothing leads from a materialization to the artifact
-    artifact.c.asset == materialization.c.asset,
-    artifact.c.partition == materialization.c.partition,
-    artifact.c.materialization == materialization.c.id,
-)
-_NODE = (("step", "text"), ("level", "text"), ("entity", "text"))
-
-
-@dataclass(frozen=True)
-class View:
-    """One table: typed columns (text, integer, real, boolean, date, or `any`), and its rows."""
-
-    name: str
-    columns: tuple[tuple[str, str], ...]
-    rows: Callable[[], Iterator[Row]]
-
-    @property
-    def heads(self) -> list[str]:
-        return [name for name, _ in self.columns]
 
 
 class Views:
@@ -56,10 +37,11 @@ class Views:
             ),
             View("files", _FILES, self._files),
             View("artifacts", _ARTIFACTS, self._artifacts),
-            View("results", _RESULTS, self._results),
-            View("results_history", (*_RESULTS, ("current", "boolean")), self._history),
+            View("results", RESULTS, partial(self._results, only_current=True)),
+            View("results_history", (*RESULTS, *HISTORY), partial(self._results, only_current=False)),
             View("members", _MEMBERS, self._members),
             View("verdicts", _VERDICTS, self._verdicts),
+            View("reference_versions", _REFERENCES, self._references),
         ]
         self.all = {view.name: view for view in listed}
 
@@ -94,57 +76,57 @@ class Views:
     def _artifacts(self) -> Iterator[Row]:
         made = materialization.c
         fields = (made.id, made.data_version, made.folder, made.size, made.reason, made.started_at)
+        veil = veil_of(self.gate)
         rows = self.gate.connection.execute(
             select(made.asset, made.partition, *fields, made.seconds, made.run_id, artifact.c.checked_at)
-            .join(artifact, _IS_CURRENT)
+            .join(artifact, IS_CURRENT)
             .order_by(made.id)
         )
-        for asset, partition, *rest in rows:
+        for asset, partition, number, version, folder, size, reason, *rest in rows:
             if partition in self._shown.get(asset, ()):
-                yield (asset, self._level(asset), partition, *rest)
+                clean = partition in self._clean[asset]
+                content = (version, folder) if clean else (None, None)
+                yield (asset, self._level(asset), partition, number, *content, size, veil.text(reason), *rest)
 
-    def _results(self) -> Iterator[Row]:
-        return (row[:-1] for row in self._measured(only_current=True))
+    def _results(self, only_current: bool) -> Iterator[Row]:
+        return Measured(self.gate, self._clean, self._never_dirty).rows(only_current)
 
-    def _history(self) -> Iterator[Row]:
-        return self._measured(only_current=False)
-
-    def _measured(self, only_current: bool) -> Iterator[Row]:
-        """Facts, a row each: of the current artifacts, or of all that was ever made."""
-        made = materialization.c
-        fields = (made.asset, made.partition, made.facts, made.id, made.data_version, made.started_at)
-        both = select(*fields, artifact.c.materialization.label("now"))
-        joined = both.outerjoin(artifact, _IS_CURRENT).where(made.facts != "{}")
-        if only_current:
-            joined = joined.where(artifact.c.materialization.is_not(None))
-        for row in self.gate.connection.execute(joined.order_by(made.id)):
-            current = row.now is not None
-            if row.partition not in (self._clean if current else self._never_dirty).get(row.asset, ()):
-                continue
-            for name, value in json.loads(row.facts).items():
-                kept, kind = storable(value), kind_of(value)
-                node = (row.asset, self._level(row.asset), row.partition)
-                yield (*node, name, kind, kept, row.id, row.data_version, row.started_at, current)
+    def named(self, name: str) -> View | None:
+        """A table by its name; `wide_NAME` of a step or an analysis is made when it is asked for."""
+        if (view := self.all.get(name)) is not None or not name.lower().startswith(WIDE):
+            return view
+        known = (*self.project.steps.order, *self.project.settings.analyses)
+        found = next((one for one in known if one.lower() == name.lower().removeprefix(WIDE)), None)
+        return wide_of(Measured(self.gate, self._clean, self._never_dirty), found) if found else None
 
     def _members(self) -> Iterator[Row]:
-        names = {level: self.gate.names(level) for level in ENTITY_LEVELS}
+        names = {step: self._able(step) for step in self._shown}
         pointers = select(artifact.c.materialization, artifact.c.asset, artifact.c.partition)
         current = {number: node for number, *node in self.gate.connection.execute(pointers)}
         fields = (member.c.level, member.c.entity, member.c.role, member.c.materialization)
         order = (member.c.materialization, member.c.level, member.c.entity)
         for level, who, role, number in self.gate.connection.execute(select(*fields).order_by(*order)):
             asset, partition = current.get(number, ("", ""))
-            if partition in self._shown.get(asset, ()) and who in names.get(level, ()):
+            if partition in self._shown.get(asset, ()) and who in names[asset].get(level, ()):
                 yield (asset, self._level(asset), partition, level, who, role, number)
+
+    def _references(self) -> Iterator[Row]:
+        used = uses(self.gate.connection)
+        for key, versions in history(self.gate.connection).items():
+            for one in versions:
+                use = used.get(key, {}).get(one.data_version, Use(0, 0))
+                said = (one.version, one.kind, one.path, one.digest, one.size)
+                yield (key, *said, one.at, one.until, one.actor, one.reason, use.nodes, use.makings)
 
     def _verdicts(self) -> Iterator[Row]:
         found = self.verdicts or evaluate(self.project)
+        listable = {level: self.gate.names(level) for level in LEVELS}
         for step in self.project.steps:
             states = dict(zip(found.state.mirror.names(step.name), found.states(step.name), strict=True))
             listed = {one.partition: one for one in found.listed(step.name)}
             for name, state in states.items():
                 is_node = state != "excluded" or name in listed
-                if is_node and name in self._shown[step.name]:
+                if is_node and name in listable[step.level]:
                     yield (step.name, step.level, name, state, *self._said(found, step.name, name, listed.get(name)))
 
     def _said(self, found: Verdicts, step: str, name: str, verdict: Verdict | None) -> Row:
@@ -159,16 +141,22 @@ class Views:
     @cached_property
     def _shown(self) -> dict[str, set[str]]:
         """Which nodes of each step may be read; steps that are not there any more have none."""
-        return {step.name: self.gate.names(step.level) for step in self.project.steps}
+        return {step.name: self._names(step.name, self.gate.able(step.name, step.level)) for step in self.project.steps}
+
+    def _able(self, step: str) -> dict[str, set[str]]:
+        """By level, who may be read of as a member of a step."""
+        ids = {level: self.gate.mirror.entities[level].ids for level in ENTITY_LEVELS}
+        flags = {level: self.gate.able(step, level).nonzero()[0].tolist() for level in ENTITY_LEVELS}
+        return {level: {ids[level][at] for at in flags[level]} for level in ENTITY_LEVELS}
+
+    def _names(self, step: str, flags: Flags) -> set[str]:
+        names = self.gate.mirror.names(step)
+        return {names[at] for at in flags.nonzero()[0].tolist()}
 
     @cached_property
     def _clean(self) -> dict[str, set[str]]:
         """Which nodes' current results may be read."""
-        found = {}
-        for step in self.project.steps:
-            names = self.gate.mirror.names(step.name)
-            found[step.name] = {names[at] for at in self.gate.is_clean(step).nonzero()[0].tolist()}
-        return found
+        return {step.name: self._names(step.name, self.gate.is_clean(step)) for step in self.project.steps}
 
     @cached_property
     def _never_dirty(self) -> dict[str, set[str]]:
@@ -177,60 +165,23 @@ class Views:
 
 _FILES = (("level", "text"), ("entity", "text"), ("role", "text"), ("path", "text"), ("digest", "text"))
 _FILES = (*_FILES, ("size", "integer"), ("problem", "text"))
-_ARTIFACTS = (*_NODE, ("materialization", "integer"), ("data_version", "text"), ("folder", "text"), ("size", "integer"))
+_ARTIFACTS = (*NODE, ("materialization", "integer"), ("data_version", "text"), ("folder", "text"), ("size", "integer"))
 _ARTIFACTS = (*_ARTIFACTS, ("reason", "text"), ("made_at", "text"), ("seconds", "real"), ("run_id", "text"))
 _ARTIFACTS = (*_ARTIFACTS, ("checked_at", "text"))
-_RESULTS = (*_NODE, ("name", "text"), ("type", "text"), ("value", "any"), ("materialization", "integer"))
-_RESULTS = (*_RESULTS, ("data_version", "text"), ("made_at", "text"))
-_MEMBERS = (*_NODE, ("member_level", "text"), ("member", "text"), ("role", "text"), ("materialization", "integer"))
-_VERDICTS = (*_NODE, ("state", "text"), ("kinds", "text"), ("why", "text"), ("accepted", "boolean"))
+_MEMBERS = (*NODE, ("member_level", "text"), ("member", "text"), ("role", "text"), ("materialization", "integer"))
+_VERDICTS = (*NODE, ("state", "text"), ("kinds", "text"), ("why", "text"), ("accepted", "boolean"))
+_REFERENCES = (("key", "text"), ("version", "text"), ("kind", "text"), ("path", "text"), ("digest", "text"))
+_REFERENCES = (*_REFERENCES, ("size", "integer"), ("since", "text"), ("until", "text"), ("actor", "text"))
+_REFERENCES = (*_REFERENCES, ("reason", "text"), ("nodes", "integer"), ("makings", "integer"))
 
 
 def why(gate: Gate, verdict: Verdict) -> str:
     """All reasons in words; nobody is named in them who may not be used."""
-    return "; ".join(words(gate, reason) for reason in verdict.reasons)
+    veil = veil_of(gate)
+    return "; ".join(str(veil.reason(reason)) for reason in verdict.reasons)
 
 
-def words(gate: Gate, reason: Reason) -> str:
-    return f"{reason.kind}: {WITHHELD}" if is_hidden(gate, reason) else str(reason)
-
-
-def is_hidden(gate: Gate, reason: Reason) -> bool:
-    """Whether a reason names somebody who may not be used."""
-    nodes = [node for node in (reason.node, *reason.path) if node is not None]
-    return not gate.everybody and any(_is_barred(gate, *node) for node in nodes)
-
-
-def _is_barred(gate: Gate, asset: str, partition: str) -> bool:
-    level = gate.mirror.shape.levels.get(asset, asset)
-    if level not in ENTITY_LEVELS:
-        return False
-    place = gate.mirror.locate(asset, [partition])[0]
-    return place < 0 or not bool(gate.usable(level)[place])
-
-
-def storable(value: Any) -> Any:
-    """A value that every table can hold: a number beyond 64 bits, a list or a table as its JSON text."""
-    if isinstance(value, bool) or value is None or isinstance(value, float | str):
-        return value
-    if isinstance(value, int):
-        return value if abs(value) <= BIGGEST else str(value)
-    return json.dumps(value, ensure_ascii=False)
-
-
-def kind_of(value: Any) -> str:
-    """The type that a result was measured as."""
-    names = {bool: "boolean", int: "integer", float: "real", str: "text", type(None): "none"}
-    return names.get(type(value), "json")
-
-
-def distinct(names: Sequence[str]) -> list[str]:
-    """The same names, a number behind those that are there already but for their case: SQL does not tell them apart."""
-    found: list[str] = []
-    for name in names:
-        other, number = name, 1
-        while other.lower() in {one.lower() for one in found}:
-            number += 1
-            other = f"{name}_{number}"
-        found.append(other)
-    return found
+def veil_of(gate: Gate) -> Veil:
+    """Hides everybody who may not be used, unless they were asked for."""
+    shown = {level: gate.shows(level) for level in ENTITY_LEVELS}
+    return Veil(gate.mirror, {level: ~flags for level, flags in shown.items()})

@@ -5,7 +5,8 @@ import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
-from ctcore.schema import CHECKSUMS, COLUMN_NAME, Column, Levels
+from ctcore.column import Column
+from ctcore.schema import CHECKSUMS, COLUMN_NAME, Levels
 from ctcore.sheet.options import Options
 from ctcore.step import ENTITY_LEVELS, Level
 

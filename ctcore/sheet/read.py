@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from ctcore.collecting import without_collecting
+from ctcore.column import Column, Value
 from ctcore.errors import SheetError
-from ctcore.schema import ID_PATTERN, Column, Levels, Value
+from ctcore.schema import ID_PATTERN, Levels
 from ctcore.sheet.claims import FileClaim, Looked, Place, looked_at
 from ctcore.sheet.columns import Columns, read_columns
 from ctcore.sheet.options import Options

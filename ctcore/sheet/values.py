@@ -2,9 +2,10 @@
 
 import datetime
 import math
+import numbers
 import re
 
-from ctcore.schema import Column, Value
+from ctcore.column import Column, Value
 
 CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f]")  # what no cell may have
 _TRUE = {"true", "t", "yes", "y", "1"}
@@ -44,9 +45,44 @@ def convert(text: str, column: Column) -> tuple[Value, str | None]:
     if column.enum and text not in column.enum:
         return None, f"is not one of {', '.join(column.enum)}; correct the cell or extend the enum in ct.toml"
     try:
-        return _typed(text, column.type), None
+        value = _typed(text, column.type)
     except ValueError:
         return None, f"is not {_SAID[column.type]}; correct the cell, or leave it blank where it is not known"
+    return value, _outside(value, column)
+
+
+def fit(given: object, column: Column) -> tuple[Value, str | None]:
+    """A value that a program gives, as the column has it, and what is wrong with it. None is a blank."""
+    if given is None:
+        return None, "is blank, but required" if column.required else None
+    value = _like(given, column.type)
+    if value is None or (column.type == "date" and convert(str(value), Column("", "date"))[1]):
+        return None, f"is not {_SAID.get(column.type, 'a text')}"
+    if column.enum and value not in [_typed(one, column.type) for one in column.enum]:
+        return None, f"is not one of {', '.join(column.enum)}"
+    return value, _outside(value, column)
+
+
+def _like(given: object, kind: str) -> Value:
+    """Also numbers of numpy and days of datetime; what is of another type is none."""
+    if kind == "boolean" or isinstance(given, bool):
+        return given if kind == "boolean" and isinstance(given, bool) else None
+    if kind == "integer":
+        return int(given) if isinstance(given, numbers.Integral) else None
+    if kind == "real":
+        value = float(given) if isinstance(given, numbers.Real) else math.nan
+        return value if math.isfinite(value) else None
+    if kind == "date" and type(given) is datetime.date:
+        return given.isoformat()
+    return given if isinstance(given, str) else None
+
+
+def _outside(value: Value, column: Column) -> str | None:
+    """Both ends of a range are inside."""
+    if column.range is None or not isinstance(value, int | float):
+        return None
+    low, high = column.range
+    return None if low <= value <= high else f"is not within {low:g} to {high:g}"
 
 
 def _typed(text: str, kind: str) -> Value:

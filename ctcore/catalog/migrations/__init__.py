@@ -13,6 +13,7 @@ def upgrade(catalog: "Catalog", revision: str = "head") -> None:
     from alembic.config import Config
     from sqlalchemy import inspect, text
 
+    from ctcore.catalog import measured
     from ctcore.catalog.declared import applied, enforce, relax
 
     config = Config()
@@ -27,3 +28,5 @@ def upgrade(catalog: "Catalog", revision: str = "head") -> None:
         command.upgrade(config, revision)
         if levels is not None:
             enforce(connection, levels)
+            if analyses := measured.applied(connection):
+                measured.enforce(connection, analyses)

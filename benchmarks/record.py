@@ -1,0 +1,219 @@
+"""Recording results one by one from eight processes at once, beside bare INSERTs of the same rows, a commit each."""
+
+import sqlite3
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, closing
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import func, select
+
+from benchmarks.cohort import made_project
+from benchmarks.measure import Measured, Row, Target, apart, expect
+from ctcore import ledger
+from ctcore.catalog.chain import check_chain
+from ctcore.catalog.tables import edge, event, materialization, output, qc_event
+from ctcore.clock import utc
+from ctcore.memo import Prepared, prepare
+from ctcore.project import Project
+from ctcore.store import Published
+from tests.kit import STEPS
+from tests.postgres import NoPostgres, server
+
+ASSAYS = (1_000, 10_000, 40_000)
+QUICK = (20,)
+RESULTS, FEW = 1_000, 16
+WRITERS = 8
+RATES = {"SQLite": 200.0, "PostgreSQL": 500.0}
+FLAT = 1.15
+CALL = "a call's result"
+BASELINE = "bare INSERTs of the same rows, a commit each"
+WRITTEN = (materialization, output, edge, event)
+
+STEP = """
+
+@step(level="assay", inputs={"counts": "counted"}, outputs={"n": "n.txt"})
+def measured(call: Call) -> dict[str, object]:
+    \"\"\"Never called: its results are written by the benchmark.\"\"\"
+    return {}
+"""
+
+
+def measure(folder: Path, quick: bool) -> Iterator[Row]:
+    for name in RATES:
+        points: list[tuple[int, float]] = []
+        for assays in QUICK if quick else ASSAYS:
+            with ExitStack() as stack:
+                try:
+                    url = None if name == "SQLite" else stack.enter_context(stack.enter_context(server()).fresh())
+                except NoPostgres as error:
+                    print(f"without PostgreSQL: {error}", file=sys.stderr)
+                    return
+                number = FEW if quick else RESULTS
+                row = apart(_calls, folder / f"{name}-{assays}", name, assays, number, url)
+            points.append((assays, row.mine.seconds))
+            yield row
+
+
+def _calls(root: Path, name: str, assays: int, number: int, url: str | None) -> Row:
+    """As many results are recorded whatever the size of the cohort."""
+    _database(url)
+    project, _ = made_project(root, assays, STEPS + STEP)
+    keys = [f"A{at * assays // number}" for at in range(number)]
+    ready = prepare(project, project.steps["measured"], keys, None).ready
+    published = [_publish(project, call) for call in ready.values()]
+    before = _rows(project)
+    mine = _at_once(_record, [(str(root), url, part) for part in _shares(published)])
+    written = {table: rows - before[table] for table, rows in _rows(project).items()}
+    expect("results that were recorded", written["materialization"], number)
+    with project.catalog.read() as connection:
+        rows = [dict(row) for row in connection.execute(select(event).order_by(event.c.seq)).mappings()]
+    expect("breaks of the chain", check_chain(iter(rows)), [])
+    expect("lines of provenance.jsonl", sum(1 for _ in project.catalog.journal.read()), len(rows))
+    theirs = _bare(project, number, url)
+    rate = (number - WRITERS) / mine.seconds
+    said = f"{assays} assays, {WRITERS} writers, {number} results: {rate:.0f}/s"
+    return Row(f"{name}, {CALL}", said, mine, BASELINE, theirs, Target(1000 / RATES[name], "ms each", 1000 / rate))
+
+
+def _publish(project: Project, call: Prepared) -> Published:
+    """An artifact in the store, as a call leaves it."""
+    staged = project.store.stage(*call.node, call.key)
+    (staged / "n.txt").write_text(f"{call.node[1]}\n")
+    sidecar = {
+        "format": "ct.artifact.v1",
+        "node": list(call.node),
+        "level": "assay",
+        "key": call.key,
+        "recipe": {
+            "step": call.recipe.step,
+            "code": call.recipe.code,
+            "parameters": dict(call.recipe.parameters),
+            "environment": dict(call.recipe.environment),
+        },
+        "inputs": [list(one) for one in call.edges],
+        "members": [],
+        "outputs": {"n": "n.txt"},
+        "facts": {"depth": 31.5, "breadth": 0.97, "reads": 12_345_678, "duplicates": 0.081, "sex": "F"},
+        "reason": "missing: never made",
+        "run_id": "6f1d",
+        "host": "here",
+        "started_at": utc(time.time()),
+        "seconds": 1.0,
+    }
+    return project.store.publish(staged, *call.node, call.key, sidecar, ["n.txt"])
+
+
+def _record(root: str, url: str | None, published: Sequence[Published]) -> Callable[[], None]:
+    _database(url)
+    project = Project(Path(root))
+    ledger.record(project, published[:1])  # what the first one costs is no rate
+
+    def work() -> None:
+        for one in published[1:]:
+            ledger.record(project, [one])
+
+    return work
+
+
+def _bare(project: Project, number: int, url: str | None) -> Measured:
+    """The newest rows of each table, which are of the results."""
+    with project.catalog.read() as connection:
+        newest = {
+            table.name: [
+                tuple(row) for row in connection.execute(select(table).order_by(*table.primary_key).limit(number))
+            ]
+            for table in WRITTEN
+        }
+    place = url or str(project.root / "bare.db")
+    _make_bare(place, url is not None)
+    parts = _shares(list(range(number)))
+    return _at_once(_insert, [(place, url is not None, newest, part) for part in parts])
+
+
+def _make_bare(place: str, is_server: bool) -> None:
+    with closing(_connect(place, is_server)) as connection:
+        cursor = connection.cursor()
+        for table in WRITTEN:
+            listed = ", ".join(f'"{column.name}" text' for column in table.columns)
+            cursor.execute(f"CREATE TABLE bare_{table.name} (number integer PRIMARY KEY, {listed})")
+        connection.commit()
+
+
+def _connect(place: str, is_server: bool) -> Any:
+    if is_server:
+        import psycopg2
+
+        return psycopg2.connect(place)
+    connection = sqlite3.connect(place, timeout=60)
+    connection.execute("PRAGMA journal_mode=WAL")
+    connection.execute("PRAGMA synchronous=FULL")
+    return connection
+
+
+def _insert(
+    place: str, is_server: bool, rows: dict[str, list[tuple[Any, ...]]], mine: Sequence[int]
+) -> Callable[[], None]:
+    connection = _connect(place, is_server)
+    mark = "%s" if is_server else "?"
+
+    def work() -> None:
+        for at in mine:
+            cursor = connection.cursor()
+            for name, some in rows.items():
+                row = some[at % len(some)]
+                marks = ", ".join([mark] * (len(row) + 1))
+                cursor.execute(f"INSERT INTO bare_{name} VALUES ({marks})", (at, *row))
+            connection.commit()
+
+    return work
+
+
+def _at_once(prepared: Callable[..., Callable[[], None]], parts: Sequence[tuple[Any, ...]]) -> Measured:
+    """One process a part; the clock runs from when all are ready to when the last one has ended."""
+    spawn = get_context("spawn")
+    ready, said = spawn.Barrier(len(parts) + 1), spawn.Queue()
+    processes = [spawn.Process(target=_one, args=(prepared, part, ready, said)) for part in parts]
+    for process in processes:
+        process.start()
+    ready.wait(120)
+    began = time.perf_counter()
+    ended = [said.get(timeout=600) for _ in processes]
+    seconds = time.perf_counter() - began
+    for process in processes:
+        process.join()
+        expect("how a writer ended", process.exitcode, 0)
+    return Measured(seconds, sum(cpu for cpu, _ in ended), max(peak for _, peak in ended))
+
+
+def _one(prepared: Callable[..., Callable[[], None]], part: tuple[Any, ...], ready: Any, said: Any) -> None:
+    from benchmarks.measure import timed
+
+    work = prepared(*part)
+    ready.wait(120)
+    found = timed(work, times=1)
+    said.put((found.cpu, found.peak_mib))
+
+
+def _shares(listed: Sequence[Any]) -> list[Sequence[Any]]:
+    return [listed[at::WRITERS] for at in range(WRITERS)]
+
+
+def _rows(project: Project) -> dict[str, int]:
+    with project.catalog.read() as connection:
+        return {
+            table.name: connection.execute(select(func.count()).select_from(table)).scalar() or 0
+            for table in (*WRITTEN, qc_event)
+        }
+
+
+def _database(url: str | None) -> None:
+    import os
+
+    if url is None:
+        os.environ.pop("CT_POSTGRES_URL", None)
+    else:
+        os.environ["CT_POSTGRES_URL"] = url

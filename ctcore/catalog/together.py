@@ -1,0 +1,142 @@
+"""② What several processes ask for at the same time, done by one of them for all that wait: one commit instead of many.
+
+A commit waits for the disk twice, whatever is in it. Whoever finds nobody at work begins at once; the others leave what
+they ask in a file, and whoever is next does all that lies there. Requests can be done twice: if whoever did them dies
+before it says so, the next one does them again.
+"""
+
+import fcntl
+import json
+import os
+import secrets
+import time
+from collections.abc import Callable, Collection, Iterator, Sequence
+from contextlib import ExitStack
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import IO, Any
+
+from sqlalchemy.exc import SQLAlchemyError
+
+from ctcore.errors import CtError
+
+POLL_S = 0.002
+COMPANY = 0.3  # for this part of the time it took the last time, those are awaited who were served then
+RECENT_S = 1.0
+ORPHAN_S = 3600.0
+
+_UNDOABLE = (CtError, SQLAlchemyError, LookupError, TypeError, ValueError)
+
+
+@dataclass(frozen=True)
+class Request:
+    """What somebody asks, as JSON. Two that are `about` the same thing are not done in one go."""
+
+    actor: str
+    about: Collection[str]
+    body: Any
+
+
+Act = Callable[[Sequence[Request]], Sequence[Any]]
+
+
+def together(folder: Path, mine: Request, act: Act) -> Any:
+    """Have it done; `act` gives an answer (JSON) a request, or raises and has done nothing."""
+    with ExitStack() as stack:
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            lock = stack.enter_context((folder / "lock").open("a+b"))
+            at_once = _locked(lock)
+        except OSError:  # a folder of somebody else, or a disk that knows no locks: one after the other, then
+            return act([mine])[0]
+        return _led(folder, lock, mine, act) if at_once else _waited(folder, lock, mine, act)
+
+
+def _waited(folder: Path, lock: IO[bytes], mine: Request, act: Act) -> Any:
+    asked = folder / f"{time.time_ns()}-{secrets.token_hex(4)}.ask"
+    answer = asked.with_suffix(".answer")
+    _write(asked, asdict(mine))
+    try:
+        while not answer.exists():
+            if _locked(lock):
+                if not answer.exists():
+                    asked.unlink(missing_ok=True)
+                    return _led(folder, lock, mine, act)
+                break
+            time.sleep(POLL_S)
+        return json.loads(answer.read_bytes())
+    finally:
+        asked.unlink(missing_ok=True)
+        answer.unlink(missing_ok=True)
+
+
+def _led(folder: Path, lock: IO[bytes], mine: Request, act: Act) -> Any:
+    """Do it for all that wait. What cannot be done together, everybody does alone."""
+    batch = dict(_disjoint(mine, _waiting(folder, *_company(lock))))
+    began = time.monotonic()
+    if batch:
+        try:
+            first, *others = act([mine, *batch.values()])
+        except _UNDOABLE:
+            return act([mine])[0]
+        for path, answer in zip(batch, others, strict=True):
+            _write(path.with_suffix(".answer"), answer)
+            path.unlink(missing_ok=True)
+    else:
+        first = act([mine])[0]
+    os.pwrite(lock.fileno(), b"%-8d %-12.6f" % (len(batch) + 1, time.monotonic() - began), 0)
+    return first
+
+
+def _locked(lock: IO[bytes]) -> bool:
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
+def _company(lock: IO[bytes]) -> tuple[int, float]:
+    """How many were served the last time, if that was a moment ago, and how long that took."""
+    said = os.pread(lock.fileno(), 21, 0).split()
+    is_recent = time.time() - os.fstat(lock.fileno()).st_mtime < RECENT_S
+    return (int(said[0]), float(said[1])) if len(said) == 2 and is_recent else (1, 0.0)
+
+
+def _waiting(folder: Path, company: int, took: float) -> list[Path]:
+    """What lies there, in the order in which it was asked."""
+    deadline = time.monotonic() + COMPANY * took
+    while True:
+        found = sorted(folder.glob("*.ask"))
+        if len(found) + 1 >= company or time.monotonic() > deadline:
+            _tidy(folder)
+            return found
+        time.sleep(POLL_S / 4)
+
+
+def _disjoint(mine: Request, paths: Sequence[Path]) -> Iterator[tuple[Path, Request]]:
+    about = set(mine.about)
+    for path in paths:
+        try:
+            one = Request(**json.loads(path.read_bytes()))
+        except (OSError, ValueError):  # whoever asked gave up
+            continue
+        if about.isdisjoint(one.about):
+            about |= set(one.about)
+            yield path, one
+
+
+def _tidy(folder: Path) -> None:
+    """Answers for which nobody came."""
+    for path in folder.glob("*.answer"):
+        try:
+            if time.time() - path.stat().st_mtime > ORPHAN_S:
+                path.unlink()
+        except FileNotFoundError:
+            continue
+
+
+def _write(path: Path, value: Any) -> None:
+    part = path.with_suffix(".part")
+    part.write_text(json.dumps(value))
+    part.rename(path)

@@ -1,0 +1,49 @@
+"""② A sheet of consents: a row a patient; read whole, with every problem at once."""
+
+import difflib
+import re
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+
+from ctcore.consent import Line, Statement
+from ctcore.errors import SheetError
+from ctcore.sheet.table import read_table
+
+COLUMNS = ("patient", "status", "uses", "date", "until", "form", "reason")
+ALIASES: Mapping[str, str] = {"patient_id": "patient", "id": "patient", "use": "uses", "dated": "date"}
+REQUIRED = ("patient", "status")
+
+
+def read_consents(path: Path) -> list[Line]:
+    """What a sheet (csv, tsv, xlsx) says. Uses are separated by commas or semicolons. SheetError with all that is wrong
+    with the sheet itself; whether it may be said, `ctcore.consent` knows."""
+    table = read_table(path)
+    header = [ALIASES.get(name.strip().lower(), name.strip().lower()) for name in table.header]
+    problems = [*table.problems, *_header(header)]
+    if not table.rows and not problems:
+        problems.append("row 2: nothing is said; one patient a row is expected")
+    if problems:
+        raise SheetError(str(path), problems)
+    rows = [(number, dict(zip(header, cells, strict=True))) for number, cells in table.rows]
+    blank = [f"row {n}, column {name}: is blank" for n, one in rows for name in REQUIRED if not one[name]]
+    if blank:
+        raise SheetError(str(path), blank)
+    return [Line(number, one["patient"].removeprefix("patient/"), _statement(one)) for number, one in rows]
+
+
+def _statement(one: Mapping[str, str]) -> Statement:
+    uses = tuple(use for use in map(str.strip, re.split("[,;]", one.get("uses", ""))) if use)
+    dated, until, form = (one.get(name) or None for name in ("date", "until", "form"))
+    return Statement(one["status"].lower(), uses, dated, until, form, one.get("reason", ""))
+
+
+def _header(header: list[str]) -> Iterable[str]:
+    yield from (f"row 1: no column {name}" for name in REQUIRED if name not in header)
+    for at, name in enumerate(header):
+        if name not in COLUMNS:
+            near = difflib.get_close_matches(name, COLUMNS, 1)
+            yield f"row 1: no column {name!r} is known; " + (
+                f"did you mean {near[0]!r}?" if near else f"known: {', '.join(COLUMNS)}"
+            )
+        elif name in header[:at]:
+            yield f"row 1: column {name} is there twice"

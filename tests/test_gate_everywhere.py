@@ -1,0 +1,239 @@
+"""Whoever has revoked consent is in no output of any command: not their results, not what is known of them, and outside
+the commands that are about consent not even their IDs. The commands are taken from `ct` itself."""
+
+import json
+import re
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import click
+import pytest
+from sqlalchemy import select
+
+from ctcore.accept import accept, propose
+from ctcore.catalog.tables import event
+from ctcore.cli import cli
+from ctcore.consent import Statement, set_consent
+from ctcore.files import look
+from ctcore.project import Project
+from ctcore.qc import Saying
+from ctcore.qc import add as add_qc
+from tests.kit import TOML, Inline, again, assay, make, make_all, make_project
+from tests.shell import contents, ct, quiet_dagster, shell
+
+ROWS = (
+    assay("PGONE", "SGONE", "AGONE1", sex="F", age="9731", site="hidden-site", library="hidden-library"),
+    assay("PGONE", "SGONE", "AGONE2", sex="F", age="9731", site="hidden-site", library="other-library"),
+    assay("P2", "S2", "A3", sex="M", age="50", site="blood", library="L3"),
+    assay("P3", "S3", "A4", sex="F", age="60", site="blood", library="L4"),
+)
+IDS = re.compile("[PSA]GONE")
+KNOWN = re.compile(r"(?<!\w)(9731|hidden-site|hidden-library|48271)(?!\w)")  # attributes and a result of theirs
+PAIRING = '\n[pairings.both]\nby = "specimen.site"\n'
+
+SQL = {
+    "patients": "SELECT * FROM patients",
+    "artifacts": "SELECT * FROM artifacts",
+    "history": "SELECT * FROM results_history",
+    "members": "SELECT * FROM members",
+    "verdicts": "SELECT * FROM verdicts",
+    "files": "SELECT * FROM files",
+}
+
+# What each command is called with here. Names of nodes that are given are those of others, or of what they are inside.
+SHOWN: dict[str, list[list[str]]] = {
+    "schema show": [["--json"]],
+    "schema diff": [[], ["--json"]],
+    "schema check": [[], ["--json"]],
+    "schema apply": [["--dry-run"], []],
+    "status": [[], ["--all"], ["--json"]],
+    "stale": [[], ["--why"], ["--why", "--json"]],
+    "plan": [[], ["--json"], ["--save", "plan.json"]],
+    "show": [["joined/all"], ["joined/all", "--json"], ["counted/AGONE1"], ["patient/PGONE", "--json"]],
+    "path": [["joined/all"], ["merged/S2"], ["counted/AGONE1"]],
+    "accept": [["--list"], ["--list", "--json"], ["joined/all", "--reason", "small", "--dry-run", "--json"]],
+    "trace": [[one, *more] for one in ("joined/all", "merged/S2", "SGONE") for more in ([], ["--json"], ["--dot"])],
+    "diff": [["joined/all"], ["joined/all", "--json"], ["merged/SGONE", "merged/S2"]],
+    "cohort": [[], ["all", "--json"], ["--pairing", "both"], ["--pairing", "both", "--json"]],
+    "query": [[sql, *more] for sql in SQL.values() for more in ([], ["--json"])] + [["--tables"]],
+    "export": [["out.json"], ["out"], ["wide.csv", "--wide", "assay"], ["-", "--table", "results", "--format", "csv"]],
+    "dashboard": [["page.html"]],
+    "heatmap": [["picture.svg"]],
+    "verify": [[], ["--quick", "--json"]],
+    "run": [[]],
+    "jobs": [[], ["--all", "--json"]],
+    "logs": [["joined/all"], ["counted/AGONE1"]],
+    "reference list": [[], ["--json"], ["--history"]],
+    "reference index": [["genome"]],
+    "reference add": [["other", "sheet.csv", "--version", "1"]],
+    "reference bump": [["genome", "sheet.csv", "--version", "hg39", "--reason", "new", "--dry-run", "--json"]],
+    "batches": [[*more, "--by", "assay.library"] for more in ([], ["--json"], ["--merges"], ["--mermaid"])],
+}
+# These are about who may be used, or about what they were given: they name people, and show nothing else of them.
+GOVERNANCE = {
+    "register": [["new.csv"], ["new.csv", "--dry-run", "--json", "--update", "patient.age"]],  # quotes the sheet
+    "why": [["joined/all"], ["joined/all", "--json"], ["counted/AGONE1", "--json"], ["patient/PGONE"]],
+    "qc add": [["patient/P2", "qc_warn", "--reason", "late"]],
+    "qc resolve": [["assay/AGONE1", "--reason", "late"]],
+    "qc list": [[], ["--json"]],
+    "qc history": [[], ["--json"], ["assay/AGONE1"]],
+    "consent set": [["P2", "full"]],
+    "consent restore": [["PGONE", "--authority", "a", "--reference", "7", "--date", "2024-02-03"]],
+    "consent list": [[], ["--json"]],
+    "consent history": [[], ["PGONE", "--json"]],
+    "impact": [["PGONE"], ["--list", "PGONE"]],
+}
+# These show nothing of a cohort.
+OTHERS = {"init", "dev"}
+
+
+def _leaves(group: click.Group, before: str = "") -> Iterator[str]:
+    context = click.Context(group)
+    for name in group.list_commands(context):
+        command = group.get_command(context, name)
+        if isinstance(command, click.Group):
+            yield from _leaves(command, f"{before}{name} ")
+        else:
+            yield f"{before}{name}"
+
+
+def test_each_command_is_looked_at() -> None:
+    assert sorted(_leaves(cli)) == sorted({*SHOWN, *GOVERNANCE, *OTHERS})  # type: ignore[arg-type]
+
+
+def _revoked(root: Path) -> Project:
+    project = make_project(root, ROWS, toml=TOML + PAIRING)
+    quiet_dagster(root)
+    (root / "reads/AGONE1.txt").write_text("x" * 48271)
+    look(project)
+    make(project, "counted", runner=Inline(project))
+    (root / "reads/AGONE2.txt").write_text("otherwise\n")
+    look(project)
+    make_all(project)
+    add_qc(project, [Saying("specimen", "SGONE", "superseded", "taken again", step="joined")])
+    accept(project, propose(project, {"joined": {"all"}}), "the same tissue")
+    set_consent(project, ["PGONE"], Statement("revoked", dated="2024-01-20", form="withdrawal form 12"))
+    return again(project)
+
+
+@pytest.fixture(scope="module", params=["revoked", "made without them"])
+def before(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A project in which somebody has revoked: as it is then, with files of theirs gone; and after it was made anew."""
+    project = _revoked(tmp_path_factory.mktemp("gate") / "toy")
+    sheet = (project.root / "sheet.csv").read_text()
+    (project.root / "new.csv").write_text(sheet.replace("9731", "30"))
+    if request.param == "revoked":
+        (project.root / "reads/AGONE2.txt").unlink()
+    else:
+        make_all(project)
+    return project.root
+
+
+@pytest.fixture
+def root(before: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A copy of it that may be changed."""
+    copied = tmp_path / "toy"
+    shutil.copytree(before, copied, symlinks=True)
+    monkeypatch.chdir(copied)
+    return copied
+
+
+def _out(command: str, arguments: list[str], root: Path) -> str:
+    """Everything that it says and writes."""
+    there = {path: path.stat().st_mtime_ns for path in _readable(root)}
+    run = shell if command == "run" else ct
+    said = run("-C", root, *command.split(), *arguments)
+    files = [path.read_text(errors="replace") for path in _readable(root) if there.get(path) != path.stat().st_mtime_ns]
+    return "\n".join([said.out, said.err, *files])
+
+
+def _readable(root: Path) -> list[Path]:
+    """What commands write for people: not the catalog, the journal, the store and what is scratch."""
+    kept = (
+        "catalog",
+        "provenance",
+        "store",
+        "work",
+        "reads",
+        "dagster_home",
+        "steps",
+        "sheet.csv",
+        "ct.toml",
+        "genome",
+    )
+    listed = [path for path in root.iterdir() if not path.name.startswith((*kept, "."))]
+    return [file for path in listed for file in (path.rglob("*") if path.is_dir() else [path]) if file.is_file()]
+
+
+CASES = [(name, call) for name, calls in SHOWN.items() for call in calls]
+
+
+@pytest.mark.parametrize(("command", "call"), CASES, ids=[" ".join((name, *call))[:60] for name, call in CASES])
+def test_whoever_revoked_is_in_no_output(root: Path, command: str, call: list[str]) -> None:
+    named = [one for one in call if IDS.search(one)]
+    text = _out(command, call, root)
+    for one in named:  # what was typed may be said again, with the reason why it is not shown
+        assert "is excluded" in text and "consent revoked" in text
+        text = text.replace(one, "")
+    text = text.replace("patient PGONE: consent revoked on 2024-01-20", "") if named else text
+    assert not IDS.findall(text) and not KNOWN.findall(text)
+    assert "Traceback" not in text
+
+
+GOVERNED = [(name, call) for name, calls in GOVERNANCE.items() for call in calls]
+
+
+@pytest.mark.parametrize(("command", "call"), GOVERNED, ids=[" ".join((name, *call))[:60] for name, call in GOVERNED])
+def test_commands_about_consent_and_quality_show_nothing_else_of_them(
+    root: Path, command: str, call: list[str]
+) -> None:
+    assert not KNOWN.findall(_out(command, call, root))
+
+
+def test_others_are_shown_as_before(root: Path) -> None:
+    assert (
+        "A3" in ct("-C", root, "status").out
+        and "not shown, because without consent: 1 patient" in ct("-C", root, "status").err
+    )
+    assert "P2" in ct("-C", root, "query", "SELECT patient_id FROM patients").out
+    assert ct("-C", root, "path", "merged/S2").code == 0
+
+
+ASKED = (
+    ["status", "--json"],
+    ["show", "counted/AGONE1"],
+    ["path", "counted/AGONE1"],
+    ["logs", "counted/AGONE1"],
+    ["trace", "SGONE"],
+    ["diff", "counted/AGONE1", "counted/AGONE2"],
+    ["cohort", "--pairing", "both"],
+    ["query", "SELECT patient_id FROM patients"],
+    ["export", "-", "--table", "patients"],
+)
+
+
+@pytest.mark.parametrize("call", ASKED, ids=[call[0] for call in ASKED])
+def test_who_is_asked_for_by_name_for_a_reason_is_shown_and_that_is_on_record(root: Path, call: list[str]) -> None:
+    (root / "work/logs/counted/AGONE1").mkdir(parents=True, exist_ok=True)
+    (root / "work/logs/counted/AGONE1/1.log").write_text("AGONE1 was counted\n")
+    before = len(_disclosed(root))
+    refused = ct("-C", root, *call, "--excluded")
+    assert refused.code == 2 and "--reason TEXT" in refused.err and len(_disclosed(root)) == before
+    said = ct("-C", root, *call, "--excluded", "--reason", "audit 7")
+    assert said.code in (0, 3) and IDS.search(said.out)
+    assert len(_disclosed(root)) == before + 1 and _disclosed(root)[-1]["reason"] == "audit 7"
+
+
+def test_looking_without_being_asked_records_nothing(root: Path) -> None:
+    before = contents(root)
+    for call in (["status"], ["query", "SELECT 1"], ["trace", "merged/S2"], ["path", "counted/AGONE1"]):
+        ct("-C", root, *call)
+    assert contents(root) == before
+    assert ct("-C", root, "query", "SELECT 1", "--reason", "audit").code == 2
+
+
+def _disclosed(root: Path) -> list[dict[str, str]]:
+    with Project(root).catalog.read() as connection:
+        rows = connection.execute(select(event.c.body).where(event.c.kind == "disclose").order_by(event.c.seq))
+        return [json.loads(row.body) for row in rows]
