@@ -7,11 +7,13 @@ import os
 from pathlib import Path
 from typing import Any
 
+from dagster import Field, String
 from dagster._core.storage.base_storage import DagsterStorage
 from dagster._serdes import ConfigurableClass, ConfigurableClassData
 
 from ctcore.errors import CatalogError
 from ctcore.project import Project
+from ctcore.settings import FILE_NAME
 
 
 class CtStorage(DagsterStorage, ConfigurableClass):
@@ -23,12 +25,12 @@ class CtStorage(DagsterStorage, ConfigurableClass):
 
     @classmethod
     def config_type(cls) -> dict[str, Any]:
-        return {}
+        return {"schema": Field(String, is_required=False)}
 
     @classmethod
     def from_config_value(cls, inst_data: ConfigurableClassData | None, config_value: dict[str, Any]) -> DagsterStorage:  # pyright: ignore[reportIncompatibleMethodOverride]
         if os.environ.get("CT_POSTGRES_URL"):
-            return _postgres(os.environ["CT_POSTGRES_URL"], inst_data)
+            return _postgres(os.environ["CT_POSTGRES_URL"], config_value.get("schema") or _own_schema(), inst_data)
         from dagster._core.storage.sqlite_storage import DagsterSqliteStorage
 
         return DagsterSqliteStorage(os.environ["DAGSTER_HOME"], inst_data)
@@ -39,13 +41,18 @@ def dagster_schema(catalog_schema: str) -> str:
     return "dg_" + catalog_schema.removeprefix("ct_")
 
 
-def _postgres(given: str, inst_data: ConfigurableClassData | None) -> DagsterStorage:
+def _own_schema() -> str:
+    """That of the project whose instance this is."""
+    above = Path(os.environ["DAGSTER_HOME"]).parent
+    project = Project.find(above if (above / FILE_NAME).is_file() else Path(os.environ.get("CT_PROJECT") or above))
+    return dagster_schema(project.catalog.schema)
+
+
+def _postgres(given: str, schema: str, inst_data: ConfigurableClassData | None) -> DagsterStorage:
     from dagster_postgres import DagsterPostgresStorage
     from sqlalchemy import create_engine, make_url, text
     from sqlalchemy.exc import DBAPIError
 
-    project = Project.find(Path(os.environ.get("CT_PROJECT") or Path(os.environ["DAGSTER_HOME"]).parent))
-    schema = dagster_schema(project.catalog.schema)
     url = make_url(given).set(drivername="postgresql+psycopg2")
     try:
         with create_engine(url).begin() as connection:

@@ -1,18 +1,21 @@
-"""What Dagster loads: the project of this directory (or of CT_PROJECT), as assets, checks, jobs and sensors."""
+"""What Dagster loads: the project of this directory (or else of CT_PROJECT), as assets, checks, jobs and sensors."""
 
-import os
 from pathlib import Path
 
 import dagster as dg
 
 from ct_assets.build import build_assets, build_resources
+from ct_assets.keys import check_home
 from ctcore.project import Project
+from ctcore.settings import FILE_NAME
 from sensors.integrity import integrity_sensor
 from sensors.jobs import jobs_sensor
 from sensors.sheet import sheet_sensor
 from sensors.staleness import staleness_sensor
 
-project = Project.find(Path(os.environ.get("CT_PROJECT") or Path(__file__).parent))
+here = Path(__file__).parent
+project = Project.find(here if (here / FILE_NAME).is_file() else None)
+check_home(project)
 
 defs = dg.Definitions(
     assets=build_assets(project),

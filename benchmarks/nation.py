@@ -162,7 +162,7 @@ class _Filling:
         parent = seq[f"{above}{at // GROUP}"] if above else None
         said = {"sex": _sex(at)} if level == "patient" else {}
         name = self.ids[level][at]
-        return seq[name], level, name, parent, canonical(said).decode()
+        return seq[name], level, name, parent, canonical(said).decode(), None
 
     @without_collecting
     def make(self, step: Step) -> None:

@@ -1,5 +1,6 @@
 """Recording results one by one from eight processes at once, beside bare INSERTs of the same rows, a commit each."""
 
+import os
 import sqlite3
 import sys
 import time
@@ -9,30 +10,40 @@ from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import func, select
+from sqlalchemy import Table, func, select
 
 from benchmarks.cohort import made_project
 from benchmarks.measure import Measured, Row, Target, apart, expect
 from ctcore import ledger
 from ctcore.catalog.chain import check_chain
-from ctcore.catalog.tables import edge, event, materialization, output, qc_event
+from ctcore.catalog.tables import edge, event, materialization, output, result
 from ctcore.clock import utc
 from ctcore.memo import Prepared, prepare
 from ctcore.project import Project
+from ctcore.recording import Entered, analysis_of, record, values_of
 from ctcore.store import Published
 from tests.kit import STEPS
 from tests.postgres import NoPostgres, server
 
 ASSAYS = (1_000, 10_000, 40_000)
 QUICK = (20,)
-RESULTS, FEW = 1_000, 16
+RESULTS, FEW = 800, 16
 WRITERS = 8
 RATES = {"SQLite": 200.0, "PostgreSQL": 500.0}
 FLAT = 1.15
-CALL = "a call's result"
+CALL, ENTERED = "a call's result", "a result entered"
 BASELINE = "bare INSERTs of the same rows, a commit each"
-WRITTEN = (materialization, output, edge, event)
 
+ANALYSIS = """
+[analyses.pathology]
+level = "assay"
+
+[analyses.pathology.columns]
+ki67 = { type = "real", unit = "%", range = [0, 100], required = true }
+grade = { enum = ["G1", "G2", "G3"] }
+cells = "integer"
+read_on = "date"
+"""
 STEP = """
 
 @step(level="assay", inputs={"counts": "counted"}, outputs={"n": "n.txt"})
@@ -44,7 +55,7 @@ def measured(call: Call) -> dict[str, object]:
 
 def measure(folder: Path, quick: bool) -> Iterator[Row]:
     for name in RATES:
-        points: list[tuple[int, float]] = []
+        points: dict[str, list[tuple[int, Measured]]] = {}
         for assays in QUICK if quick else ASSAYS:
             with ExitStack() as stack:
                 try:
@@ -52,31 +63,60 @@ def measure(folder: Path, quick: bool) -> Iterator[Row]:
                 except NoPostgres as error:
                     print(f"without PostgreSQL: {error}", file=sys.stderr)
                     return
-                number = FEW if quick else RESULTS
-                row = apart(_calls, folder / f"{name}-{assays}", name, assays, number, url)
-            points.append((assays, row.mine.seconds))
-            yield row
+                rows = apart(_both, folder / f"{name}-{assays}", name, assays, FEW if quick else RESULTS, url)
+            for row in rows:
+                points.setdefault(row.what, []).append((assays, row.mine))
+                yield row
+        for what, some in points.items():
+            (less, before), (more, after) = some[0], some[-1]
+            if less < more:
+                slower = after.seconds / before.seconds
+                yield Row(f"{what}, flat", f"{less} → {more} assays", after, target=Target(FLAT, "×", slower))
 
 
-def _calls(root: Path, name: str, assays: int, number: int, url: str | None) -> Row:
+def _both(root: Path, name: str, assays: int, number: int, url: str | None) -> list[Row]:
     """As many results are recorded whatever the size of the cohort."""
     _database(url)
-    project, _ = made_project(root, assays, STEPS + STEP)
+    made_project(root, assays, STEPS + STEP)
+    with (root / "ct.toml").open("a") as toml:
+        toml.write(ANALYSIS)
+    project = Project(root)
     keys = [f"A{at * assays // number}" for at in range(number)]
-    ready = prepare(project, project.steps["measured"], keys, None).ready
-    published = [_publish(project, call) for call in ready.values()]
-    before = _rows(project)
-    mine = _at_once(_record, [(str(root), url, part) for part in _shares(published)])
-    written = {table: rows - before[table] for table, rows in _rows(project).items()}
-    expect("results that were recorded", written["materialization"], number)
+    published = [
+        _publish(project, one) for one in prepare(project, project.steps["measured"], keys, None).ready.values()
+    ]
+    return [
+        _row(project, name, CALL, _record, published, (materialization, output, edge, event), assays, url),
+        _row(project, name, ENTERED, _enter, keys, (result, event), assays, url),
+    ]
+
+
+def _row(
+    project: Project,
+    name: str,
+    what: str,
+    work: Callable[..., Callable[[], None]],
+    listed: Sequence[Any],
+    tables: Sequence[Table],
+    assays: int,
+    url: str | None,
+) -> Row:
+    before = _count(project, tables[0])
+    mine = _at_once(work, [(str(project.root), url, part) for part in _shares(listed)])
+    expect(f"{what}: recorded", _count(project, tables[0]) - before, len(listed))
     with project.catalog.read() as connection:
         rows = [dict(row) for row in connection.execute(select(event).order_by(event.c.seq)).mappings()]
     expect("breaks of the chain", check_chain(iter(rows)), [])
     expect("lines of provenance.jsonl", sum(1 for _ in project.catalog.journal.read()), len(rows))
-    theirs = _bare(project, number, url)
-    rate = (number - WRITERS) / mine.seconds
-    said = f"{assays} assays, {WRITERS} writers, {number} results: {rate:.0f}/s"
-    return Row(f"{name}, {CALL}", said, mine, BASELINE, theirs, Target(1000 / RATES[name], "ms each", 1000 / rate))
+    rate = (len(listed) - WRITERS) / mine.seconds
+    said = f"{assays} assays, {WRITERS} writers: {rate:.0f}/s"
+    target = Target(1000 / RATES[name], "ms each", 1000 / rate)
+    return Row(f"{name}, {what}", said, mine, BASELINE, _bare(project, tables, len(listed), url), target)
+
+
+def _count(project: Project, table: Table) -> int:
+    with project.catalog.read() as connection:
+        return connection.execute(select(func.count()).select_from(table)).scalar() or 0
 
 
 def _publish(project: Project, call: Prepared) -> Published:
@@ -119,28 +159,34 @@ def _record(root: str, url: str | None, published: Sequence[Published]) -> Calla
     return work
 
 
-def _bare(project: Project, number: int, url: str | None) -> Measured:
-    """The newest rows of each table, which are of the results."""
+def _enter(root: str, url: str | None, keys: Sequence[str]) -> Callable[[], None]:
+    _database(url)
+    project = Project(Path(root))
+    analysis = analysis_of(project, "pathology")
+
+    def enter(who: str) -> None:
+        values, _ = values_of(analysis, {"ki67": "31.5", "grade": "G2", "cells": "2000", "read_on": "2026-01-02"})
+        record(project, analysis, [Entered(who, values)])
+
+    enter(keys[0])  # what the first one costs is no rate
+    return lambda: [enter(who) for who in keys[1:]] and None
+
+
+def _bare(project: Project, tables: Sequence[Table], number: int, url: str | None) -> Measured:
+    """Rows of each table, which a driver alone inserts again."""
     with project.catalog.read() as connection:
-        newest = {
-            table.name: [
-                tuple(row) for row in connection.execute(select(table).order_by(*table.primary_key).limit(number))
-            ]
-            for table in WRITTEN
+        rows = {
+            table.name: [tuple(row) for row in connection.execute(table.select().limit(number))] for table in tables
         }
-    place = url or str(project.root / "bare.db")
-    _make_bare(place, url is not None)
-    parts = _shares(list(range(number)))
-    return _at_once(_insert, [(place, url is not None, newest, part) for part in parts])
-
-
-def _make_bare(place: str, is_server: bool) -> None:
-    with closing(_connect(place, is_server)) as connection:
-        cursor = connection.cursor()
-        for table in WRITTEN:
+    place = url or str(project.root / f"bare-{len(tables)}.db")
+    with closing(_connect(place, url is not None)) as bare:
+        cursor = bare.cursor()
+        for table in tables:
             listed = ", ".join(f'"{column.name}" text' for column in table.columns)
+            cursor.execute(f"DROP TABLE IF EXISTS bare_{table.name}")
             cursor.execute(f"CREATE TABLE bare_{table.name} (number integer PRIMARY KEY, {listed})")
-        connection.commit()
+        bare.commit()
+    return _at_once(_insert, [(place, url is not None, rows, part) for part in _shares(list(range(number)))])
 
 
 def _connect(place: str, is_server: bool) -> Any:
@@ -202,17 +248,7 @@ def _shares(listed: Sequence[Any]) -> list[Sequence[Any]]:
     return [listed[at::WRITERS] for at in range(WRITERS)]
 
 
-def _rows(project: Project) -> dict[str, int]:
-    with project.catalog.read() as connection:
-        return {
-            table.name: connection.execute(select(func.count()).select_from(table)).scalar() or 0
-            for table in (*WRITTEN, qc_event)
-        }
-
-
 def _database(url: str | None) -> None:
-    import os
-
     if url is None:
         os.environ.pop("CT_POSTGRES_URL", None)
     else:

@@ -11,7 +11,7 @@ from resources import CtProject, jobs_of
 
 def build_assets(project: Project) -> list[dg.AssetsDefinition]:
     """Registry assets, one asset a step, and the plan."""
-    return [*registry_assets(project), plan_asset, *(step_asset(project, step) for step in project.steps)]
+    return [*registry_assets(project), plan_asset(project), *(step_asset(project, step) for step in project.steps)]
 
 
 def build_resources(project: Project) -> dict[str, dg.ConfigurableResource]:

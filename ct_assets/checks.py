@@ -12,6 +12,7 @@ from typing import Any
 import dagster as dg
 from sqlalchemy import select
 
+from ct_assets.keys import key_of
 from ctcore.batches import partitions
 from ctcore.catalog.tables import artifact, materialization
 from ctcore.leftout import by_kind
@@ -35,9 +36,9 @@ _DESCRIPTIONS = {
 }
 
 
-def check_specs(name: str) -> list[dg.AssetCheckSpec]:
+def check_specs(key: dg.AssetKey) -> list[dg.AssetCheckSpec]:
     """The checks of a step asset."""
-    return [dg.AssetCheckSpec(check, asset=name, description=said) for check, said in _DESCRIPTIONS.items()]
+    return [dg.AssetCheckSpec(check, asset=key, description=said) for check, said in _DESCRIPTIONS.items()]
 
 
 def check_results(
@@ -57,29 +58,33 @@ class _Look:
     step: Step
     run_id: str | None
 
+    @property
+    def key(self) -> dg.AssetKey:
+        return key_of(self.project, self.step.name)
+
     @cached_property
     def verdicts(self) -> Verdicts:
         return evaluate(self.project)
 
 
-def damage_found(asset: str, findings: Sequence[Finding]) -> dg.AssetCheckEvaluation:
+def damage_found(key: dg.AssetKey, findings: Sequence[Finding]) -> dg.AssetCheckEvaluation:
     """What a look at the store found in an asset, as its failed check of bytes."""
-    result = _bytes_result(asset, findings, len({one.node for one in findings}))
+    result = _bytes_result(key, findings, len({one.node for one in findings}))
     return dg.AssetCheckEvaluation(
-        asset_key=dg.AssetKey(asset), check_name=BYTES, passed=False, metadata=result.metadata, severity=result.severity
+        asset_key=key, check_name=BYTES, passed=False, metadata=result.metadata, severity=result.severity
     )
 
 
 def _bytes(look: _Look) -> dg.AssetCheckResult:
     found = verify_asset(look.project, look.step.name, look.run_id)
-    return _bytes_result(look.step.name, found.findings, found.artifacts, {"bytes": found.bytes})
+    return _bytes_result(look.key, found.findings, found.artifacts, {"bytes": found.bytes})
 
 
 def _bytes_result(
-    asset: str, findings: Sequence[Finding], looked: int, more: Mapping[str, int] | None = None
+    key: dg.AssetKey, findings: Sequence[Finding], looked: int, more: Mapping[str, int] | None = None
 ) -> dg.AssetCheckResult:
     said = [f"{one.node[1]}: {one.file} {one.problem}" for one in findings]
-    return _result(asset, BYTES, said, looked, more or {})
+    return _result(key, BYTES, said, looked, more or {})
 
 
 def _contract(look: _Look) -> dg.AssetCheckResult:
@@ -93,7 +98,7 @@ def _contract(look: _Look) -> dg.AssetCheckResult:
         if output.contract is not None and (project.store.root / folder / output.file).is_file()
         for problem in output.contract.problems(project.store.root / folder / output.file)
     ]
-    return _result(step.name, "contract", said, len(folders), {})
+    return _result(look.key, "contract", said, len(folders), {})
 
 
 def _fresh(look: _Look) -> dg.AssetCheckResult:
@@ -112,7 +117,7 @@ def _fresh(look: _Look) -> dg.AssetCheckResult:
         with project.catalog.read() as connection:
             lines = summaries(connection, accepted, project.dialect)
         more |= {"accepted": len(accepted), "accepted reasons": _lines(lines)}
-    return _result(step.name, "fresh", said, count.nodes, more, dg.AssetCheckSeverity.WARN)
+    return _result(look.key, "fresh", said, count.nodes, more, dg.AssetCheckSeverity.WARN)
 
 
 def _gate(look: _Look) -> dg.AssetCheckResult:
@@ -125,13 +130,13 @@ def _gate(look: _Look) -> dg.AssetCheckResult:
     many = int(inside.sum())
     said = [f"{many} of {int(made.sum())} were made with somebody who may not be used today; `ct run` makes them again"]
     looked = int(made.sum())
-    return _result(look.step.name, "gate", said if many else [], looked, more, dg.AssetCheckSeverity.WARN)
+    return _result(look.key, "gate", said if many else [], looked, more, dg.AssetCheckSeverity.WARN)
 
 
-def usable_spec(level: str) -> dg.AssetCheckSpec:
+def usable_spec(project: Project, level: str) -> dg.AssetCheckSpec:
     """The check of a registry asset."""
     return dg.AssetCheckSpec(
-        "usable", asset=level, description="Everybody may be used; how many may not, and for what."
+        "usable", asset=key_of(project, level), description="Everybody may be used; how many may not, and for what."
     )
 
 
@@ -143,14 +148,15 @@ def usable_result(project: Project, level: str) -> dg.AssetCheckResult:
         steps = {name: by_kind(some[level]) for name, some in gate.why_left_out.steps.items() if level in some}
     may = int(flags.sum())
     said = [f"{n} {kind}" for kind, n in kinds.items()] + [f"for {name} only: {what}" for name, what in steps.items()]
-    return _result(level, "usable", said, len(flags), {"usable": may}, dg.AssetCheckSeverity.WARN)
+    more = {"usable": may, "left out": ", ".join(said) or "nobody"}
+    return _result(key_of(project, level), "usable", said, len(flags), more, dg.AssetCheckSeverity.WARN)
 
 
 def _completeness(look: _Look) -> dg.AssetCheckResult:
-    step, counts = look.step, look.verdicts.count(look.step.name)
+    counts = look.verdicts.count(look.step.name)
     said = [f"{n} {state}" for state, n in counts.items() if state not in ("fresh", "excluded") and n]
     warn = dg.AssetCheckSeverity.WARN
-    return _result(step.name, "completeness", said, sum(counts.values()), {"fresh": counts["fresh"]}, warn)
+    return _result(look.key, "completeness", said, sum(counts.values()), {"fresh": counts["fresh"]}, warn)
 
 
 _CHECKS: dict[str, Callable[[_Look], dg.AssetCheckResult]] = {
@@ -163,7 +169,7 @@ _CHECKS: dict[str, Callable[[_Look], dg.AssetCheckResult]] = {
 
 
 def _result(
-    asset: str,
+    key: dg.AssetKey,
     check: str,
     problems: Sequence[str],
     looked: int,
@@ -174,7 +180,7 @@ def _result(
     if problems:
         metadata["problems"] = _lines(problems)
     return dg.AssetCheckResult(
-        asset_key=dg.AssetKey(asset), check_name=check, passed=not problems, metadata=metadata, severity=severity
+        asset_key=key, check_name=check, passed=not problems, metadata=metadata, severity=severity
     )
 
 

@@ -17,6 +17,7 @@ from pydantic import create_model
 
 from ct_assets.checks import check_results, check_specs
 from ct_assets.eventlog import kept_open
+from ct_assets.keys import group_of, key_of
 from ct_assets.logs import failure_text, fenced, print_log
 from ct_assets.metadata import describe
 from ct_assets.partitions import definition
@@ -43,7 +44,7 @@ def step_asset(project: Project, step: Step) -> dg.AssetsDefinition:
     @dg.multi_asset(
         name=step.name,
         specs=[_spec(project, step)],
-        check_specs=check_specs(step.name),
+        check_specs=check_specs(key_of(project, step.name)),
         can_subset=True,
         backfill_policy=_policy(project, step),
         op_tags={"ct/step": step.name},
@@ -54,9 +55,9 @@ def step_asset(project: Project, step: Step) -> dg.AssetsDefinition:
         ct: CtProject,
         jobs: Jobs,
     ) -> Iterator[Any]:
-        sign(context)
-        opened = ct.open()
+        sign(context, project.id)
         made = bool(context.selected_asset_keys)
+        opened = ct.to_write() if made else ct.open()
         if made:
             with kept_open(context.instance):
                 yield from _events(context, _making(context, opened, opened.steps[step.name], config, jobs))
@@ -68,11 +69,11 @@ def step_asset(project: Project, step: Step) -> dg.AssetsDefinition:
 
 def _spec(project: Project, step: Step) -> dg.AssetSpec:
     return dg.AssetSpec(
-        step.name,
+        key_of(project, step.name),
         description=step.description,
         partitions_def=definition(project.id, step.level),
         deps=list(_deps(project, step)),
-        group_name=step.group,
+        group_name=group_of(project, step.group),
         kinds=set(step.kinds),
         code_version=project.recipes[step.name].code[:16],
         skippable=True,
@@ -108,7 +109,7 @@ def _events(context: dg.AssetExecutionContext, making: Making) -> Iterator[Any]:
     chained = not single and _is_followed(context, making)
     bad: list[Outcome] = []
     waiting: list[Outcome] = []
-    dependencies = [dep.asset_key.to_user_string() for dep in _deps(making.project, making.step)]
+    dependencies = [dep.asset_key for dep in _deps(making.project, making.step)]
     tags = step_tags(making.project, making.step, dependencies, last_event(context.instance))
     try:
         for settled in making.settled():
@@ -135,7 +136,7 @@ def _events(context: dg.AssetExecutionContext, making: Making) -> Iterator[Any]:
 def _is_followed(context: dg.AssetExecutionContext, making: Making) -> bool:
     """A step that depends on this one is in the same run (a partition range from the shell)."""
     chosen = context.job_def.asset_layer.executable_asset_keys
-    return any(dg.AssetKey(name) in chosen for name in making.project.steps.downstream(making.step.name))
+    return any(key_of(making.project, name) in chosen for name in making.project.steps.downstream(making.step.name))
 
 
 def _reported(making: Making, outcomes: Sequence[Outcome], tags: Mapping[str, str], single: bool) -> Iterator[Any]:
@@ -154,7 +155,7 @@ def _reported_batch(
             yield dg.MaterializeResult(metadata=metadata, data_version=version, tags=tags)
         else:
             yield dg.AssetMaterialization(
-                dg.AssetKey(making.step.name),
+                key_of(making.project, making.step.name),
                 partition=one.node[1],
                 metadata=metadata,
                 tags={DATA_VERSION: one.data_version or "", **tags},
@@ -187,7 +188,7 @@ def _deps(project: Project, step: Step) -> Iterator[dg.AssetDep]:
         seen["reference"] = "reference"
     for name, level in seen.items():
         mapping = dg.IdentityPartitionMapping() if level == step.level else dg.AllPartitionMapping()
-        yield dg.AssetDep(name, partition_mapping=mapping)
+        yield dg.AssetDep(key_of(project, name), partition_mapping=mapping)
 
 
 def _policy(project: Project, step: Step) -> dg.BackfillPolicy:

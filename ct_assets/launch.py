@@ -19,6 +19,7 @@ from sqlalchemy.exc import DBAPIError
 
 from ct_assets.eventlog import kept_open
 from ct_assets.factory import ONLY_STALE
+from ct_assets.keys import PROJECT_TAG, key_of
 from ct_assets.partitions import add_missing
 from ct_assets.runs import PROCESS_TAG, SHELL_TAG, end_orphans, going, only
 from ctcore import progress
@@ -71,11 +72,12 @@ def run(what: tuple[str, ...], file: Path | None, partial: bool) -> None:
     """Make everything that is stale, or these steps and nodes and what they need, or what a saved plan holds."""
     with _edge(), dg.DagsterInstance.get() as instance:
         project = Project.find()
+        project.catalog.refuse_archived()
         chosen(project)
         check_references(project)
         project.store.ensure()
         add_missing(project, instance)
-        end_orphans(instance)
+        end_orphans(instance, project)
         _look(project)
         launch = Launch(project, instance, _planned(project, file, partial) if file else scope(project, what))
         launch.run()
@@ -169,7 +171,7 @@ class Launch:
                     self._execute(batch)
 
     def _execute(self, batch: Batch) -> None:
-        tags = {PROCESS_TAG: process_name(), SHELL_TAG: "ct run"}
+        tags = {PROCESS_TAG: process_name(), SHELL_TAG: "ct run", PROJECT_TAG: self.project.id}
         if batch.asset not in REGISTRY:
             tags[ONLY_STALE] = "stale"
         partition: dict[str, Any] = {}
@@ -181,7 +183,7 @@ class Launch:
             result = self.job.execute_in_process(
                 run_config=_QUIET,
                 instance=self.instance,
-                asset_selection=[dg.AssetKey(batch.asset)],
+                asset_selection=[key_of(self.project, batch.asset)],
                 raise_on_error=False,
                 tags=tags,
                 **partition,

@@ -3,11 +3,13 @@
 import dagster as dg
 from pydantic import Field
 
+from ct_assets.keys import group_of, key_of
 from ctcore.asking import held_back
 from ctcore.files import look
 from ctcore.plan import plan
 from ctcore.planfile import as_json
 from ctcore.plantext import COLUMNS, REASONS, left_rows, reason_rows, rows, summary
+from ctcore.project import Project
 from ctcore.steps import PLAN
 from resources import CtProject
 
@@ -19,17 +21,25 @@ class Selection(dg.Config):
     profile: str = Field(default="", description="Where it would run: local, or a [slurm.NAME] of ct.toml.")
 
 
-@dg.asset(
-    name=PLAN,
-    group_name="registry",
-    kinds={"table"},
-    description=(
-        "What would run now, in order, why, what is reused, and at what cost. Materialize it to see the plan; this "
-        "makes nothing else. Its launchpad takes a selection."
-    ),
+_DESCRIPTION = (
+    "What would run now, in order, why, what is reused, and at what cost. Materialize it to see the plan; this "
+    "makes nothing else. Its launchpad takes a selection."
 )
-def plan_asset(config: Selection, ct: CtProject) -> dg.MaterializeResult:
-    project = ct.open()
+
+
+def plan_asset(project: Project) -> dg.AssetsDefinition:
+    """The plan of a project, as an asset."""
+
+    @dg.asset(
+        key=key_of(project, PLAN), group_name=group_of(project, "registry"), kinds={"table"}, description=_DESCRIPTION
+    )
+    def body(config: Selection, ct: CtProject) -> dg.MaterializeResult:
+        return _planned(ct.open(), config)
+
+    return body
+
+
+def _planned(project: Project, config: Selection) -> dg.MaterializeResult:
     look(project)
     found = plan(project, config.select, config.profile or None)
     held = held_back(project, (verdict for one in found.steps for verdict in (*one.run, *one.reuse)))

@@ -7,6 +7,7 @@ import dagster as dg
 
 from ct_assets.checks import usable_result, usable_spec
 from ct_assets.factory import BATCH
+from ct_assets.keys import group_of, key_of
 from ct_assets.partitions import definition
 from ct_assets.runs import sign
 from ct_assets.versions import DATA_VERSION, registry_tags
@@ -35,40 +36,52 @@ def registry_assets(project: Project) -> list[dg.AssetsDefinition]:
 
 def _registry_asset(project: Project, level: str, parent: str | None) -> dg.AssetsDefinition:
     mapping = dg.AllPartitionMapping()
-
-    @dg.asset(
-        name=level,
+    above = key_of(project, parent) if parent else None
+    spec = dg.AssetSpec(
+        key_of(project, level),
         description=_DESCRIPTIONS[level],
         partitions_def=definition(project.id, level),
-        deps=[dg.AssetDep(parent, partition_mapping=mapping)] if parent else [],
-        group_name="registry",
+        deps=[dg.AssetDep(above, partition_mapping=mapping)] if above else [],
+        group_name=group_of(project, "registry"),
         kinds={"table"},
+        skippable=True,
+    )
+
+    @dg.multi_asset(
+        name=level,
+        specs=[spec],
+        check_specs=[usable_spec(project, level)] if level != "reference" else [],
+        can_subset=True,
         backfill_policy=dg.BackfillPolicy.multi_run(max_partitions_per_run=1000),
-        output_required=False,
-        check_specs=[usable_spec(level)] if level != "reference" else None,
     )
     def body(context: dg.AssetExecutionContext, ct: CtProject) -> Iterator[Any]:
-        sign(context)
-        opened = ct.open()
-        if level == "reference":
-            check_references(opened)
-            look(opened)
-        found = registry.entries(opened, level, context.partition_keys)
-        for at in range(0, len(found), BATCH):
-            some = found[at : at + BATCH]
-            for entry in some:
-                yield _event(entry, parent, single=len(found) == 1 and len(context.partition_keys) == 1)
-            registry.mark_reported(opened, some)
-        if level != "reference":
+        sign(context, project.id)
+        opened = ct.to_write() if context.selected_asset_keys else ct.open()
+        if context.selected_asset_keys:
+            yield from _events(context, opened, level, above)
+        if context.selected_asset_check_keys:
             yield usable_result(opened, level)
-        absent = set(context.partition_keys) - {entry.partition for entry in found}
-        if absent:
-            raise dg.Failure(f"not registered: {', '.join(sorted(absent)[:20])}", allow_retries=False)
 
     return body
 
 
-def _event(entry: registry.Entry, parent: str | None, single: bool) -> Any:
+def _events(context: dg.AssetExecutionContext, opened: Project, level: str, above: dg.AssetKey | None) -> Iterator[Any]:
+    if level == "reference":
+        check_references(opened)
+        look(opened)
+    found = registry.entries(opened, level, context.partition_keys)
+    single = len(found) == 1 and len(context.partition_keys) == 1
+    for at in range(0, len(found), BATCH):
+        some = found[at : at + BATCH]
+        for entry in some:
+            yield _event(key_of(opened, level), entry, above, single=single)
+        registry.mark_reported(opened, some)
+    absent = set(context.partition_keys) - {entry.partition for entry in found}
+    if absent:
+        raise dg.Failure(f"not registered: {', '.join(sorted(absent)[:20])}", allow_retries=False)
+
+
+def _event(key: dg.AssetKey, entry: registry.Entry, parent: dg.AssetKey | None, single: bool) -> Any:
     metadata = {
         "digest": entry.data_version,
         **({"excluded": entry.excluded} if entry.excluded else {}),
@@ -80,7 +93,7 @@ def _event(entry: registry.Entry, parent: str | None, single: bool) -> Any:
         version = dg.DataVersion(entry.data_version)
         return dg.MaterializeResult(metadata=metadata, data_version=version, tags=registry_tags(parent))
     return dg.AssetMaterialization(
-        dg.AssetKey(entry.asset),
+        key,
         partition=entry.partition,
         metadata=metadata,
         tags={DATA_VERSION: entry.data_version, **registry_tags(parent)},

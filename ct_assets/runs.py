@@ -6,6 +6,7 @@ from contextvars import ContextVar
 
 import dagster as dg
 
+from ct_assets.keys import PROJECT_TAG
 from ctcore.asking import asked_for
 from ctcore.leases import is_alive, process_name
 from ctcore.project import Project
@@ -63,16 +64,25 @@ def wanted(instance: dg.DagsterInstance, run: dg.DagsterRun) -> Asked:
     return "cancelling" if now.status == dg.DagsterRunStatus.CANCELING else "going"
 
 
-def sign(context: dg.AssetExecutionContext) -> None:
-    """Say which process this run is. With an executor that starts more of them, this one is not the run."""
+def sign(context: dg.AssetExecutionContext, project_id: str) -> None:
+    """Say which process this run is, and of which project. With an executor that starts more of them, this process is
+    not the run."""
+    said = {} if PROJECT_TAG in context.run.tags else {PROJECT_TAG: project_id}
     if PROCESS_TAG not in context.run.tags and context.job_def.executor_def.name in _OF_ONE_PROCESS:
-        context.instance.add_run_tags(context.run.run_id, {PROCESS_TAG: process_name()})
+        said[PROCESS_TAG] = process_name()
+    if said:
+        context.instance.add_run_tags(context.run.run_id, said)
 
 
-def end_orphans(instance: dg.DagsterInstance) -> None:
+def is_ours(project: Project, run: dg.DagsterRun) -> bool:
+    """Whether a run is of this project. One that does not say so is, where the instance is its own."""
+    return run.tags.get(PROJECT_TAG, None if project.is_shared else project.id) == project.id
+
+
+def end_orphans(instance: dg.DagsterInstance, project: Project) -> None:
     """Runs whose process was killed. Dagster sees that only of those that the daemon of today has started itself:
     others would be shown as running for ever, and nothing of theirs would be asked for again."""
     for run in instance.get_runs(filters=dg.RunsFilter(statuses=list(_ACTIVE))):
         process = run.tags.get(PROCESS_TAG)
-        if process is not None and not is_alive(process):
+        if process is not None and is_ours(project, run) and not is_alive(process):
             instance.report_run_failed(run, "the process that ran it is gone")

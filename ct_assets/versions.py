@@ -9,6 +9,7 @@ from collections.abc import Iterable, Mapping
 
 import dagster as dg
 
+from ct_assets.keys import key_of
 from ctcore.project import Project
 from ctcore.step import Step
 
@@ -24,22 +25,23 @@ def last_event(instance: dg.DagsterInstance) -> int:
     return instance.event_log_storage.get_maximum_record_id() or 0
 
 
-def step_tags(project: Project, step: Step, dependencies: Iterable[str], seen: int) -> dict[str, str]:
+def step_tags(project: Project, step: Step, dependencies: Iterable[dg.AssetKey], seen: int) -> dict[str, str]:
     """The tags that all materializations of a step in one run have in common; `seen` is the last event before it."""
-    same = {up for up in step.inputs.values() if project.steps[up].level == step.level}
+    same = {key_of(project, up) for up in step.inputs.values() if project.steps[up].level == step.level}
     return _tags(
-        project.recipes[step.name].code[:16], {name: seen if name in same else _EVERYTHING for name in dependencies}
+        project.recipes[step.name].code[:16], {key: seen if key in same else _EVERYTHING for key in dependencies}
     )
 
 
-def registry_tags(parent: str | None) -> dict[str, str]:
+def registry_tags(parent: dg.AssetKey | None) -> dict[str, str]:
     """A registry node is what the catalog says, whenever its parent was told of."""
     return _tags("registry", {parent: _EVERYTHING} if parent else {})
 
 
-def _tags(code: str, seen: Mapping[str, int]) -> dict[str, str]:
+def _tags(code: str, seen: Mapping[dg.AssetKey, int]) -> dict[str, str]:
     tags = {_CODE_VERSION: code}
-    for name, event in seen.items():
+    for key, event in seen.items():
+        name = key.to_user_string()
         tags[f"{_INPUT_VERSION}/{name}"] = "see the ledger"
         tags[f"{_INPUT_SEEN}/{name}"] = str(event)
     return tags

@@ -10,7 +10,7 @@ from pathlib import Path
 from ctcore import tomledit
 from ctcore.digest import OnBytes, digest_remembered
 from ctcore.errors import InputError, Usage
-from ctcore.files import Memory
+from ctcore.files import Memory, region_problems
 from ctcore.foresight import Consequence, consequences
 from ctcore.nodes import no_such
 from ctcore.project import Project
@@ -20,12 +20,16 @@ from ctcore.settings import FILE_NAME, Reference
 
 @dataclass(frozen=True)
 class Bump:
-    """What would be declared, and what was looked at for it: the reference, and the regions on it."""
+    """What would be declared, and what was looked at for it: the reference, and the regions on it.
+
+    A region with `problems` is left as it is known; the next look names them again.
+    """
 
     project: Project
     declared: Reference
     seen: tuple[Seen, ...]
     before: str | None
+    problems: tuple[str, ...] = ()
     is_new: bool = False
 
     @property
@@ -99,9 +103,11 @@ def _looked(project: Project, told: Reference, on_bytes: OnBytes | None) -> Bump
     places = {key: project.root / one.path for key, one in declared.items() if told.key in (key, one.on)}
     there = {key: path for key, path in places.items() if path.is_file()}
     digests = digest_remembered(list(there.values()), Memory(project), on_bytes=on_bytes)
-    contents = {key: (digests[path][0], digests[path][1].size) for key, path in there.items()}
+    wrong = {key: region_problems(project.root, declared, declared[key]) for key in there}
+    contents = {key: (digests[path][0], digests[path][1].size) for key, path in there.items() if not wrong[key]}
     with project.catalog.read() as connection:
         rows = known(connection)
     seen = seen_of(declared, contents, rows)
     old = rows.get(told.key)
-    return Bump(project, told, tuple(seen), f"{old.version} {old.digest}" if old is not None else None)
+    before = f"{old.version} {old.digest}" if old is not None else None
+    return Bump(project, told, tuple(seen), before, tuple(said for some in wrong.values() for said in some))

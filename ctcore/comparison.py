@@ -34,6 +34,7 @@ class Known(NamedTuple):
     id: str
     parent: int | None
     attributes: str
+    purged: int | None
 
 
 class KnownFile(NamedTuple):
@@ -129,6 +130,8 @@ class Comparison:
         parsed: dict[str, Any] = {}
         for row in self.known.values():
             now = changed.get(row.seq)
+            if row.purged is not None and now is None:
+                continue
             text, parent = (now["attributes"], now["parent"]) if now else (row.attributes, row.parent)
             if text not in parsed:
                 parsed[text] = json.loads(text)
@@ -218,6 +221,9 @@ class Comparison:
         return seq
 
     def _again(self, level: Level, row: EntityRow, known: Known, parent: int | None) -> None:
+        if known.purged is not None and (row.attributes or row.files):
+            self._problem(row, f"{level} {row.id} was purged (purge {known.purged}); take the row out of the sheet")
+            return
         said: list[str] = []
         if parent != known.parent or not self._says_the_same(row.attributes, known.attributes):
             said += [*self._moved(level, row, known, parent), *self._attributes(level, row, known, parent)]

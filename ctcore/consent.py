@@ -10,10 +10,10 @@ from dataclasses import asdict, dataclass
 from datetime import date
 from typing import Any, Literal, get_args
 
-from sqlalchemy import Connection, func, select
+from sqlalchemy import Connection, func, select, update
 
 from ctcore.catalog.engine import Writer
-from ctcore.catalog.tables import consent, entity
+from ctcore.catalog.tables import consent, entity, purge
 from ctcore.clock import now, today
 from ctcore.digest import canonical
 from ctcore.errors import SheetError, Usage
@@ -143,6 +143,8 @@ def restore(project: Project, patient: str, record: Record) -> Any:
         why = f"{rows[0].status} on {rows[0].dated}, reversed by {record.authority} ({record.reference})"
         new = {**row, "dated": record.dated, "reason": why, "record": canonical(asdict(record)).decode()}
         _write(writer, {patient: (numbers[patient], new)})
+        theirs = select(purge.c.id).where(purge.c.patient == patient)  # what was taken out may be registered again
+        writer.execute(update(entity).where(entity.c.purged.in_(theirs)).values(purged=None))
     return before
 
 

@@ -1,30 +1,72 @@
-"""How the shell reaches Dagster: a process of its own, with DAGSTER_HOME of the project."""
+"""How the shell reaches Dagster: a process of its own, with DAGSTER_HOME of the project, or that of several."""
 
 import importlib.util
+import json
 import os
+import secrets
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
 from types import FrameType
 
-from ctcore.errors import ProjectError
+from ctcore.errors import ProjectError, Usage
 from ctcore.project import Project
+from ctcore.settings import FILE_NAME
+
+SETTINGS = "dagster.yaml"
 
 _ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 def environment(project: Project) -> dict[str, str]:
     """The environment of every process that belongs to this project."""
-    home = project.root / "dagster_home"
-    home.mkdir(exist_ok=True)
+    home = project.dagster_home
+    try:
+        home.mkdir(parents=True, exist_ok=True)
+        if project.is_shared and not (home / SETTINGS).exists():
+            _begin(home, project.root / "dagster_home" / SETTINGS)
+    except OSError as error:
+        raise ProjectError(
+            f"{home}: {error.strerror}; [dagster] home of {project.root / FILE_NAME} names it"
+        ) from error
     return {
         **os.environ,
         "DAGSTER_HOME": str(home),
         "CT_PROJECT": str(project.root),
         "DAGSTER_DISABLE_TELEMETRY": "1",
     }
+
+
+def _begin(home: Path, settings: Path) -> None:
+    """Those of the first project; and, for PostgreSQL, a schema that is named once and stays when the folder moves."""
+    if settings.is_file():
+        own = f"class: CtStorage\n    config:\n      schema: dg_shared_{secrets.token_hex(6)}"
+        part = home / f".{SETTINGS}.{os.getpid()}"
+        part.write_text(settings.read_text(encoding="utf-8").replace("class: CtStorage", own), encoding="utf-8")
+        with suppress(FileExistsError):  # another project was first
+            os.link(part, home / SETTINGS)
+        part.unlink()
+
+
+def workspace(projects: Sequence[Project]) -> str:
+    """Dagster's workspace.yaml of several projects: each a code location, named by its ID. All share one instance."""
+    if len({project.dagster_home for project in projects}) > 1:
+        said = "; ".join(f"{project.id} has {project.dagster_home}" for project in projects)
+        raise Usage(
+            f'these share no Dagster instance: {said}. Say the same [dagster] home = "…" in the {FILE_NAME} of each'
+        )
+    lines = ["load_from:"]
+    for project in projects:
+        lines += [
+            "  - python_file:",
+            f"      relative_path: {json.dumps(str(project.root / 'definitions.py'))}",
+            f"      working_directory: {json.dumps(str(project.root))}",
+            f"      location_name: {project.id}",
+        ]
+    return "\n".join(lines) + "\n"
 
 
 def launch(project: Project, *arguments: str) -> int:

@@ -1,6 +1,7 @@
 """② What is excluded is shown only to somebody who asks for it by name and says why; and that is written down."""
 
 from collections.abc import Iterable
+from typing import Any
 
 from ctcore.clock import today
 from ctcore.errors import Usage
@@ -8,6 +9,7 @@ from ctcore.policy import withheld
 from ctcore.project import Project
 from ctcore.reading.gate import Gate
 from ctcore.reasons import Node, Verdict, name_of
+from ctcore.recording import recorded_of
 from ctcore.staleness import evaluate
 from ctcore.step import ENTITY_LEVELS
 from ctcore.veil import WAY, veil
@@ -64,6 +66,21 @@ def why_hidden(project: Project, asked_for: Iterable[Node], inside: Iterable[Nod
     seen = veil(project)
     hidden = {node for node in inside if seen.hides(node)} if seen else set()
     return "somebody without consent is in it" if hidden else None
+
+
+def results_of(project: Project, node: Node, excluded: bool, reason: str | None) -> list[dict[str, Any]]:
+    """What is recorded of somebody registered (who may be seen), of the analyses for which they may be used; of all
+    where it is asked for."""
+    found = recorded_of(project, *node)
+    if not found or why_withheld(project, node) is not None:  # then all of it was asked for, and that is on record
+        return found
+    with project.catalog.read() as connection:
+        gate = Gate.of(project, connection)
+        place = gate.mirror.entities[node[0]].index[node[1]]
+        readable = [one for one in found if gate.able(one["analysis"], node[0])[place]]
+    if len(readable) < len(found) and asked(project, excluded, reason, name_of(node), "its recorded results"):
+        return found
+    return readable
 
 
 def _inside(project: Project, node: Node) -> str | None:

@@ -69,9 +69,9 @@ class Edits:
 
 
 def entities(connection: Connection) -> Iterator[Stored]:
-    """Everybody, in the order of registration."""
+    """Everybody in the order of registration, but those of whom nothing is to be known any more."""
     columns = (entity.c.seq, entity.c.level, entity.c.id, entity.c.parent, entity.c.attributes)
-    found = select(*columns).order_by(entity.c.seq)
+    found = select(*columns).where(entity.c.purged.is_(None)).order_by(entity.c.seq)
     known: dict[str, dict[str, Value]] = {}
     for seq, level, name, parent, text in connection.execute(found):
         if text not in known:

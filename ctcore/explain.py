@@ -21,6 +21,8 @@ from ctcore.staleness import Verdicts, evaluate
 from ctcore.standing import today
 from ctcore.step import LEVELS, Level
 from ctcore.steps import REGISTRY
+from ctcore.tombstones import is_purged, of_makings
+from ctcore.trace import outputs_of
 from ctcore.veil import Veil, veil
 from ctcore.waivers import Waiver, built_from, holding
 
@@ -101,7 +103,8 @@ def _sentence(
         said = failure["error"].splitlines()[0]
         return f"{name} is failed: {said} (log: {failure['log']}); {verdict.why}"
     if verdict.state == "excluded":
-        return f"{name} is excluded: {'; '.join(one.words for one in verdict.reasons)}"
+        gone = [one["purged"] for one in purged_makings(project, verdict.node)[-1:]] if made is None else []
+        return f"{name} is excluded: {'; '.join([*(one.words for one in verdict.reasons), *gone])}"
     first, *others = verdict.reasons
     words = first.words if first.kind == verdict.state else str(first)
     return f"{name} is {verdict.state}: {'; '.join([words, *map(str, others)])}"
@@ -134,6 +137,29 @@ def _made(project: Project, node: Node) -> dict[str, Any] | None:
         }
 
 
+def purged_makings(project: Project, node: Node) -> list[dict[str, Any]]:
+    """What tombstones say of a node: each making that was purged, with the files that it had."""
+    with project.catalog.read() as connection:
+        mine = (materialization.c.asset == node[0]) & (materialization.c.partition == node[1])
+        rows = connection.execute(
+            select(materialization.c.id, materialization.c.data_version, materialization.c.started_at)
+            .where(mine, is_purged())
+            .order_by(materialization.c.id)
+        ).all()
+        words = of_makings(connection, [row.id for row in rows], project.dialect)
+        files = outputs_of(connection, words, project.dialect)
+    return [
+        {
+            "materialization": row.id,
+            "data_version": row.data_version,
+            "started_at": row.started_at,
+            "purged": words[row.id],
+            "files": files.get(row.id, []),
+        }
+        for row in rows
+    ]
+
+
 def column_values(project: Project, verdict: Verdict) -> list[str]:
     """What metadata columns were and are, of the reasons for which they differ. Personal data: for eyes only."""
     differing = [(r.input or "", r.node) for r in verdict.reasons if r.kind == "metadata" and r.node]
@@ -155,7 +181,9 @@ def artifact_path(project: Project, node: Node, output: str | None = None) -> Pa
         raise Usage(f"{name} has no artifact; `ct show {name}` names its files")
     made = _made(project, node)
     if made is None:
-        raise StoreError(f"{name} was never made; `ct run {name}` makes it")
+        gone = purged_makings(project, node)
+        said = gone[-1]["purged"] if gone else "never made"
+        raise StoreError(f"{name} was {said}; `ct run {name}` makes it")
     folder = Path(made["path"])
     named: dict[str, str] = project.store.sidecar(folder)["outputs"] if folder.is_dir() and output else {}
     file = named.get(output or "", output)
@@ -236,10 +264,6 @@ class Matrix:
     hidden: int
     accepted: Mapping[str, Set[str]]
     """By step, the fresh ones that are so because somebody accepted what differs."""
-    causes: Mapping[str, Mapping[str, list[str]]]
-    """Of cohorts, which are few: by step, all reasons of each that is not fresh, in words."""
-    roles: Mapping[str, Mapping[str, Mapping[str, int]]]
-    """Of cohorts: by step, how many members of each role went into what is there."""
 
 
 def matrix(project: Project, limit: int | None = 40, seen: Veil | None = None) -> list[Matrix]:
@@ -262,10 +286,22 @@ def _matrix(project: Project, verdicts: Verdicts, level: Level, limit: int | Non
     rows = [(entities[at][0], entities[at][1], [column[at] for column in columns]) for at in shown]
     counts = {name: {str(k): v for k, v in verdicts.count(name).items()} for name in steps}
     accepted = {name: verdicts.accepted[name].keys() - hidden for name in steps}
-    causes = {name: _causes(verdicts, name, veil) for name in steps} if level == "cohort" else {}
-    roles = _roles_of(project, [name for name in steps if project.steps[name].role]) if level == "cohort" else {}
     more = number - (len(entities) - len(seen)) - len(shown)
-    return Matrix(level, steps, rows, counts, more, accepted, causes, roles)
+    return Matrix(level, steps, rows, counts, more, accepted)
+
+
+def cohorts_in_full(project: Project, veil: Veil | None = None) -> dict[str, dict[str, dict[str, Any]]]:
+    """Of cohort artifacts, which are few: all reasons in words of each that is not fresh (`causes`), and how many
+    members of each role went into what is there (`roles`), by step and cohort."""
+    steps = [step for step in project.steps if step.level == "cohort"]
+    verdicts = evaluate(project)
+    causes = {step.name: _causes(verdicts, step.name, veil) for step in steps}
+    with project.catalog.read() as connection:
+        known = counted(connection, [step.name for step in steps if step.role is not None])
+    roles: dict[str, dict[str, Any]] = {step.name: {} for step in steps if step.role is not None}
+    for (step_name, who), counts in known.items():
+        roles[step_name][who] = counts
+    return {"causes": causes, "roles": roles}
 
 
 def _causes(verdicts: Verdicts, step: str, veil: Veil | None) -> dict[str, list[str]]:
@@ -273,12 +309,6 @@ def _causes(verdicts: Verdicts, step: str, veil: Veil | None) -> dict[str, list[
         one.partition: [str(veil.reason(reason) if veil else reason) for reason in one.reasons]
         for one in verdicts.listed(step)
     }
-
-
-def _roles_of(project: Project, steps: Sequence[str]) -> dict[str, dict[str, dict[str, int]]]:
-    with project.catalog.read() as connection:
-        known = counted(connection, steps) if steps else {}
-    return {step: {who: roles for (asset, who), roles in known.items() if asset == step} for step in steps}
 
 
 def _entities(project: Project, level: Level, limit: int | None) -> tuple[Sequence[tuple[str, str]], int]:

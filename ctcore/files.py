@@ -14,7 +14,7 @@ from ctcore.digest import Signature, digest_remembered
 from ctcore.errors import InputError
 from ctcore.project import Project
 from ctcore.reasons import name_of, short
-from ctcore.references import Seen, record, seen_of
+from ctcore.references import changes_of, record, seen_of
 from ctcore.references import known as known_references
 from ctcore.settings import FILE_NAME, Reference, read_settings
 
@@ -47,7 +47,7 @@ class Memory:
         }
 
     def remember(self, digests: Mapping[P, tuple[Signature, str]], /) -> None:
-        if not self.remembers:
+        if not self.remembers or self.project.catalog.life().is_archived:
             return
         rows = [
             {
@@ -81,7 +81,10 @@ class Looked:
 
 
 def look(project: Project, on_bytes: OnBytes = None, *, only_references: bool = False) -> Looked:
-    """Look at every raw file and reference, and write to the catalog what changed. One stat a file."""
+    """Look at every raw file and reference, and write to the catalog what changed. One stat a file.
+
+    Of an archived project what changed is said, and not written.
+    """
     found = Looked()
     _look_at_references(project, found, on_bytes)
     if not only_references:
@@ -109,7 +112,7 @@ def _look_at_files(project: Project, found: Looked, on_bytes: OnBytes, some: Col
         rows = connection.execute(
             select(file, entity.c.level, entity.c.id)
             .join(entity, entity.c.seq == file.c.entity)
-            .where(true() if some is None else some)
+            .where(true() if some is None else some, entity.c.purged.is_(None))
         ).all()
     touched: dict[str, list[Any]] = {}
     problems: list[tuple[Any, str | None]] = []
@@ -139,31 +142,34 @@ def _write_files(
     digests: Mapping[str, tuple[str, Signature]],
     problems: list[tuple[Any, str | None]],
 ) -> None:
+    looked = [(row, *digests[path]) for path, rows in touched.items() for row in rows]
+    changed = [(row, digest) for row, digest, _ in looked if digest != row.digest]
+    for row, digest in changed:
+        node = name_of((row.level, row.id))
+        found.changes.append(f"{node} {row.role} {short(row.digest)} → {short(digest)}")
+    if project.catalog.life().is_archived:
+        return
     mine = (file.c.entity == bindparam("b_entity")) & (file.c.role == bindparam("b_role"))
+    seen_now = [
+        {
+            "b_entity": row.entity,
+            "b_role": row.role,
+            "digest": digest,
+            "size": seen.size,
+            "mtime_ns": seen.mtime_ns,
+            "inode": seen.inode,
+            "problem": None,
+        }
+        for row, digest, seen in looked
+    ]
+    said_now = [{"b_entity": row.entity, "b_role": row.role, "problem": said} for row, said in problems]
     with project.catalog.write() as writer:
-        looked = [(row, *digests[path]) for path, rows in touched.items() for row in rows]
-        seen_now = [
-            {
-                "b_entity": row.entity,
-                "b_role": row.role,
-                "digest": digest,
-                "size": seen.size,
-                "mtime_ns": seen.mtime_ns,
-                "inode": seen.inode,
-                "problem": None,
-            }
-            for row, digest, seen in looked
-        ]
         if seen_now:
             writer.execute(update(file).where(mine), seen_now)
-        for row, digest, _ in looked:
-            if digest != row.digest:
-                node = name_of((row.level, row.id))
-                found.changes.append(f"{node} {row.role} {short(row.digest)} → {short(digest)}")
-                body = {"role": row.role, "path": row.path, "old": row.digest, "new": digest}
-                writer.event("file", node, body)
-        if problems:
-            said_now = [{"b_entity": row.entity, "b_role": row.role, "problem": said} for row, said in problems]
+        for row, digest in changed:
+            body = {"role": row.role, "path": row.path, "old": row.digest, "new": digest}
+            writer.event("file", name_of((row.level, row.id)), body)
+        if said_now:
             writer.execute(update(file).where(mine), said_now)
         for row, said in problems:
             body = {"role": row.role, "path": row.path, "problem": said}
@@ -184,23 +190,24 @@ def _look_at_references(project: Project, found: Looked, on_bytes: OnBytes) -> N
     digests = digest_remembered(list(good.values()), Memory(project), on_bytes=on_bytes)
     contents = {key: (digests[path][0], digests[path][1].size) for key, path in good.items()}
     new = [one for one in seen_of(declared, contents, known) if not one.is_known(known.get(one.declared.key))]
-    new = [one for one in new if not _is_no_region(project, one, found)]
-    if new:
+    wrong = {one.declared.key: region_problems(project.root, declared, one.declared) for one in new}
+    found.problems += [said for some in wrong.values() for said in some]
+    new = [one for one in new if not wrong[one.declared.key]]
+    if new and project.catalog.life().is_archived:
+        found.changes += changes_of(new, known)
+    elif new:
         with project.catalog.write() as writer:
             still = read_settings(project.root / FILE_NAME).references  # it may have been bumped while this one looked
             found.changes += record(writer, [one for one in new if still.get(one.declared.key) == one.declared])
 
 
-def _is_no_region(project: Project, one: Seen, found: Looked) -> bool:
+def region_problems(root: Path, declared: Mapping[str, Reference], one: Reference) -> list[str]:
     """A region that is no BED file, or does not lie on its genome, is not what it was meant to be."""
-    said = one.declared
-    if said.kind != regions.KIND:
-        return False
-    below = project.settings.references.get(said.on or "")
-    index = project.root / f"{below.path}.fai" if below is not None and below.kind == "genome" else None
-    wrong = [f"region {said.key}: {said.path} {text}" for text in regions.problems(project.root / said.path, index)]
-    found.problems += wrong
-    return bool(wrong)
+    if one.kind != regions.KIND:
+        return []
+    below = declared.get(one.on or "")
+    index = root / f"{below.path}.fai" if below is not None and below.kind == "genome" else None
+    return [f"region {one.key}: {one.path} {text}" for text in regions.problems(root / one.path, index)]
 
 
 def _reference_problem(said: Reference, path: Path) -> str | None:

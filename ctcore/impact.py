@@ -2,7 +2,7 @@
 
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
@@ -12,29 +12,37 @@ from ctcore.batches import partitions
 from ctcore.belonging import below
 from ctcore.catalog.engine import in_keys
 from ctcore.catalog.tables import edge, materialization, member
+from ctcore.clock import today
 from ctcore.collecting import without_collecting
 from ctcore.lineage import Making, distances, find_cycle, going_down, makings, same_content, starting, walked
+from ctcore.policy import withheld
 from ctcore.project import Project
 from ctcore.reasons import Node, name_of, short
 from ctcore.staleness import evaluate
 from ctcore.step import ENTITY_LEVELS, LEVELS
 from ctcore.targets import Target
+from ctcore.tombstones import of_makings
 
 Pairs = Mapping[int, Sequence[int]]  # making → makings that were made from it
 
 
 @dataclass(frozen=True)
 class Affected:
-    """One making that has it inside, so many steps away. `former`: why it would not be inside today."""
+    """One making that has it inside, so many steps away. `former`: why it would not be inside today.
+
+    `withheld`: it is of a patient without consent, and is counted but not named; `purged`: its files are gone.
+    """
 
     making: Making
     depth: int
     former: str | None = None
+    withheld: str | None = None
+    purged: str | None = None
 
 
 @dataclass(frozen=True)
 class Row:
-    """One step: how many of its nodes, and how many earlier makings still lie in the store."""
+    """One step: how many of its nodes, how many earlier makings still lie in the store, how many are purged."""
 
     level: str
     step: str
@@ -43,6 +51,7 @@ class Row:
     earlier: int
     earlier_size: int
     former: int
+    purged: int
 
 
 @dataclass
@@ -60,6 +69,15 @@ class Impact:
         """Current artifacts with it inside, although today's sheet and rules would leave it out."""
         return [one for one in self.affected if one.former and one.making.current]
 
+    @cached_property
+    def hidden(self) -> list[Affected]:
+        """Makings of patients without consent: they are counted, and named only to those who say why."""
+        return [one for one in self.affected if one.withheld]
+
+    def named(self) -> "Impact":
+        """The same for somebody who may see all of it; that is recorded."""
+        return replace(self, affected=[replace(one, withheld=None) for one in self.affected])
+
     def rows(self) -> list[Row]:
         """By level and step, in the order in which they are made."""
         found: dict[str, list[Affected]] = defaultdict(list)
@@ -69,9 +87,10 @@ class Impact:
 
     def _row(self, step: str, some: list[Affected]) -> Row:
         now = [one.making.size for one in some if one.making.current]
-        before = [one.making.size for one in some if not one.making.current]
+        before = [one.making.size for one in some if not one.making.current and not one.purged]
         former = sum(1 for one in some if one.former and one.making.current)
-        return Row(self.levels.get(step, "?"), step, len(now), sum(now), len(before), sum(before), former)
+        purged = sum(1 for one in some if one.purged)
+        return Row(self.levels.get(step, "?"), step, len(now), sum(now), len(before), sum(before), former, purged)
 
     def _place(self, row: Row) -> tuple[int, int, str]:
         order = list(self.levels)
@@ -87,27 +106,38 @@ def impact(project: Project, target: Target) -> Impact:
         entities = [node for node in target.registered if node[0] in ENTITY_LEVELS]
         now, before = below(connection, entities, project.dialect) if not target.digest else (set(entities), {})
         others = set(target.registered) - set(entities)
-        first = _first(project, connection, now | before.keys() | others, target.digest)
+        first = first_makings(project, connection, now | before.keys() | others, target.digest)
         ids = walked(connection, going_down(starting({*target.made, *first.nodes}, project.dialect)))
         made = makings(connection, ids, project.dialect)
-        pairs = _pairs(connection, ids, project.dialect)
+        pairs = pairs_of(connection, ids, project.dialect)
+        purged = of_makings(connection, ids, project.dialect)
+        secret = withheld(connection, today(), project.settings.uses.required)
     depths = _depths(target.made, first, pairs)
     former = _former(project, made, pairs, _Seeds(target.made, first.nodes, before, levels)) if entities else {}
     ordered = sorted(depths, key=lambda number: (depths[number], number))
     cycle = [made[number].node for number in find_cycle(ordered, lambda number: pairs.get(number, ()))]
-    affected = [Affected(made[number], depths[number], former.get(number)) for number in ordered]
+    affected = []
+    for number in ordered:
+        hidden = _withheld(secret, levels.get(made[number].asset), made[number].partition)
+        affected.append(Affected(made[number], depths[number], former.get(number), hidden, purged.get(number)))
     return Impact(target, affected, before, cycle, levels)
 
 
+def _withheld(secret: Mapping[Node, str], level: str | None, partition: str) -> str | None:
+    """Why a node is not named. Of a step that is no longer declared, only the ID is known."""
+    possible = (level,) if level else ENTITY_LEVELS
+    return next((secret[one, partition] for one in possible if (one, partition) in secret), None)
+
+
 @dataclass
-class _First:
+class First:
     """The makings that take registry nodes themselves, or are about them, each with the nodes."""
 
     nodes: dict[int, set[Node]] = field(default_factory=lambda: defaultdict(set))
     direct: dict[int, None] = field(default_factory=dict)
 
 
-def _depths(made: Iterable[int], first: _First, pairs: Pairs) -> dict[int, int]:
+def _depths(made: Iterable[int], first: First, pairs: Pairs) -> dict[int, int]:
     """Steps between the target and each making: what is asked for is 0 away, what takes a raw file 1.
 
     What only has the entity as a member, or is about it, is as far as the edges say, and 1 away where they say nothing.
@@ -122,8 +152,8 @@ def _depths(made: Iterable[int], first: _First, pairs: Pairs) -> dict[int, int]:
     return {number: nearest.get(number, depth) for number, depth in every.items() if number != start}
 
 
-def _first(project: Project, connection: Connection, nodes: set[Node], digest: str | None) -> _First:
-    found = _First()
+def first_makings(project: Project, connection: Connection, nodes: set[Node], digest: str | None) -> First:
+    found = First()
     keys: dict[str, set[str]] = defaultdict(set)
     for asset, partition in nodes:
         keys[asset].add(partition)
@@ -156,7 +186,7 @@ def _about(project: Project, asset: str, keys: set[str]) -> Iterator[Any]:
         yield select(materialization.c.id, materialization.c.partition).where(about)
 
 
-def _pairs(connection: Connection, ids: Iterable[int], dialect: str) -> Pairs:
+def pairs_of(connection: Connection, ids: Iterable[int], dialect: str) -> Pairs:
     rows = connection.execute(
         select(materialization.c.id, edge.c.materialization)
         .select_from(materialization.join(edge, same_content()))
@@ -273,7 +303,8 @@ def as_data(found: Impact, every: bool = True) -> dict[str, Any]:
         "steps": [vars(row) for row in found.rows()],
         "former": len(found.former),
         "cycle": [name_of(node) for node in found.cycle],
-        "makings": [_affected_data(one) for one in found.affected] if every else [],
+        "withheld": len(found.hidden),
+        "makings": [_affected_data(one) for one in found.affected if not one.withheld] if every else [],
     }
 
 
@@ -281,4 +312,5 @@ def _affected_data(one: Affected) -> dict[str, Any]:
     made = one.making
     names = ("data_version", "folder", "size", "started_at", "current")
     said = {name: getattr(made, name) for name in names}
-    return {"node": name_of(made.node), "materialization": made.id, "depth": one.depth, **said, "former": one.former}
+    more = {"former": one.former, "purged": one.purged}
+    return {"node": name_of(made.node), "materialization": made.id, "depth": one.depth, **said, **more}

@@ -34,6 +34,7 @@ from ctcore.reasons import Node, name_of
 from ctcore.slurm import jobs
 from ctcore.steps import Recipe
 from ctcore.store import Published
+from ctcore.tombstones import is_purged
 
 
 @dataclass(frozen=True)
@@ -284,7 +285,9 @@ def _already(connection: Connection, keys: Iterable[str], dialect: str) -> dict[
     """By what tells two makings of one call apart: when, and what came of it; a clock may stand still."""
     made = materialization.c
     rows = connection.execute(
-        select(made.key, made.started_at, made.data_version, made.id).where(in_keys(made.key, keys, dialect))
+        select(made.key, made.started_at, made.data_version, made.id).where(
+            in_keys(made.key, keys, dialect), ~is_purged()
+        )
     )
     return {(row.key, row.started_at, row.data_version): row.id for row in rows}
 

@@ -52,7 +52,7 @@ def left_out(connection: Connection, inputs: Inputs) -> LeftOut:
         above = np.where(inherited >= 0, inherited, own)
         levels[level] = {kinds[at]: int((above == at).sum()) for at in np.unique(above[above >= 0])}
     by_step: dict[str, dict[str, Kinds]] = {}
-    for step in dict.fromkeys(bar.step for bar in found if bar.step in shape.levels):
+    for step in dict.fromkeys(bar.step for bar in found if bar.step in shape.uses):
         only = [bar for bar in found if bar.step == step]
         for level in ENTITY_LEVELS:
             own = _own(kin.entities[level], only, kinds)[kin.usable[level]]

@@ -26,6 +26,7 @@ from ctcore.reasons import Node, name_of
 from ctcore.standing import today
 from ctcore.step import Step
 from ctcore.steps import Recipe
+from ctcore.tombstones import is_purged
 
 
 class Edge(NamedTuple):
@@ -185,12 +186,12 @@ class Hit:
 
 
 def hits(project: Project, prepared: Iterable[Prepared]) -> dict[str, Hit]:
-    """Which of these calls were made before, by key. A making whose bytes are damaged or gone is none."""
+    """Which of these calls were made before, by key. One whose bytes are damaged, gone or purged is none."""
     keys = {call.key for call in prepared}
     with project.catalog.read() as connection:
         last = (
             select(func.max(materialization.c.id))
-            .where(in_keys(materialization.c.key, keys, project.dialect))
+            .where(in_keys(materialization.c.key, keys, project.dialect), ~is_purged())
             .group_by(materialization.c.key)
         )
         harmed = select(damage.c.asset).where(

@@ -1,6 +1,7 @@
 """A project directory, opened: its settings, its catalog, its store, its steps. Where every command begins."""
 
 import os
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -12,7 +13,7 @@ from ctcore.catalog.engine import Catalog
 from ctcore.digest import digest_files
 from ctcore.errors import ProjectError
 from ctcore.regions import written
-from ctcore.settings import FILE_NAME, Settings, read_settings
+from ctcore.settings import FILE_NAME, PROJECT_ID, Settings, read_settings
 from ctcore.step import ENTITY_LEVELS, Step
 from ctcore.steps import REGISTRY, Recipe, StepGraph, load_steps, params_of, recipe_of
 from ctcore.store import Store
@@ -26,8 +27,12 @@ class Project:
 
     @classmethod
     def find(cls, start: Path | None = None) -> "Project":
-        """The project of a directory or the nearest one above it; `CT_PROJECT` names one from outside."""
+        """The project of a directory or the nearest one above it; `CT_PROJECT` names one from outside, also by ID."""
         given = os.environ.get("CT_PROJECT") if start is None else None
+        if given and re.fullmatch(PROJECT_ID, given) and not Path(given).is_dir():
+            from ctcore.projects import folder_of
+
+            return cls(folder_of(given))
         place = Path(given) if given else (start or Path.cwd())
         if not place.is_dir():
             raise ProjectError(f"{place} is not a directory; `ct init {place}` makes a project there")
@@ -47,7 +52,11 @@ class Project:
     @cached_property
     def catalog(self) -> Catalog:
         """Opened, and brought up to date where it is older than this ct."""
-        return Catalog(self.catalog_url, self.id, self.root / "provenance.jsonl").open()
+        return self.closed_catalog().open()
+
+    def closed_catalog(self) -> Catalog:
+        """As it is: nothing is made or brought up to date."""
+        return Catalog(self.catalog_url, self.id, self.root / "provenance.jsonl")
 
     @property
     def catalog_url(self) -> str:
@@ -62,6 +71,17 @@ class Project:
     def work(self) -> Path:
         """Where calls, results and logs of running steps lie; disposable when nothing runs."""
         return self.root / "work"
+
+    @property
+    def is_shared(self) -> bool:
+        """Whether its Dagster is there for other projects too: then all asset keys begin with its ID."""
+        return self.settings.dagster_home is not None
+
+    @property
+    def dagster_home(self) -> Path:
+        """Where its Dagster has settings, runs and events."""
+        said = self.settings.dagster_home
+        return self.root / "dagster_home" if said is None else (self.root / Path(said).expanduser()).resolve()
 
     @cached_property
     def steps(self) -> StepGraph:

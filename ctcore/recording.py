@@ -238,7 +238,7 @@ class _Known:
         uses = {name: project.settings.uses.of(name) for name in self.analyses}
         everybody = {seq for line in self.lines.values() for seq in line}
         self.bars: dict[int, list[Bar]] = {}
-        for bar in bars(connection, uses, today(), everybody):
+        for bar in bars(connection, uses, today(), everybody, project.settings.uses.required):
             self.bars.setdefault(bar.entity, []).append(bar)
         self.held = _held(connection, {line[0] for line in self.lines.values()}, bodies, self.dialect)
 

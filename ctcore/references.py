@@ -77,15 +77,24 @@ def record(writer: Writer, seen: Iterable[Seen], why: str | None = None) -> list
         if one.is_known(old):
             continue
         number += 1
+        changes += changes_of([one], before)
         upsert(writer, reference, [row], dialect)
         told = {"at": now(), "actor": writer.actor, "reason": why}
         writer.insert(reference_version, [{"number": number, **row, **told}])
-        was = f"{old.version} {old.digest}" if old is not None else None
+        was = _version_of(old)
         reason = {} if why is None else {"reason": why}
         writer.event("reference", f"reference/{one.declared.key}", {**row, "old": was, **reason})
-        if old is not None:
-            changes.append(f"reference/{_changed(one, was, old.path)}")
     return changes
+
+
+def changes_of(seen: Iterable[Seen], rows: Mapping[str, Any]) -> list[str]:
+    """In words, how these differ from what the catalog has."""
+    compared = [(one, rows.get(one.declared.key)) for one in seen]
+    return [f"reference/{_changed(one, _version_of(old), old.path)}" for one, old in compared if old is not None]
+
+
+def _version_of(row: Any) -> str | None:
+    return None if row is None else f"{row.version} {row.digest}"
 
 
 def _changed(one: Seen, was: str | None, path: str) -> str:

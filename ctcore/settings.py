@@ -104,6 +104,7 @@ class Settings:
     reading: Options = field(default_factory=Options)
     pairings: Mapping[str, Pairing] = field(default_factory=dict)
     analyses: Mapping[str, Analysis] = field(default_factory=dict)
+    dagster_home: str | None = None
 
 
 def read_settings(path: Path) -> Settings:
@@ -152,6 +153,7 @@ class _Reader:
             "consent",
             "pairings",
             "analyses",
+            "dagster",
         }
         self._only(document, known, "the top level")
         project = self._table(document, "project")
@@ -161,6 +163,8 @@ class _Reader:
             self.problems.append(f"[project] id {project_id!r}: 3 to 64 of a-z, 0-9 and -, not at an end")
         steps = self._table(document, "steps")
         self._only(steps, {"folders"}, "[steps]")
+        dagster = self._table(document, "dagster")
+        self._only(dagster, {"home"}, "[dagster]")
         environment = self._table(document, "environment")
         self._only(environment, {"lock"}, "[environment]")
         levels = self._levels(self._table(document, "levels"))
@@ -186,6 +190,7 @@ class _Reader:
             reading=self._reading(self._table(document, "sheet"), levels),
             pairings=self._pairings(self._table(document, "pairings"), levels),
             analyses=self._analyses(self._table(document, "analyses")),
+            dagster_home=self._text(dagster, "home", "[dagster]"),
         )
 
     def _table(self, parent: dict[str, Any], key: str, where: str = "") -> dict[str, Any]:

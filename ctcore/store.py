@@ -40,6 +40,7 @@ from ctcore.manifest import (
 
 SCRATCH = ".scratch"
 STAGING = ".staging"
+ARCHIVED = ".archived"
 _KEY_DIGITS = 16
 _WAYS_OUT = {
     errno.ENOSPC: "the disk is full: free space there, or move the project to a larger disk",
@@ -74,8 +75,25 @@ class Store:
     def staging(self) -> Path:
         return self.root / STAGING
 
+    def close(self, why: str | None) -> None:
+        """Refuse every change from now on, in these words; None: not any more. Processes on any machine see it."""
+        place = self.root / ARCHIVED
+        with _telling("write", place):
+            self.root.mkdir(parents=True, exist_ok=True)
+            if why is None:
+                place.unlink(missing_ok=True)
+                return
+            part = self.root / f"{ARCHIVED}.{os.getpid()}"
+            part.write_text(why, encoding="utf-8")
+            os.replace(part, place)
+
+    def _refuse_archived(self) -> None:
+        with suppress(FileNotFoundError):
+            raise StoreError((self.root / ARCHIVED).read_text(encoding="utf-8"))
+
     def ensure(self) -> None:
         """Create the store's folders where they are not there. StoreError where nothing can be written there."""
+        self._refuse_archived()
         with _telling("create", self.root):
             self.staging.mkdir(parents=True, exist_ok=True)
         with _telling("write in", self.root), TemporaryFile(dir=self.staging, prefix=".probe"):
@@ -113,6 +131,7 @@ class Store:
         them. Doing it again after a crash is safe. StoreError where the files are not exactly the declared
         ones (staged stays, to be looked at), or where the disk does not allow it (staged is removed).
         """
+        self._refuse_archived()
         target = self.folder(asset, partition, key)
         if not staged.exists() and (earlier := self.find(asset, partition, key)):
             return self._finish(earlier)
@@ -169,6 +188,7 @@ class Store:
         """Remove staged folders whose process on this host has ended, and those from other hosts, where that
         cannot be seen, which nothing has touched for so many seconds.
         """
+        self._refuse_archived()
         removed: list[Path] = []
         with _telling("sweep", self.staging):
             for folder in sorted(self.staging.glob("[!.]*")):
@@ -180,6 +200,7 @@ class Store:
 
     def drop_staged(self, calls: Iterable[tuple[str, str, str]]) -> None:
         """Remove what these calls (asset, partition, key) left in staging: whoever asks knows that they are over."""
+        self._refuse_archived()
         begun = {"~".join((asset, partition, key[:_KEY_DIGITS])) for asset, partition, key in calls}
         with _telling("sweep", self.staging):
             for folder in list(self.staging.glob("[!.]*")):

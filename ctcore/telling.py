@@ -25,6 +25,7 @@ from ctcore.reasons import (
 )
 from ctcore.step import Step
 from ctcore.steps import Recipe
+from ctcore.tombstones import of_nodes
 
 if TYPE_CHECKING:
     from ctcore.judge import Judge
@@ -37,8 +38,10 @@ def direct_reasons(judge: "Judge", step: Step, places: Places) -> dict[int, list
     found: dict[int, list[Reason]] = {at: [] for at in places.tolist()}
     made = judge.mirror.made[step.name]
     is_made = made.materialization[places] > 0
-    for at in places[~is_made].tolist():
-        found[at].append(Reason("missing", "never made"))
+    names = {at: judge.mirror.name(step.name, at) for at in places[~is_made].tolist()}
+    purged = of_nodes(judge.connection, step.name, names.values(), judge.project.dialect) if names else {}
+    for at, name in names.items():
+        found[at].append(Reason("missing", purged.get(name, "never made")))
     here = places[is_made]
     today = judge.project.recipes[step.name]
     used = {row.id: list(_recipe_reasons(row, today)) for row in judge.other_recipes(step)}

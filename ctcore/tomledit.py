@@ -17,6 +17,7 @@ from ctcore.settings import FILE_NAME
 _HEADER = re.compile(r"[ \t]*\[(?!\[)[ \t]*(?P<names>[^\[\]#\r\n]+?)[ \t]*\][ \t]*(#.*)?$")
 _ANY_HEADER = re.compile(r"[ \t]*\[")
 _TEXT = r'(?:"(?:[^"\\]|\\.)*"|' + r"'[^']*')"
+_LINES = re.compile(r"[^\n]*\n|[^\n]+")  # no other sign ends a line in TOML
 _BARE = re.compile(r"[A-Za-z0-9_-]+")
 
 Values = Mapping[str, str]
@@ -26,7 +27,7 @@ def changed(text: str, table: tuple[str, str], values: Values) -> str:
     """The text with other values of a table that is there. ProjectError where its form does not allow that."""
     wanted = _document(text)
     wanted[table[0]][table[1]] |= values
-    lines = text.splitlines(keepends=True)
+    lines = _LINES.findall(text)
     for at in _headers(lines, table):
         edited = _set(lines, at, values)
         if edited is not None and _says(edited, wanted):
@@ -41,7 +42,7 @@ def added(text: str, table: tuple[str, str], values: Values) -> str:
     if not isinstance(some, dict) or table[1] in some:
         raise _by_hand(table, values, "is there already")
     some[table[1]] = dict(values)
-    lines = text.splitlines(keepends=True)
+    lines: list[str] = _LINES.findall(text)
     ending = "\r\n" if text.count("\r\n") > text.count("\n") / 2 else "\n"
     new = [f"[{table[0]}.{_name(table[1])}]", *(f"{key} = {_quoted(value)}" for key, value in values.items())]
     for at in (_behind(lines, table[0]), len(lines)):

@@ -19,6 +19,7 @@ from ctcore.reasons import Node, name_of
 from ctcore.staleness import evaluate
 from ctcore.step import ENTITY_LEVELS
 from ctcore.targets import Target
+from ctcore.tombstones import of_makings
 
 Kind = Literal["artifact", "file", "reference", "column", "unknown"]
 
@@ -44,6 +45,7 @@ class Trace:
     files: Mapping[tuple[str, str, str], Registered]
     entities: Mapping[Node, "Entity"]
     states: dict[Node, str] = field(default_factory=dict)
+    purged: Mapping[int, str] = field(default_factory=dict)
 
     @property
     def roots(self) -> list[int]:
@@ -114,6 +116,7 @@ def trace(project: Project, target: Target, files: bool = False) -> Trace:
         chosen = list(found.depths)
         used = {lineage.makings[number].recipe for number in chosen}
         found.recipes = recipes_of(connection, used, project.dialect)
+        found.purged = of_makings(connection, chosen, project.dialect)
         found.outputs = outputs_of(connection, chosen if files else found.roots, project.dialect)
         nodes = {(one.asset, one.partition) for number in chosen for one in lineage.edges.get(number, ())}
         _registry(project, connection, nodes | set(target.registered), found)
@@ -211,6 +214,7 @@ def _making_data(found: Trace, number: int) -> dict[str, Any]:
         "node": name_of(one.node),
         "current": one.current,
         "state": found.states.get(one.node, "fresh") if one.current else None,
+        "purged": found.purged.get(number),
         **{name: getattr(one, name) for name in ("data_version", "key", "folder", "size", "reason", "run_id")},
         **{name: getattr(one, name) for name in ("started_at", "seconds")},
         "recipe": one.recipe,

@@ -152,7 +152,12 @@ def _check(
 
 
 def _write(project: Project, rows: Mapping[Node, _Made], whole: Iterable[Node], findings: list[Finding]) -> None:
-    """Reading took a while: what is made anew by now is not what was looked at, and others may have looked too."""
+    """Reading took a while: what is made anew by now is not what was looked at, and others may have looked too.
+
+    Of an archived project it is said, and not written.
+    """
+    if project.catalog.life().is_archived:
+        return
     harmed = {one.node for one in findings}
     good = {node for node in whole if node not in harmed}
     moved = _moved(project, rows, harmed)

@@ -7,6 +7,7 @@ import dagster as dg
 from pydantic import Field, create_model
 
 from ctcore import progress
+from ctcore.catalog.life import refused
 from ctcore.making import Runner
 from ctcore.progress import Reader
 from ctcore.project import Project
@@ -23,6 +24,19 @@ class CtProject(dg.ConfigurableResource):
     def open(self) -> Project:
         """The project as it is now: settings and steps are read again."""
         return Project.find(Path(self.root))
+
+    def to_write(self) -> Project:
+        """The same for what will write: a failed run, before any work, where the project is archived."""
+        project = self.open()
+        if why := closed(project):
+            raise dg.Failure(why, allow_retries=False)
+        return project
+
+
+def closed(project: Project) -> str | None:
+    """Why nothing may be written, for a sensor to say; None where it may."""
+    life = project.catalog.life()
+    return refused(project.id, life) if life.is_archived else None
 
 
 class Jobs(dg.ConfigurableResource):

@@ -4,7 +4,7 @@ import dagster as dg
 
 from ctcore.project import Project
 from ctcore.slurm.sweep import sweep
-from resources import CtProject
+from resources import CtProject, closed
 
 
 def jobs_sensor(project: Project) -> dg.SensorDefinition:
@@ -17,7 +17,10 @@ def jobs_sensor(project: Project) -> dg.SensorDefinition:
         default_status=dg.DefaultSensorStatus.RUNNING,
     )
     def tick(context: dg.SensorEvaluationContext, ct: CtProject) -> dg.SkipReason:
-        found = sweep(ct.open())
+        opened = ct.open()
+        if why := closed(opened):
+            return dg.SkipReason(why)
+        found = sweep(opened)
         if not found.answered:
             return dg.SkipReason(f"Slurm does not answer; {found.left} jobs are waited for")
         said = ", ".join(f"{count} {verdict}" for verdict, count in sorted(found.settled.items()))

@@ -6,7 +6,7 @@ from ct_assets.partitions import missing, partitions_state
 from ctcore.errors import CtError, SheetError
 from ctcore.project import Project
 from ctcore.register import known_sheet, register, sheet_digest
-from resources import CtProject
+from resources import CtProject, closed
 
 
 def sheet_sensor(project: Project) -> dg.SensorDefinition:
@@ -21,6 +21,8 @@ def sheet_sensor(project: Project) -> dg.SensorDefinition:
     )
     def tick(context: dg.SensorEvaluationContext, ct: CtProject) -> dg.SensorResult:
         opened = ct.open()
+        if why := closed(opened):
+            return dg.SensorResult(skip_reason=dg.SkipReason(why), cursor=context.cursor)
         digest, _, told = (context.cursor or "").partition(" ")
         digest, said = _read(opened, digest or None, context)
         state = partitions_state(opened)

@@ -6,7 +6,8 @@ from dataclasses import dataclass
 import dagster as dg
 
 from ct_assets.factory import ONLY_STALE
-from ct_assets.runs import ENDED, REQUEST_TAG, end_orphans, going
+from ct_assets.keys import PROJECT_TAG, key_of
+from ct_assets.runs import ENDED, REQUEST_TAG, end_orphans, going, is_ours
 from ctcore.asking import Asked, Asking, look, state_of_the_world
 from ctcore.clock import now
 from ctcore.errors import CtError
@@ -16,7 +17,7 @@ from ctcore.ledger import unreported
 from ctcore.project import Project
 from ctcore.steps import REGISTRY
 from ctcore.veil import Veil, veil
-from resources import CtProject
+from resources import CtProject, closed
 
 FILES_A_TICK = 5_000  # assays whose raw files are looked at; the others have their turn in the next ticks
 _looked_up_to: dict[str, int] = {}
@@ -46,21 +47,25 @@ def staleness_sensor(project: Project) -> dg.SensorDefinition:
 
 
 def _tick(context: dg.SensorEvaluationContext, project: Project) -> dg.SensorResult:
-    end_orphans(context.instance)
+    end_orphans(context.instance, project)
+    if why := closed(project):
+        return dg.SensorResult(skip_reason=dg.SkipReason(why), cursor=context.cursor)
     looked, _looked_up_to[project.id] = look_on(project, _looked_up_to.get(project.id, 0), FILES_A_TICK)
     for said in looked.problems:
         context.log.error(said)
     world, cursor = state_of_the_world(project), _Cursor.read(context.cursor)
     if world == cursor.world and (cursor.until is None or now() < cursor.until):
         return dg.SensorResult(skip_reason=dg.SkipReason(cursor.words or "nothing has changed"), cursor=context.cursor)
-    found = look(project, lambda runs: going(context.instance, runs), lambda keys: _states(context.instance, keys))
+    found = look(
+        project, lambda runs: going(context.instance, runs), lambda keys: _states(context.instance, project, keys)
+    )
     cursor = _next_cursor(found, "" if unreported(project) else world)
     if not found.asked:
         return dg.SensorResult(skip_reason=dg.SkipReason(found.words), cursor=cursor)
     if found.held:
         context.log.info(found.words)
     seen = veil(project)
-    return dg.SensorResult(run_requests=[_run_request(one, seen) for one in found.asked], cursor=cursor)
+    return dg.SensorResult(run_requests=[_run_request(project, one, seen) for one in found.asked], cursor=cursor)
 
 
 @dataclass(frozen=True)
@@ -86,30 +91,32 @@ def _next_cursor(found: Asking, world: str) -> str:
     return json.dumps([world, earliest(found.held), found.words if found.held else ""])
 
 
-def _run_request(asked: Asked, seen: Veil) -> dg.RunRequest:
+def _run_request(project: Project, asked: Asked, seen: Veil) -> dg.RunRequest:
     batch = asked.batch
     said = seen.verdict(batch.verdicts[0]).why + (
         f" (and {len(batch.verdicts) - 1} more)" if len(batch.verdicts) > 1 else ""
     )
-    tags = {REQUEST_TAG: asked.run_key, WHY_TAG: said[:200], ONLY_STALE: "stale"}
+    tags = {REQUEST_TAG: asked.run_key, WHY_TAG: said[:200], ONLY_STALE: "stale", PROJECT_TAG: project.id}
+    assets = [key_of(project, batch.asset)]
     if batch.asset in REGISTRY:
         tags.pop(ONLY_STALE)
     if batch.start == batch.end:
         return dg.RunRequest(
             run_key=asked.run_key,
             partition_key=batch.start,
-            asset_selection=[dg.AssetKey(batch.asset)],
+            asset_selection=assets,
             tags=tags,
         )
     return dg.RunRequest(
         run_key=asked.run_key,
-        asset_selection=[dg.AssetKey(batch.asset)],
+        asset_selection=assets,
         tags={**tags, START_TAG: batch.start, END_TAG: batch.end},
     )
 
 
-def _states(instance: dg.DagsterInstance, keys: set[str]) -> tuple[set[str], set[str]]:
+def _states(instance: dg.DagsterInstance, project: Project, keys: set[str]) -> tuple[set[str], set[str]]:
     """Of these run keys, those whose run is under way and those whose run has ended."""
-    runs = instance.get_runs(filters=dg.RunsFilter(tags={REQUEST_TAG: sorted(keys)}))
+    found = instance.get_runs(filters=dg.RunsFilter(tags={REQUEST_TAG: sorted(keys)}))
+    runs = [run for run in found if is_ours(project, run)]
     ended = {run.tags[REQUEST_TAG] for run in runs if run.status in ENDED}
     return {run.tags[REQUEST_TAG] for run in runs} - ended, ended

@@ -18,6 +18,14 @@ def pytest_itemcollected(item: pytest.Item) -> None:
         item.add_marker(pytest.mark.xdist_group("slurm"))
 
 
+@pytest.fixture(autouse=True, scope="session")
+def _nobody_elses_list(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """What tests make with `ct init` is not known to whoever runs them."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("CT_PROJECTS", str(tmp_path_factory.getbasetemp() / "projects.json"))
+        yield
+
+
 @pytest.fixture(autouse=True)
 def _nobody_elses_project(monkeypatch: pytest.MonkeyPatch) -> None:
     """What the shell points to is not for tests to write into."""

@@ -38,6 +38,7 @@ COLUMNS = (*VALUES, "patient.id", "specimen.id", "assay.id")
 TYPES = {"age": "integer", "weight": "real", "deep": "boolean"}
 ROLES = {"patient": (), "specimen": ("slide",), "assay": ("reads", "index")}
 REFERENCES = ("genome", "panel")
+REGIONS = ("exome",)  # on the genome
 IDS = {"patient": ("P1", "P2", "P3"), "specimen": ("S1", "S2", "S3", "S4"), "assay": tuple(f"A{n}" for n in range(6))}
 _times = count(1_000_000_000)  # each file is written at its own second, long ago
 
@@ -91,6 +92,7 @@ class Exact:
     factors: dict[str, int] = field(default_factory=dict)
     variants: dict[str, int] = field(default_factory=dict)
     lock: str = "one"
+    consent_required: bool = False
     makings: dict[int, Made] = field(default_factory=dict)
     harmed: dict[Path, bytes] = field(default_factory=dict)
     leased: dict[str, Node] = field(default_factory=dict)
@@ -98,8 +100,8 @@ class Exact:
     def __post_init__(self) -> None:
         (self.root / "steps").mkdir(parents=True)
         (self.root / "raw").mkdir()
-        for key in REFERENCES:
-            write(self.root / f"{key}.txt", f"{key} 1")
+        for key in (*REFERENCES, *REGIONS):
+            write(self.root / f"{key}.txt", outside(key, "1"))
         self.declare()
         self.project.store.ensure()
 
@@ -120,16 +122,17 @@ class Exact:
         """As a new process would."""
         project = Project.find(self.root)
         rules = {name: dict(rule) for name, rule in self.cohorts.items()}
-        return Opened(project, Declared(self.plans, rules, dict(project.recipes)))
+        return Opened(project, Declared(self.plans, rules, dict(project.recipes), self.consent_required))
 
     def _toml(self) -> str:
-        lines = [HEAD]
+        lines = [HEAD, *(["[consent]\nrequired = true"] if self.consent_required else [])]
         for level in LEVELS:
             lines.append(f"[levels.{level}]\nfiles = {list(ROLES[level])}\n[levels.{level}.columns]")
             names = [column.partition(".")[2] for column in VALUES if column.startswith(level)]
             lines += [f'{name} = "{TYPES.get(name, "text")}"' for name in names]
         for key in REFERENCES:
             lines.append(f'[references.{key}]\npath = "{key}.txt"\nversion = "{self.versions[key]}"')
+        lines += [f'[regions.{key}]\nreference = "genome"\nbed = "{key}.txt"' for key in REGIONS]
         for name, rule in self.cohorts.items():
             lines.append(f"[cohorts.{name}]")
             inside = ", ".join(f'"{column}" = {canonical(value).decode()}' for column, value in rule.items())
@@ -206,6 +209,10 @@ class Exact:
             path = self.root / f"{key}.txt"
             if path.exists():
                 self.facts.references[key] = f"{self.versions[key]} {_digest(path)}"
+        for key in REGIONS:
+            path = self.root / f"{key}.txt"
+            if path.exists():
+                self.facts.references[key] = f"on genome {self.facts.references['genome']} {_digest(path)}"
 
     # What is made
 
@@ -386,7 +393,8 @@ class Exact:
             bars = naive.bars(self.plans[asset].level, who, asset)
             assert said.state == "excluded" and (not bars or kinds == ["excluded"] * bars), said
             assert bars or kinds == ["missing"] or set(kinds) == {"excluded"}, said
-            assert naive.facts.events or naive.facts.consent or kinds == ["missing"], said
+            barring = naive.facts.events or naive.facts.consent or naive.declared.consent_required
+            assert barring or kinds == ["missing"], said
             return said.state
         wanted = naive.found.get((asset, who)) or Verdict(asset, who, "fresh")
         assert _told(said) == _told(wanted), f"{said}\n{wanted}"
@@ -433,6 +441,11 @@ def _given(now: Mapping[tuple[str, str, str], str | None]) -> dict[tuple[str, st
     return {place: version for place, version in now.items() if version is not None}
 
 
+def outside(key: str, text: str) -> str:
+    """The content of a reference, or of a region."""
+    return f"1\t0\t{text}\n" if key in REGIONS else f"{key} {text}"
+
+
 def _digest(path: Path) -> str:
     return digest_files([path])[path]
 
@@ -456,7 +469,7 @@ def plans(draw: random.Random, steps: int) -> dict[str, Plan]:
         ups = [up.name for up in found.values() if level == "cohort" or up.level != "cohort"]
         taken = draw.sample(ups, min(len(ups), draw.choice((0, 1, 1, 2, 2, 3)))) if at else []
         files = [role for role in ROLES.get(level, ()) if draw.random() < (0.3 if at else 0.8)]
-        references = [key for key in REFERENCES if draw.random() < 0.25]
+        references = [key for key in (*REFERENCES, *REGIONS) if draw.random() < 0.25]
         columns = [column for column in COLUMNS if draw.random() < 0.2]
         names = {f"in{number}": up for number, up in enumerate(taken)}
         plan = Plan(f"s{at}", level, names, tuple(files), tuple(references), tuple(columns))

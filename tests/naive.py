@@ -41,6 +41,7 @@ class Declared:
     steps: Mapping[str, Plan]
     cohorts: Mapping[str, Mapping[str, Any]]
     recipes: Mapping[str, Recipe]
+    consent_required: bool = False
 
 
 @dataclass
@@ -112,7 +113,8 @@ class Naive:
         for at in LEVELS[: LEVELS.index(level) + 1]:
             whose = (at, self.climb(level, who, at))
             found += sum(one[:2] == whose and one[2] in (None, step) for one in self.facts.events.values())
-            found += at == "patient" and self.facts.consent.get(whose[1], "full") != "full"
+            unsaid = "none" if self.declared.consent_required else "full"
+            found += at == "patient" and self.facts.consent.get(whose[1], unsaid) != "full"
         return found
 
     def can(self, step: Plan, who: str) -> bool:

@@ -55,8 +55,8 @@ def test_who_may_not_be_used_is_in_no_batch(project: Project) -> None:
         ["R2", "1", "1"],
         ["(blank)", "1", "1"],
     ]
-    assert "left out: 1 patient, 1 specimen, 2 assays" in said.err
-    more = ct("-C", project.root, "batches", "--by", "library", "--include-excluded", "counting them for the lab")
+    assert "left out: 1 patient (1 qc_fail), 1 specimen (1 qc_fail), 2 assays (2 qc_fail)" in said.err
+    more = ct("-C", project.root, "batches", "--by", "library", "--excluded", "--reason", "counting for the lab")
     assert more.out.splitlines()[2].startswith("R2\t3\t2")
 
 

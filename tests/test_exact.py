@@ -22,7 +22,7 @@ from hypothesis.stateful import (
 )
 
 from ctcore.reasons import Node
-from tests.exact import IDS, REFERENCES, ROLES, VALUES, Exact, Opened, plans, remove, rules, write
+from tests.exact import IDS, REFERENCES, REGIONS, ROLES, VALUES, Exact, Opened, outside, plans, remove, rules, write
 from tests.postgres import Server
 
 EXAMPLES = int(os.environ.get("CT_EXAMPLES", "6"))
@@ -112,10 +112,18 @@ class History(RuleBasedStateMachine):
         path = self.w.root / f"{key}.txt"
         path.unlink(missing_ok=True)
         if text is not None:
-            write(path, f"{key} {text}")
+            write(path, outside(key, text))
         if version != self.w.versions[key]:
             self.w.versions[key] = version
             self.declare()
+        self.w.look()
+
+    @rule(key=st.sampled_from(REGIONS), text=st.sampled_from(["1", "2", None]))
+    def another_region(self, key: str, text: str | None) -> None:
+        path = self.w.root / f"{key}.txt"
+        path.unlink(missing_ok=True)
+        if text is not None:
+            write(path, outside(key, text))
         self.w.look()
 
     def declare(self) -> None:
@@ -190,6 +198,14 @@ class History(RuleBasedStateMachine):
         known = [who for who in IDS["patient"] if ("patient", who) in self.w.facts.parent]
         if known:
             self.w.consent(known[which % len(known)], status)
+
+    @rule(fresh=st.booleans())
+    def require_consent_for_a_while(self, fresh: bool) -> None:
+        """Who has none on record may not be used, from the moment that ct.toml says so, and as long as it does."""
+        for required in (True, False):
+            self.w.consent_required = required
+            self.w.declare()
+            self.ask(fresh, old=True)
 
     # The questions
 

@@ -120,12 +120,18 @@ def test_the_checks_say_how_many_are_excluded_and_for_what_and_name_nobody(
     assert found.metadata["problems"].value == "- 1 consent revoked"
     told = checks(run(project, instance, "assay", partition_key="A3"))["usable"].metadata["problems"].value
     assert told == "- 2 consent revoked\n- for merged only: 1 contamination"
-    look = dg.define_asset_job("look", dg.AssetSelection.checks(dg.AssetCheckKey(dg.AssetKey("joined"), "gate")))
-    whole = dg.Definitions(assets=build_assets(project), resources=build_resources(project), jobs=[look])
-    gate = checks(whole.resolve_job_def("look").execute_in_process(instance=instance))["gate"]
+    gate = _alone(project, instance, "joined", "gate")
+    assert _alone(project, instance, "patient", "usable").metadata["left out"].value == "1 consent revoked"
     said = str(gate.metadata)
     assert not gate.passed and "1 of 1 were made with somebody who may not be used today" in said
     assert "1 patient (1 consent revoked)" in said and "P1" not in said and "S1" not in said
+
+
+def _alone(project: Project, instance: dg.DagsterInstance, asset: str, name: str) -> dg.AssetCheckEvaluation:
+    """A check by itself, as from its page."""
+    look = dg.define_asset_job("look", dg.AssetSelection.checks(dg.AssetCheckKey(dg.AssetKey(asset), name)))
+    whole = dg.Definitions(assets=build_assets(project), resources=build_resources(project), jobs=[look])
+    return checks(whole.resolve_job_def("look").execute_in_process(instance=instance))[name]
 
 
 def test_what_dagster_is_told_after_a_revocation_names_nobody(project: Project, instance: dg.DagsterInstance) -> None:

@@ -19,6 +19,7 @@ from ctcore.files import look
 from ctcore.project import Project
 from ctcore.qc import Saying
 from ctcore.qc import add as add_qc
+from ctcore.recording import Entered, analysis_of, record
 from tests.kit import TOML, Inline, again, assay, make, make_all, make_project
 from tests.shell import contents, ct, quiet_dagster, shell
 
@@ -29,7 +30,9 @@ ROWS = (
     assay("P3", "S3", "A4", sex="F", age="60", site="blood", library="L4"),
 )
 IDS = re.compile("[PSA]GONE")
-KNOWN = re.compile(r"(?<!\w)(9731|hidden-site|hidden-library|48271)(?!\w)")  # attributes and a result of theirs
+# Attributes and results of theirs.
+KNOWN = re.compile(r"(?<!\w)(9731|hidden-site|hidden-library|hidden-grade|48271)(?!\w)")
+ANALYSES = '\n[analyses.path]\nlevel = "assay"\n[analyses.path.columns]\ngrade = {}\n'
 PAIRING = '\n[pairings.both]\nby = "specimen.site"\n'
 
 SQL = {
@@ -73,6 +76,7 @@ SHOWN: dict[str, list[list[str]]] = {
 # These are about who may be used, or about what they were given: they name people, and show nothing else of them.
 GOVERNANCE = {
     "register": [["new.csv"], ["new.csv", "--dry-run", "--json", "--update", "patient.age"]],  # quotes the sheet
+    "record": [["path", "AGONE1", "grade=G2"]],
     "why": [["joined/all"], ["joined/all", "--json"], ["counted/AGONE1", "--json"], ["patient/PGONE"]],
     "qc add": [["patient/P2", "qc_warn", "--reason", "late"]],
     "qc resolve": [["assay/AGONE1", "--reason", "late"]],
@@ -103,7 +107,7 @@ def test_each_command_is_looked_at() -> None:
 
 
 def _revoked(root: Path) -> Project:
-    project = make_project(root, ROWS, toml=TOML + PAIRING)
+    project = make_project(root, ROWS, toml=TOML + PAIRING + ANALYSES)
     quiet_dagster(root)
     (root / "reads/AGONE1.txt").write_text("x" * 48271)
     look(project)
@@ -113,6 +117,7 @@ def _revoked(root: Path) -> Project:
     make_all(project)
     add_qc(project, [Saying("specimen", "SGONE", "superseded", "taken again", step="joined")])
     accept(project, propose(project, {"joined": {"all"}}), "the same tissue")
+    record(project, analysis_of(project, "path"), [Entered("AGONE1", {"grade": "hidden-grade"})])
     set_consent(project, ["PGONE"], Statement("revoked", dated="2024-01-20", form="withdrawal form 12"))
     return again(project)
 

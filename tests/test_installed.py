@@ -34,7 +34,12 @@ def run(installed: Path, place: Path, *arguments: str) -> tuple[int, str]:
     done = subprocess.run(
         [sys.executable, *arguments],
         cwd=place,
-        env={**kept, "PYTHONPATH": str(installed), "DAGSTER_HOME": str(place / "dagster_home")},
+        env={
+            **kept,
+            "PYTHONPATH": str(installed),
+            "DAGSTER_HOME": str(place / "dagster_home"),
+            "CT_PROJECTS": os.environ["CT_PROJECTS"],
+        },
         capture_output=True,
         text=True,
         check=False,

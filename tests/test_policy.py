@@ -1,5 +1,6 @@
 """The gate: who is excluded is excluded everywhere, in words; and what was true before is true again afterwards."""
 
+import re
 from pathlib import Path
 
 import pytest
@@ -172,6 +173,20 @@ def test_a_sheet_is_tried_also_where_somebody_is_excluded(project: Project) -> N
     sheet.write_text(sheet.read_text().replace("M", "F"))
     told = ct("-C", project.root, "register", sheet, "--dry-run", "--update", "patient.sex")
     assert told.code == 0 and "merged: 1 stale" in told.err.replace(" would be", "")
+
+
+def test_who_revoked_is_named_nowhere_and_counted(project: Project) -> None:
+    add(project, [Saying("specimen", "S1", "superseded", "sampled again", step="joined")])
+    accept(project, propose(project, {"joined": {"all"}}), "the same tissue")
+    assert "merged/S1" in ct("-C", project.root, "accept", "--list").out
+    set_consent(project, ["P1"], REVOKED)
+    for call in (["accept", "--list"], ["status"], ["stale", "--why"], ["plan"], ["verify", "--quick"]):
+        told = ct("-C", project.root, *call)
+        assert not re.search(r"\b(P1|S1|A1|A2)\b", told.out + told.err), call
+    assert "1 patient, 1 specimen, 2 assays" in ct("-C", project.root, "status").err
+    assert (
+        "joined/all is excluded: somebody without consent is in it" in ct("-C", project.root, "trace", "joined/all").err
+    )
 
 
 def test_status_counts_the_excluded_apart(project: Project) -> None:

@@ -222,3 +222,35 @@ def test_an_analysis_has_not_the_name_of_a_step(tmp_path: Path) -> None:
     project = make_project(tmp_path / "toy", toml=f'{TOML}\n[analyses.counted]\nlevel = "assay"\n')
     with pytest.raises(ProjectError, match="a step or a level has this name"):
         _ = project.steps
+
+
+def disclosed(project: Project) -> list[str]:
+    with project.catalog.read() as connection:
+        return list(connection.execute(select(event.c.body).where(event.c.kind == "disclose")).scalars())
+
+
+def test_results_obey_the_gate_of_their_analysis_where_they_are_read(tmp_path: Path, catalog_url: str) -> None:
+    uses = '\n[consent]\nuses = ["research", "care"]\nuse = "research"\n[consent.steps]\npathology = "care"\n'
+    project = make_project(tmp_path / "uses", toml=TOML + ANALYSES + uses)
+    for who in ("A1", "A3"):
+        enter(project, who, ki67="12.5")
+    sql = "SELECT entity FROM results WHERE name = 'ki67'"
+    assert ct("-C", project.root, "query", sql).out.split() == ["entity", "A1", "A3"]
+    set_consent(project, ["P2"], Statement("limited", ("research",)))
+    said = ct("-C", project.root, "query", sql)
+    assert said.out.split() == ["entity", "A1"] and "for pathology only: 1 patient" in said.err
+    assert "A3" in ct("-C", project.root, "query", "SELECT assay_id FROM assays").out
+    assert "12.5" not in ct("-C", project.root, "show", "assay/A3").out
+    fail(project, "A1")
+    assert "12.5" not in ct("-C", project.root, "show", "assay/A1").out
+    before = len(disclosed(project))
+    asked = ct("-C", project.root, "show", "assay/A1", "--excluded", "--reason", "audit 7")
+    assert "12.5" in asked.out and len(disclosed(project)) == before + 1
+    asked = ct("-C", project.root, "query", sql, "--excluded", "--reason", "audit 7")
+    assert asked.out.split() == ["entity", "A1", "A3"]
+
+
+def test_nothing_is_recorded_of_who_has_no_consent_where_it_is_required(tmp_path: Path, catalog_url: str) -> None:
+    project = make_project(tmp_path / "required", toml=TOML + ANALYSES + "\n[consent]\nrequired = true\n")
+    with pytest.raises(CtError, match="A1 is excluded: consent: none on record"):
+        enter(project, "A1", ki67="12.5")

@@ -2,15 +2,21 @@
 
 import json
 import os
+import tomllib
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from sqlalchemy import select
 
+from ctcore.catalog.engine import Catalog
+from ctcore.catalog.migrations import upgrade
 from ctcore.catalog.tables import event
-from ctcore.errors import CtError, ProjectError
+from ctcore.errors import ProjectError
 from ctcore.files import look
 from ctcore.project import Project
+from ctcore.references import history
 from ctcore.settings import read_settings
 from ctcore.tomledit import added, changed
 from tests.kit import TOML, again, make_all, make_project, reasons
@@ -99,6 +105,21 @@ def test_what_only_looks_like_the_table_is_not_touched() -> None:
     real = '[references.genome]\npath = "g"\nversion = "1"\n'
     edited = changed(decoy + real, ("references", "genome"), {"path": "g", "version": "2"})
     assert edited == decoy + real.replace('"1"', '"2"')
+
+
+texts = st.text(st.characters(exclude_categories=("Cs",)), min_size=1)
+
+
+@given(texts, texts, st.sampled_from(["", "# \u2028\x85 ü\n"]))
+def test_any_text_is_written_so_that_it_is_read_back_and_nothing_else_moves(
+    path: str, version: str, before: str
+) -> None:
+    text = before + HAND
+    edited = changed(text, ("references", "genome"), {"path": path, "version": version})
+    told = tomllib.loads(edited)["references"]["genome"]
+    assert told == {"path": path, "version": version}
+    marks = (text.index("path   = ") + len("path   = "), text.index('"1"# as'))
+    assert edited.startswith(text[: marks[0]]) and edited.endswith(text[marks[1] + 3 :])
 
 
 # bump
@@ -265,16 +286,16 @@ def test_a_genome_without_an_index_is_told_what_to_do(own: Path) -> None:
 
 
 def test_a_catalog_of_before_knows_the_versions_from_its_events(tmp_path: Path, catalog_url: str) -> None:
-    from sqlalchemy import text
-
-    project = make_project(tmp_path)
-    (tmp_path / "ct.toml").write_text(TOML.replace('version = "1"', 'version = "2"'))
-    look(again(project))
-    with project.catalog.write() as writer:
-        writer.execute(text("DROP TABLE reference_version"))
-        writer.execute(text("UPDATE alembic_version SET version_num = '0006'"))
-    try:
-        rows = json.loads(ct("-C", tmp_path, "reference", "list", "--history", "--json").out)[0]["versions"]
-    except CtError as error:
-        pytest.fail(str(error))
-    assert [one["version"] for one in rows] == ["2", "1"] and all(one["at"] and one["actor"] for one in rows)
+    old = Catalog(catalog_url, "toy", tmp_path / "toy.jsonl", actor="ada")
+    upgrade(old, "0006")
+    said = {"key": "genome", "kind": "other", "path": "genome.txt", "digest": "a" * 64, "size": 5, "old": None}
+    with old.write() as writer:
+        for version in ("1", "2"):
+            writer.event("reference", "reference/genome", {**said, "version": version})
+    with Catalog(catalog_url, "toy", tmp_path / "toy.jsonl").open().read() as connection:
+        found = history(connection)["genome"]
+    assert [(one.version, one.digest, one.actor, one.reason) for one in found] == [
+        ("2", "a" * 64, "ada", None),
+        ("1", "a" * 64, "ada", None),
+    ]
+    assert found[0].until is None and found[1].until == found[0].at

@@ -112,6 +112,21 @@ def test_a_bump_of_the_reference_reaches_what_uses_a_region_on_it_and_both_are_n
     assert reasons(back) == {}
 
 
+def test_a_region_that_does_not_lie_on_the_new_genome_is_told_of_and_left(project: Project) -> None:
+    written(project, 'version = "1"', 'version = "1"\nkind = "genome"')
+    (project.root / "small.fa").write_text("A\n")
+    (project.root / "small.fa.fai").write_text("17\t12\t4\t60\t61\n")
+    bump = ("reference", "bump", "genome", project.root / "small.fa", "--version", "2", "--reason", "x")
+    said = ct("-C", project.root, *bump)
+    wrong = "region exome: exome.bed line 2: 17 has 12 bases, and 20 lies behind them"
+    assert said.code == 0 and f"problem: {wrong}" in said.err
+    assert look(again(project)).problems[0] == wrong
+    assert reasons(again(project)) == {}
+    (project.root / "exome.bed").write_text("17\t10\t12\n")
+    look(again(project))
+    assert words(again(project), "covered/S1")[0].startswith("reference: exome content ")
+
+
 def test_a_region_that_names_no_reference_does_not_follow_one(project: Project) -> None:
     now = written(project, 'version = "1"', 'version = "2"')
     assert not [node for node in reasons(now) if node.startswith("narrow/")]

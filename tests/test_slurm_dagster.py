@@ -170,11 +170,11 @@ def test_a_run_of_the_daemon_whose_process_was_killed_is_ended(toy: Cohort, inst
     for name in toy.names:
         toy.tell(name, "wait")
     run = begin(toy)
-    end_orphans(instance)
+    end_orphans(instance, toy.project)
     assert only_run(instance).status == dg.DagsterRunStatus.STARTED
     run.kill()
     run.wait()
-    end_orphans(instance)
+    end_orphans(instance, toy.project)
     assert only_run(instance).status == dg.DagsterRunStatus.FAILURE
     toy.go()
     assert shell("-C", toy.project.root, "run", "counted").code == 0

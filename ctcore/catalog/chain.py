@@ -7,12 +7,12 @@ kept from the file is appended by the next writer.
 import fcntl
 import json
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
-from sqlalchemy import Connection, select
+from sqlalchemy import Connection, bindparam, select, update
 
 from ctcore.catalog.tables import event
 from ctcore.clock import now
@@ -88,6 +88,23 @@ class Journal:
                 "and the file gets them as soon as it can be written"
             ) from error
 
+    def rewrite(self, connection: Connection) -> None:
+        """Write all of it anew from the catalog: what was taken out there is taken out here.
+
+        Who waits to append to the file of before does so in vain, and the next writer appends it to the new one.
+        """
+        part = self.path.with_name(f".{self.path.name}.new")
+        try:
+            with self.path.open("a+b") as before, part.open("wb") as stream:
+                fcntl.flock(before, fcntl.LOCK_EX)
+                rows = connection.execute(select(event).order_by(event.c.seq)).mappings()
+                stream.writelines(_line(dict(row)) for row in rows)
+                stream.flush()
+                os.fsync(stream.fileno())
+                os.replace(part, self.path)
+        except OSError as error:
+            raise CatalogError(f"{self.path}: {error.strerror}; the catalog has the events") from error
+
     def read(self) -> Iterator[dict[str, Any]]:
         """The events as the file has them, in its order."""
         with self.path.open("rb") as stream:
@@ -150,16 +167,37 @@ def _event(line: bytes) -> dict[str, Any] | None:
     return {**row, "body": canonical(row["body"]).decode()}
 
 
+REDACTED = "redacted"
+"""In the body of an event `purge`: what was taken out of earlier ones, as their number → the digest they have now."""
+
+
+def redact(connection: Connection, bodies: Mapping[int, str]) -> dict[str, str]:
+    """Give events other bodies. Returns what the event that says so has to list, so that the chain stays provable.
+
+    An event keeps the digest that the next one points to; what it is now is vouched for by the event that lists it.
+    """
+    rows = connection.execute(select(event).where(event.c.seq.in_(bodies))).mappings()
+    found = {str(row["seq"]): event_digest({**row, "body": bodies[row["seq"]]}) for row in rows}
+    mine = update(event).where(event.c.seq == bindparam("b_seq"))
+    if bodies:
+        connection.execute(mine, [{"b_seq": seq, "body": body} for seq, body in bodies.items()])
+    return found
+
+
 def check_chain(rows: Iterator[dict[str, Any]]) -> list[str]:
     """What is wrong with a chain of events: every break, with its place. Empty where it is whole."""
-    problems, previous, expected = [], GENESIS, 1
+    problems: list[tuple[str, str, str]] = []
+    listed: dict[str, str] = {}
+    previous, expected = GENESIS, 1
     for row in rows:
         where = f"event {row['seq']} ({row['kind']} {row['subject']}, {row['at']})"
         if row["seq"] != expected:
-            problems.append(f"{where}: event {expected} is missing before it")
+            problems.append(("", "", f"{where}: event {expected} is missing before it"))
         elif row["previous"] != previous:
-            problems.append(f"{where}: does not follow from the event before it")
-        if event_digest(row) != row["digest"]:
-            problems.append(f"{where}: was changed after it was written")
+            problems.append(("", "", f"{where}: does not follow from the event before it"))
+        if (now := event_digest(row)) != row["digest"]:
+            problems.append((str(row["seq"]), now, f"{where}: was changed after it was written"))
+        elif row["kind"] == "purge":
+            listed |= json.loads(row["body"]).get(REDACTED, {})
         previous, expected = row["digest"], row["seq"] + 1
-    return problems
+    return [said for seq, now, said in problems if now != listed.get(seq)]

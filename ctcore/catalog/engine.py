@@ -33,10 +33,12 @@ from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.sql.functions import FunctionElement
 
 from ctcore.catalog.chain import Journal, append_events
+from ctcore.catalog.life import OWNER, PLACE, Life, check_owner, life_of, refused, settings_of
+from ctcore.catalog.tables import setting
 from ctcore.digest import digest_value
 from ctcore.errors import CatalogError
 
-HEAD = "0009"
+HEAD = "0010"
 BUSY_MS = 30_000
 _LOCK = 7_203_391  # the advisory lock under which a schema is migrated and its event chain grows
 _NAME_BYTES = 63  # PostgreSQL silently cuts longer names
@@ -91,6 +93,11 @@ class Writer:
         """Record a change of truth: what happened, to what, with which values."""
         self._events.append((self.actor, kind, subject, body))
 
+    def overwrite(self) -> None:
+        """From here on, what is deleted or made shorter is overwritten in SQLite's file; see also `Catalog.scrub`."""
+        if self.connection.dialect.name == "sqlite":
+            self.connection.exec_driver_sql("PRAGMA secure_delete=ON")
+
     def flush(self) -> None:
         if self._events:
             append_events(self.connection, self._events)
@@ -102,6 +109,7 @@ class Catalog:
 
     def __init__(self, url: str, project_id: str, journal: Path, actor: str | None = None) -> None:
         self.url = _parsed(url)
+        self.project_id = project_id
         self.schema = _schema(project_id)
         self.actor = actor or os.environ.get("CT_ACTOR") or os.environ.get("USER") or f"uid:{os.getuid()}"
         self.journal = Journal(journal)
@@ -142,6 +150,7 @@ class Catalog:
                 "It was written by a newer ct: use that one (nothing was changed)"
             )
         with self.read() as connection:
+            self._check_owner(settings_of(connection))
             behind = self.journal.is_behind(connection)
         if behind:
             self.mirror()
@@ -167,9 +176,13 @@ class Catalog:
             yield connection
 
     @contextmanager
-    def write(self) -> Iterator[Writer]:
-        """One transaction, alone: either all of it is in the catalog and the journal, or nothing."""
+    def write(self, *, though_archived: bool = False) -> Iterator[Writer]:
+        """One transaction, alone: either all of it is in the catalog and the journal, or nothing.
+
+        CatalogError where the project is archived; only what changes that passes by it.
+        """
         with self._said(), self.alone() as connection:
+            self._allow(connection, though_archived)
             writer = Writer(connection, self.actor)
             yield writer
             writer.flush()
@@ -184,10 +197,48 @@ class Catalog:
                 connection.execute(lock.bindparams(n=_LOCK, s=self.schema))
             yield connection
 
+    def life(self) -> Life:
+        """Whether the project is active, complete or archived; since when, by whom and why."""
+        with self.read() as connection:
+            return life_of(settings_of(connection))
+
+    def refuse_archived(self) -> None:
+        """CatalogError where the project is archived: before work whose end could not be written."""
+        life = self.life()
+        if life.is_archived:
+            raise CatalogError(refused(self.project_id, life))
+
+    def _allow(self, connection: Connection, though_archived: bool) -> None:
+        known = settings_of(connection)
+        self._check_owner(known)
+        life = life_of(known)
+        if life.is_archived and not though_archived:
+            raise CatalogError(refused(self.project_id, life))
+        said = {OWNER: self.project_id} | ({} if self.is_sqlite else {PLACE: str(self._root)})
+        news = {name: value for name, value in said.items() if known.get(name) != value}
+        if news:  # the first writer; or the directory was moved
+            connection.execute(setting.delete().where(setting.c.name.in_(news)))
+            connection.execute(setting.insert(), [{"name": name, "value": value} for name, value in news.items()])
+
+    def _check_owner(self, known: dict[str, str]) -> None:
+        check_owner(known, self.project_id, self._root, self.place, shared=not self.is_sqlite)
+
+    @property
+    def _root(self) -> Path:
+        return self.journal.path.absolute().parent
+
     def mirror(self) -> None:
         """Append to provenance.jsonl the events that it does not have yet."""
         with self._said(), self.engine.connect() as connection:
             self.journal.follow(connection)
+
+    def scrub(self) -> None:
+        """What was overwritten is no longer in SQLite's files: neither in free space nor in the log."""
+        if self.is_sqlite:
+            with self._said(), self.engine.connect() as connection:
+                raw = connection.connection.driver_connection
+                assert raw is not None
+                raw.execute("PRAGMA wal_checkpoint(TRUNCATE)")
 
     @contextmanager
     def _said(self) -> Iterator[None]:

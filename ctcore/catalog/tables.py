@@ -1,8 +1,8 @@
 """② The tables, as SQLAlchemy Core: the same on SQLite and PostgreSQL, small enough to read in SQL.
 
 Facts are append-only (`event`, `materialization`, `edge`, `member`, `attempt`, `acceptance`, `waiver`, `consent`,
-`reference_version`, `result`, and the three of QC); the rest are projections of them, or, like `lease` and the two of
-Slurm, what is under way.
+`reference_version`, `result`, the three of QC, `purge` and `tombstone`); the rest are projections of them, or, like
+`lease` and the two of Slurm, what is under way.
 A node is (asset, partition); registry entities and references are nodes too, so every edge has one shape.
 """
 
@@ -31,6 +31,7 @@ entity = Table(
     Column("id", Text, nullable=False),
     Column("parent", Integer, ForeignKey("entity.seq", ondelete="RESTRICT")),
     Column("attributes", Text, nullable=False, comment="canonical JSON of the declared columns"),
+    Column("purged", Integer, comment="the purge that took its attributes away; NULL: none"),
     UniqueConstraint("level", "id"),
     CheckConstraint("(level = 'patient') = (parent IS NULL)", name="only_patients_have_no_parent"),
     Index("entity_parent", "parent"),
@@ -261,6 +262,26 @@ result = Table(
     Column("at", Text, nullable=False),
     Column("actor", Text, nullable=False),
     UniqueConstraint("entity", "analysis", "run", "version"),
+)
+
+purge = Table(
+    "purge",
+    metadata,
+    Column("id", Integer, primary_key=True, autoincrement=False),
+    Column("patient", Text, nullable=False),
+    Column("at", Text, nullable=False),
+    Column("actor", Text, nullable=False),
+    Column("reason", Text, nullable=False),
+    Column("raw", Boolean, nullable=False, comment="raw files inside the project go too"),
+    Column("ended_at", Text, comment="when the last file was gone; NULL: files may be left"),
+)
+
+tombstone = Table(
+    "tombstone",
+    metadata,
+    Column("materialization", Integer, ForeignKey("materialization.id"), primary_key=True, autoincrement=False),
+    Column("purge", Integer, ForeignKey("purge.id"), nullable=False),
+    Index("tombstone_purge", "purge"),
 )
 
 lease = Table(

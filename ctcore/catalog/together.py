@@ -12,7 +12,7 @@ import secrets
 import time
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import ExitStack
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
@@ -20,7 +20,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from ctcore.errors import CtError
 
-POLL_S = 0.002
+POLL_S, MOST_S = 0.001, 0.008  # the longer it takes, the less often it is looked
 COMPANY = 0.3  # for this part of the time it took the last time, those are awaited who were served then
 RECENT_S = 1.0
 ORPHAN_S = 3600.0
@@ -55,15 +55,17 @@ def together(folder: Path, mine: Request, act: Act) -> Any:
 def _waited(folder: Path, lock: IO[bytes], mine: Request, act: Act) -> Any:
     asked = folder / f"{time.time_ns()}-{secrets.token_hex(4)}.ask"
     answer = asked.with_suffix(".answer")
-    _write(asked, asdict(mine))
+    _write(asked, {"actor": mine.actor, "about": list(mine.about), "body": mine.body})
+    pause = POLL_S
     try:
-        while not answer.exists():
+        while not os.path.exists(answer):
             if _locked(lock):
-                if not answer.exists():
+                if not os.path.exists(answer):
                     asked.unlink(missing_ok=True)
                     return _led(folder, lock, mine, act)
                 break
-            time.sleep(POLL_S)
+            time.sleep(pause)
+            pause = min(1.3 * pause, MOST_S)
         return json.loads(answer.read_bytes())
     finally:
         asked.unlink(missing_ok=True)
@@ -111,7 +113,7 @@ def _waiting(folder: Path, company: int, took: float) -> list[Path]:
         if len(found) + 1 >= company or time.monotonic() > deadline:
             _tidy(folder)
             return found
-        time.sleep(POLL_S / 4)
+        time.sleep(POLL_S / 2)
 
 
 def _disjoint(mine: Request, paths: Sequence[Path]) -> Iterator[tuple[Path, Request]]:

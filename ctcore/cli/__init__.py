@@ -10,7 +10,7 @@ from typing import Any
 
 import click
 
-from ctcore.errors import CtError
+from ctcore.errors import CtError, Usage
 
 _COMMANDS = {
     "init": "init",
@@ -41,7 +41,10 @@ _COMMANDS = {
     "qc": "qc",
     "consent": "consent",
     "record": "record",
+    "purge": "purge",
+    "projects": "projects",
 }
+_ELSEWHERE = ("init", "projects")  # what they are about is their argument
 
 
 class _Lazy(click.Group):
@@ -55,7 +58,8 @@ class _Lazy(click.Group):
         if module is None:
             return None
         with _quickly():
-            return getattr(importlib.import_module(f"ctcore.cli.{module}"), cmd_name)
+            command = getattr(importlib.import_module(f"ctcore.cli.{module}"), cmd_name)
+        return command if cmd_name in _ELSEWHERE else _by_id(command)
 
     def resolve_command(self, ctx: click.Context, args: list[str]) -> Any:
         import difflib
@@ -100,12 +104,39 @@ def _version(ctx: click.Context, _option: click.Parameter, wanted: bool) -> None
 
 
 @click.group(cls=_Lazy, context_settings={"help_option_names": ["-h", "--help"]})
-@click.option("-C", "--project", metavar="DIR", help="The project directory (default: here or above).")
+@click.option("-C", "directory", metavar="DIR", help="The project directory (default: here or above).")
+@click.option("--project", metavar="ID", help="The project by its ID, from anywhere; also behind the command.")
 @click.option("--version", is_flag=True, is_eager=True, expose_value=False, callback=_version, help="Show the version.")
 @click.pass_context
-def cli(ctx: click.Context, project: str | None) -> None:
+def cli(ctx: click.Context, directory: str | None, project: str | None) -> None:
     """ct: what is complete, what is usable, what is still true in a cohort, and making it so."""
-    ctx.obj = project
+    ctx.obj = directory
+    _choose(ctx, None, project)
+
+
+def _choose(ctx: click.Context, _option: click.Parameter | None, project_id: str | None) -> None:
+    """The folder of a project by its ID, as if it had been said with -C."""
+    if project_id is None:
+        return
+    from ctcore.projects import folder_of
+
+    root, folder = ctx.find_root(), str(folder_of(project_id))
+    if root.obj not in (None, folder):
+        raise Usage(f"-C {root.obj} and --project {project_id}: name one project")
+    at: click.Context | None = ctx
+    while at is not None:
+        at.obj, at = folder, at.parent
+
+
+def _by_id(command: click.Command) -> click.Command:
+    """Let a command, and those beneath it, take --project ID too."""
+    for one in command.commands.values() if isinstance(command, click.Group) else ():
+        _by_id(one)
+    if "--project" not in {name for parameter in command.params for name in parameter.opts}:
+        said = "The project, by its ID."
+        option = click.Option(["--project"], metavar="ID", expose_value=False, callback=_choose, help=said)
+        command.params.append(option)
+    return command
 
 
 def main() -> None:

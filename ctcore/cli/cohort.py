@@ -43,6 +43,7 @@ def register(ctx: click.Context, **said: Any) -> None:
     project = opened(ctx)
     asked = _asked(project, said)
     if not said["dry_run"]:
+        project.catalog.refuse_archived()
         check_references(project)
     with Reading("reading raw files") as on_bytes:
         if said["dry_run"] or said["reparent"]:
@@ -54,6 +55,9 @@ def register(ctx: click.Context, **said: Any) -> None:
         look(project, on_bytes, only_references=changes.as_before is not None)
     _say(changes, said["as_json"])
     if any(changes.new.values()):
+        if (life := project.catalog.life()).state == "complete":
+            way = f"`ct projects set {project.id} active --reason TEXT`, if it goes on growing"
+            click.echo(f"{project.id} is {life.words}; it was written nevertheless. {way}", err=True)
         from ctcore.dagster_home import launch
 
         launch(project, "sync")

@@ -6,13 +6,15 @@ from pathlib import Path
 
 import click
 
-from ctcore.errors import ProjectError, Usage
+from ctcore import projects
+from ctcore.errors import CtError, ProjectError, Usage
 from ctcore.project import Project
 from ctcore.settings import FILE_NAME, PROJECT_ID
 from ctcore.starters import SHEET_NAME, STARTERS
 from ctcore.templates import GITIGNORE, copy_example, example_folder, project_data
 
-PARTS = ("definitions.py", "workspace.yaml", "ct_assets", "resources", "sensors", "dagster_home")
+WORKSPACE = "workspace.yaml"
+PARTS = ("definitions.py", WORKSPACE, "ct_assets", "resources", "sensors", "dagster_home")
 
 
 @click.command()
@@ -33,11 +35,13 @@ def init(directory: Path, project_id: str | None, example_name: str | None, temp
             else "--template and --example: choose one of them"
         )
     chosen = _checked(directory, project_id, example_name, existed)
+    if existed:
+        Project.find(directory).catalog.refuse_archived()
     try:
         directory.mkdir(parents=True, exist_ok=True)
         if not existed:
             _begin(directory, chosen, example_name, template or "plain")
-        _bring_up_to_date(directory)
+        _bring_up_to_date(directory, chosen or Project.find(directory).id)
     except OSError as error:
         raise ProjectError(
             f"{directory}: {error.strerror}; make room, or choose a place that can be written"
@@ -45,6 +49,7 @@ def init(directory: Path, project_id: str | None, example_name: str | None, temp
     project = Project.find(directory)
     project.store.ensure()
     version = project.catalog.version()
+    _make_known(project)
     said = "is up to date" if existed else "is ready"
     click.echo(f"{project.id} {said} in {directory} (catalog version {version})", err=True)
     if not existed:
@@ -52,6 +57,14 @@ def init(directory: Path, project_id: str | None, example_name: str | None, temp
         click.echo(
             f"next: look at {directory / FILE_NAME}, then `ct -C {directory} register {sheet}".rstrip() + "`", err=True
         )
+
+
+def _make_known(project: Project) -> None:
+    """By its ID. A project is whole without that: what stands against it is said, and is no failure."""
+    try:
+        projects.add(project)
+    except CtError as error:
+        click.echo(f"not known to --project {project.id}: {error}", err=True)
 
 
 def _checked(directory: Path, project_id: str | None, example_name: str | None, existed: bool) -> str:
@@ -85,13 +98,15 @@ def _begin(directory: Path, project_id: str, example_name: str | None, template:
     part.rename(directory / FILE_NAME)
 
 
-def _bring_up_to_date(directory: Path) -> None:
+def _bring_up_to_date(directory: Path, project_id: str) -> None:
     (directory / "steps").mkdir(exist_ok=True)
     source = project_data()
     if source.resolve() == directory.resolve():
         return
     for part in PARTS:
         _copy(source / part, directory / part)
+    named = (source / WORKSPACE).read_text(encoding="utf-8").rstrip() + f"\n      location_name: {project_id}\n"
+    (directory / WORKSPACE).write_text(named, encoding="utf-8")  # an instance knows sensors by location and name
 
 
 def _copy(source: Path, target: Path) -> None:

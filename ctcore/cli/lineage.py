@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 import click
 
 from ctcore.cli.render import FOUND, echo_json, excluded_options, is_terminal, json_option, opened, size, table
-from ctcore.disclosure import allow, why_hidden
+from ctcore.disclosure import allow, asked, why_hidden
 from ctcore.reasons import Node, Reason, name_of
 from ctcore.veil import veil
 
@@ -64,9 +64,12 @@ def trace(
 @click.argument("what")
 @json_option
 @click.option("--list", "every", is_flag=True, help="List every making, not only counts.")
+@excluded_options
 @click.pass_context
-def impact(ctx: click.Context, what: str, as_json: bool, every: bool) -> None:
+def impact(ctx: click.Context, what: str, as_json: bool, every: bool, excluded: bool, reason: str | None) -> None:
     """Everything that was built from WHAT: an ID, a file (found by its bytes), a reference, a node, or a digest.
+
+    Also every past making, and what was purged.
 
     Exit code 3 where something has it inside although the sheet and the rules of today would leave it out.
     """
@@ -76,6 +79,9 @@ def impact(ctx: click.Context, what: str, as_json: bool, every: bool) -> None:
 
     project = opened(ctx)
     found = find(project, find_target(project, what, every=True))
+    words = "; ".join(dict.fromkeys(one.withheld or "" for one in found.hidden))
+    if found.hidden and asked(project, excluded, reason, what, words):
+        found = found.named()
     if as_json:
         echo_json(as_data(found))
     else:
@@ -90,26 +96,28 @@ def _show_impact(found: "Impact", every: bool) -> None:
         click.echo(f"nothing was built from {found.target.text}", err=True)
     if every:
         columns = ("node", "making", "depth", "size", "current", "would not be inside today because")
-        table(columns, [_affected(one) for one in found.affected])
+        table(columns, [_affected(one) for one in found.affected if not one.withheld])
     else:
-        columns = ("level", "step", "artifacts", "size", "earlier makings", "their size", "not today")
+        columns = ("level", "step", "artifacts", "size", "earlier makings", "their size", "not today", "purged")
         table(columns, [_row(row) for row in found.rows()])
+    if found.hidden and every:
+        words = "; ".join(dict.fromkeys(one.withheld or "" for one in found.hidden))
+        many = f"{len(found.hidden):,} making{'s are' if len(found.hidden) != 1 else ' is'} not named"
+        click.echo(f"{many}: {words}; --excluded --reason TEXT names them, and that is recorded", err=True)
     for said in dict.fromkeys(found.belonging.values()):
         click.echo(said, err=True)
     if found.former:
-        one = found.former[0]
+        one = next((one for one in found.former if not one.withheld), None)
         name = f"{len(found.former):,} artifact{'s' * (len(found.former) != 1)}"
-        click.echo(
-            f"{name} would not have {found.target.text} inside today, the first of them "
-            f"{name_of(one.making.node)} ({one.former}); `ct impact --list {found.target.text}` names all",
-            err=True,
-        )
+        first = f", the first of them {name_of(one.making.node)} ({one.former})" if one else ""
+        way = f"`ct impact --list {found.target.text}` names all"
+        click.echo(f"{name} would not have {found.target.text} inside today{first}; {way}", err=True)
     _show_cycle(found.cycle)
 
 
 def _row(row: "Row") -> tuple[object, ...]:
     now, before = _bytes(row.size), _bytes(row.earlier_size)
-    return (row.level, row.step, row.nodes, now, row.earlier, before, row.former)
+    return (row.level, row.step, row.nodes, now, row.earlier, before, row.former, row.purged)
 
 
 def _bytes(number: int) -> str | int:
@@ -119,7 +127,7 @@ def _bytes(number: int) -> str | int:
 
 def _affected(one: "Affected") -> tuple[object, ...]:
     made = one.making
-    now = "yes" if made.current else "no"
+    now = one.purged or ("yes" if made.current else "no")
     return (name_of(made.node), f"#{made.id}", one.depth, _bytes(made.size), now, one.former if made.current else "")
 
 

@@ -7,15 +7,15 @@ import click
 
 from ctcore.cli.render import FOUND, echo_json, excluded_options, is_terminal, json_option, opened, table
 from ctcore.cli.stale import reasons_json
-from ctcore.disclosure import disclose, why_withheld
+from ctcore.disclosure import disclose, results_of, why_withheld
 from ctcore.errors import Usage
-from ctcore.explain import artifact_path, column_values, entry
+from ctcore.explain import artifact_path, column_values, entry, purged_makings
 from ctcore.explain import why as explain
 from ctcore.memo import current_edges
 from ctcore.nodes import find_node
+from ctcore.project import Project
 from ctcore.reading.feeding import of_specimen
-from ctcore.reasons import name_of, short, shown
-from ctcore.recording import recorded_of
+from ctcore.reasons import Node, name_of, short, shown
 from ctcore.roles import members_of
 from ctcore.steps import REGISTRY
 
@@ -66,7 +66,7 @@ def show(ctx: click.Context, node: str, excluded: bool, reason: str | None, as_j
     which = find_node(project, node)
     disclose(project, which, excluded, reason)
     if which[0] in REGISTRY:
-        made = {**entry(project, which), "results": recorded_of(project, *which)}
+        made = {**entry(project, which), "results": results_of(project, which, excluded, reason)}
         fed = of_specimen(project, which[1]) if which[0] == "specimen" else []
         if as_json:
             batches = [dict(zip(("assay", "batch"), one, strict=True)) for one in fed]
@@ -82,12 +82,15 @@ def show(ctx: click.Context, node: str, excluded: bool, reason: str | None, as_j
     with project.catalog.read() as connection:
         listed = members_of(connection, found.made["id"]) if found.made else []
     if as_json:
+        gone = [] if found.made else purged_makings(project, which)
         members = [dict(zip(("level", "entity", "role"), one, strict=True)) for one in listed]
         inputs = [e._asdict() for e in edges]
-        echo_json({"verdict": found.text, "made": found.made, "inputs": inputs, "members": members})
+        said = {"verdict": found.text, "made": found.made, "inputs": inputs, "members": members, "purged": gone}
+        echo_json(said)
         return
     click.echo(found.text)
     if found.made is None:
+        _tombstones(project, which)
         return
     click.echo(f"\npath        {found.made['path']}")
     for name, value in found.made["facts"].items():
@@ -111,6 +114,18 @@ def show(ctx: click.Context, node: str, excluded: bool, reason: str | None, as_j
     if project.steps[which[0]].role is not None:
         click.echo()
         table(("level", "member", "role"), listed, title="members")
+
+
+def _tombstones(project: Project, node: Node) -> None:
+    """Of a node that is not there: what was purged of it, with the digests that its files had."""
+    rows = [
+        (f"#{one['materialization']}", file["file"], file["size"], short(file["digest"]), one["purged"])
+        for one in purged_makings(project, node)
+        for file in one["files"]
+    ]
+    if rows:
+        click.echo()
+        table(("making", "file", "bytes", "digest", ""), rows, title="what was there")
 
 
 def _registered(made: dict[str, Any]) -> None:

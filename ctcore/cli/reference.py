@@ -98,6 +98,8 @@ def _history(found: list[tuple[Listed, list[File]]]) -> None:
 def add(ctx: click.Context, key: str, path: Path, version: str, kind: str, dry_run: bool) -> None:
     """Declare a reference: look at its file, and write it into ct.toml."""
     project = opened(ctx)
+    if not dry_run:
+        project.catalog.refuse_archived()
     with Reading("reading the reference") as on_bytes:
         found = add_reference(project, key, path, version, kind, on_bytes)
     if not dry_run:
@@ -120,6 +122,8 @@ def add(ctx: click.Context, key: str, path: Path, version: str, kind: str, dry_r
 def bump(ctx: click.Context, key: str, path: Path, version: str, reason: str | None, **said: bool) -> None:
     """Give a reference another version or another file, after saying what will be stale by it."""
     project = opened(ctx)
+    if not said["dry_run"]:
+        project.catalog.refuse_archived()
     if not said["dry_run"] and not (reason or "").strip():
         raise Usage("--reason TEXT: why? It is kept with the version, beside your name")
     with Reading("reading the reference") as on_bytes:
@@ -144,6 +148,8 @@ def bump(ctx: click.Context, key: str, path: Path, version: str, reason: str | N
 
 
 def _say_index(found: Bump, dry_run: bool) -> None:
+    for said in found.problems:
+        click.echo(f"problem: {said}", err=True)
     place = found.project.root / f"{found.declared.path}.fai"
     if found.declared.kind == "genome" and not place.is_file():
         then = "" if dry_run else f"; now `ct reference index {found.declared.key}`"
@@ -156,6 +162,7 @@ def _say_index(found: Bump, dry_run: bool) -> None:
 def index(ctx: click.Context, key: str) -> None:
     """Make the index (.fai) of a genome."""
     project = opened(ctx)
+    project.catalog.refuse_archived()
     if key not in project.settings.references:
         raise no_such(project, "reference", key)
     import pysam

@@ -11,9 +11,10 @@ from pathlib import Path
 import click
 
 from ctcore.cli.render import opened
-from ctcore.dagster_home import environment, launch
+from ctcore.dagster_home import environment, launch, workspace
 from ctcore.disclosure import refuse_excluded
 from ctcore.errors import Usage
+from ctcore.projects import beside
 from ctcore.select import HELP, named_nodes
 
 END_S = 20  # how long the daemon may take to end
@@ -43,6 +44,7 @@ def run(
     if profile is not None:
         os.environ["CT_PROFILE"] = profile
     project = opened(ctx)
+    project.catalog.refuse_archived()
     refuse_excluded(project, named_nodes(project, texts))
     planned = [] if file is None else ["--plan", str(file.absolute()), *(["--partial"] if partial else [])]
     ctx.exit(launch(project, "run", *planned, "--", *texts))
@@ -53,12 +55,19 @@ def run(
 @click.option("--port", default=3000, show_default=True, help="The UI's port.")
 @click.pass_context
 def dev(ctx: click.Context, host: str, port: int) -> None:
-    """Open the Dagster UI on this project: webserver and daemon, until Ctrl-C."""
+    """Open the Dagster UI on this project, and on all that share its instance: webserver and daemon, until Ctrl-C."""
     project = opened(ctx)
-    launch(project, "sync")
+    together = beside(project)
+    for one in together:
+        launch(one, "sync")
+    folder, variables = project.root, environment(project)
+    if project.is_shared or len(together) > 1:
+        folder = project.dagster_home
+        (folder / "workspace.yaml").write_text(workspace(together), encoding="utf-8")
+        del variables["CT_PROJECT"]
     command = [sys.executable, "-m", "dagster", "dev", "-w", "workspace.yaml", "-h", host, "-p", str(port)]
-    click.echo(f"{project.id}: http://{host}:{port} (Ctrl-C ends it)", err=True)
-    ctx.exit(_until_ended(command, project.root, environment(project)))
+    click.echo(f"{', '.join(one.id for one in together)}: http://{host}:{port} (Ctrl-C ends it)", err=True)
+    ctx.exit(_until_ended(command, folder, variables))
 
 
 def _until_ended(command: list[str], folder: Path, variables: dict[str, str]) -> int:

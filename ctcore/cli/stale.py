@@ -133,6 +133,8 @@ def accept(
     kinds = checked_kinds(only)
     why = checked_reason(reason) if reason is not None or not dry_run else ""
     project = opened(ctx)
+    if not dry_run:
+        project.catalog.refuse_archived()
     keys = _keys(project, nodes, select_)
     (_undo if undoes else _accept)(project, keys, kinds, why, dry_run, as_json)
 

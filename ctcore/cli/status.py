@@ -6,7 +6,7 @@ import click
 
 from ctcore.cli.render import FOUND, MARK, echo_json, excluded_options, json_option, opened, table
 from ctcore.disclosure import asked
-from ctcore.explain import Matrix, matrix
+from ctcore.explain import Matrix, cohorts_in_full, matrix
 from ctcore.veil import veil
 
 
@@ -18,6 +18,8 @@ from ctcore.veil import veil
 def status(ctx: click.Context, everything: bool, excluded: bool, reason: str | None, as_json: bool) -> None:
     """The completeness matrix: entities by steps. Exit code 3 where something is not fresh."""
     project = opened(ctx)
+    if (life := project.catalog.life()).state != "active":
+        click.echo(f"{project.id} is {life.words}", err=True)
     seen = None if asked(project, excluded, reason, "status") else veil(project)
     tables = matrix(project, None if everything or as_json else 40, seen)
     if as_json:
@@ -28,7 +30,7 @@ def status(ctx: click.Context, everything: bool, excluded: bool, reason: str | N
                     "counts": one.counts,
                     "accepted": {name: sorted(some) for name, some in one.accepted.items() if some},
                     "entities": {who: dict(zip(one.steps, states, strict=True)) for _, who, states in one.rows},
-                    **({"causes": one.causes, "roles": one.roles} if one.level == "cohort" else {}),
+                    **(cohorts_in_full(project, seen) if one.level == "cohort" else {}),
                 }
                 for one in tables
             }

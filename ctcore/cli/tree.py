@@ -80,7 +80,9 @@ class Tree:
         if number in self.seen:
             return Line(depth, f"{said}  (shown above)", "dim")
         state = self.trace.states.get(one.node, "")
-        if not one.current:
+        if number in self.trace.purged:
+            said += f"  ({self.trace.purged[number]})"
+        elif not one.current:
             said += "  (an earlier making)"
         elif state:
             said += f"  ({state} today: `ct why {name_of(one.node)}`)"

@@ -8,6 +8,7 @@ from ctcore.catalog.tables import event
 from ctcore.cli.render import FOUND, Reading, echo_json, json_option, opened, table
 from ctcore.files import look
 from ctcore.project import Project
+from ctcore.purging.proof import not_so
 from ctcore.reasons import name_of
 from ctcore.verify import verify as verify_store
 
@@ -26,6 +27,7 @@ def verify(ctx: click.Context, quick: bool, as_json: bool) -> None:
     rows = [(name_of(one.node), one.file, one.problem) for one in found.findings]
     rows += [("raw files", "", said) for said in (*looked.problems, *looked.changes)]
     rows += [("events", "", said) for said in chain]
+    rows += [(where, "", said) for where, said in not_so(project)]
     if as_json:
         echo_json([dict(zip(("where", "file", "problem"), row, strict=True)) for row in rows])
     elif rows:

@@ -28,14 +28,22 @@ FOLLOWED = 20_000  # after so many events it is quicker to read everything again
 _CALLS = ("fail", "materialize", "reuse")
 _PEOPLE = {"register", "censor", "release", "consent"}  # events that may change who is used, and what is known of them
 _ACCEPTS = {"accept", "accept-undone"}
-_SILENT = {"warn", "warn-resolved", "disclose", "record", "analyses"}  # events that change no verdict
+_SILENT = {
+    "warn",
+    "warn-resolved",
+    "disclose",
+    "project",
+    "record",
+    "analyses",
+    "purged",
+}  # events that change no verdict
 _KNOWN = {*_CALLS, *_ACCEPTS, *_SILENT, "damage", "heal", "file", "reference"}
 
 
 @dataclass(frozen=True)
 class Shape:
-    """What a mirror is of: the steps with their levels, the columns they use, the cohorts, what each step is for, and
-    whether nobody is used without consent."""
+    """What a mirror is of: the steps with their levels, the columns they use, the cohorts, what each step and
+    each analysis is for, and whether nobody is used without consent."""
 
     levels: Mapping[str, str]
     columns: Columns
@@ -49,7 +57,7 @@ class Shape:
         used |= {step.role for step in graph if step.role is not None}
         used |= {column for cohort in settings.cohorts.values() for column in cohort.where}
         levels = {step.name: step.level for step in graph}
-        uses = {step.name: settings.uses.of(step.name) for step in graph}
+        uses = {name: settings.uses.of(name) for name in (*levels, *settings.analyses)}
         return cls(levels, Columns.of(used), tuple(settings.cohorts), uses, settings.uses.required)
 
     def gate(self, connection: Connection) -> Gate:

@@ -25,7 +25,6 @@ from ctcore.reading.page import (
     section,
     table,
 )
-from ctcore.reading.views import veil_of
 from ctcore.reasons import Reason, State
 from ctcore.staleness import Verdicts
 from ctcore.step import ENTITY_LEVELS, Level
@@ -38,7 +37,9 @@ _SIGNS = {state: (place, sign) for place, (state, (_, sign, _)) in enumerate(LOO
 def dashboard(gate: Gate, verdicts: Verdicts, rows: int = ROWS) -> str:
     """The page, as HTML. Of thousands of entities it shows `rows` a level, those first that are not fresh."""
     project, seen = gate.project, overview_of(gate.project, verdicts)
+    life = project.catalog.life()
     body = [
+        note(f"The project is {life.words}." if life.state != "active" else ""),
         note(gate.audit if any(gate.left_out.values()) else ""),
         cards(list(_counts(gate, seen.counts))),
         section("Completeness", "How many of a step's nodes are in which state.", key(), _completeness(seen.counts)),
@@ -105,11 +106,10 @@ def _reasons(gate: Gate, verdicts: Verdicts) -> Iterator[Markup]:
 def _groups(gate: Gate, verdicts: Verdicts) -> list[Group]:
     """As `ct stale --why` has them, with nobody named who may not be used."""
     found: dict[tuple[str, Reason], list[str]] = defaultdict(list)
-    veil = veil_of(gate)
     for step in gate.project.steps:
         for one in verdicts.listed(step.name):
             for reason in one.reasons if one.state != "excluded" else ():
-                found[step.name, veil.reason(reason)].append(one.partition)
+                found[step.name, gate.veil.reason(reason)].append(one.partition)
     return grouped(found)
 
 

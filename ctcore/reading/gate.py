@@ -16,6 +16,7 @@ from ctcore.mirror.versions import Places, Short
 from ctcore.project import Project
 from ctcore.standing import today
 from ctcore.step import ENTITY_LEVELS, Step
+from ctcore.veil import Veil
 
 
 @dataclass(frozen=True)
@@ -60,7 +61,10 @@ class Gate:
     @cached_property
     def why_left_out(self) -> LeftOut:
         """The same with the kinds of reasons, and who is barred from single steps."""
-        return left_out(self.connection, self.inputs)
+        if not self.connection.closed:
+            return left_out(self.connection, self.inputs)
+        with self.project.catalog.read() as connection:  # what was read is said when all of it is shown
+            return left_out(connection, self.inputs)
 
     @property
     def audit(self) -> str:
@@ -74,7 +78,7 @@ class Gate:
 
     def is_clean(self, step: Step) -> Flags:
         """Of which nodes the current result may be read: nobody went into it who may not be used for it today."""
-        return self.shows(step.level) if self.everybody else self._clean[step.name]
+        return self.shows(step.level) if self.everybody else self._clean_of(step)
 
     def was_dirty(self, step: Step) -> set[str]:
         """Nodes into which, in any of their makings, somebody went who may not be used today."""
@@ -82,16 +86,29 @@ class Gate:
 
     @cached_property
     def _clean(self) -> dict[str, Flags]:
-        """Step by step down the graph, from what the current artifacts were made from."""
-        found: dict[str, Flags] = {}
-        for step in self.project.steps:
+        """The steps that were looked at so far."""
+        return {}
+
+    def _clean_of(self, wanted: Step) -> Flags:
+        """Step by step down the graph, from what the current artifacts were made from, as far as the wanted one."""
+        found = self._clean
+        for step in self.project.steps if wanted.name not in found else ():
+            if step.name in found:
+                continue
             clean = self.able(step.name, step.level).copy()
             for role, used in self.mirror.made[step.name].used.items() if self.bars_somebody else ():
                 owner, place = used.pairs(np.arange(len(clean)))
                 bad = self._bad_sources(step.name, role[1], used.source[place], used.version[place], found)
                 clean[owner[bad]] = False
             found[step.name] = clean
-        return found
+            if step.name == wanted.name:
+                break
+        return found[wanted.name]
+
+    @cached_property
+    def veil(self) -> Veil:
+        """Hides everybody who may not be used, unless they were asked for."""
+        return Veil(self.mirror, {level: ~self.shows(level) for level in ENTITY_LEVELS})
 
     @cached_property
     def bars_somebody(self) -> bool:
@@ -111,8 +128,9 @@ class Gate:
         if asset in clean:
             now = self.mirror.made[asset].version[at]
             older = (now[:, 0] != version[:, 0]) | (now[:, 1] != version[:, 1])
-            ever = np.isin(at, self.mirror.locate(asset, sorted(self._ever.get(asset, ()))))
-            bad |= np.where(older, ever, ~clean[asset][at])
+            bad |= ~older & ~clean[asset][at]
+            if older.any():
+                bad |= older & np.isin(at, self.mirror.locate(asset, sorted(self._ever.get(asset, ()))))
         return bad
 
     @cached_property

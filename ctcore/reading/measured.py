@@ -55,12 +55,12 @@ class Measured:
             current = row.now is not None
             if row.partition in (self.clean if current else self.never_dirty).get(row.asset, ()):
                 node = (row.asset, self.gate.mirror.shape.levels.get(row.asset, ""), row.partition, row.run_id)
-                ends = (row.id, None, row.data_version, row.started_at, current, row.reason)
+                ends = (row.id, None, row.data_version, row.started_at, current, self.gate.veil.text(row.reason))
                 for value in self._values(row.asset, row.facts):
                     yield (*node, *value, *ends)
 
     def _of_analyses(self, only_current: bool, only: str | None) -> Iterator[Row]:
-        """Those of entities that may be used."""
+        """Those of entities that may be used, and for this analysis."""
         other = result.alias()
         same = (other.c.entity == result.c.entity, other.c.analysis == result.c.analysis, other.c.run == result.c.run)
         last = select(func.max(other.c.version)).where(*same).scalar_subquery()
@@ -70,13 +70,18 @@ class Measured:
             chosen = chosen.where(result.c.version == last)
         if only is not None:
             chosen = chosen.where(result.c.analysis == only)
-        shown = {level: self.gate.names(level) for level in ENTITY_LEVELS}
+        shown = {name: self._able(name, one.level) for name, one in self.gate.project.settings.analyses.items()}
+        everybody = {level: self.gate.names(level) for level in ENTITY_LEVELS}
         for row in self.gate.connection.execute(chosen):
-            if row.who in shown[row.level]:
+            if row.who in shown.get(row.analysis, everybody[row.level]):
                 node = (row.analysis, row.level, row.who, row.run)
                 ends = (None, row.version, None, row.at, bool(row.current), row.reason)
                 for value in self._values(row.analysis, row.facts):
                     yield (*node, *value, *ends)
+
+    def _able(self, analysis: str, level: str) -> set[str]:
+        ids = self.gate.mirror.entities[level].ids
+        return {ids[at] for at in self.gate.able(analysis, level).nonzero()[0].tolist()}
 
     def _values(self, asset: str, facts: str) -> Iterator[Row]:
         """Name, type, value, unit."""

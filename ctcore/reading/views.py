@@ -15,7 +15,6 @@ from ctcore.reasons import Verdict
 from ctcore.references import Use, history, uses
 from ctcore.staleness import Verdicts, evaluate
 from ctcore.step import ENTITY_LEVELS, LEVELS, Level
-from ctcore.veil import Veil
 
 _BASE = {
     "patient": (("patient_id", "text"),),
@@ -76,7 +75,6 @@ class Views:
     def _artifacts(self) -> Iterator[Row]:
         made = materialization.c
         fields = (made.id, made.data_version, made.folder, made.size, made.reason, made.started_at)
-        veil = veil_of(self.gate)
         rows = self.gate.connection.execute(
             select(made.asset, made.partition, *fields, made.seconds, made.run_id, artifact.c.checked_at)
             .join(artifact, IS_CURRENT)
@@ -86,7 +84,7 @@ class Views:
             if partition in self._shown.get(asset, ()):
                 clean = partition in self._clean[asset]
                 content = (version, folder) if clean else (None, None)
-                yield (asset, self._level(asset), partition, number, *content, size, veil.text(reason), *rest)
+                yield (asset, self._level(asset), partition, number, *content, size, self.gate.veil.text(reason), *rest)
 
     def _results(self, only_current: bool) -> Iterator[Row]:
         return Measured(self.gate, self._clean, self._never_dirty).rows(only_current)
@@ -177,11 +175,4 @@ _REFERENCES = (*_REFERENCES, ("reason", "text"), ("nodes", "integer"), ("makings
 
 def why(gate: Gate, verdict: Verdict) -> str:
     """All reasons in words; nobody is named in them who may not be used."""
-    veil = veil_of(gate)
-    return "; ".join(str(veil.reason(reason)) for reason in verdict.reasons)
-
-
-def veil_of(gate: Gate) -> Veil:
-    """Hides everybody who may not be used, unless they were asked for."""
-    shown = {level: gate.shows(level) for level in ENTITY_LEVELS}
-    return Veil(gate.mirror, {level: ~flags for level, flags in shown.items()})
+    return "; ".join(str(gate.veil.reason(reason)) for reason in verdict.reasons)

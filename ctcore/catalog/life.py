@@ -1,0 +1,80 @@
+"""② Whose catalog it is, and whether it may be written to: asked inside every transaction that writes."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Literal, get_args
+
+from sqlalchemy import Connection, select
+
+from ctcore.catalog.tables import setting
+from ctcore.errors import CatalogError
+
+State = Literal["active", "complete", "archived"]
+STATES: tuple[State, ...] = get_args(State)
+OWNER, PLACE, STATE = "project", "place", "state"  # names of settings
+
+
+@dataclass(frozen=True)
+class Life:
+    """The state of a project: since when, by whom, and why. A project of which nobody has said one is active."""
+
+    state: State = "active"
+    at: str = ""
+    by: str = ""
+    reason: str = ""
+
+    @property
+    def words(self) -> str:
+        return f"{self.state} since {self.at} by {self.by}: {self.reason}" if self.at else self.state
+
+    @property
+    def is_archived(self) -> bool:
+        return self.state == "archived"
+
+    def text(self) -> str:
+        return json.dumps(asdict(self))
+
+
+def settings_of(connection: Connection) -> dict[str, str]:
+    wanted = setting.c.name.in_((OWNER, PLACE, STATE))
+    return {row.name: row.value for row in connection.execute(select(setting).where(wanted))}
+
+
+def life_of(known: Mapping[str, str]) -> Life:
+    return Life(**json.loads(known[STATE])) if STATE in known else Life()
+
+
+def refused(project_id: str, life: Life) -> str:
+    """What every refused write says."""
+    way = f"`ct projects open {project_id} --reason TEXT`"
+    return f"{project_id} is {life.words}; nothing was written. To change it: {way}"
+
+
+def check_owner(known: Mapping[str, str], project_id: str, root: Path, place: str, shared: bool) -> None:
+    """CatalogError where this is the catalog of another project, or of another folder with the same ID."""
+    owner = known.get(OWNER, project_id)
+    if owner != project_id:
+        raise CatalogError(
+            f"{place} is the catalog of the project {owner}, and {root / 'ct.toml'} says {project_id}. An ID does not "
+            f"change: write {owner} there again, or, for a new project, move catalog, provenance.jsonl and store away"
+        )
+    home = Path(known.get(PLACE, root))
+    if shared and home != root and _is_another(home, root, project_id):
+        raise CatalogError(
+            f"two folders have the ID {project_id} in one database ({place}): {home} and {root}. Give one of them "
+            "another [project] id, or remove the one that is not used"
+        )
+
+
+def _is_another(home: Path, root: Path, project_id: str) -> bool:
+    """Whether the folder that the catalog knows is still a project of this ID, and not this one by another name."""
+    import tomllib
+
+    try:
+        if (home / "ct.toml").samefile(root / "ct.toml"):
+            return False
+        return tomllib.loads((home / "ct.toml").read_text())["project"]["id"] == project_id
+    except (OSError, ValueError, LookupError, TypeError):
+        return False

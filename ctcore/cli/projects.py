@@ -1,0 +1,107 @@
+"""`ct projects`: the projects that are known by ID, and the state of each."""
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from ctcore import projects as book
+from ctcore.catalog.life import STATES, State
+from ctcore.cli.render import echo_json, json_option, opened, table
+from ctcore.dagster_home import workspace
+from ctcore.lifecycle import change
+from ctcore.project import Project
+
+reason_option = click.option("--reason", required=True, metavar="TEXT", help="Why: it is kept beside your name.")
+
+
+@click.group(invoke_without_command=True)
+@click.pass_context
+def projects(ctx: click.Context) -> None:
+    """All known projects: list, add, remove; and the state of one: set, open."""
+    if ctx.invoked_subcommand is None:
+        ctx.invoke(list_projects)
+
+
+@projects.command("list")
+@click.option("--state", type=click.Choice(STATES), help="Only these.")
+@json_option
+def list_projects(state: State | None = None, as_json: bool = False) -> None:
+    """The known projects with state, size and last change. Changes none of them."""
+    found = [one for one in book.listed() if state in (None, one.state)]
+    if as_json:
+        echo_json([vars(one) for one in found])
+        return
+    columns = ("id", "name", "state", "patients", "specimens", "assays", "artifacts", "last change", "folder")
+    table(columns, [_row(one) for one in found])
+    for one in found:
+        if one.problem:
+            click.echo(f"{one.id}: {one.problem}", err=True)
+    if not found:
+        click.echo("none is known; `ct init` makes one, `ct projects add DIR` makes one known", err=True)
+
+
+def _row(one: book.Listed) -> tuple[Any, ...]:
+    counts = [one.counts.get(what, "") for what in ("patient", "specimen", "assay", "artifact")]
+    return (one.id, one.name, one.state, *counts, one.changed[:16].replace("T", " "), one.folder)
+
+
+@projects.command()
+@click.argument("directory", type=click.Path(path_type=Path))
+def add(directory: Path) -> None:
+    """Make the project in DIRECTORY known by its ID, or say where it is now."""
+    project = Project.find(directory)
+    book.add(project)
+    click.echo(f"{project.id}: {project.root}", err=True)
+
+
+@projects.command()
+@click.argument("project_id", metavar="ID")
+def remove(project_id: str) -> None:
+    """Forget a project. Nothing is deleted."""
+    folder = book.remove(project_id)
+    click.echo(f"{project_id} is forgotten; {folder} is as it was", err=True)
+
+
+@projects.command("workspace")
+@click.argument("ids", metavar="[ID]...", nargs=-1)
+@click.pass_context
+def show_workspace(ctx: click.Context, ids: tuple[str, ...]) -> None:
+    """Print Dagster's workspace.yaml: each project a code location of one instance. Without ID, this project and all
+    that share its instance."""
+    chosen = [_named(ctx, one) for one in dict.fromkeys(ids)] if ids else book.beside(opened(ctx))
+    click.echo(workspace(chosen), nl=False)
+    click.echo(f"DAGSTER_HOME={chosen[0].dagster_home}", err=True)
+
+
+@projects.command("set")
+@click.argument("project_id", metavar="ID")
+@click.argument("state", type=click.Choice(STATES))
+@reason_option
+@click.pass_context
+def set_state(ctx: click.Context, project_id: str, state: State, reason: str) -> None:
+    """Make a project active, complete or archived. An archived one is read, and refuses every write."""
+    _change(ctx, project_id, state, reason)
+
+
+@projects.command("open")
+@click.argument("project_id", metavar="ID")
+@reason_option
+@click.pass_context
+def open_again(ctx: click.Context, project_id: str, reason: str) -> None:
+    """Let an archived project be written to again: it is active until somebody archives it."""
+    _change(ctx, project_id, "active", reason)
+
+
+def _change(ctx: click.Context, project_id: str, state: State, reason: str) -> None:
+    project = _named(ctx, project_id)
+    click.echo(f"{project.id} is {change(project, state, reason).words}", err=True)
+
+
+def _named(ctx: click.Context, project_id: str) -> Project:
+    """The project of this ID: the one that is opened here, known or not, or else a known one."""
+    if project_id not in book.known() or ctx.obj:
+        here = opened(ctx)
+        if here.id == project_id:
+            return here
+    return Project(book.folder_of(project_id))

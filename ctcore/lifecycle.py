@@ -1,0 +1,55 @@
+"""② The states of a project: active, complete, archived. An archived one is read, and refuses every write.
+
+The catalog is the record, and its one way to write asks it. The store is also written on compute nodes, which never
+open the catalog: there a file beside the artifacts says the same.
+"""
+
+from sqlalchemy import func, select
+
+from ctcore.catalog.engine import Writer, upsert
+from ctcore.catalog.life import STATE, Life, State, life_of, refused, settings_of
+from ctcore.catalog.tables import lease, setting, slurm_job
+from ctcore.clock import now
+from ctcore.errors import ProjectError, Usage
+from ctcore.leases import is_alive
+from ctcore.project import Project
+
+EVENT = "project"
+
+
+def change(project: Project, to: State, reason: str) -> Life:
+    """Make it active, complete or archived, for a reason, which is kept. Usage error where it is that already."""
+    said = reason.strip()
+    if not said or not said.isprintable():
+        raise Usage("why? --reason TEXT, in one line: it is kept beside your name")
+    tell_store(project)  # also what a crash kept from it
+    with project.catalog.write(though_archived=True) as writer:
+        before = life_of(settings_of(writer.connection))
+        if before.state == to:
+            raise Usage(f"{project.id} is {before.words}: there is nothing to change")
+        if to == "archived":
+            _refuse_busy(project, writer)
+        life = Life(to, now(), project.catalog.actor, said)
+        upsert(writer, setting, [{"name": STATE, "value": life.text()}], project.dialect)
+        writer.event(EVENT, project.id, {"from": before.state, "to": to, "reason": said})
+    tell_store(project)
+    return life
+
+
+def tell_store(project: Project) -> None:
+    """Let the store refuse what the catalog refuses, or not any more."""
+    life = project.catalog.life()
+    project.store.close(refused(project.id, life) if life.is_archived else None)
+
+
+def _refuse_busy(project: Project, writer: Writer) -> None:
+    """What runs now could not be recorded any more, and would be lost."""
+    held = writer.execute(select(lease.c.owner, lease.c.job)).all()
+    nodes = sum(is_alive(row.owner) or is_alive(row.job) for row in held)
+    still = select(func.count()).select_from(slurm_job).where(slurm_job.c.ended_at.is_(None))
+    jobs = writer.execute(still).scalar()
+    if nodes or jobs:
+        raise ProjectError(
+            f"{project.id}: {nodes} nodes are being made and {jobs} jobs are in Slurm: let them end, or end them "
+            "(`ct status`, `ct jobs`), and archive it then"
+        )

@@ -1,0 +1,111 @@
+"""⑥ Which makings contain a person. By content: what was also made without the person tells nothing of them."""
+
+import re
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+
+from sqlalchemy import Connection, and_, select
+
+from ctcore.belonging import below
+from ctcore.catalog.engine import in_keys
+from ctcore.catalog.tables import materialization, tombstone
+from ctcore.impact import Pairs, first_makings, pairs_of
+from ctcore.lineage import Content, Making, going_down, makings, starting, walked
+from ctcore.project import Project
+from ctcore.reasons import Node
+from ctcore.steps import StepGraph
+
+
+@dataclass(frozen=True)
+class Inside:
+    """A person: `own` are the registry nodes, `makings` contain them, `gone` of these are purged already.
+
+    `spared` were only built from such content as was also made without them. `moved` once belonged to them, and are
+    others' today. `contents` were never made without them.
+    """
+
+    own: frozenset[Node]
+    makings: Mapping[int, Making]
+    spared: Mapping[int, Making]
+    moved: Mapping[Node, str]
+    gone: frozenset[int]
+    contents: frozenset[Content]
+
+    @property
+    def ids(self) -> set[str]:
+        return {name for _, name in self.own}
+
+    @cached_property
+    def any_id(self) -> re.Pattern[str]:
+        """Finds the IDs of the person and of all below in a text."""
+        listed = "|".join(map(re.escape, sorted(self.ids)))
+        return re.compile(rf"(?<![A-Za-z0-9_-])(?:{listed})(?![A-Za-z0-9_-])")
+
+    @property
+    def left(self) -> dict[int, Making]:
+        """Those that are not purged yet."""
+        return {number: made for number, made in self.makings.items() if number not in self.gone}
+
+
+def gathering(steps: StepGraph) -> set[str]:
+    """Steps of cohorts, and all that is made from those: by their names alone nobody can tell who is inside."""
+    found: set[str] = set()
+    for step in steps:
+        if step.level == "cohort" or found.intersection(step.inputs.values()):
+            found.add(step.name)
+    return found
+
+
+def inside(project: Project, connection: Connection, patient: str) -> Inside:
+    """Everything that was ever made with a patient in it: their own nodes, and all that was built from those."""
+    own, moved = below(connection, [("patient", patient)], project.dialect)
+    first = first_makings(project, connection, own, None).nodes
+    ids = walked(connection, going_down(starting(first, project.dialect)))
+    made = makings(connection, ids, project.dialect)
+    pairs = pairs_of(connection, ids, project.dialect)
+    alike = _alike(project, connection, ids)
+    found = _contain(first, made, pairs, alike)
+    gone = select(tombstone.c.materialization).where(in_keys(tombstone.c.materialization, ids, project.dialect))
+    return Inside(
+        frozenset(own),
+        {number: made[number] for number in sorted(found)},
+        {number: one for number, one in made.items() if number not in found},
+        moved,
+        frozenset(connection.execute(gone).scalars()),
+        frozenset(content for content, numbers in alike.items() if numbers <= found),
+    )
+
+
+def _alike(project: Project, connection: Connection, ids: Iterable[int]) -> dict[Content, set[int]]:
+    """All makings with the content of one of these."""
+    one, other = materialization.alias(), materialization
+    same = and_(
+        one.c.asset == other.c.asset,
+        one.c.partition == other.c.partition,
+        one.c.data_version == other.c.data_version,
+    )
+    columns = (other.c.asset, other.c.partition, other.c.data_version, other.c.id)
+    mine = in_keys(one.c.id, ids, project.dialect)
+    found: dict[Content, set[int]] = defaultdict(set)
+    for *content, number in connection.execute(select(*columns).select_from(one.join(other, same)).where(mine)):
+        found[content[0], content[1], content[2]].add(number)
+    return found
+
+
+def _contain(
+    first: Iterable[int], made: Mapping[int, Making], pairs: Pairs, alike: Mapping[Content, set[int]]
+) -> set[int]:
+    """From those that take the person themselves, on to what takes content that was never made without them."""
+    without = {content: set(numbers) for content, numbers in alike.items()}
+    found = set(first)
+    waiting = list(found)
+    for number in waiting:
+        others = without[made[number].content]
+        others.discard(number)
+        for taker in () if others else pairs.get(number, ()):
+            if taker not in found:
+                found.add(taker)
+                waiting.append(taker)
+    return found

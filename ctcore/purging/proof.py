@@ -1,0 +1,129 @@
+"""⑥ Is it true that a purge removed all that contains a person, and nothing else? From the records and the disk."""
+
+import json
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import ColumnElement, Connection, select
+
+from ctcore.catalog.engine import in_keys
+from ctcore.catalog.tables import event, materialization, output, purge, tombstone
+from ctcore.errors import Usage
+from ctcore.manifest import Expected
+from ctcore.project import Project
+from ctcore.purging.inside import inside
+from ctcore.purging.leftovers import Leftovers
+from ctcore.purging.planned import is_taken_back
+from ctcore.reasons import name_of
+from ctcore.tombstones import is_purged, unfinished, words
+
+
+@dataclass(frozen=True)
+class Checked:
+    """What was looked at: makings with a tombstone of this purge, folders without one; and every finding."""
+
+    purge: int
+    patient: str
+    gone: int
+    kept: int
+    bytes: int
+    findings: tuple[tuple[str, str], ...]
+
+
+def check(project: Project, number: int, deep: bool = True, on_bytes: Callable[[int], None] | None = None) -> Checked:
+    """Every making without a tombstone, current or past, is there with its digests; every one with one is not."""
+    read: list[int] = []  # files are read in several threads
+
+    def count(some: int) -> None:
+        read.append(some)
+        if on_bytes is not None:
+            on_bytes(some)
+
+    with project.catalog.read() as connection:
+        row = connection.execute(select(purge).where(purge.c.id == number)).first()
+        if row is None:
+            raise Usage(f"no purge {number}; `ct purge --list` has them")
+        gone, problems = _told(connection, row, project.dialect)
+        problems += [*_still_there(project, connection, purge.c.id == number), *_inside(project, connection, row)]
+        kept = _kept(connection)
+    found = project.store.check_many(
+        [Expected(project.store.root / folder, files) for folder, files in kept.items()], deep=deep, on_bytes=count
+    )
+    for folder, damages in zip(kept, found, strict=True):
+        problems += [(f"store/{folder}/{one.file}", f"{one.problem}, and no purge removed it") for one in damages]
+    return Checked(number, row.patient, len(gone), len(kept), sum(read), tuple(problems))
+
+
+def not_so(project: Project) -> list[tuple[str, str]]:
+    """Of all purges, what is not as it was said: one that has not ended, files that are there again."""
+    with project.catalog.read() as connection:
+        found = [
+            (f"purge {row.id}", f"{words(row)}: `ct purge {row.patient}` goes on with it")
+            for row in unfinished(connection)
+        ]
+        found += _still_there(project, connection, purge.c.ended_at.is_not(None))
+    return found
+
+
+def _told(connection: Connection, row: Any, dialect: str) -> tuple[set[int], list[tuple[str, str]]]:
+    """Tombstones against the events of the purge: what the chain says was removed, with which digests and sizes."""
+    mine = (event.c.kind == "purge") & (event.c.subject == f"patient/{row.patient}")
+    bodies = map(json.loads, connection.execute(select(event.c.body).where(mine)).scalars())
+    said = {one["materialization"]: one for body in bodies if body["purge"] == row.id for one in body["removed"]}
+    rows = connection.execute(select(tombstone.c.materialization).where(tombstone.c.purge == row.id)).scalars()
+    gone = set(rows)
+    files: dict[int, dict[str, list[Any]]] = {number: {} for number in gone}
+    outputs = select(output).where(in_keys(output.c.materialization, gone, dialect))
+    for one in connection.execute(outputs):
+        files[one.materialization][one.file] = [one.size, one.digest]
+    problems = [(f"#{one}", "has a tombstone that no event tells of") for one in sorted(gone - said.keys())]
+    problems += [(said[one]["node"], f"#{one} was purged, and has no tombstone") for one in sorted(said.keys() - gone)]
+    for number in sorted(gone & said.keys()):
+        if said[number]["files"] != files[number]:
+            problems.append((said[number]["node"], f"#{number}: the ledger and the event differ in what was there"))
+    return gone, problems
+
+
+def _still_there(project: Project, connection: Connection, purges: ColumnElement[bool]) -> Iterator[tuple[str, str]]:
+    """Folders of tombstones that are there, though the same call was not made again since."""
+    made = materialization.c
+    joined = select(made.folder, made.asset, made.partition, purge.c.id)
+    joined = joined.join(tombstone, tombstone.c.materialization == made.id)
+    mine = joined.join(purge, purge.c.id == tombstone.c.purge).where(purges)
+    rows = {row.folder: row for row in connection.execute(mine)}
+    live = select(made.folder).where(in_keys(made.folder, rows, connection.dialect.name), ~is_purged())
+    for folder in sorted(rows.keys() - set(connection.execute(live).scalars())):
+        if (project.store.root / folder).exists():
+            row = rows[folder]
+            said = f"store/{folder} is there, and was purged (purge {row.id})"
+            yield name_of((row.asset, row.partition)), said
+
+
+def _inside(project: Project, connection: Connection, row: Any) -> Iterator[tuple[str, str]]:
+    """What contains the patient and is there; nothing, unless they have given their consent again."""
+    if not is_taken_back(connection, row.patient) or row.ended_at is None:
+        return
+    found = inside(project, connection, row.patient)
+    for number, one in found.left.items():
+        yield name_of(one.node), f"#{number} contains patient {row.patient}; `ct purge {row.patient}` removes it"
+    for path in Leftovers(project, connection, found).paths():
+        if path.name != "mirror":
+            yield project.recorded(path), f"is of patient {row.patient}; `ct purge {row.patient}` removes it"
+
+
+def _kept(connection: Connection) -> dict[str, dict[str, tuple[int, str]]]:
+    """Every folder of a making without a tombstone, with its files as its last such making left them."""
+    made = materialization.c
+    rows = connection.execute(
+        select(made.id, made.folder, output.c.file, output.c.size, output.c.digest)
+        .join(output, output.c.materialization == made.id)
+        .where(~is_purged())
+        .order_by(made.id)
+    )
+    found: dict[str, tuple[int, dict[str, tuple[int, str]]]] = {}
+    for number, folder, name, size, digest in rows:
+        if found.get(folder, (0, {}))[0] != number:
+            found[folder] = (number, {})
+        found[folder][1][name] = (size, digest)
+    return {folder: files for folder, (_, files) in found.items()}

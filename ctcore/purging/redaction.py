@@ -1,0 +1,126 @@
+"""⑥ What the catalog says of a person beyond what a tombstone needs: taken out of its tables, and of its events."""
+
+import json
+from collections.abc import Iterable
+from typing import Any
+
+from sqlalchemy import delete, select, update
+
+from ctcore.catalog.chain import redact
+from ctcore.catalog.declared import applied, enforce, relax
+from ctcore.catalog.engine import Writer, in_keys
+from ctcore.catalog.tables import attempt, digest_memory, edge, entity, event, file, materialization, member, result
+from ctcore.digest import canonical
+from ctcore.project import Project
+from ctcore.purging.inside import Inside, gathering
+from ctcore.reasons import Node, name_of
+
+GONE = "purged"  # in the place of a text that was a person's
+
+
+def take_out(project: Project, writer: Writer, found: Inside, numbers: Iterable[int], purge: int) -> dict[str, str]:
+    """Blank a person's attributes, facts, used values, results and errors. Returns what was redacted of the events.
+
+    IDs, digests, sizes and times stay: without them a tombstone proves nothing.
+    """
+    dialect = project.dialect
+    writer.overwrite()
+    mine = _entities(writer, found.own, dialect)
+    levels = applied(writer.connection)
+    relax(writer.connection)  # a column may be declared as required
+    blank = update(entity).where(in_keys(entity.c.seq, mine, dialect))
+    writer.execute(blank.values(attributes="{}", purged=purge))
+    if levels is not None:
+        enforce(writer.connection, levels)
+    writer.execute(update(materialization).where(in_keys(materialization.c.id, numbers, dialect)).values(facts="{}"))
+    for level, who in _by_level(found.own).items():
+        value = (edge.c.asset == level) & in_keys(edge.c.partition, who, dialect) & edge.c.input.contains(".")
+        writer.execute(
+            update(edge)
+            .where(value, in_keys(edge.c.materialization, numbers, dialect))
+            .values(version=canonical(GONE).decode())
+        )
+        theirs = (member.c.level == level) & in_keys(member.c.entity, who, dialect)
+        writer.execute(
+            update(member).where(theirs, in_keys(member.c.materialization, numbers, dialect)).values(role=GONE)
+        )
+    writer.execute(delete(result).where(in_keys(result.c.entity, mine, dialect)))
+    _forget_digests(writer, mine, dialect)
+    _forget_errors(project, writer, found)
+    return redact(writer.connection, _bodies(project, writer, found, mine))
+
+
+def _entities(writer: Writer, own: Iterable[Node], dialect: str) -> set[int]:
+    wanted = set(own)
+    columns = (entity.c.seq, entity.c.level, entity.c.id)
+    rows = writer.execute(select(*columns).where(in_keys(entity.c.id, {who for _, who in wanted}, dialect)))
+    return {seq for seq, level, who in rows if (level, who) in wanted}
+
+
+def _by_level(own: Iterable[Node]) -> dict[str, set[str]]:
+    found: dict[str, set[str]] = {}
+    for level, who in own:
+        found.setdefault(level, set()).add(who)
+    return found
+
+
+def _forget_digests(writer: Writer, seqs: set[int], dialect: str) -> None:
+    """The memory of what was read; also that of other checksums, whose paths have the algorithm in front."""
+    paths = set(writer.execute(select(file.c.path).where(in_keys(file.c.entity, seqs, dialect))).scalars())
+    every = [*paths, *(f"{kind}:{path}" for kind in ("md5", "sha256") for path in paths)]
+    writer.execute(digest_memory.delete().where(in_keys(digest_memory.c.path, every, dialect)))
+
+
+def _own_steps(project: Project, found: Inside) -> dict[str, set[str]]:
+    """Step → the person's IDs at its level."""
+    by_level = _by_level(found.own)
+    return {step.name: by_level[step.level] for step in project.steps if step.level in by_level}
+
+
+def _forget_errors(project: Project, writer: Writer, found: Inside) -> None:
+    """Of failed calls: all that those of the person's nodes said, and what names the person elsewhere."""
+    for step, who in _own_steps(project, found).items():
+        mine = (attempt.c.asset == step) & in_keys(attempt.c.partition, who, project.dialect)
+        writer.execute(update(attempt).where(mine).values(error=GONE, log=None))
+    others = select(attempt.c.id, attempt.c.error).where(attempt.c.asset.in_(gathering(project.steps)))
+    naming = [number for number, error in writer.execute(others) if found.any_id.search(error)]
+    writer.execute(update(attempt).where(in_keys(attempt.c.id, naming, project.dialect)).values(error=GONE))
+
+
+def _bodies(project: Project, writer: Writer, found: Inside, seqs: set[int]) -> dict[int, str]:
+    """The events that say something of the person which goes, with what they say without it."""
+    bodies: dict[int, str] = {}
+    own_names = set(map(name_of, found.own))
+    kept = select(event.c.seq, event.c.kind, event.c.body).where(event.c.kind.in_(("register", "record")))
+    for number, kind, body in writer.execute(kept):
+        said = json.loads(body)
+        if _blanked(said, seqs) if kind == "register" else _emptied(said, own_names):
+            bodies[number] = canonical(said).decode()
+    own, many = _own_steps(project, found), gathering(project.steps)
+    failed = select(event.c.seq, event.c.subject, event.c.body).where(event.c.kind == "fail")
+    for number, subject, body in writer.execute(failed):
+        said, (step, _, who) = json.loads(body), subject.partition("/")
+        theirs = who in own.get(step, ()) or (step in many and found.any_id.search(said["error"]))
+        if theirs and said["error"] != GONE:
+            bodies[number] = canonical({**said, "error": GONE}).decode()
+    return bodies
+
+
+def _blanked(said: dict[str, Any], seqs: set[int]) -> bool:
+    """Take the attributes of these entities out of what an event says; whether there were any."""
+    found = False
+    for row in [*said.get("new", ()), *said.get("changed", ())]:
+        if row.get("seq", row.get("b_seq")) in seqs and row["attributes"] != "{}":
+            row["attributes"], found = "{}", True
+    before = said.get("before", {})
+    for seq in [seq for seq in before if int(seq) in seqs and before[seq]]:
+        before[seq], found = {}, True
+    return found
+
+
+def _emptied(said: dict[str, Any], own: set[str]) -> bool:
+    """The same with the values of results that were recorded."""
+    theirs = [one for one in said["results"] if one["entity"] in own and one["values"]]
+    for one in theirs:
+        one["values"] = {}
+    return bool(theirs)

@@ -1,0 +1,185 @@
+"""⑥ Purging: say so in the catalog first, then remove the files, then say that it is done. Goes on after a crash."""
+
+import os
+import shutil
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import delete, func, select, update
+
+from ctcore.catalog.engine import Writer, in_keys
+from ctcore.catalog.tables import artifact, damage, materialization, purge, request, tombstone
+from ctcore.clock import now
+from ctcore.errors import Usage
+from ctcore.project import Project
+from ctcore.purging.inside import inside
+from ctcore.purging.leftovers import Leftovers, raw_files
+from ctcore.purging.planned import Plan, check_consent, check_idle, is_taken_back, planned, raw_rows, size_of
+from ctcore.purging.redaction import take_out
+from ctcore.reasons import name_of
+from ctcore.tombstones import is_purged, unfinished
+
+AN_EVENT = 1000  # makings of which one event of the chain tells
+
+
+@dataclass
+class Purged:
+    """What a purge did: its number, and what it removed."""
+
+    number: int
+    patient: str
+    paths: int = 0
+    size: int = 0
+
+
+def remove(project: Project, patient: str, reason: str, confirm: str, raw: bool = False) -> list[Purged]:
+    """Remove what contains a patient, for good. Also what a purge that was cut off left; empty where there is nothing.
+
+    The record comes first: from then on nothing of it is used, and a crash leaves a purge that says it is not done.
+    """
+    said = reason.strip()
+    if not said or not said.isprintable():
+        raise Usage("say in one line why: --reason TEXT")
+    if confirm != patient:
+        raise Usage(f"--confirm {confirm!r} is not the patient {patient!r}; type the ID again: --confirm {patient}")
+    begun = pending(project)
+    with project.catalog.read() as connection:
+        ended = is_taken_back(connection, patient)
+        if patient not in {row.patient for row in begun}:
+            check_consent(project, connection, patient)
+    done = [finish(project, row) for row in begun]
+    if not ended:  # it was restored since; what was begun is finished, and no more is removed
+        return done
+    with project.catalog.write() as writer:
+        found = planned(project, writer.connection, patient)
+        check_idle(project, writer.connection, found.found)
+        goes = [one for one in found.raw if raw and one["inside"]]
+        if not (found or goes):
+            return done
+        number = _record(project, writer, found, said, raw)
+    row = next(row for row in pending(project) if row.id == number)
+    return [*done, finish(project, row)]
+
+
+def pending(project: Project) -> list[Any]:
+    """Purges that were begun and not ended."""
+    with project.catalog.read() as connection:
+        return unfinished(connection)
+
+
+def _record(project: Project, writer: Writer, found: Plan, reason: str, raw: bool) -> int:
+    """Out of use, with a tombstone each; and all that a later check needs, in the chain of events."""
+    number = (writer.execute(select(func.max(purge.c.id))).scalar() or 0) + 1
+    begun = {"id": number, "patient": found.patient, "at": now(), "actor": writer.actor, "reason": reason}
+    writer.insert(purge, [{**begun, "raw": raw, "ended_at": None}])
+    writer.insert(tombstone, [{"materialization": one, "purge": number} for one in found.makings])
+    _out_of_use(project, writer, found)
+    redacted = take_out(project, writer, found.found, found.makings, number)
+    head = {"purge": number, "patient": found.patient, "reason": reason, "raw": raw}
+    removed = [_told(found, one) for one in found.makings]
+    own = sorted(map(name_of, found.found.own))
+    rest = {"own": own, "raw_files": list(found.raw), "redacted": redacted, "makings": len(removed)}
+    for at in range(0, max(len(removed), 1), AN_EVENT):
+        more = rest if at == 0 else {}
+        body = {**head, **more, "removed": removed[at : at + AN_EVENT]}
+        writer.event("purge", f"patient/{found.patient}", body)
+    return number
+
+
+def _out_of_use(project: Project, writer: Writer, found: Plan) -> None:
+    dialect = project.dialect
+    writer.execute(delete(artifact).where(in_keys(artifact.c.materialization, found.makings, dialect)))
+    nodes: dict[str, set[str]] = {}
+    for one in found.makings.values():
+        if one.current:
+            nodes.setdefault(one.asset, set()).add(one.partition)
+    for asset, partitions in nodes.items():
+        for table in (damage, request):
+            mine = (table.c.asset == asset) & in_keys(table.c.partition, partitions, dialect)
+            writer.execute(delete(table).where(mine))
+
+
+def _told(found: Plan, number: int) -> dict[str, Any]:
+    one = found.makings[number]
+    names = ("key", "data_version", "folder", "size", "started_at")
+    files = {name: list(said) for name, said in found.files.get(number, {}).items()}
+    said = {name: getattr(one, name) for name in names}
+    return {"materialization": number, "node": name_of(one.node), **said, "files": files}
+
+
+def finish(project: Project, row: Any) -> Purged:
+    """Remove what a purge that is on record has to remove, as far as it is still there; then say that it is done."""
+    done = Purged(row.id, row.patient)
+    with project.catalog.read() as connection:
+        folders = _folders(connection, row.id)
+        found = inside(project, connection, row.patient)
+        theirs = is_taken_back(connection, row.patient)  # else, it was restored since, and what lies there is in use
+        paths = Leftovers(project, connection, found).paths() if theirs else []
+        raw = raw_files(raw_rows(project, connection, found), project) if theirs and row.raw else []
+    places = [project.store.root / folder for folder in folders]
+    places += [project.absolute(one["path"]) for one in raw if one["inside"]]
+    for path in (*places, *paths):
+        if path.exists():
+            done.paths, done.size = done.paths + 1, done.size + size_of(path)
+            erase(path)
+    _tidy({path.parent for path in places if path.is_relative_to(project.store.root)})
+    with project.catalog.read() as connection:
+        project.catalog.journal.rewrite(connection)
+    with project.catalog.write() as writer:
+        open_still = (purge.c.id == row.id) & purge.c.ended_at.is_(None)
+        if writer.execute(update(purge).where(open_still).values(ended_at=now())).rowcount:
+            body = {"purge": row.id, "paths": done.paths, "size": done.size}
+            writer.event("purged", f"patient/{row.patient}", body)
+    project.catalog.scrub()
+    return done
+
+
+def _folders(connection: Any, number: int) -> list[str]:
+    """Folders of a purge's tombstones, but those in which the same call was made again since."""
+    mine = select(materialization.c.folder).join(tombstone, tombstone.c.materialization == materialization.c.id)
+    gone = set(connection.execute(mine.where(tombstone.c.purge == number)).scalars())
+    dialect = connection.dialect.name
+    live = select(materialization.c.folder).where(in_keys(materialization.c.folder, gone, dialect), ~is_purged())
+    return sorted(gone - set(connection.execute(live).scalars()))
+
+
+def erase(path: Path) -> None:
+    """Remove a file or a folder, read-only or not, and wait until the disk knows."""
+    if path.is_dir() and not path.is_symlink():
+        for inside_it, _, _ in os.walk(path):
+            os.chmod(inside_it, 0o700)
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
+    _sync(path.parent)
+
+
+def _tidy(parents: Iterable[Path]) -> None:
+    """Folders of nodes that have nothing left."""
+    for folder in parents:
+        if folder.is_dir() and not any(folder.iterdir()):
+            folder.rmdir()
+            _sync(folder.parent)
+
+
+def _sync(folder: Path) -> None:
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def listed(project: Project) -> list[Mapping[str, Any]]:
+    """All purges, with how many tombstones and bytes each has."""
+    counted = (
+        select(purge, func.count(materialization.c.id).label("makings"), func.sum(materialization.c.size).label("size"))
+        .select_from(purge.outerjoin(tombstone, tombstone.c.purge == purge.c.id))
+        .outerjoin(materialization, materialization.c.id == tombstone.c.materialization)
+        .group_by(*purge.c)
+        .order_by(purge.c.id)
+    )
+    with project.catalog.read() as connection:
+        return [dict(row) for row in connection.execute(counted).mappings()]
