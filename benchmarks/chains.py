@@ -110,6 +110,7 @@ def _graph(wide: int, deep: int) -> Beside:
         (),
         (),
         None,
+        None,
         {"out": Output("out.txt")},
         Resources(),
         (),

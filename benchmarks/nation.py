@@ -96,11 +96,12 @@ def nation(root: Path, assays: int, raw: bool = False) -> Nation:
     return fill(make_project(root, [assay("P0", "S0", "A0", sex="F")], steps()), assays, raw)
 
 
-def fill(project: Project, assays: int, raw: bool = False) -> Nation:
-    """All nodes of any steps, in a project that has one assay."""
+def fill(project: Project, assays: int, raw: bool = False, facts: str = "{}") -> Nation:
+    """All nodes of any steps, in a project that has one assay, or all of them; `facts`: what each making measured."""
     with _bulk(project) as bulk:
-        filling = _Filling(project, bulk, assays)
-        filling.register(raw)
+        filling = _Filling(project, bulk, assays, facts)
+        if len(filling.files) < assays:
+            filling.register(raw)
         for step in project.steps:
             filling.make(step)
     with project.catalog.write() as writer:
@@ -129,8 +130,8 @@ class _Entity(NamedTuple):
 
 
 class _Filling:
-    def __init__(self, project: Project, bulk: "Bulk", assays: int) -> None:
-        self.project, self.bulk = project, bulk
+    def __init__(self, project: Project, bulk: "Bulk", assays: int, facts: str) -> None:
+        self.project, self.bulk, self.facts = project, bulk, facts
         numbers = {"assay": assays, "specimen": -(-assays // GROUP), "patient": -(-assays // GROUP**2)}
         self.ids = {level: [f"{level[0].upper()}{at}" for at in range(n)] for level, n in numbers.items()}
         self.ids["cohort"] = ["all"]
@@ -141,7 +142,7 @@ class _Filling:
         with project.catalog.read() as connection:
             self.genome = connection.execute(select(reference.c.version + " " + reference.c.digest)).scalar_one()
             self.first = {row.id: row.seq for row in connection.execute(select(entity.c.id, entity.c.seq))}
-            self.files += connection.execute(select(file.c.digest)).scalars()
+            self.files += connection.execute(select(file.c.digest).order_by(file.c.entity)).scalars()
 
     def register(self, raw: bool) -> None:
         """Entities and files beside the first ones, which came from a sheet."""
@@ -206,7 +207,7 @@ class _Filling:
 
     def _materialization(self, asset: str, used: int, number: int, name: str, key: str, version: str) -> Sequence[Any]:
         folder = f"{asset}/{name}/{key[:16]}"
-        said = ("{}", "missing: never made", None, self.at, 0.1, True)
+        said = (self.facts, "missing: never made", None, self.at, 0.1, True)
         return (number, asset, name, key, used, version, folder, 9, *said)
 
     def _members(self, step: Step) -> Any:

@@ -8,6 +8,7 @@ from benchmarks.measure import Row
 
 SUBJECTS = (
     "register",
+    "governance",
     "digest",
     "evaluate",
     "verdicts",

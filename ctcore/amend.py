@@ -10,13 +10,12 @@ from typing import Any
 from sqlalchemy import Connection, func, select
 
 from ctcore.analysis import Analyses, Analysis, as_json
-from ctcore.catalog.engine import Writer
+from ctcore.catalog.engine import Writer, upsert
 from ctcore.catalog.measured import SETTING, applied, enforce, is_applied
 from ctcore.catalog.tables import entity, result, setting
 from ctcore.column import Column, Value
 from ctcore.digest import canonical
 from ctcore.evolve import Contradiction, column_differs, refuse
-from ctcore.ledger import upsert
 from ctcore.project import Project
 from ctcore.sheet.values import fit
 

@@ -10,11 +10,11 @@ from typing import Any
 from sqlalchemy import func, select
 
 from ctcore.batches import Batch, batches, partitions, stretches, verdict_key
+from ctcore.catalog.engine import upsert
 from ctcore.catalog.tables import event, request
 from ctcore.clock import now, today, utc
 from ctcore.holding import Budget, Held, backing_off, by_policy, failures_of, many, said
 from ctcore.ledger import unreported as unreported_artifacts
-from ctcore.ledger import upsert
 from ctcore.policy import ended
 from ctcore.project import Project
 from ctcore.reasons import Node, Reason, Verdict

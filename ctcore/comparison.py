@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 from sqlalchemy import Connection, bindparam, select, update
 
 from ctcore.catalog.declared import applied, enforce, is_applied, relax
-from ctcore.catalog.engine import Writer
+from ctcore.catalog.engine import Writer, upsert
 from ctcore.catalog.tables import entity, file
 from ctcore.checksums import Digests
 from ctcore.column import Value
@@ -17,7 +17,6 @@ from ctcore.digest import canonical
 from ctcore.errors import SheetError
 from ctcore.evolve import Stored, contradictions, differences, in_words, put, refuse
 from ctcore.foresight import Consequence
-from ctcore.ledger import upsert
 from ctcore.project import Project
 from ctcore.sheet import EntityRow, Sheet
 from ctcore.step import ENTITY_LEVELS, Level
@@ -61,9 +60,15 @@ class Changes:
     schema: list[str] = field(default_factory=list)  # what of ct.toml is applied with it
     notes: tuple[str, ...] = ()  # what the file holds and was not taken
     consequences: list[Consequence] = field(default_factory=list)  # what would be stale, where it was asked
+    as_before: tuple[str, int] | None = None  # not read: since when nothing has changed, and how many raw files say so
 
     def __bool__(self) -> bool:
         return any(self.new.values()) or any(self.changed.values())
+
+    @property
+    def known(self) -> dict[Level, int]:
+        """How many will be unchanged when the same is registered again."""
+        return {one: len(self.new[one]) + len(self.changed[one]) + self.unchanged[one] for one in ENTITY_LEVELS}
 
 
 @dataclass(frozen=True)

@@ -13,6 +13,7 @@ from ctcore.reasons import Node, Reason, State, name_of
 from ctcore.step import Step
 from ctcore.telling import direct_reasons
 
+Place = tuple[str, int]  # a node by its position
 DIRECT = (1 << 16) - 1 - BIT["upstream"]
 
 
@@ -65,7 +66,7 @@ class Evidence:
             if want.what == "step":
                 for owner, source, count in self._first_stale(want, places):
                     firsts.append((int(places[owner]), want, source, count))
-        ways = [self._way((want.asset, source)) for _, want, source, _ in firsts]
+        ways = self._ways([(want.asset, source) for _, want, source, _ in firsts])
         for asset in {way[-1][0] for way in ways}:
             self._tell(self.project.steps[asset], np.array(sorted({w[-1][1] for w in ways if w[-1][0] == asset})))
         for (at, want, _, count), way in zip(firsts, ways, strict=True):
@@ -80,15 +81,35 @@ class Evidence:
         groups, first, counts = np.unique(owner, return_index=True, return_counts=True)
         yield from zip(groups.tolist(), source[first].tolist(), counts.tolist(), strict=True)
 
-    def _way(self, start: tuple[str, int]) -> list[tuple[str, int]]:
-        """From a node that is not fresh to the first ancestor that has a reason of its own."""
-        way = [start]
-        while not int(self.state.kinds[way[-1][0]][way[-1][1]]) & DIRECT:
-            asset, place = way[-1]
-            at = np.array([place])
-            wants = (want for want in self.state.inputs.wants(self.project.steps[asset]) if want.what == "step")
-            way.append(next((want.asset, source) for want in wants for _, source, _ in self._first_stale(want, at)))
-        return way
+    def _ways(self, starts: Sequence[Place]) -> list[list[Place]]:
+        """From each node that is not fresh to the first ancestor that has a reason of its own, all at once."""
+        following: dict[Place, Place] = {}
+        front = set(starts)
+        while front:
+            by_asset: dict[str, list[int]] = defaultdict(list)
+            for asset, place in front - following.keys():
+                if not int(self.state.kinds[asset][place]) & DIRECT:
+                    by_asset[asset].append(place)
+            found = {node: up for asset, some in by_asset.items() for node, up in self._next(asset, some)}
+            following |= found
+            front = set(found.values())
+        ways = [[start] for start in starts]
+        for way in ways:
+            while (up := following.get(way[-1])) is not None:
+                way.append(up)
+        return ways
+
+    def _next(self, asset: str, places: Sequence[int]) -> Iterator[tuple[Place, Place]]:
+        """Each of these nodes, and of its first input with a source that is not fresh, the first such source."""
+        left = np.array(sorted(places), np.int64)
+        for want in self.state.inputs.wants(self.project.steps[asset]):
+            if want.what != "step" or not len(left):
+                continue
+            owners: list[int] = []
+            for owner, source, _ in self._first_stale(want, left):
+                owners.append(owner)
+                yield (asset, int(left[owner])), (want.asset, source)
+            left = np.delete(left, owners)
 
     def _because(self, name: str, way: Sequence[tuple[str, int]], count: int) -> Reason:
         path = tuple((asset, self.state.mirror.name(asset, place)) for asset, place in way)

@@ -12,13 +12,12 @@ from typing import NamedTuple
 from sqlalchemy import Connection, bindparam, select, update
 
 from ctcore.catalog.declared import SETTING, applied, enforce, relax
-from ctcore.catalog.engine import Writer
+from ctcore.catalog.engine import Writer, upsert
 from ctcore.catalog.tables import entity, setting
 from ctcore.collecting import without_collecting
 from ctcore.column import Column, Value
 from ctcore.digest import canonical
 from ctcore.errors import ProjectError, Usage
-from ctcore.ledger import upsert
 from ctcore.project import Project
 from ctcore.schema import Levels, LevelSchema, as_json
 from ctcore.sheet.values import convert

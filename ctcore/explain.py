@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import select
+from sqlalchemy import func, select
 
 from ctcore.catalog.tables import artifact, attempt, entity, file, materialization, output, reference
 from ctcore.errors import StoreError, Usage
@@ -288,8 +288,9 @@ def _matrix(
     keys: Mapping[str, set[str]] | None,
 ) -> Matrix:
     steps = tuple(s.name for s in project.steps if s.level == level and (keys is None or s.name in keys))
-    entities = _entities(project, level) if steps else []
     hidden = veil.ids.get(level, set()) if veil else set[str]()
+    every = bool(hidden) or keys is not None
+    entities, number = _entities(project, level, None if every else limit) if steps else ([], 0)
     columns = [verdicts.states(name) for name in steps]
     counts = {name: {str(k): v for k, v in verdicts.count(name).items()} for name in steps}
     seen: Sequence[int] = range(len(entities))
@@ -302,7 +303,8 @@ def _matrix(
     shown = seen if limit is None else seen[:limit]
     rows = [(entities[at][0], entities[at][1], [column[at] for column in columns]) for at in shown]
     accepted = {name: verdicts.accepted[name].keys() - hidden for name in steps}
-    return Matrix(level, steps, rows, counts, len(seen) - len(shown), accepted)
+    more = number - (len(entities) - len(seen)) - len(shown)
+    return Matrix(level, steps, rows, counts, more, accepted)
 
 
 def cohorts_in_full(
@@ -330,15 +332,20 @@ def _causes(
     }
 
 
-def _entities(project: Project, level: Level) -> Sequence[tuple[str, str]]:
+def _entities(project: Project, level: Level, limit: int | None) -> tuple[Sequence[tuple[str, str]], int]:
+    """(parent, ID) of the first ones, and how many there are."""
     if level == "cohort":
-        return [("", name) for name in project.settings.cohorts]
-    parent = entity.alias()
+        names = [("", name) for name in project.settings.cohorts]
+        return names[:limit], len(names)
+    parent, mine = entity.alias(), entity.c.level == level
     with project.catalog.read() as connection:
         rows = connection.execute(
             select(parent.c.id, entity.c.id)
             .select_from(entity.outerjoin(parent, parent.c.seq == entity.c.parent))
-            .where(entity.c.level == level)
+            .where(mine)
             .order_by(entity.c.seq)
+            .limit(limit)
         )
-        return [(row[0] or "", row[1]) for row in rows]
+        shown = [(row[0] or "", row[1]) for row in rows]
+        number = len(shown) if limit is None else connection.execute(select(func.count()).where(mine)).scalar_one()
+    return shown, number

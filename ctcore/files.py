@@ -8,11 +8,10 @@ from typing import Any, TypeVar
 from sqlalchemy import ColumnElement, bindparam, select, true, update
 
 from ctcore import regions
-from ctcore.catalog.engine import in_keys
+from ctcore.catalog.engine import in_keys, upsert
 from ctcore.catalog.tables import digest_memory, entity, file
 from ctcore.digest import Signature, digest_remembered
 from ctcore.errors import InputError
-from ctcore.ledger import upsert
 from ctcore.project import Project
 from ctcore.reasons import name_of, short
 from ctcore.references import changes_of, record, seen_of
@@ -82,14 +81,15 @@ class Looked:
         return Looked(list(seen.lines(self.changes)), list(seen.lines(self.problems)))
 
 
-def look(project: Project, on_bytes: OnBytes = None) -> Looked:
+def look(project: Project, on_bytes: OnBytes = None, *, only_references: bool = False) -> Looked:
     """Look at every raw file and reference, and write to the catalog what changed. One stat a file.
 
     Of an archived project what changed is said, and not written.
     """
     found = Looked(note(project))
     _look_at_references(project, found, on_bytes)
-    _look_at_files(project, found, on_bytes)
+    if not only_references:
+        _look_at_files(project, found, on_bytes)
     return found.veiled(project)
 
 
@@ -115,10 +115,10 @@ def _look_at_files(project: Project, found: Looked, on_bytes: OnBytes, some: Col
             .join(entity, entity.c.seq == file.c.entity)
             .where(true() if some is None else some, entity.c.purged.is_(None))
         ).all()
-    touched: dict[Path, list[Any]] = {}
+    touched: dict[str, list[Any]] = {}
     problems: list[tuple[Any, str | None]] = []
     for row in rows:
-        path = project.absolute(row.path)
+        path = project.located(row.path)
         try:
             seen = Signature.of(path)
         except OSError as error:
@@ -139,8 +139,8 @@ def _look_at_files(project: Project, found: Looked, on_bytes: OnBytes, some: Col
 def _write_files(
     project: Project,
     found: Looked,
-    touched: Mapping[Path, list[Any]],
-    digests: Mapping[Path, tuple[str, Signature]],
+    touched: Mapping[str, list[Any]],
+    digests: Mapping[str, tuple[str, Signature]],
     problems: list[tuple[Any, str | None]],
 ) -> None:
     looked = [(row, *digests[path]) for path, rows in touched.items() for row in rows]

@@ -3,17 +3,16 @@
 import json
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import lru_cache, partial
+from functools import partial
 from itertools import groupby
 from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
 from sqlalchemy import Connection, Table, delete, func, select, update
-from sqlalchemy.dialects import postgresql, sqlite
 
 from ctcore import qc
-from ctcore.catalog.engine import Writer, in_keys
+from ctcore.catalog.engine import Writer, in_keys, upsert
 from ctcore.catalog.replay import making_digest
 from ctcore.catalog.tables import (
     artifact,
@@ -365,21 +364,6 @@ def _make_current(writer: Writer, rows: list[dict[str, Any]], dialect: str) -> N
         partitions = [row["partition"] for row in rows if row["asset"] == asset]
         for table in (damage, request):
             writer.execute(delete(table).where(table.c.asset == asset, in_keys(table.c.partition, partitions, dialect)))
-
-
-def upsert(writer: Writer, table: Table, rows: list[dict[str, Any]], dialect: str) -> None:
-    """Insert rows, or replace those with the same primary key."""
-    if not rows:
-        return
-    writer.execute_many(_upsert(table, tuple(rows[0]), dialect), rows)
-
-
-@lru_cache
-def _upsert(table: Table, names: tuple[str, ...], dialect: str) -> Any:
-    keys = [column.name for column in table.primary_key]
-    statement: Any = (sqlite if dialect == "sqlite" else postgresql).insert(table)
-    others = {name: statement.excluded[name] for name in names if name not in keys}
-    return statement.on_conflict_do_update(index_elements=keys, set_=others)
 
 
 def _said(one: Mapping[str, Any]) -> dict[str, Any]:

@@ -6,13 +6,12 @@ open the catalog: there a file beside the artifacts says the same.
 
 from sqlalchemy import func, select
 
-from ctcore.catalog.engine import Writer
+from ctcore.catalog.engine import Writer, upsert
 from ctcore.catalog.life import STATE, Life, State, life_of, refused, settings_of
 from ctcore.catalog.tables import lease, setting, slurm_job
 from ctcore.clock import now
 from ctcore.errors import ProjectError, Usage
 from ctcore.leases import is_alive
-from ctcore.ledger import upsert
 from ctcore.project import Project
 
 EVENT = "project"

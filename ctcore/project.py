@@ -129,6 +129,10 @@ class Project:
         """A recorded path, where it is now."""
         return self.root / recorded
 
+    def located(self, recorded: str) -> str:
+        """The same as text: as `Path` objects, 100,000 cost more than looking at them."""
+        return recorded if recorded.startswith("/") else self._inside + recorded
+
     def recorded(self, path: Path | str) -> str:
         """How a path is recorded: relative where it lies inside the project. Text is an absolute path already."""
         place = path if isinstance(path, str) else os.path.abspath(path)

@@ -6,9 +6,8 @@ from typing import Any
 
 from sqlalchemy import Connection, and_, func, select
 
-from ctcore.catalog.engine import Writer
+from ctcore.catalog.engine import Writer, upsert
 from ctcore.catalog.tables import artifact, edge, materialization, reference, reference_version
-from ctcore.ledger import upsert
 from ctcore.reasons import reference_change
 from ctcore.regions import version_on
 from ctcore.settings import Reference

@@ -3,6 +3,7 @@
 import difflib
 import json
 import re
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import cached_property
@@ -10,6 +11,8 @@ from pathlib import Path
 
 from sqlalchemy import Connection, func, select
 
+from ctcore.again import Again
+from ctcore.catalog.engine import Writer, upsert
 from ctcore.catalog.tables import entity, setting
 from ctcore.checksums import read_claimed
 from ctcore.collecting import without_collecting
@@ -18,7 +21,6 @@ from ctcore.comparison import Allowed, Changes, Comparison
 from ctcore.digest import digest_files
 from ctcore.errors import SheetError, Usage
 from ctcore.foresight import consequences
-from ctcore.ledger import upsert
 from ctcore.project import Project
 from ctcore.rulebook import note
 from ctcore.schema import Levels
@@ -43,9 +45,24 @@ def register(
     `foresee`: say also what would be stale, which takes an evaluation. Raises SheetError with every problem: of the
     sheet itself, of its checksums, and with the catalog; ProjectError where the data contradict ct.toml.
     """
-    levels = project.settings.levels
-    sheet = read_sheet(path, levels, options or project.settings.reading, _Stored(project))
-    return _register(project, sheet, allowed or Allowed(), dry_run=dry_run, foresee=foresee, on_bytes=on_bytes)
+    levels, options, allowed = project.settings.levels, options or project.settings.reading, allowed or Allowed()
+    again = Again(project, path, options, time.time_ns())
+    if allowed == Allowed() and (before := _as_before(project, again, dry_run)) is not None:
+        return before
+    sheet = read_sheet(path, levels, options, _Stored(project))
+    return _register(project, sheet, allowed, again, dry_run=dry_run, foresee=foresee, on_bytes=on_bytes)
+
+
+def _as_before(project: Project, again: Again, dry_run: bool) -> Changes | None:
+    """What the sheet would do, known without reading it: nothing."""
+    known = again.known()
+    if known is None:
+        return None
+    if not dry_run:
+        with project.catalog.write() as writer:
+            _remember(project, writer, again.path)
+        note(project)
+    return Changes(unchanged=known["unchanged"], notes=tuple(known["notes"]), as_before=(known["at"], known["files"]))
 
 
 @without_collecting
@@ -72,7 +89,9 @@ def register_entity(
     try:
         sheet = read_rows(Path(subject), table, project.settings.levels, Options(), stored)
         sheet = replace(sheet, subject=subject)
-        return _register(project, sheet, allowed or Allowed(), dry_run=dry_run, foresee=foresee, on_bytes=on_bytes)
+        return _register(
+            project, sheet, allowed or Allowed(), None, dry_run=dry_run, foresee=foresee, on_bytes=on_bytes
+        )
     except SheetError as error:
         said = [re.sub(r"^row 1(, column )?(: )?", "", problem) for problem in error.problems]
         raise SheetError(subject, said) from None
@@ -95,6 +114,7 @@ def _register(
     project: Project,
     sheet: Sheet,
     allowed: Allowed,
+    again: Again | None,
     *,
     dry_run: bool,
     foresee: bool,
@@ -115,14 +135,22 @@ def _register(
         if foresee and planned.changes:
             planned.changes.consequences += consequences(project, planned.write)
         return planned.changes
+    told = None
     with project.catalog.write() as writer:
         comparison = Comparison(project, sheet, digests, allowed, writer.connection)
         comparison.write(writer)
-        if not sheet.subject:
-            remembered = {"name": "sheet", "value": project.recorded(sheet.path)}
-            upsert(writer, setting, [remembered], project.dialect)
+        if again is not None:
+            _remember(project, writer, sheet.path)
+            told = again.told_next(writer.connection, sheet, comparison.changes.known)
+    if again is not None:
+        again.keep(told)
     note(project)
     return comparison.changes
+
+
+def _remember(project: Project, writer: Writer, path: Path) -> None:
+    """The sheet that was registered last."""
+    upsert(writer, setting, [{"name": "sheet", "value": project.recorded(path)}], project.dialect)
 
 
 class _Stored:

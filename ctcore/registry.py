@@ -7,11 +7,10 @@ from typing import Any
 
 from sqlalchemy import delete, select
 
-from ctcore.catalog.engine import in_keys
+from ctcore.catalog.engine import in_keys, upsert
 from ctcore.catalog.tables import entity, file, reference, reported, request
 from ctcore.clock import today
 from ctcore.digest import digest_value
-from ctcore.ledger import upsert
 from ctcore.policy import withheld
 from ctcore.project import Project
 from ctcore.steps import REGISTRY

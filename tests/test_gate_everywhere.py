@@ -76,7 +76,6 @@ SHOWN: dict[str, list[list[str]]] = {
 # These are about who may be used, or about what they were given: they name people, and show nothing else of them.
 GOVERNANCE = {
     "register": [["new.csv"], ["new.csv", "--dry-run", "--json", "--update", "patient.age"]],  # quotes the sheet
-    "purge": [["PGONE"], ["PGONE", "--json"], ["--list"]],
     "record": [["path", "AGONE1", "grade=G2"]],
     "why": [["joined/all"], ["joined/all", "--json"], ["counted/AGONE1", "--json"], ["patient/PGONE"]],
     "qc add": [["patient/P2", "qc_warn", "--reason", "late"]],
@@ -88,7 +87,7 @@ GOVERNANCE = {
     "consent list": [[], ["--json"]],
     "consent history": [[], ["PGONE", "--json"]],
     "impact": [["PGONE"], ["--list", "PGONE"]],
-    "purge": [["PGONE"], ["PGONE", "--raw", "--json"], ["--list"]],
+    "purge": [["PGONE"], ["PGONE", "--json"], ["PGONE", "--raw", "--json"], ["--list"]],
 }
 # These show nobody of a cohort: at most how many there are.
 OTHERS = {"init", "dev", *(f"projects {one}" for one in ("list", "add", "remove", "workspace", "set", "open"))}

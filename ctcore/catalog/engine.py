@@ -363,3 +363,22 @@ def _in_keys_postgresql(element: Any, compiler: Any, **kw: Any) -> str:
 def in_keys(column: Any, keys: Iterable[str] | Iterable[int], _dialect: str) -> ColumnElement[bool]:
     """`column IN keys` for any number of keys, as one bound value."""
     return _InKeys(column, literal(json.dumps(sorted(keys))))  # pyright: ignore[reportArgumentType]
+
+
+def upsert(writer: Writer, table: Table, rows: list[dict[str, Any]], dialect: str) -> None:
+    """Insert rows, or replace those with the same primary key."""
+    if not rows:
+        return
+    writer.execute_many(_upsert(table, tuple(rows[0]), dialect), rows)
+
+
+@lru_cache
+def _upsert(table: Table, names: tuple[str, ...], dialect: str) -> Any:
+    if dialect == "sqlite":
+        from sqlalchemy.dialects.sqlite import insert
+    else:
+        from sqlalchemy.dialects.postgresql import insert
+    keys = [column.name for column in table.primary_key]
+    statement: Any = insert(table)
+    others = {name: statement.excluded[name] for name in names if name not in keys}
+    return statement.on_conflict_do_update(index_elements=keys, set_=others)

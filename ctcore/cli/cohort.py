@@ -1,4 +1,4 @@
-"""`ct register` and `ct status`: who is in the cohort, and how far everything is."""
+"""`ct register`: who is in the cohort."""
 
 import sys
 from collections.abc import Callable, Sequence
@@ -9,18 +9,14 @@ from typing import Any
 
 import click
 
-from ctcore.cli.narrowing import narrowed, narrowing_options
-from ctcore.cli.render import FOUND, MARK, Reading, echo_json, excluded_options, is_terminal, json_option, opened, table
+from ctcore.cli.render import Reading, echo_json, is_terminal, json_option, opened, table
 from ctcore.comparison import Allowed, Changes
-from ctcore.disclosure import asked
 from ctcore.errors import Usage
-from ctcore.explain import Matrix, cohorts_in_full, matrix
 from ctcore.files import check_references, look
 from ctcore.project import Project
 from ctcore.register import known_sheet, register_entity
 from ctcore.register import register as register_sheet
 from ctcore.step import ENTITY_LEVELS
-from ctcore.veil import veil
 
 SHOWN = 20
 
@@ -56,7 +52,7 @@ def register(ctx: click.Context, **said: Any) -> None:
                 return _say(planned, said["as_json"], dry_run=True)
             _confirm(planned, said["yes"])
         changes = asked(on_bytes=on_bytes)
-        look(project, on_bytes)
+        look(project, on_bytes, only_references=changes.as_before is not None)
     _say(changes, said["as_json"])
     if any(changes.new.values()):
         if (life := project.catalog.life()).state == "complete":
@@ -129,6 +125,10 @@ def _say(changes: Changes, as_json: bool, dry_run: bool = False) -> None:
         click.echo(f"ct.toml: {said}", err=True)
     for said in changes.notes:
         click.echo(said, err=True)
+    if changes.as_before is not None:
+        since, files = changes.as_before
+        said = f"{files} raw file{'s' * (files != 1)} (by size and time)"
+        click.echo(f"not read again: sheet, ct.toml, catalog and {said} are as they were at {since}", err=True)
     if dry_run:
         _say_consequences(changes)
         click.echo("nothing was written (--dry-run)", err=True)
@@ -137,78 +137,3 @@ def _say(changes: Changes, as_json: bool, dry_run: bool = False) -> None:
 def _say_consequences(changes: Changes) -> None:
     for one in changes.consequences:
         click.echo(f"{one.step}: {one.stale} would be stale, {one.new} would be new", err=True)
-
-
-@click.command()
-@click.option("--all", "everything", is_flag=True, help="Show every entity, not only the first 40 of a level.")
-@narrowing_options
-@excluded_options
-@json_option
-@click.pass_context
-def status(
-    ctx: click.Context,
-    everything: bool,
-    cohort: str | None,
-    pairing: str | None,
-    complete_only: bool,
-    excluded: bool,
-    reason: str | None,
-    as_json: bool,
-) -> None:
-    """The completeness matrix: entities by steps. Exit code 3 where something is not fresh."""
-    project = opened(ctx)
-    if (life := project.catalog.life()).state != "active":
-        click.echo(f"{project.id} is {life.words}", err=True)
-    seen = None if asked(project, excluded, reason, "status") else veil(project)
-    keys = narrowed(project, None, cohort, pairing, complete_only)
-    tables = matrix(project, None if everything or as_json else 40, seen, keys)
-    if as_json:
-        echo_json(
-            {
-                one.level: {
-                    "steps": one.steps,
-                    "counts": one.counts,
-                    "accepted": {name: sorted(some) for name, some in one.accepted.items() if some},
-                    "entities": {who: dict(zip(one.steps, states, strict=True)) for _, who, states in one.rows},
-                    **(cohorts_in_full(project, seen, keys) if one.level == "cohort" else {}),
-                }
-                for one in tables
-            }
-        )
-    else:
-        for one in tables:
-            _matrix(one)
-    if seen:
-        click.echo(seen.words, err=True)
-    open_ = sum(
-        n
-        for one in tables
-        for counts in one.counts.values()
-        for state, n in counts.items()
-        if state not in ("fresh", "excluded")
-    )
-    ctx.exit(FOUND if open_ else 0)
-
-
-def _matrix(one: Matrix) -> None:
-    above = {"assay": "specimen", "specimen": "patient"}.get(one.level)
-    columns = [*([above] if above else []), one.level, *one.steps]
-    rows = [[*([parent] if above else []), who, *_marked(one, who, states)] for parent, who, states in one.rows]
-    total = [_share(one.counts[name]) for name in one.steps]
-    rows.append([*([""] if above else []), "fresh", *total])
-    table(columns, rows, title=f"{one.level}s")
-    if any(one.accepted.values()):
-        click.echo(f"{MARK}: fresh because somebody accepted what differs; `ct why NODE` says who and why", err=True)
-    if one.hidden:
-        click.echo(f"… and {one.hidden} more {one.level}s (--all)", err=True)
-    click.echo()
-
-
-def _marked(one: Matrix, who: str, states: Sequence[str]) -> list[str]:
-    return [
-        f"{state}{MARK}" if who in one.accepted[name] else state for name, state in zip(one.steps, states, strict=True)
-    ]
-
-
-def _share(counts: dict[str, int]) -> str:
-    return f"{counts['fresh']}/{sum(n for state, n in counts.items() if state != 'excluded')}"

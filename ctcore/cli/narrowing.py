@@ -5,7 +5,6 @@ from typing import Any, TypeVar
 
 import click
 
-from ctcore.narrow import Narrowing, narrow
 from ctcore.project import Project
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -26,9 +25,11 @@ def narrowed(
     project: Project, keys: Mapping[str, set[str]] | None, cohort: str | None, pairing: str | None, only: bool
 ) -> Mapping[str, set[str]] | None:
     """These nodes, narrowed; what is left out is said on stderr."""
-    narrowing = Narrowing(cohort, pairing, only)
-    if not narrowing:
+    if not (cohort or pairing or only):
         return keys
+    from ctcore.narrow import Narrowing, narrow  # most commands never come here
+
+    narrowing = Narrowing(cohort, pairing, only)
     found = narrow(project, narrowing, keys)
     for line in found.said:
         click.echo(line, err=True)

@@ -3,24 +3,21 @@
 import csv
 import json
 import re
-import sys
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack
-from itertools import chain, islice
+from itertools import islice
 from pathlib import Path
 from typing import Any, TextIO
 
 from ctcore.errors import Usage
 from ctcore.reading.table import Row, View
+from ctcore.reading.workbook import write_workbook
 
 FORMATS = ("csv", "tsv", "json", "parquet", "xlsx")
 TOGETHER = ("json", "xlsx")  # hold several tables in one file
 AT_ONCE = 20_000  # rows of a part
-SHEET_ROWS, SHEET_COLUMNS, CELL_LETTERS = 1_048_576, 16_384, 32_767  # what a sheet holds (Excel's specification)
 EXTRA = "pip install 'ct-cohort[tables]'"
 _FORMULA = re.compile(r"[\s\0]*[=+\-@]|[\t\r\n]")
 _NUMBER = re.compile(r"[+-]?[0-9]+(\.[0-9]+)?([eE][+-]?[0-9]+)?")
-_NO_XML = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\ufffe\uffff\ud800-\udfff]")
 
 
 class Counted:
@@ -42,7 +39,7 @@ class Counted:
 def write(kind: str, path: Path, tables: Sequence[Counted], exact: bool) -> None:
     """One file; of formats that are not in TOGETHER, of one table."""
     if kind == "xlsx":
-        _xlsx(path, tables)
+        write_workbook(path, tables)
     elif kind == "parquet":
         _parquet(path, tables[0])
     else:
@@ -126,56 +123,3 @@ def _typed(rows: list[Row], names: Sequence[str]) -> tuple[Iterator[Row], tuple[
         kind = "integer" if kinds == {int} else "real" if kinds and kinds <= {int, float} else "any"
         found.append((name, kind))
     return iter(rows), tuple(found)
-
-
-def _xlsx(path: Path, tables: Sequence[Counted]) -> None:
-    """Written row by row: openpyxl keeps none of them."""
-    try:
-        import openpyxl  # pyright: ignore[reportMissingModuleSource]
-    except ImportError:
-        raise Usage(f"xlsx needs openpyxl: {EXTRA}, or --format csv") from None
-    book = openpyxl.Workbook(write_only=True)
-    with ExitStack() as stack:
-        stack.callback(book.close)
-        cut = sum(_sheets(book, table) for table in tables)
-        book.save(path)
-    if cut:
-        print(f"{cut} cells were cut to the {CELL_LETTERS} letters that a cell holds", file=sys.stderr)
-
-
-def _sheets(book: Any, table: Counted) -> int:
-    """One table, on as many sheets as it needs. Returns how many cells were cut."""
-    if len(table.columns) > SHEET_COLUMNS:
-        raise Usage(f"{table.name} has {len(table.columns)} columns, a sheet {SHEET_COLUMNS}: use csv or parquet")
-    rows, number, cut = table.rows(), 1, 0
-    first = next(rows, None)
-    while first is not None or number == 1:
-        sheet = book.create_sheet(table.name[:24] + (f" {number}" if number > 1 else ""))
-        sheet.append([_sheet_cell(sheet, head) for head in table.heads])
-        for row in chain(() if first is None else (first,), islice(rows, SHEET_ROWS - 2)):
-            cut += _append(sheet, row)
-        first, number = next(rows, None), number + 1
-    return cut
-
-
-def _append(sheet: Any, row: Row) -> int:
-    sheet.append([_sheet_cell(sheet, value) for value in row])
-    return sum(isinstance(value, str) and len(value) > CELL_LETTERS for value in row)
-
-
-def _sheet_cell(sheet: Any, value: Any) -> Any:
-    """Text is marked as text, or `=…` would be a formula."""
-    if isinstance(value, float) and not abs(value) < float("inf"):
-        return str(value)
-    if isinstance(value, int) and not isinstance(value, bool) and abs(value) >= 10**15:
-        value = str(value)  # a sheet's numbers have 15 digits
-    if not isinstance(value, str | bytes):
-        return value
-    text = _NO_XML.sub("\ufffd", value.hex() if isinstance(value, bytes) else value)[:CELL_LETTERS]
-    if not text.startswith("="):
-        return text
-    from openpyxl.cell import WriteOnlyCell  # pyright: ignore[reportMissingModuleSource]
-
-    cell = WriteOnlyCell(sheet, text)
-    cell.data_type = "s"
-    return cell

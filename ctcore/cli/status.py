@@ -1,0 +1,86 @@
+"""`ct status`: how far everything is."""
+
+from collections.abc import Sequence
+
+import click
+
+from ctcore.cli.narrowing import narrowed, narrowing_options
+from ctcore.cli.render import FOUND, MARK, echo_json, excluded_options, json_option, opened, table
+from ctcore.disclosure import asked
+from ctcore.explain import Matrix, cohorts_in_full, matrix
+from ctcore.veil import veil
+
+
+@click.command()
+@click.option("--all", "everything", is_flag=True, help="Show every entity, not only the first 40 of a level.")
+@narrowing_options
+@excluded_options
+@json_option
+@click.pass_context
+def status(
+    ctx: click.Context,
+    everything: bool,
+    cohort: str | None,
+    pairing: str | None,
+    complete_only: bool,
+    excluded: bool,
+    reason: str | None,
+    as_json: bool,
+) -> None:
+    """The completeness matrix: entities by steps. Exit code 3 where something is not fresh."""
+    project = opened(ctx)
+    if (life := project.catalog.life()).state != "active":
+        click.echo(f"{project.id} is {life.words}", err=True)
+    seen = None if asked(project, excluded, reason, "status") else veil(project)
+    keys = narrowed(project, None, cohort, pairing, complete_only)
+    tables = matrix(project, None if everything or as_json else 40, seen, keys)
+    if as_json:
+        echo_json(
+            {
+                one.level: {
+                    "steps": one.steps,
+                    "counts": one.counts,
+                    "accepted": {name: sorted(some) for name, some in one.accepted.items() if some},
+                    "entities": {who: dict(zip(one.steps, states, strict=True)) for _, who, states in one.rows},
+                    **(cohorts_in_full(project, seen, keys) if one.level == "cohort" else {}),
+                }
+                for one in tables
+            }
+        )
+    else:
+        for one in tables:
+            _matrix(one)
+    if seen:
+        click.echo(seen.words, err=True)
+    open_ = sum(
+        n
+        for one in tables
+        for counts in one.counts.values()
+        for state, n in counts.items()
+        if state not in ("fresh", "excluded")
+    )
+    ctx.exit(FOUND if open_ else 0)
+
+
+def _matrix(one: Matrix) -> None:
+    above = {"assay": "specimen", "specimen": "patient"}.get(one.level)
+    columns = [*([above] if above else []), one.level, *one.steps]
+    rows = [[*([parent] if above else []), who, *_marked(one, who, states)] for parent, who, states in one.rows]
+    total = [_share(one.counts[name]) for name in one.steps]
+    rows.append([*([""] if above else []), "fresh", *total])
+    table(columns, rows, title=f"{one.level}s")
+    if any(one.accepted.values()):
+        click.echo(f"{MARK}: fresh because somebody accepted what differs; `ct why NODE` says who and why", err=True)
+    if one.hidden:
+        click.echo(f"… and {one.hidden} more {one.level}s (--all)", err=True)
+    click.echo()
+
+
+def _marked(one: Matrix, who: str, states: Sequence[str]) -> list[str]:
+    return [
+        f"{state}{MARK}" if who in one.accepted[name] else state for name, state in zip(one.steps, states, strict=True)
+    ]
+
+
+def _share(counts: dict[str, int]) -> str:
+    return f"{counts['fresh']}/{sum(n for state, n in counts.items() if state != 'excluded')}"
