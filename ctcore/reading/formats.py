@@ -10,12 +10,11 @@ from typing import Any, TextIO
 
 from ctcore.errors import Usage
 from ctcore.reading.table import Row, View
-from ctcore.reading.workbook import write_workbook
+from ctcore.reading.workbook import EXTRA, write_workbook
 
 FORMATS = ("csv", "tsv", "json", "parquet", "xlsx")
 TOGETHER = ("json", "xlsx")  # hold several tables in one file
 AT_ONCE = 20_000  # rows of a part
-EXTRA = "pip install 'ct-cohort[tables]'"
 _FORMULA = re.compile(r"[\s\0]*[=+\-@]|[\t\r\n]")
 _NUMBER = re.compile(r"[+-]?[0-9]+(\.[0-9]+)?([eE][+-]?[0-9]+)?")
 
