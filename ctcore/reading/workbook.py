@@ -12,7 +12,7 @@ from ctcore.errors import Usage
 
 EXTRA = "pip install 'ct-cohort[tables]'"
 SHEET_ROWS, SHEET_COLUMNS, CELL_LETTERS = 1_048_576, 16_384, 32_767  # what a sheet holds (Excel's specification)
-DIGITS = 10**15  # a sheet's numbers have 15
+DIGITS, LARGEST = 10**15, 9.99e307  # a sheet's numbers have 15 digits, and end a little later
 NAME_LETTERS = 24  # of 31, the rest for a number
 _NO_XML = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\ufffe\uffff\ud800-\udfff]")
 
@@ -62,7 +62,7 @@ def _sheets(book: Any, table: Tabled) -> int:
 
 def _cell(sheet: Any, value: Any) -> Any:
     """Text is marked as text, or `=…` would be a formula."""
-    if isinstance(value, float) and not abs(value) < float("inf"):
+    if isinstance(value, float) and not abs(value) < LARGEST:
         return str(value)
     if isinstance(value, int) and not isinstance(value, bool) and abs(value) >= DIGITS:
         value = str(value)
