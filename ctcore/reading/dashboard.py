@@ -137,7 +137,12 @@ def _recorded(gate: Gate) -> Iterator[Markup]:
     found = select(result.c.analysis, entity.c.level, entity.c.id).join(entity, entity.c.seq == result.c.entity)
     counts = Counter(name for name, level, who in gate.connection.execute(found.distinct()) if who in shown[level])
     rows = [
-        [row_head(one.name), element("td", one.level), number(counts[one.name]), number(len(shown[one.level]))]
+        [
+            row_head(one.name),
+            element("td", one.level),
+            number(counts[one.name]),
+            number(int(gate.shows(one.level).sum())),
+        ]
         for one in analyses.values()
     ]
     heads = ["analysis", "level", head("recorded"), head("of")]

@@ -1,6 +1,7 @@
 """⑦ What may be read: everybody who is usable today, and results into which nobody else went."""
 
-from dataclasses import dataclass
+from collections.abc import Container, Sequence, Set
+from dataclasses import dataclass, field
 from functools import cached_property
 
 import numpy as np
@@ -20,6 +21,17 @@ from ctcore.veil import Veil
 
 
 @dataclass(frozen=True)
+class Names(Container[str]):
+    """All names that are known but some: of a large cohort, nearly everybody may be read of, for every step."""
+
+    known: Set[str]
+    hidden: Set[str]
+
+    def __contains__(self, name: object) -> bool:
+        return name in self.known and name not in self.hidden
+
+
+@dataclass(frozen=True)
 class Gate:
     """The engine's flags in one state of the catalog. `everybody`: somebody asked for the excluded, by name."""
 
@@ -28,6 +40,7 @@ class Gate:
     mirror: Mirror
     inputs: Inputs
     everybody: bool = False
+    _known: dict[str, Set[str]] = field(default_factory=dict, compare=False)
 
     @classmethod
     def of(cls, project: Project, connection: Connection, everybody: bool = False) -> "Gate":
@@ -44,10 +57,19 @@ class Gate:
             return np.ones(len(self.project.settings.cohorts), np.bool_)
         return np.ones_like(self.usable(level)) if self.everybody else self.usable(level)
 
-    def names(self, level: str) -> set[str]:
+    def names(self, level: str) -> "Names":
         """The IDs of those whose rows may be read."""
-        ids = self.mirror.shape.cohorts if level == "cohort" else self.mirror.entities[level].ids
-        return {ids[at] for at in np.flatnonzero(self.shows(level)).tolist()}
+        return self.among(level, self.shows(level))
+
+    def among(self, level: str, flags: Flags, but: Set[str] = frozenset()) -> "Names":
+        """The IDs of a level that have this flag, without some."""
+        if level not in self._known:
+            self._known[level] = frozenset(self._ids(level))
+        ids = self._ids(level)
+        return Names(self._known[level], frozenset(ids[at] for at in np.flatnonzero(~flags).tolist()) | but)
+
+    def _ids(self, level: str) -> Sequence[str]:
+        return self.mirror.shape.cohorts if level == "cohort" else self.mirror.entities[level].ids
 
     def able(self, step: str, level: str) -> Flags:
         """Of a level, whose results of a step may be read: who may be used for that step."""

@@ -10,7 +10,7 @@ from sqlalchemy import and_, func, select
 
 from ctcore.catalog.tables import artifact, entity, materialization, result
 from ctcore.column import Column
-from ctcore.reading.gate import Gate
+from ctcore.reading.gate import Gate, Names
 from ctcore.reading.table import Row, View, common, distinct, kind_of, storable
 from ctcore.sheet.values import fit
 from ctcore.step import ENTITY_LEVELS
@@ -33,8 +33,8 @@ class Measured:
     """What may be read of results: of current artifacts by `clean`, of earlier ones by `never_dirty` (step → names)."""
 
     gate: Gate
-    clean: Mapping[str, set[str]]
-    never_dirty: Mapping[str, set[str]]
+    clean: Mapping[str, Names]
+    never_dirty: Mapping[str, Names]
 
     def rows(self, only_current: bool, only: str | None = None) -> Iterator[Row]:
         """A row a value; of one step or analysis where it is named."""
@@ -79,9 +79,8 @@ class Measured:
                 for value in self._values(row.analysis, row.facts):
                     yield (*node, *value, *ends)
 
-    def _able(self, analysis: str, level: str) -> set[str]:
-        ids = self.gate.mirror.entities[level].ids
-        return {ids[at] for at in self.gate.able(analysis, level).nonzero()[0].tolist()}
+    def _able(self, analysis: str, level: str) -> Names:
+        return self.gate.among(level, self.gate.able(analysis, level))
 
     def _values(self, asset: str, facts: str) -> Iterator[Row]:
         """Name, type, value, unit."""

@@ -7,8 +7,7 @@ from functools import cached_property, partial
 from sqlalchemy import select
 
 from ctcore.catalog.tables import artifact, entity, file, materialization, member
-from ctcore.mirror.ranges import Flags
-from ctcore.reading.gate import Gate, level_names
+from ctcore.reading.gate import Gate, Names, level_names
 from ctcore.reading.measured import HISTORY, IS_CURRENT, NODE, RESULTS, WIDE, Measured, wide_of
 from ctcore.reading.table import Row, View, distinct, storable
 from ctcore.reasons import Verdict
@@ -100,7 +99,8 @@ class Views:
     def _members(self) -> Iterator[Row]:
         names = {step: self._able(step) for step in self._shown}
         pointers = select(artifact.c.materialization, artifact.c.asset, artifact.c.partition)
-        current = {number: node for number, *node in self.gate.connection.execute(pointers)}
+        gathering = pointers.where(artifact.c.materialization.in_(select(member.c.materialization)))
+        current = {number: node for number, *node in self.gate.connection.execute(gathering)}
         fields = (member.c.level, member.c.entity, member.c.role, member.c.materialization)
         order = (member.c.materialization, member.c.level, member.c.entity)
         for level, who, role, number in self.gate.connection.execute(select(*fields).order_by(*order)):
@@ -137,28 +137,26 @@ class Views:
         return self.gate.mirror.shape.levels.get(asset, "")
 
     @cached_property
-    def _shown(self) -> dict[str, set[str]]:
+    def _shown(self) -> dict[str, Names]:
         """Which nodes of each step may be read; steps that are not there any more have none."""
-        return {step.name: self._names(step.name, self.gate.able(step.name, step.level)) for step in self.project.steps}
+        steps = self.project.steps
+        return {step.name: self.gate.among(step.level, self.gate.able(step.name, step.level)) for step in steps}
 
-    def _able(self, step: str) -> dict[str, set[str]]:
+    def _able(self, step: str) -> dict[str, Names]:
         """By level, who may be read of as a member of a step."""
-        ids = {level: self.gate.mirror.entities[level].ids for level in ENTITY_LEVELS}
-        flags = {level: self.gate.able(step, level).nonzero()[0].tolist() for level in ENTITY_LEVELS}
-        return {level: {ids[level][at] for at in flags[level]} for level in ENTITY_LEVELS}
-
-    def _names(self, step: str, flags: Flags) -> set[str]:
-        names = self.gate.mirror.names(step)
-        return {names[at] for at in flags.nonzero()[0].tolist()}
+        return {level: self.gate.among(level, self.gate.able(step, level)) for level in ENTITY_LEVELS}
 
     @cached_property
-    def _clean(self) -> dict[str, set[str]]:
+    def _clean(self) -> dict[str, Names]:
         """Which nodes' current results may be read."""
-        return {step.name: self._names(step.name, self.gate.is_clean(step)) for step in self.project.steps}
+        return {step.name: self.gate.among(step.level, self.gate.is_clean(step)) for step in self.project.steps}
 
     @cached_property
-    def _never_dirty(self) -> dict[str, set[str]]:
-        return {step.name: self._shown[step.name] - self.gate.was_dirty(step) for step in self.project.steps}
+    def _never_dirty(self) -> dict[str, Names]:
+        """Which nodes' results may be read, of all times."""
+        gate, steps = self.gate, self.project.steps
+        able = {step.name: gate.able(step.name, step.level) for step in steps}
+        return {step.name: gate.among(step.level, able[step.name], gate.was_dirty(step)) for step in steps}
 
 
 _FILES = (("level", "text"), ("entity", "text"), ("role", "text"), ("path", "text"), ("digest", "text"))
