@@ -4,12 +4,13 @@ The catalog is the record, and its one way to write asks it. The store is also w
 open the catalog: there a file beside the artifacts says the same.
 """
 
+from dataclasses import asdict
+
 from sqlalchemy import func, select
 
 from ctcore.catalog.engine import Writer, upsert
 from ctcore.catalog.life import STATE, Life, State, life_of, refused, settings_of
 from ctcore.catalog.tables import lease, setting, slurm_job
-from ctcore.clock import now
 from ctcore.errors import ProjectError, Usage
 from ctcore.leases import is_alive
 from ctcore.project import Project
@@ -29,9 +30,9 @@ def change(project: Project, to: State, reason: str) -> Life:
             raise Usage(f"{project.id} is {before.words}: there is nothing to change")
         if to == "archived":
             _refuse_busy(project, writer)
-        life = Life(to, now(), project.catalog.actor, said)
+        life = Life(to, writer.at, project.catalog.actor, said)
         upsert(writer, setting, [{"name": STATE, "value": life.text()}], project.dialect)
-        writer.event(EVENT, project.id, {"from": before.state, "to": to, "reason": said})
+        writer.event(EVENT, project.id, {"from": before.state, **asdict(life)})
     tell_store(project)
     return life
 

@@ -21,7 +21,7 @@ from ctcore.reasons import name_of
 # In this order: what others point to comes first
 _BEFORE = ("entity", "file", "reference", "reference_version", "result")
 _AFTER = ("artifact", "damage", "acceptance", "waiver", "qc_act", "qc_event", "qc_resolution", "consent", "attempt")
-_LAST = ("purge", "tombstone", "setting")
+_LAST = ("purge", "tombstone", "cohort_rule", "setting")
 _UNKNOWN = {"mtime_ns": 0, "inode": 0}  # so each raw file is read again when it is looked at
 
 

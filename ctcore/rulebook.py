@@ -13,7 +13,7 @@ from sqlalchemy import Connection, func, select
 
 from ctcore.catalog.engine import Writer, in_keys
 from ctcore.catalog.tables import cohort_rule, materialization
-from ctcore.clock import now, today
+from ctcore.clock import today
 from ctcore.cohort import Cohort, change, from_normal
 from ctcore.cohorts import Kin, in_cohort
 from ctcore.digest import canonical
@@ -122,7 +122,9 @@ def _write(writer: Writer, number: int, name: str, before: Any, declared: Cohort
     }
     members = counts(kin, declared) if declared else {}
     texts = {"rule": canonical(said["rule"]).decode(), "members": canonical(members).decode()}
-    writer.insert(cohort_rule, [{"id": number, "cohort": name, **said, **texts, "at": now(), "actor": writer.actor}])
+    writer.insert(
+        cohort_rule, [{"id": number, "cohort": name, **said, **texts, "at": writer.at, "actor": writer.actor}]
+    )
     old = before and {"version": before.version, "rule": json.loads(before.rule), "words": before.words}
     writer.event(EVENT, f"cohort/{name}", {"old": old, "new": said, "members": members})
 

@@ -27,8 +27,9 @@ def _nobody_elses_list(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Non
 
 
 @pytest.fixture(autouse=True)
-def _nobody_elses_project(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What the shell points to is not for tests to write into."""
+def _nobody_elses_project(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """What the shell points to is not for tests to write into; and no test knows the projects of another."""
+    monkeypatch.setenv("CT_PROJECTS", str(tmp_path.with_name(f"{tmp_path.name}.projects.json")))
     for name in ("CT_POSTGRES_URL", "CT_PROJECT"):
         monkeypatch.delenv(name, raising=False)
 

@@ -43,7 +43,7 @@ def test_a_benchmark_runs_and_measures_something_beside_a_baseline(name: str) ->
 def test_an_unknown_benchmark_is_told_with_those_that_there_are() -> None:
     ended = benchmarks("speed")
     assert ended.returncode == 2
-    assert "no subject speed; subjects: register, digest" in ended.stderr
+    assert "no subject speed; subjects: register, governance" in ended.stderr
 
 
 def test_a_target_is_met_up_to_its_limit_and_says_by_how_much() -> None:

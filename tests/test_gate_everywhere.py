@@ -90,7 +90,12 @@ GOVERNANCE = {
     "purge": [["PGONE"], ["PGONE", "--json"], ["PGONE", "--raw", "--json"], ["--list"]],
 }
 # These show nobody of a cohort: at most how many there are.
-OTHERS = {"init", "dev", *(f"projects {one}" for one in ("list", "add", "remove", "workspace", "set", "open"))}
+OTHERS = {
+    "init",
+    "dev",
+    "recover",
+    *(f"projects {one}" for one in ("list", "add", "remove", "workspace", "set", "open")),
+}
 
 
 def _leaves(group: click.Group, before: str = "") -> Iterator[str]:

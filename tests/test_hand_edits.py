@@ -208,7 +208,7 @@ def test_what_nobody_edited_agrees_with_its_events_on_postgresql(
     project = everything(make_project(tmp_path / "toy"))
     assert disagreements(project) == []
     found = disagreements(edit(project, update(consent).where(consent.c.id == 2).values(status="full")))
-    assert found == [("consent 2 (patient/P2)", "status: not what event 19 says")]
+    assert found == [("consent 2 (patient/P2)", "status: not what event 20 says")]
 
 
 def test_every_kind_of_event_in_the_code_is_understood() -> None:
@@ -244,7 +244,7 @@ def test_verify_names_the_row_the_column_and_the_event_and_tells_no_value(copy: 
     assert {place: said.partition(" says")[0].rstrip("0123456789") for place, said in found.items()} == {
         "catalog entity 2 (patient/P2)": "age: not what event ",
         "catalog qc_event 2 (assay/A2)": "status: not what event ",
-        "catalog qc_resolution 1": "is gone; event 16 tells of it",
+        "catalog qc_resolution 1": "is gone; event 17 tells of it",
         "catalog consent 2 (patient/P2)": "status: not what event ",
     }
     assert "77" not in "".join(found.values())

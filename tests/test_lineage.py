@@ -148,7 +148,8 @@ def test_an_artifact_of_a_cohort_that_its_rule_would_not_make_so_today_is_told(t
     toml.write_text(TOML.replace("[cohorts.all]", '[cohorts.all]\nwhere = { "patient.sex" = "M" }'))
     found = built_from(again(own), "P1")
     assert {name_of(one.making.node): one.former for one in found.former} == {
-        "joined/all": "joined/all: member-removed: merged/S1 as specimens"
+        "joined/all": "joined/all: member-removed: merged/S1 as specimens, "
+        "the rule changed: everybody → patient.sex is M"
     }
     assert built_from(again(own), "P2").former == []
 

@@ -138,7 +138,9 @@ def test_why_a_member_of_a_cohort_went_is_said(project: Project) -> None:
         TOML.replace("[cohorts.all]", '[cohorts.all]\nwhere = { "patient.sex" = "F" }')
     )
     words = said(again(project), "joined/all")
-    assert words == ["member-removed: merged/S2 as specimens: the rule of cohort all does not choose it"]
+    changed = "the rule changed: everybody → patient.sex is F"
+    why = "the rule of cohort all does not choose it"
+    assert words == [f"member-removed: merged/S2 as specimens, {changed}: {why}"]
 
 
 def test_why_a_member_came_is_said(project: Project) -> None:

@@ -51,6 +51,7 @@ class Replay:
         "consent": ("id",),
         "purge": ("id",),
         "tombstone": ("materialization",),
+        "cohort_rule": ("id",),
         "attempt": ("id",),
         "setting": ("name",),
     }
@@ -127,7 +128,7 @@ class Replay:
 
 def making_digest(row: Body, recipe: str, parts: Iterable[Iterable[Iterable[Any]]]) -> str:
     """What the event of a making holds of its rows in the ledger. `parts`: its outputs, inputs and members."""
-    names = ("size", "facts", "reason", "run_id", "started_at", "seconds")
+    names = ("size", "facts", "reason", "run_id", "started_at", "seconds", "rule")
     listed = [sorted(list(one) for one in part) for part in parts]
     return digest_value("ct.making.v1", [recipe, {name: row[name] for name in names}, *listed])
 
@@ -268,6 +269,18 @@ def _schema(replay: Replay, _event: Event, body: Body) -> None:
     replay.put("setting", name="schema", value=_text(body["new"]))
 
 
+def _cohort_rule(replay: Replay, event: Event, body: Body) -> None:
+    new = body["new"]
+    said = {"cohort": event.subject.removeprefix("cohort/"), "version": new["version"], "words": new["words"]}
+    texts = {"rule": _text(new["rule"]), "members": _text(body["members"])}
+    replay.put("cohort_rule", id=replay.next("cohort_rule"), **said, **texts, **replay.by())
+
+
+def _project(replay: Replay, _event: Event, body: Body) -> None:
+    life = {name: body[name] for name in ("state", "at", "by", "reason")}
+    replay.put("setting", name="state", value=json.dumps(life))
+
+
 Tell = Callable[[Replay, Event, Body], None]
 KINDS: Mapping[str, Tell] = {
     "register": _register,
@@ -290,8 +303,10 @@ KINDS: Mapping[str, Tell] = {
     "purge": _purge,
     "purged": _purged,
     "analyses": _analyses,
+    "cohort-rule": _cohort_rule,
+    "project": _project,
 }
-SAYING_ONLY = ("disclose", "read-excluded", "recover")  # they change no table
+SAYING_ONLY = ("disclose", "recover")  # they change no table
 
 
 def _node(subject: str) -> tuple[str, str]:
