@@ -38,7 +38,8 @@ sandbox-stop:  ## Stop it; accounting is kept
 	@$(PYTHON) -m tools.slurm down $(SANDBOX)
 
 test: lint  ## Install, and run every check and test
-	$(BIN)/pytest -n 2 --dist loadgroup
+	@$(BIN)/python -m compileall -q -j 0 ctcore ct_assets resources sensors tests tools benchmarks
+	$(BIN)/pytest -n 3 --dist loadgroup
 
 lint: $(VENV)/installed  ## Style, types and import rules
 	$(BIN)/ruff check .

@@ -179,7 +179,7 @@ def shared(root: Path, project_id: str) -> Project:
     """A real project directory whose Dagster is `../dagster`, registered; its steps and IDs are those of any other."""
     assert ct("init", root, "--id", project_id).code == 0
     more = '\n[dagster]\nhome = "../dagster"\n'
-    text = toml(project_id, more).replace("workers = 2", "workers = 2\nlook_every_s = 1")
+    text = toml(project_id, more).replace("workers = 2", "workers = 2\nlook_every_s = 3")
     for name, said in (("ct.toml", text), ("genome.txt", "ACGT\n"), ("steps/toy.py", STEPS)):
         (root / name).write_text(said)
     project = Project.find(root)
@@ -226,7 +226,8 @@ def test_two_projects_with_the_same_names_share_one_dagster(tmp_path: Path) -> N
     with (tmp_path / "daemon.log").open("wb") as log:
         daemon = subprocess.Popen(command, cwd=home, env=variables, stdout=log, stderr=log, start_new_session=True)
     try:
-        begun = wait(lambda: told(home)[0].get("colon/counted") == 3, 300)
+        there = wait(lambda: len([*(colon.root / "store" / "counted").glob("A*/*")]) == 3, 300)
+        begun = there and wait(lambda: told(home)[0].get("colon/counted") == 3, 60)
         assert begun, (tmp_path / "daemon.log").read_text()[-3000:]
     finally:
         os.killpg(daemon.pid, 15)
