@@ -39,7 +39,7 @@ sandbox-stop:  ## Stop it; accounting is kept
 
 test: lint  ## Install, and run every check and test
 	@$(BIN)/python -m compileall -q -j 0 ctcore ct_assets resources sensors tests tools benchmarks
-	$(BIN)/pytest -n 3 --dist loadgroup
+	$(BIN)/pytest -n 2 --dist loadgroup
 
 lint: $(VENV)/installed  ## Style, types and import rules
 	$(BIN)/ruff check .

@@ -223,6 +223,9 @@ def _load(path: Path) -> ModuleType:
         source = path.read_bytes()
     except OSError as error:
         raise StepError(f"{path} cannot be read: {error.strerror}") from error
+    if (at := source.find(b"\0")) >= 0:  # some Pythons call it a syntax error, some do not say where it is
+        line = source.count(b"\n", 0, at) + 1
+        raise StepError(f"{path} line {line}: source code cannot contain null bytes")
     writes, sys.dont_write_bytecode = sys.dont_write_bytecode, True
     try:
         exec(compile(source, str(path), "exec"), vars(module))

@@ -11,8 +11,11 @@ from itertools import count
 from pathlib import Path
 from typing import Any
 
+from sqlalchemy import select
+
 from ctcore import leases, ledger
 from ctcore.asking import state_of_the_world
+from ctcore.catalog.tables import damage
 from ctcore.consent import Statement, set_consent
 from ctcore.digest import canonical, digest_files
 from ctcore.files import look
@@ -23,6 +26,7 @@ from ctcore.reasons import Node, Reason, Verdict
 from ctcore.register import Allowed, register
 from ctcore.staleness import Verdicts, evaluate
 from ctcore.store import Published
+from ctcore.veil import NOBODY
 from ctcore.verify import verify
 from tests.naive import LEVELS, Declared, Facts, Made, Naive, Plan
 
@@ -357,8 +361,12 @@ class Exact:
             for node, made in self.facts.ledger.items()
             if self.project.store.folder(*node, made.key) in self.harmed
         }
-        assert {one.node for one in found} == harmed
-        self.facts.damage = {one.node: {one.file: one.problem} for one in found}
+        with self.project.catalog.read() as connection:
+            known = connection.execute(select(damage)).all()
+        self.facts.damage = {(row.asset, row.partition): {row.file: row.problem} for row in known}
+        assert set(self.facts.damage) == harmed
+        named = {one.node for one in found if one.node[1] != NOBODY}  # whoever has revoked consent is not
+        assert named <= harmed and len(found) == len(harmed)
 
     # The claim
 

@@ -69,6 +69,7 @@ def _cell(sheet: Any, value: Any) -> Any:
     if not isinstance(value, str | bytes):
         return value
     text = _NO_XML.sub("\ufffd", value.hex() if isinstance(value, bytes) else value)[:CELL_LETTERS]
+    text = text.replace("\r\n", "\n").replace("\r", "\n")  # XML knows one end of a line
     if not text.startswith(("=", "#")):
         return text
     from openpyxl.cell import WriteOnlyCell
