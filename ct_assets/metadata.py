@@ -28,7 +28,6 @@ from ctcore.waivers import any_waiver, built_from
 SHOWN_ROWS = 20
 EXCLUDED = "somebody is in it who may not be used; it is recorded, and shown to nobody"
 PICTURE_BYTES = 150_000
-PICTURES_UP_TO = 200  # partitions of a level; beyond, a picture each would swell the event log
 
 
 def describe(project: Project, step: Step, outcomes: Sequence[Outcome]) -> dict[int, dict[str, Any]]:

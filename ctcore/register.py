@@ -9,7 +9,7 @@ from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 
-from sqlalchemy import Connection, func, select
+from sqlalchemy import select
 
 from ctcore.again import Again
 from ctcore.catalog.engine import Writer, upsert
@@ -194,8 +194,3 @@ def _check_allowed(allowed: Allowed, sheet: Sheet, levels: Levels) -> None:
 def sheet_digest(path: Path) -> str:
     """What the sheet sensor compares: the digest of the sheet's bytes."""
     return digest_files([path])[path]
-
-
-def count_entities(connection: Connection) -> dict[str, int]:
-    rows = connection.execute(select(entity.c.level, func.count()).group_by(entity.c.level))
-    return {row[0]: row[1] for row in rows}

@@ -4,12 +4,16 @@ import os
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
 from tests.postgres import NoPostgres, Server, server
 from tests.slurm import Slurm, for_tests
 from tools.slurm.processes import FOREIGN
+
+if TYPE_CHECKING:
+    from dagster import DagsterInstance
 
 
 def pytest_itemcollected(item: pytest.Item) -> None:
@@ -32,6 +36,15 @@ def _nobody_elses_project(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> No
     monkeypatch.setenv("CT_PROJECTS", str(tmp_path.with_name(f"{tmp_path.name}.projects.json")))
     for name in ("CT_POSTGRES_URL", "CT_PROJECT"):
         monkeypatch.delenv(name, raising=False)
+
+
+@pytest.fixture
+def instance() -> Iterator["DagsterInstance"]:
+    """A Dagster of the test's own."""
+    import dagster as dg
+
+    with dg.instance_for_test() as made:
+        yield made
 
 
 @pytest.fixture(scope="session")

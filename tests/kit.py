@@ -6,7 +6,7 @@ import textwrap
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
-from sqlalchemy import select
+from sqlalchemy import Connection, func, select
 
 from ctcore.batches import partitions
 from ctcore.catalog.tables import entity
@@ -128,6 +128,12 @@ def fail(project: Project, *ids: str) -> None:
     with project.catalog.read() as connection:
         sayings = [Saying(row.level, row.id, "qc_fail", "the control failed") for row in connection.execute(chosen)]
     add_qc(project, sayings)
+
+
+def count_entities(connection: Connection) -> dict[str, int]:
+    """How many of each level are registered."""
+    rows = connection.execute(select(entity.c.level, func.count()).group_by(entity.c.level))
+    return {row[0]: row[1] for row in rows}
 
 
 def write_sheet(root: Path, rows: Iterable[Mapping[str, str]]) -> Path:

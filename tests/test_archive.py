@@ -5,7 +5,6 @@ import importlib
 import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
 import click
 import dagster as dg
@@ -27,6 +26,7 @@ from sensors.integrity import integrity_sensor
 from sensors.jobs import jobs_sensor
 from sensors.sheet import sheet_sensor
 from sensors.staleness import staleness_sensor
+from tests.in_dagster import run
 from tests.kit import ROWS, TOML, again, assay, fail, make_all, make_project, reasons, write_sheet
 from tests.shell import ct, quiet_dagster
 
@@ -121,14 +121,6 @@ PARTITIONS = {"counted": "assays", "merged": "specimens", "joined": "cohorts"} |
     "patient": "patients",
     "reference": "references",
 }
-
-
-def dagster_run(
-    project: Project, instance: dg.DagsterInstance, keys: list[dg.AssetKey], **more: Any
-) -> dg.ExecuteInProcessResult:
-    defs = dg.Definitions(assets=build_assets(project), resources=build_resources(project))
-    job = defs.resolve_implicit_global_asset_job_def()
-    return job.execute_in_process(instance=instance, asset_selection=keys, **more)
 
 
 def seen(root: Path) -> dict[str, object]:
@@ -227,7 +219,7 @@ def test_what_is_materialized_in_dagster_fails_with_the_words(archived: Path, as
         project = again(Project(archived))
         add_missing(project, instance)
         key = instance.get_dynamic_partitions(f"toy.{PARTITIONS[asset]}")[0]
-        done = dagster_run(project, instance, [dg.AssetKey(asset)], partition_key=key, raise_on_error=False)
+        done = run(project, instance, asset, partition_key=key, raise_on_error=False)
         failed = [event for event in done.all_events if event.is_step_failure]
         assert not done.success and not done.asset_materializations_for_node(asset)
         assert SAID in str(failed[0].step_failure_data.error)
@@ -238,7 +230,7 @@ def test_the_plan_and_the_checks_are_read_in_dagster(archived: Path) -> None:
     before = seen(archived)
     with dg.instance_for_test() as instance:
         project = again(Project(archived))
-        assert dagster_run(project, instance, [dg.AssetKey("plan")]).success
+        assert run(project, instance, "plan").success
         keys = {dg.AssetCheckKey(dg.AssetKey("merged"), name) for name in ("bytes", "fresh", "completeness")}
         checks = dg.AssetSelection.checks(*keys)
         one = dg.define_asset_job("checks", checks)

@@ -28,7 +28,7 @@ def subjects() -> Iterator[Any]:
         yield pytest.param(name, marks=marks if name == "slurm" else [])
 
 
-@pytest.mark.parametrize("name", subjects())
+@pytest.mark.parametrize("name", list(subjects()))
 def test_a_benchmark_runs_and_measures_something_beside_a_baseline(name: str) -> None:
     ended = benchmarks(name, "--quick", "--json")
     assert ended.returncode == 0, ended.stderr

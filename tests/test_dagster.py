@@ -6,7 +6,6 @@ import os
 import sqlite3
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import dagster as dg
@@ -36,19 +35,13 @@ from sensors.jobs import jobs_sensor
 from sensors.sheet import sheet_sensor
 from sensors.staleness import staleness_sensor
 from tests.fake_slurm import FakeSlurm
+from tests.in_dagster import RANGE, run, span
 from tests.kit import ROWS, STEPS, TOML, again, assay, make_all, make_project, reasons, write_sheet
 from tests.shell import ct, environment, shell
 
-RANGE = ("dagster/asset_partition_range_start", "dagster/asset_partition_range_end")
 CHECKED = STEPS.replace(
     'outputs={"table": "table.tsv"}', 'outputs={"table": Output("table.tsv", contract=NotEmpty(), preview=True)}'
 ).replace("import Call, step", "import Call, Output, step\nfrom ctcore.contract import NotEmpty")
-
-
-@pytest.fixture
-def instance() -> Iterator[dg.DagsterInstance]:
-    with dg.instance_for_test() as made:
-        yield made
 
 
 @pytest.fixture
@@ -56,17 +49,6 @@ def project(tmp_path: Path, instance: dg.DagsterInstance) -> Project:
     made = make_project(tmp_path / "toy", steps=CHECKED)
     add_missing(made, instance)
     return made
-
-
-def run(project: Project, instance: dg.DagsterInstance, *assets: str, **more: object) -> dg.ExecuteInProcessResult:
-    defs = dg.Definitions(assets=build_assets(project), resources=build_resources(project))
-    job = defs.resolve_implicit_global_asset_job_def()
-    keys = [dg.AssetKey(name) for name in assets]
-    return job.execute_in_process(instance=instance, asset_selection=keys, **more)  # pyright: ignore[reportArgumentType]
-
-
-def span(first: str, last: str) -> dict[str, str]:
-    return dict(zip(RANGE, (first, last), strict=True))
 
 
 def latest(instance: dg.DagsterInstance, asset: str, partition: str) -> dg.AssetMaterialization:

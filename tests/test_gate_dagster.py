@@ -17,10 +17,10 @@ from ctcore.qc import Saying
 from ctcore.qc import add as add_qc
 from ctcore.staleness import evaluate
 from sensors.staleness import staleness_sensor
+from tests.in_dagster import run, span
 from tests.kit import STEPS, Inline, make, make_all, make_project, reasons
 from tests.shell import ct
 
-RANGE = ("dagster/asset_partition_range_start", "dagster/asset_partition_range_end")
 SHOWN = STEPS.replace('outputs={"table": "table.tsv"}', 'outputs={"table": Output("table.tsv", preview=True)}').replace(
     "import Call, step", "import Call, Output, step"
 )
@@ -29,24 +29,10 @@ WORDS = "patient P1: consent revoked on 2024-01-20 (withdrawal form 12)"
 
 
 @pytest.fixture
-def instance() -> Iterator[dg.DagsterInstance]:
-    with dg.instance_for_test() as made:
-        yield made
-
-
-@pytest.fixture
 def project(tmp_path: Path, instance: dg.DagsterInstance) -> Project:
     made = make_project(tmp_path / "toy", steps=SHOWN)
     add_missing(made, instance)
     return made
-
-
-def run(project: Project, instance: dg.DagsterInstance, asset: str, **more: object) -> dg.ExecuteInProcessResult:
-    defs = dg.Definitions(assets=build_assets(project), resources=build_resources(project))
-    job = defs.resolve_implicit_global_asset_job_def()
-    return job.execute_in_process(  # pyright: ignore[reportArgumentType]
-        instance=instance, asset_selection=[dg.AssetKey(asset)], raise_on_error=False, **more
-    )
 
 
 def failure(ran: dg.ExecuteInProcessResult) -> str:
@@ -62,7 +48,7 @@ def test_one_partition_below_a_revoked_patient_is_refused_with_the_words(
     project: Project, instance: dg.DagsterInstance
 ) -> None:
     set_consent(project, ["P1"], REVOKED)
-    ran = run(project, instance, "counted", partition_key="A1")
+    ran = run(project, instance, "counted", partition_key="A1", raise_on_error=False)
     assert not ran.success and f"counted/A1 is excluded: {WORDS}" in failure(ran)
     assert not (project.store.root / "counted").exists()
 
@@ -71,7 +57,7 @@ def test_of_a_backfill_the_excluded_are_refused_and_the_others_are_made(
     project: Project, instance: dg.DagsterInstance
 ) -> None:
     set_consent(project, ["P1"], REVOKED)
-    ran = run(project, instance, "counted", tags=dict(zip(RANGE, ("A1", "A3"), strict=True)))
+    ran = run(project, instance, "counted", tags=span("A1", "A3"), raise_on_error=False)
     said = failure(ran)
     assert not ran.success and f"counted/A1 is excluded: {WORDS}" in said and f"counted/A2 is excluded: {WORDS}" in said
     made = [event.partition for event in ran.all_events if event.is_step_materialization]
@@ -111,7 +97,7 @@ def test_the_checks_say_how_many_are_excluded_and_for_what_and_name_nobody(
     project: Project, instance: dg.DagsterInstance
 ) -> None:
     make_all(project)
-    ran = run(project, instance, "joined", partition_key="all")
+    ran = run(project, instance, "joined", partition_key="all", raise_on_error=False)
     assert checks(ran)["gate"].passed and checks(ran)["gate"].metadata["left out"].value == "nobody"
     set_consent(project, ["P1"], REVOKED)
     add_qc(project, [Saying("assay", "A3", "contamination", "foreign DNA", step="merged")])
@@ -145,7 +131,7 @@ def test_what_dagster_is_told_after_a_revocation_names_nobody(project: Project, 
     assert [one.tags["ct/why"] for one in asked] == ["member-removed: somebody who may not be used"]
     assert run(project, instance, "joined", partition_key="all", tags=asked[0].tags).success
     assert run(project, instance, "plan").success
-    registered = run(project, instance, "specimen", partition_key="S1")
+    registered = run(project, instance, "specimen", partition_key="S1", raise_on_error=False)
     assert "consent" in str(registered.asset_materializations_for_node("specimen")[0].metadata["excluded"].value)
     others = [found for found in instance.get_runs() if found.run_id not in {*before, registered.run_id}]
     said = "".join(str(event) + json.dumps(found.tags) for found in others for event in instance.all_logs(found.run_id))

@@ -6,17 +6,16 @@ from pathlib import Path
 import dagster as dg
 import pytest
 
-from ct_assets.build import build_assets, build_resources
+from ct_assets.build import build_resources
 from ct_assets.partitions import add_missing
 from ct_assets.wiping import wipe_purged
 from ctcore.consent import Statement, set_consent
 from ctcore.project import Project
 from ctcore.purging.removal import remove
 from sensors.integrity import integrity_sensor
+from tests.in_dagster import run, span
 from tests.kit import make_project
 from tests.test_purge import STEPS, cohort, word
-
-RANGE = ("dagster/asset_partition_range_start", "dagster/asset_partition_range_end")
 
 
 @pytest.fixture
@@ -25,12 +24,9 @@ def instance(tmp_path: Path) -> Iterator[dg.DagsterInstance]:
         yield made
 
 
-def run(project: Project, instance: dg.DagsterInstance, asset: str, *keys: str) -> None:
-    defs = dg.Definitions(assets=build_assets(project), resources=build_resources(project))
-    job = defs.resolve_implicit_global_asset_job_def()
-    more = {"partition_key": keys[0]} if len(keys) == 1 else {"tags": dict(zip(RANGE, keys, strict=True))}
-    done = job.execute_in_process(instance=instance, asset_selection=[dg.AssetKey(asset)], **more)  # pyright: ignore[reportArgumentType]
-    assert done.success
+def made(project: Project, instance: dg.DagsterInstance, asset: str, *keys: str) -> None:
+    more = {"partition_key": keys[0]} if len(keys) == 1 else {"tags": span(*keys)}
+    assert run(project, instance, asset, **more).success
 
 
 def holders(folder: Path, patient: str) -> list[str]:
@@ -48,11 +44,11 @@ def test_dagster_forgets_what_was_purged_and_nothing_else(tmp_path: Path, instan
     steps = steps.replace("import Call, step", "import Call, Output, step")
     project = make_project(tmp_path / "toy", cohort(tmp_path / "toy", [[1], [2]]), steps=steps)
     add_missing(project, instance)
-    run(project, instance, "heard", "A000", "A101")
-    run(project, instance, "merged", "S10")
-    run(project, instance, "merged", "S00")
-    run(project, instance, "joined", "all")
-    run(project, instance, "assay", "A000", "A101")
+    made(project, instance, "heard", "A000", "A101")
+    made(project, instance, "merged", "S10")
+    made(project, instance, "merged", "S00")
+    made(project, instance, "joined", "all")
+    made(project, instance, "assay", "A000", "A101")
     assert holders(tmp_path, "P1") and holders(tmp_path, "P0")
     set_consent(project, ["P1"], Statement("revoked", form="letter"))
     remove(project, "P1", "asked", "P1")
@@ -63,7 +59,7 @@ def test_dagster_forgets_what_was_purged_and_nothing_else(tmp_path: Path, instan
     assert told(instance, "heard") == {"A000"} and told(instance, "merged") == {"S00"}
     assert told(instance, "joined") == set() and told(instance, "assay") == {"A000"}
     assert wipe_purged(project, instance, 1) == (1, 0)
-    run(project, instance, "joined", "all")
+    made(project, instance, "joined", "all")
     assert told(instance, "joined") == {"all"}
     assert wipe_purged(project, instance, 0) == (1, 0), "what was told later stays"
     assert holders(tmp_path, "P1") == []

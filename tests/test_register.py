@@ -22,8 +22,8 @@ from ctcore.cli import cli
 from ctcore.errors import CatalogError, SheetError, Usage
 from ctcore.files import Memory, look
 from ctcore.project import Project
-from ctcore.register import Allowed, Changes, count_entities, known_sheet, register
-from tests.kit import ROWS, TOML, add, again, assay, make_project, write_sheet
+from ctcore.register import Allowed, Changes, known_sheet, register
+from tests.kit import ROWS, TOML, add, again, assay, count_entities, make_project, write_sheet
 
 ENTITY_TABLES = [name for name in metadata.tables if name != "digest_memory"]
 
