@@ -89,7 +89,7 @@ def put(writer: Writer, project: Project) -> None:
     new = project.settings.analyses
     if is_applied(writer.connection, new):
         return
-    refuse(contradictions(writer.connection, new), "ct.toml")
+    refuse(project, contradictions(writer.connection, new))
     old = applied(writer.connection)
     enforce(writer.connection, new)
     upsert(writer, setting, [{"name": SETTING, "value": canonical(as_json(new)).decode()}], project.dialect)
@@ -100,7 +100,7 @@ def put(writer: Writer, project: Project) -> None:
 def apply(project: Project, *, dry_run: bool = False) -> list[tuple[str, str]]:
     """Bring the catalog to what ct.toml declares of analyses. Returns what was changed."""
     with project.catalog.read() as connection:
-        refuse(contradictions(connection, project.settings.analyses), "ct.toml")
+        refuse(project, contradictions(connection, project.settings.analyses))
         said = differences(applied(connection), project.settings.analyses)
     if not dry_run and said:
         with project.catalog.write() as writer:

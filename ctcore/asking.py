@@ -9,7 +9,7 @@ from typing import Any
 
 from sqlalchemy import func, select
 
-from ctcore.batches import Batch, batches, partitions, stretches, verdict_key
+from ctcore.batches import NOBODY, Batch, batches, is_empty, partitions, stretches, verdict_key
 from ctcore.catalog.engine import upsert
 from ctcore.catalog.tables import event, request
 from ctcore.clock import now, today, utc
@@ -85,9 +85,11 @@ def look(project: Project, going: Going, states: States) -> Asking:
     """
     if project.settings.automation.pause:
         return Asking(held=(Held((), _PAUSED),), settled=True)
-    free, known = ready(evaluate(project)), _requests(project)
+    empty, known = is_empty(project), _requests(project)
+    free = [] if empty else ready(evaluate(project))
     running = _under_way(known.values(), states)
     free, held = by_policy(project, free)
+    held += [Held((), NOBODY)] * empty
     busy = [verdict for verdict in free if _runs(known, verdict.node, running)]
     free = [verdict for verdict in free if not _runs(known, verdict.node, running)]
     keys = {verdict.node: verdict_key(verdict) for verdict in free}

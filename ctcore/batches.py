@@ -16,6 +16,7 @@ from ctcore.reasons import Verdict
 from ctcore.step import Level
 
 GAP = 200
+NOBODY = "nobody is registered yet: `ct register SHEET`"
 
 
 @dataclass(frozen=True)
@@ -46,6 +47,12 @@ def partitions(project: Project, level: Level) -> list[str]:
         return list(
             connection.execute(select(entity.c.id).where(entity.c.level == level).order_by(entity.c.seq)).scalars()
         )
+
+
+def is_empty(project: Project) -> bool:
+    """Whether nobody was ever registered: then there is nothing to make a cohort's results from either."""
+    with project.catalog.read() as connection:
+        return connection.execute(select(entity.c.seq).limit(1)).first() is None
 
 
 def batches(project: Project, asset: str, verdicts: Iterable[Verdict]) -> Iterator[Batch]:

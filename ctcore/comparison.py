@@ -20,7 +20,7 @@ from ctcore.foresight import Consequence
 from ctcore.project import Project
 from ctcore.sheet import EntityRow, Sheet
 from ctcore.step import ENTITY_LEVELS, Level
-from ctcore.veil import veil
+from ctcore.veil import WITHHELD, veil
 
 EVENT_ROWS = 1000
 Key = tuple[str, str]
@@ -121,7 +121,7 @@ class Comparison:
         self.schema_differs = not is_applied(connection, self.levels)
         if self.schema_differs:
             self.schema = applied(connection)
-            refuse(contradictions(list(self._after()), self.levels), "ct.toml")
+            refuse(self.project, contradictions(list(self._after()), self.levels))
             self.changes.schema += [] if self.schema is None else in_words(differences(self.schema, self.levels))
 
     def _after(self) -> Iterator[Stored]:
@@ -150,9 +150,9 @@ class Comparison:
                 said = self.sheet.entities[one.level]
                 row, other = (said[one.id], first) if one.id in said else (said.get(first), one.id)
                 if first != one.id and row is not None:
-                    self._problem(
-                        row, f"{value!r:.80} of {row.id} is that of {one.level} {other} already; correct one", column
-                    )
+                    hidden = other in self._hidden[one.level] and other not in said
+                    whose = WITHHELD if hidden else f"{one.level} {other}"
+                    self._problem(row, f"{value!r:.80} of {row.id} is that of {whose} already; correct one", column)
 
     @cached_property
     def folded(self) -> dict[Key, str]:
@@ -173,7 +173,7 @@ class Comparison:
             return None
         owner = self.by_seq[user.entity]
         said = self.sheet.entities[owner.level].get(owner.id)
-        return None if said is not None and user.role in said.files else f"{user.role} of {owner.id}"
+        return None if said is not None and user.role in said.files else f"{user.role} of {self._named(owner)}"
 
     def _compare(self) -> None:
         parents: dict[str | None, int | None] = {None: None}
@@ -199,7 +199,7 @@ class Comparison:
         """A patient that is named only after its specimen, which has another one."""
         specimen = self.known.get(("specimen", row.id))
         if specimen is not None and row.attributes and specimen.parent is not None:
-            owner = self.by_seq[specimen.parent].id
+            owner = self._named(self.by_seq[specimen.parent])
             columns = ", ".join(row.attributes)
             self._problem(row, f"{columns} is said of a patient, and {row.id} belongs to {owner}; add patient_id")
         return specimen is not None
@@ -208,7 +208,10 @@ class Comparison:
         """Its number: that of its place in the order of registration."""
         other = self.folded.get((level, row.id.casefold()))
         if other is not None:
-            self._problem(row, f"{level} {row.id} differs from {other} of the catalog only in case; use {other}")
+            hidden = other in self._hidden[level]
+            said = WITHHELD if hidden else f"{other} of the catalog"
+            way = "choose another ID" if hidden else f"use {other}"
+            self._problem(row, f"{level} {row.id} differs from {said} only in case; {way}")
         above = {"specimen": "patient", "assay": "specimen"}.get(level)
         if above is not None and row.parent is None:
             self._problem(row, f"{level} {row.id} is new, and needs its {above}; name it ({above}_id)")
@@ -243,7 +246,7 @@ class Comparison:
     def _moved(self, level: Level, row: EntityRow, known: Known, parent: int | None) -> Iterator[str]:
         if parent == known.parent or known.parent is None:
             return
-        before = self.by_seq[known.parent].id
+        before = self._named(self.by_seq[known.parent])
         if row.id in self.allowed.reparent:
             yield f"parent {before} → {row.parent}"
         else:
@@ -276,6 +279,11 @@ class Comparison:
             attributes = canonical(merged).decode()
             self.changed_rows.append({"b_seq": known.seq, "parent": parent, "attributes": attributes})
         return said
+
+    def _named(self, one: Known) -> str:
+        """The ID of somebody of the catalog; not of those without consent, unless the sheet has it too."""
+        named = one.id not in self._hidden[one.level] or one.id in self.sheet.entities[one.level]
+        return one.id if named else WITHHELD
 
     def _known(self, level: Level, who: str, value: Value) -> str:
         """A value of the catalog; not of those without consent."""

@@ -21,7 +21,7 @@ def doubts(connection: Connection, kin: Kin, cohort: Cohort) -> Iterator[str]:
     known = kin.entities[cohort.listed]
     unknown = sorted(set(cohort.members or ()) - set(known.ids))
     if unknown:
-        usable = [known.ids[at] for at in np.flatnonzero(kin.usable[cohort.listed]).tolist()]
+        usable = _usable(kin, cohort.listed)
         listed = ", ".join(_meant(one, usable) for one in unknown[:SHOWN]) + ", …" * (len(unknown) > SHOWN)
         many = f"{len(unknown)} listed {cohort.listed}s are" if len(unknown) > 1 else f"a listed {cohort.listed} is"
         yield f"[cohorts.{cohort.name}] {many} not registered: {listed}"
@@ -29,7 +29,8 @@ def doubts(connection: Connection, kin: Kin, cohort: Cohort) -> Iterator[str]:
         for value in [one for condition in conditions if condition.op in ("is", "not") for one in condition.values]:
             level, _, name = column.partition(".")
             if not are_among(kin.entities[level].columns[name], texts_of(value)).any():
-                yield f"[cohorts.{cohort.name}] {column}: nobody has {_meant(value, _values(connection, level, name))}"
+                known = _values(connection, kin, level, name)
+                yield f"[cohorts.{cohort.name}] {column}: nobody has {_meant(value, known)}"
 
 
 def _meant(said: str, known: list[str]) -> str:
@@ -37,10 +38,16 @@ def _meant(said: str, known: list[str]) -> str:
     return f"{said} (did you mean {near[0]}?)" if near else said
 
 
-def _values(connection: Connection, level: str, name: str) -> list[str]:
-    """The texts that a column has."""
+def _usable(kin: Kin, level: str) -> list[str]:
+    return [kin.entities[level].ids[at] for at in np.flatnonzero(kin.usable[level]).tolist()]
+
+
+def _values(connection: Connection, kin: Kin, level: str, name: str) -> list[str]:
+    """The texts that a column has, of those who may be used: what only others have is not said."""
+    usable = _usable(kin, level)
     if name == "id":
-        return list(connection.execute(select(entity.c.id).where(entity.c.level == level)).scalars())
-    asked = select(attribute(entity, name, connection.dialect.name)).where(entity.c.level == level).distinct()
-    values = map(json.loads, connection.execute(asked).scalars())
-    return [one for one in values if isinstance(one, str)]
+        return usable
+    known = set(usable)
+    asked = select(entity.c.id, attribute(entity, name, connection.dialect.name)).where(entity.c.level == level)
+    texts = {text for who, text in connection.execute(asked) if text is not None and who in known}
+    return [one for one in map(json.loads, sorted(texts)) if isinstance(one, str)]

@@ -6,7 +6,7 @@ all of them, and nothing is lost: either ct.toml is put right, or the data are, 
 
 import json
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 from sqlalchemy import Connection, bindparam, select, update
@@ -22,6 +22,7 @@ from ctcore.project import Project
 from ctcore.schema import Levels, LevelSchema, as_json
 from ctcore.sheet.values import convert
 from ctcore.step import ENTITY_LEVELS, Level
+from ctcore.veil import WITHHELD, veil
 
 SHOWN = 20
 EVENT_ROWS = 1000
@@ -195,13 +196,26 @@ def _has_type(value: Value, column: Column) -> bool:
     return column.type != "date" or convert(str(value), Column("", "date"))[1] is None
 
 
-def refuse(found: list[Contradiction], place: str) -> None:
+def unnamed(project: Project, found: list[Contradiction]) -> list[Contradiction]:
+    """The same, with those without consent counted and not named."""
+    seen = veil(project)
+    return [_without(one, seen.of(one.level)) for one in found] if seen else found
+
+
+def _without(one: Contradiction, hidden: set[str]) -> Contradiction:
+    kept = [(name, value) for name, value in zip(one.ids, one.values, strict=True) if name not in hidden]
+    more = len(one.ids) - len(kept)
+    kept += [(f"{more} × {WITHHELD}", None)] if more else []
+    return replace(one, ids=tuple(name for name, _ in kept), values=tuple(value for _, value in kept))
+
+
+def refuse(project: Project, found: list[Contradiction]) -> None:
     """ProjectError with all of it."""
     if found:
-        lines = "\n".join(f"  {one}" for one in found)
+        lines = "\n".join(f"  {one}" for one in unnamed(project, found))
         many = f"{len(found)} contradiction" + "s" * (len(found) != 1)
         raise ProjectError(
-            f"{place}: the data contradict what it declares: {many}; nothing was written "
+            f"ct.toml: the data contradict what it declares: {many}; nothing was written "
             f"(`ct schema diff` shows the values)\n{lines}"
         )
 
@@ -289,7 +303,7 @@ def _plan(connection: Connection, project: Project, edits: Edits) -> tuple[Level
     check_edits(edits, levels, old)
     rows = list(entities(connection))
     after = list(edited(rows, levels, edits))
-    refuse(contradictions(after, levels), "ct.toml")
+    refuse(project, contradictions(after, levels))
     return old, [(row, new) for row, new in zip(rows, after, strict=True) if row is not new]
 
 

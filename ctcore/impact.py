@@ -135,6 +135,7 @@ class First:
 
     nodes: dict[int, set[Node]] = field(default_factory=lambda: defaultdict(set))
     direct: dict[int, None] = field(default_factory=dict)
+    on_regions: dict[int, None] = field(default_factory=dict)  # those that take a region on the reference
 
 
 def _depths(made: Iterable[int], first: First, pairs: Pairs) -> dict[int, int]:
@@ -142,14 +143,14 @@ def _depths(made: Iterable[int], first: First, pairs: Pairs) -> dict[int, int]:
 
     What only has the entity as a member, or is about it, is as far as the edges say, and 1 away where they say nothing.
     """
-    start = -1  # in front of the first ones, a number that no making has
+    start, regions = -1, -2  # in front of the first ones, numbers that no making has
 
     def from_these(begin: Iterable[int]) -> dict[int, int]:
-        following = {**pairs, start: list(begin)}
+        following = {**pairs, start: [*begin, regions], regions: list(first.on_regions)}
         return distances([*made, start], lambda number: following.get(number, ()))
 
-    nearest, every = from_these(first.direct), from_these(first.nodes)
-    return {number: nearest.get(number, depth) for number, depth in every.items() if number != start}
+    nearest, every = from_these(first.direct), from_these(first.nodes.keys() - first.on_regions.keys())
+    return {number: nearest.get(number, depth) for number, depth in every.items() if number >= 0}
 
 
 def first_makings(project: Project, connection: Connection, nodes: set[Node], digest: str | None) -> First:
@@ -165,6 +166,11 @@ def first_makings(project: Project, connection: Connection, nodes: set[Node], di
                 found.nodes[number].add((asset, partition))
                 if at == 0:
                     found.direct[number] = None
+        if asset == "reference":
+            on: Any = connection.execute(_on_regions(some, digest))
+            for number, partition in on:
+                found.nodes[number].add((asset, partition))
+                found.on_regions[number] = None
     return found
 
 
@@ -174,6 +180,15 @@ def _using(project: Project, asset: str, keys: set[str], digest: str | None) -> 
     if digest is not None:
         used = and_(used, or_(edge.c.version == digest, edge.c.version.endswith(f" {digest}")))
     return select(edge.c.materialization, edge.c.partition).where(used)
+
+
+def _on_regions(keys: Iterable[str], digest: str | None) -> Any:
+    """By the edges of regions, whose version says what they lie on."""
+    on = or_(*(edge.c.version.startswith(f"on {key} ", autoescape=True) for key in sorted(keys)))
+    mine = and_(edge.c.asset == "reference", on)
+    if digest is not None:
+        mine = and_(mine, edge.c.version.contains(f" {digest} ", autoescape=True))
+    return select(edge.c.materialization, edge.c.partition).where(mine)
 
 
 def _about(project: Project, asset: str, keys: set[str]) -> Iterator[Any]:

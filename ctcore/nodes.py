@@ -2,7 +2,7 @@
 
 import difflib
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from sqlalchemy import func, select
 
@@ -59,10 +59,7 @@ def _parsed(project: Project, text: str) -> Node:
 
 def _first(project: Project, step: str, keys: Sequence[str]) -> str:
     """An example that may be shown to anybody."""
-    from ctcore.veil import veil
-
-    hidden = veil(project).of(step)
-    return next((key for key in keys if key not in hidden), "PARTITION")
+    return next(iter(shown(project, step, keys)), "PARTITION")
 
 
 def _entities(project: Project, key: str) -> list[str]:
@@ -91,13 +88,22 @@ def none_such(project: Project, level: str, keys: Sequence[str]) -> list[str]:
     ]
 
 
+def shown(project: Project, level: str, names: Iterable[str]) -> list[str]:
+    """Those of these IDs of a level that may be named to anybody."""
+    from ctcore.veil import veil
+
+    hidden = veil(project).of(level)
+    return [name for name in names if name not in hidden]
+
+
 def no_such(project: Project, level: str, key: str, way: str = "") -> Usage:
     """There is no such entity, cohort or reference; the nearest one of about that length is named."""
     if level in ENTITY_LEVELS:
         size = func.length(entity.c.id)
         listed = select(entity.c.id).where(entity.c.level == level, size.between(len(key) - 2, len(key) + 2))
         with project.catalog.read() as connection:
-            known = connection.execute(listed.order_by(entity.c.seq).limit(NEAR)).scalars().all()
+            listed_ids = connection.execute(listed.order_by(entity.c.seq).limit(NEAR)).scalars().all()
+        known = shown(project, level, listed_ids)
         otherwise = "see `ct status --all`"
     else:
         known = list(project.settings.cohorts if level == "cohort" else project.settings.references)

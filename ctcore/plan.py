@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from sqlalchemy import select
 
 from ctcore.automation import Policy
+from ctcore.batches import is_empty
 from ctcore.catalog.engine import in_keys
 from ctcore.catalog.tables import artifact
 from ctcore.collecting import without_collecting
@@ -151,7 +152,7 @@ def plan(
 ) -> Plan:
     """What `ct run` with these selections would do now. Nothing is changed by asking."""
     asked, there = scope(project, texts, narrowing), chosen(project, profile)
-    verdicts, only = evaluate(project), asked.only
+    verdicts, only = evaluate(project), {} if is_empty(project) else asked.only
     wanted = project.steps.order if only is None else [name for name in project.steps.order if name in only]
     listed = {name: verdicts.listed(name, None if only is None else only[name]) for name in wanted}
     planner = _Planner(project, {name: some for name, some in listed.items() if some}, asked)

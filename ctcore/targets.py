@@ -13,11 +13,12 @@ from ctcore.catalog.tables import edge, entity, file, materialization, output, r
 from ctcore.digest import digest_files
 from ctcore.errors import Usage
 from ctcore.lineage import Making, makings
-from ctcore.nodes import NEAR, find_node
+from ctcore.nodes import NEAR, find_node, shown
 from ctcore.project import Project
 from ctcore.reasons import Node, name_of, short
 from ctcore.step import ENTITY_LEVELS
 from ctcore.steps import REGISTRY
+from ctcore.veil import veil
 
 SHORTEST = 6  # digits of a digest that are enough to look for it
 
@@ -78,7 +79,8 @@ def _of_step(project: Project, connection: Connection, name: str, every: bool) -
     if not nodes:
         raise Usage(f"{name} was never made; `ct run {name}` makes it")
     if len(nodes) > 1 and not every:
-        raise Usage(f"{name} has {len(nodes)} nodes; name one, as in {name_of(nodes[0])}")
+        some = next(iter(shown(project, name, (key for _, key in nodes))), "PARTITION")
+        raise Usage(f"{name} has {len(nodes)} nodes; name one, as in {name}/{some}")
     return Target(name, made)
 
 
@@ -258,7 +260,9 @@ def _nothing(project: Project, text: str) -> Target:
 
 def _near(project: Project, text: str) -> str:
     with project.catalog.read() as connection:
-        known = connection.execute(select(entity.c.id).order_by(entity.c.seq).limit(NEAR)).scalars().all()
+        listed = connection.execute(select(entity.c.level, entity.c.id).order_by(entity.c.seq).limit(NEAR)).all()
+    hidden = veil(project).ids
+    known = [name for level, name in listed if name not in hidden[level]]
     names = [*project.steps.order, *project.settings.cohorts, *project.settings.references, *known]
     folded = {name.casefold(): name for name in names}
     near = difflib.get_close_matches(text.partition("/")[0].casefold(), folded, 1)

@@ -2,6 +2,8 @@
 
 import datetime
 import json
+import re
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -261,6 +263,41 @@ def test_a_workbook_that_cannot_be_read_says_why(project: Project) -> None:
     assert "only an .xlsx workbook has tabs" in said(project.root / "sheet.csv", "a")
 
 
+@pytest.mark.parametrize("told", ["A1", "A1:A2", "A1:XFD1048576"])
+def test_a_workbook_is_read_to_its_end_whatever_it_says_of_its_size(project: Project, told: str) -> None:
+    path = workbook(project, a=[["patient_id", "age"], ["P8", 8], ["P9", 9]])
+    register(project, edited(path, 'ref="A1:B3"', f'ref="{told}"'))
+    assert [everybody(project)[name][1] for name in ("P8", "P9")] == [{"age": 8}, {"age": 9}]
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "said"),
+    [
+        ('<row r="2"', '<row r="3"', "row 3: cell 'A2' is not in its place"),
+        ('<row r="3"', '<row r="2"', "row 2: it is not in its place"),
+        ('<row r="3"', '<row r="99999999999"', "row 99999999999: it is not in its place"),
+        ('r="B3"', 'r="A3"', "row 3: cell 'A3' is not in its place"),
+        ('r="A3"', 'r="A2"', "row 3: cell 'A2' is not in its place"),
+    ],
+)
+def test_a_workbook_of_which_rows_would_be_lost_is_refused(project: Project, old: str, new: str, said: str) -> None:
+    path = edited(workbook(project, a=[["patient_id", "age"], ["P8", 8], ["P9", 9]]), old, new)
+    with pytest.raises(SheetError, match=re.escape(said)):
+        register(project, path)
+
+
+def edited(path: Path, old: str, new: str) -> Path:
+    """A workbook, with another text in its first tab."""
+    with zipfile.ZipFile(path) as packed:
+        parts = {name: packed.read(name) for name in packed.namelist()}
+    text = parts["xl/worksheets/sheet1.xml"].decode()
+    assert old in text
+    with zipfile.ZipFile(path, "w") as packed:
+        for name, data in {**parts, "xl/worksheets/sheet1.xml": text.replace(old, new).encode()}.items():
+            packed.writestr(name, data)
+    return path
+
+
 def test_without_openpyxl_a_workbook_says_how_to_get_it(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
     path = workbook(project, a=[["patient_id"], ["P9"]])
     monkeypatch.setitem(__import__("sys").modules, "openpyxl", None)
@@ -294,13 +331,14 @@ def test_what_of_a_pedigree_nobody_declares_is_counted_and_said(tmp_path: Path) 
 
 
 def test_a_pedigree_that_contradicts_itself_is_refused_at_once(project: Project) -> None:
-    text = "F1 C1 D1 D1 1 2\nF1 D1 0 0 2 1\nF1 C1 C1 0 1 2\nF1 X\n"
+    text = "F1 C1 D1 D1 1 2\nF1 D1 0 0 2 1\nF1 C1 C1 0 1 2\nF1 X\nF1 0 0 0 1 1\n"
     assert problems(project, text, "trio.ped") == (
         "row 1, column father_id: 'D1' is female in its own row; correct one of them",
         "row 3: individual 'C1' stands in row 1 too; keep one of them",
         "row 3, column father_id: 'C1' is its own father; correct one of them",
         "row 3, column father: patient C1 has 'C1' here and 'D1' in row 1; correct one of them",
         "row 4: 2 columns; family, individual, father, mother, sex and phenotype are expected",
+        "row 5: the individual is '0', which stands for nobody; give it its ID",
     )  # fmt: skip
 
 
@@ -342,6 +380,16 @@ def test_a_phenopacket_gives_patients_and_specimens_and_says_what_it_leaves(proj
         ('{"subject": {"id": "P5", "sex": "OTHER_SEX"}}', "'other' is not one of F, M"),
         ('{"subject": {"id": "P5"}, "biosamples": 3}', "biosamples is not a list"),
         ("[" * 100_000, "it is not JSON"),
+        ('{"proband": {"subject": {"id": "P5"}}, "relatives": {"x": 1}}', "row 2: has neither a subject"),
+        (
+            '{"subject": {"id": "P5"}, "biosamples": [{"id": "S5"}, {}]}',
+            "biosample 2 has no id that is a text (None)",
+        ),
+        ('{"subject": {"id": "P5", "id": "P6"}}', "the field 'id' stands twice in one object"),
+        ('{"subject": {"id": {"id": "P5"}}}', "row 1: the subject's id, {'id': 'P5'}, is no text"),
+        ('{"subject": {"id": 1.50}}', "row 1: the subject's id, 1.5, is no text"),
+        ('{"subject": {"id": "P5"}, "biosamples": [{"id": "S5", "individualId": []}]}', "individualId, [], is no text"),
+        ('{"subject": {"id": "P5", "sex": "\\ud800"}}', "'\\ud800' has a control character"),
     ],
 )
 def test_what_is_no_phenopacket_is_refused(project: Project, text: str, said: str) -> None:

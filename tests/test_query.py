@@ -283,6 +283,23 @@ def summed(call: Call) -> dict[str, int]:
     assert ask(project, lines, everybody=True) == [(1,)] and len(ask(project, history, everybody=True)) == 2
 
 
+@pytest.mark.parametrize("who", ["S2", "A3"])
+def test_an_old_result_is_not_read_either_when_its_step_takes_other_inputs_now(tmp_path: Path, who: str) -> None:
+    """Somebody in an earlier result is in it by the ledger, whatever steps and inputs are declared today."""
+    head, joined = STEPS.split('@step(level="cohort"')
+    tail = f'@step(level="cohort"{joined}'.replace("-> None", "-> dict[str, int]") + '    return {"rows": len(rows)}\n'
+    project = make_project(tmp_path / "toy", ROWS, steps=head + tail)
+    make_all(project)
+    counted = head.split('@step(level="specimen"')[0] + tail.replace('"specimens": "merged"', '"specimens": "counted"')
+    (project.root / "steps/toy.py").write_text(counted)
+    fail(project, who)
+    project = again(project)
+    make_all(project)
+    history = "SELECT value, current FROM results_history WHERE step = 'joined'"
+    assert ask(project, history) == [(2, 1)]
+    assert ask(project, history, everybody=True) == [(2, 0), (2, 1)]
+
+
 def test_the_excluded_are_shown_by_name_only_and_that_is_recorded(project: Project) -> None:
     fail(project, "P2", "A2")
     said = ct("-C", project.root, "query", "SELECT assay_id FROM assays")

@@ -3,14 +3,18 @@
 from pathlib import Path
 
 import pytest
+from sqlalchemy import select
 
+from ctcore.catalog.tables import reference
 from ctcore.errors import ProjectError
 from ctcore.files import look
+from ctcore.impact import impact
 from ctcore.project import Project
-from ctcore.reasons import reference_change
+from ctcore.reasons import name_of, reference_change
 from ctcore.regions import parsed, read_bed
 from ctcore.settings import read_settings
 from ctcore.staleness import evaluate
+from ctcore.targets import find_target
 from tests.kit import STEPS, TOML, again, make_all, make_project, reasons
 from tests.shell import ct
 
@@ -110,6 +114,33 @@ def test_a_bump_of_the_reference_reaches_what_uses_a_region_on_it_and_both_are_n
     ]
     back = written(project, 'version = "2"', 'version = "1"')
     assert reasons(back) == {}
+
+
+def test_what_was_made_with_a_region_is_built_from_what_the_region_lies_on(project: Project) -> None:
+    assert depths(project, "genome") == {"covered/S1": 2, "covered/S2": 2}
+    assert depths(project, "exome") == {"covered/S1": 1, "covered/S2": 1}
+    with project.catalog.read() as connection:
+        digest = connection.execute(select(reference.c.digest).where(reference.c.key == "genome")).scalar_one()
+    assert depths(project, digest) == {"covered/S1": 2, "covered/S2": 2}
+    bumped = ("reference", "bump", "genome", project.root / "genome.txt", "--version", "2", "--reason", "x")
+    assert ct("-C", project.root, *bumped).code == 0
+    make_all(again(project))
+    assert depths(again(project), "genome") == {"covered/S1": 2, "covered/S2": 2}, "those of before and of now"
+
+
+def test_a_making_to_which_two_ways_lead_is_counted_once_and_by_the_nearest(tmp_path: Path) -> None:
+    (tmp_path / "exome.bed").write_text("17\t10\t20\n")
+    made = make_project(tmp_path, steps=STEPS + STEP, toml=TOML + REGIONS)
+    make_all(made)
+    found = depths(made, "genome")
+    assert (found["counted/A1"], found["merged/S1"], found["covered/S1"], found["narrow/S1"]) == (1, 2, 2, 3)
+    rows = impact(made, find_target(made, "genome", every=True)).rows()
+    assert {row.step: row.nodes for row in rows} == {"counted": 3, "merged": 2, "covered": 2, "narrow": 2, "joined": 1}
+
+
+def depths(project: Project, text: str) -> dict[str, int]:
+    found = impact(project, find_target(project, text, every=True))
+    return {name_of(one.making.node): one.depth for one in found.affected}
 
 
 def test_a_region_that_does_not_lie_on_the_new_genome_is_told_of_and_left(project: Project) -> None:

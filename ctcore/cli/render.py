@@ -19,6 +19,11 @@ json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON."
 _excluded = click.option("--excluded", is_flag=True, help="Also what is excluded, for a --reason; that is recorded.")
 _reason = click.option("--reason", metavar="TEXT", help="With --excluded: why you have to see it.")
 
+_OF_PEOPLE = {
+    *("run", "plan", "stale", "status", "query", "export", "dashboard", "cohort", "batches", "jobs", "logs", "accept"),
+    *("show", "why", "path", "trace", "impact", "diff", "heatmap", "qc", "consent", "purge", "record", "verify"),
+}
+
 _COLOURS = {
     "fresh": "green",
     "missing": "bright_black",
@@ -36,8 +41,14 @@ def excluded_options(command: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def opened(ctx: click.Context) -> Project:
-    """The project that the command is about."""
-    return Project.find(Path(ctx.obj) if ctx.obj else None)
+    """The project that the command is about; of one in which there is nobody, most commands say so first."""
+    project = Project.find(Path(ctx.obj) if ctx.obj else None)
+    if ctx.find_root().invoked_subcommand in _OF_PEOPLE:
+        from ctcore.batches import NOBODY, is_empty
+
+        if is_empty(project):
+            click.echo(NOBODY, err=True)
+    return project
 
 
 def is_terminal(stream: Any) -> bool:

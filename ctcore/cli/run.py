@@ -10,6 +10,7 @@ from pathlib import Path
 
 import click
 
+from ctcore.batches import is_empty
 from ctcore.cli.narrowing import narrowing_options
 from ctcore.cli.render import opened
 from ctcore.dagster_home import environment, launch, workspace
@@ -54,6 +55,8 @@ def run(
     refuse_excluded(project, named_nodes(project, texts))
     planned = [] if file is None else ["--plan", str(file.absolute()), *(["--partial"] if partial else [])]
     narrowing.paired(project)
+    if is_empty(project):
+        ctx.exit(0)
     ctx.exit(launch(project, "run", *planned, *narrowing.options, "--", *texts))
 
 

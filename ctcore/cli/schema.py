@@ -1,7 +1,6 @@
 """`ct schema`: what ct.toml declares of patients, specimens and assays, and what the catalog says to it."""
 
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import Any
 
 import click
@@ -11,11 +10,10 @@ from ctcore.catalog import measured
 from ctcore.catalog.declared import applied, is_enforced
 from ctcore.cli.render import FOUND, echo_json, json_option, opened, table
 from ctcore.column import Column
-from ctcore.evolve import SHOWN, Contradiction, Edits, contradictions, differences, entities
+from ctcore.evolve import SHOWN, Contradiction, Edits, contradictions, differences, entities, unnamed
 from ctcore.evolve import apply as apply_schema
 from ctcore.project import Project
 from ctcore.step import ENTITY_LEVELS
-from ctcore.veil import WITHHELD, veil
 
 
 @click.group()
@@ -58,7 +56,7 @@ def diff(ctx: click.Context, as_json: bool) -> None:
         said += amend.differences(measured.applied(connection), project.settings.analyses)
         found = contradictions(entities(connection), project.settings.levels)
         found += amend.contradictions(connection, project.settings.analyses)
-    found = _seen(project, found)
+    found = unnamed(project, found)
     if as_json:
         names = ("level", "column", "difference")
         echo_json(
@@ -77,7 +75,7 @@ def check(ctx: click.Context, as_json: bool) -> None:
     """Every value of the catalog against ct.toml, and whether the database enforces it. Exit code 3 for findings."""
     project = opened(ctx)
     found, enforced = _checked(project)
-    found = _seen(project, found)
+    found = unnamed(project, found)
     if as_json:
         echo_json({"contradictions": _as_json(found), "enforced": enforced})
     else:
@@ -127,19 +125,6 @@ def _print(columns: Sequence[str], rows: Sequence[Sequence[Any]], as_json: bool)
         echo_json([dict(zip(columns, row, strict=True)) for row in rows])
     else:
         table(columns, rows)
-
-
-def _seen(project: Project, found: list[Contradiction]) -> list[Contradiction]:
-    """The same, with those without consent counted and not named."""
-    seen = veil(project)
-    return [_without(one, seen.of(one.level)) for one in found] if seen else found
-
-
-def _without(one: Contradiction, hidden: set[str]) -> Contradiction:
-    kept = [(name, value) for name, value in zip(one.ids, one.values, strict=True) if name not in hidden]
-    more = len(one.ids) - len(kept)
-    kept += [(f"{more} × {WITHHELD}", None)] if more else []
-    return replace(one, ids=tuple(name for name, _ in kept), values=tuple(value for _, value in kept))
 
 
 def _as_json(found: list[Contradiction]) -> list[dict[str, Any]]:

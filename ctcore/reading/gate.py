@@ -157,19 +157,45 @@ class Gate:
 
     @cached_property
     def _ever(self) -> dict[str, set[str]]:
-        """By step, the nodes that ever had an input of somebody who may not be used for it."""
-        found: dict[str, set[str]] = {}
-        for step in self.project.steps if self.bars_somebody else ():
-            mine = self._barred(step.name, step.level)
-            for up in {*step.inputs.values()}:
-                level = self.project.steps[up].level
-                mine |= self._made_from(step.name, up, found[up] | self._barred(step.name, level))
-            found[step.name] = mine
+        """By step, the nodes that ever had an input of somebody who may not be used for it.
+
+        Along the ledger, and not along what is declared today: a step may have had other inputs, and inputs of steps
+        that are not there any more. Until nothing more is found, as those of then may go round in today's order.
+        """
+        sources = self._sources if self.bars_somebody else {}
+        found = {name: self._barred(name, self._level(name)) for name in (*sources, *self.project.steps.order)}
+        asked: dict[tuple[str, str], int] = {}
+        grown = True
+        while grown:
+            grown = False
+            for name, up in ((name, up) for name, ups in sources.items() for up in ups):
+                barred = found.get(up, set()) | self._barred(name, self._level(up))
+                if len(barred) > asked.get((name, up), 0):
+                    asked[name, up], before = len(barred), len(found[name])
+                    found[name] |= self._made_from(name, up, barred)
+                    grown |= len(found[name]) > before
         return found
+
+    @property
+    def _sources(self) -> dict[str, list[str]]:
+        """Of what each step was ever made, but references; in the order of today's steps, those of before first."""
+        made = select(materialization.c.asset, edge.c.asset.label("up")).join(
+            edge, edge.c.materialization == materialization.c.id
+        )
+        found: dict[str, list[str]] = {}
+        for name, up in self.connection.execute(made.where(edge.c.asset != "reference").distinct()):
+            found.setdefault(name, []).append(up)
+        order = list(self.project.steps.order)
+        return dict(sorted(found.items(), key=lambda one: order.index(one[0]) if one[0] in order else -1))
+
+    def _level(self, asset: str) -> str:
+        return self.mirror.shape.levels.get(asset, asset)
 
     def _barred(self, step: str, level: str) -> set[str]:
         if level == "cohort":
             return set()
+        if level not in ENTITY_LEVELS:  # a step that is not there any more: of whatever level it was
+            return set().union(*(self._barred(step, one) for one in ENTITY_LEVELS))
         ids = self.mirror.entities[level].ids
         return {ids[at] for at in np.flatnonzero(~self.inputs.kin.able(step, level)).tolist()}
 

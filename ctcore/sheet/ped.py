@@ -28,6 +28,9 @@ def read_ped(text: str) -> tuple[list[Line], list[str]]:
             said = "family, individual, father, mother, sex and phenotype are expected"
             problems.append(f"row {number}: {len(cells)} columns; {said}")
             continue
+        if cells[1] == "0":
+            problems.append(f"row {number}: the individual is '0', which stands for nobody; give it its ID")
+            continue
         rows.append((number, _words(cells)))
     problems += control_characters(rows, HEADER)
     problems += _contradictions(rows)

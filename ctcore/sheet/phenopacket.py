@@ -20,7 +20,7 @@ _PARTS = {"id", "subject", "biosamples", "metaData", "meta_data"}
 def read_phenopackets(text: str, place: str) -> tuple[list[str], list[Line], list[str], tuple[str, ...]]:
     """Header, rows (numbered by their packet), problems, and what was not taken. SheetError where nothing is one."""
     try:
-        document = json.loads(text)
+        document = json.loads(text, object_pairs_hook=_each_once)
     except (ValueError, RecursionError) as error:
         raise SheetError(place, [f"it is not JSON: {error}; a phenopacket or a list of them is expected"]) from None
     packets = list(_packets(document))
@@ -34,6 +34,14 @@ def read_phenopackets(text: str, place: str) -> tuple[list[str], list[Line], lis
     return header, rows, [*problems, *control_characters(rows, header)], tuple(_not_taken(packets))
 
 
+def _each_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """An object; ValueError where one field stands twice, of which only the last would be taken."""
+    twice = [key for key, count in Counter(key for key, _ in pairs).items() if count > 1]
+    if twice:
+        raise ValueError(f"the field {twice[0]!r:.80} stands twice in one object")
+    return dict(pairs)
+
+
 def _packets(document: Any) -> Iterator[Any]:
     """One packet, a list of them, or the members of a cohort or family."""
     if isinstance(document, list):
@@ -42,8 +50,8 @@ def _packets(document: Any) -> Iterator[Any]:
     elif isinstance(document, dict) and isinstance(document.get("members"), list):
         yield from document["members"]
     elif isinstance(document, dict) and "proband" in document:
-        relatives = document.get("relatives")
-        yield from [document["proband"], *(relatives if isinstance(relatives, list) else [])]
+        relatives = document.get("relatives") or []
+        yield from [document["proband"], *(relatives if isinstance(relatives, list) else [relatives])]
     else:
         yield document
 
@@ -59,14 +67,26 @@ def _entities(packet: Any) -> Iterator[dict[str, str] | str]:
     if not isinstance(biosamples, list) or not all(isinstance(one, dict) for one in biosamples):
         yield "biosamples is not a list of objects; correct the phenopacket"
         return
+    named = _id(subject.get("id")) or ""
     if "id" in subject:
-        yield {"patient_id": _scalar(subject["id"]) or "", **patient}
-    for one in biosamples:
-        owner = _scalar(one.get("individualId", one.get("individual_id"))) or _scalar(subject.get("id")) or ""
+        yield {"patient_id": named, **patient} if named else f"the subject's id, {subject['id']!r:.80}, is no text"
+    for number, one in enumerate(biosamples, 1):
+        name, said = _id(one.get("id")), one.get("individualId", one.get("individual_id"))
         own = {f"specimen.{name}": value for name, value in _fields(one)}
-        yield {"patient_id": owner, "specimen_id": _scalar(one.get("id")) or "", **own}
+        if name is None:
+            yield f"biosample {number} has no id that is a text ({one.get('id')!r:.80}); name it, or take it out"
+        elif (owner := named if said in (None, "") else _id(said)) is None:
+            yield f"biosample {number}: its individualId, {said!r:.80}, is no text"
+        else:
+            yield {"patient_id": owner, "specimen_id": name, **own}
     if "id" not in subject and not biosamples:
         yield "has neither a subject with an id nor biosamples"
+
+
+def _id(value: Any) -> str | None:
+    """An ID as it is written; None where it is blank, or nothing that a person would call one."""
+    is_one = isinstance(value, str | int) and not isinstance(value, bool)
+    return str(value).strip() or None if is_one else None
 
 
 def _fields(entity: dict[str, Any]) -> Iterator[tuple[str, str]]:

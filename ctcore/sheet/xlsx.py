@@ -5,8 +5,10 @@ import re
 import zipfile
 import zlib
 from collections.abc import Iterator, Sequence
+from itertools import islice
 from pathlib import Path
 from typing import Any
+from xml.etree.ElementTree import iterparse
 
 from ctcore.errors import SheetError
 from ctcore.sheet.values import CONTROL
@@ -18,15 +20,16 @@ _DAMAGED = (
     *(OSError, EOFError, RuntimeError, zipfile.BadZipFile, zlib.error, SyntaxError),
     *(KeyError, ValueError, TypeError, IndexError, AttributeError),
 )
+LAST = (1 << 20, 1 << 14)  # row and column
 _ERRORS = {"#N/A", "#REF!", "#VALUE!", "#NAME?", "#DIV/0!", "#NUM!", "#NULL!"}
 
 
 def read_workbook(path: Path, tab: str | None) -> Table:
     """Header, rows with their numbers in the tab, and problems of single cells."""
-    values = _opened(path, formulas=False)
+    values = _opened(path)
     try:
         sheet = values[_chosen(path, values, tab)]
-        shown = _formulas(path, sheet.title)
+        shown = _formulas(path, sheet)
         header: list[str] = []
         rows: list[tuple[int, list[str]]] = []
         problems: list[str] = []
@@ -51,7 +54,7 @@ def read_workbook(path: Path, tab: str | None) -> Table:
     return header, rows, problems
 
 
-def _opened(path: Path, formulas: bool) -> Any:
+def _opened(path: Path) -> Any:
     try:
         import openpyxl
     except ModuleNotFoundError:
@@ -62,7 +65,7 @@ def _opened(path: Path, formulas: bool) -> Any:
             size = sum(one.file_size for one in packed.infolist())
         if size > LARGEST:
             raise SheetError(str(path), [f"it would unpack to {size} bytes; export the sheet as CSV UTF-8"])
-        return openpyxl.load_workbook(path, read_only=True, data_only=not formulas, keep_links=False)
+        return openpyxl.load_workbook(path, read_only=True, data_only=True, keep_links=False)
     except FileNotFoundError:
         raise SheetError(str(path), ["there is no such file; check the path"]) from None
     except _DAMAGED as error:
@@ -77,6 +80,8 @@ def _unreadable(path: Path, error: Exception) -> SheetError:
 def _chosen(path: Path, book: Any, tab: str | None) -> str:
     """The tab that was asked for, or the only one that holds something."""
     names = [sheet.title for sheet in book.worksheets]
+    for sheet in book.worksheets:
+        sheet.reset_dimensions()  # what the writer says of the size is often wrong, and rows would be missing
     if tab is not None and tab not in names:
         raise SheetError(str(path), [f"no tab {tab!r:.80}; there is: {', '.join(names)}"])
     filled = [tab] if tab else [sheet.title for sheet in book.worksheets if _has_values(sheet)]
@@ -88,20 +93,40 @@ def _chosen(path: Path, book: Any, tab: str | None) -> str:
 
 
 def _has_values(sheet: Any) -> bool:
-    return any(value is not None for row in sheet.iter_rows(values_only=True) for value in row)
+    rows = islice(sheet.iter_rows(values_only=True), LAST[0])  # a damaged number of a row would be waited for
+    return any(value is not None for row in rows for value in row)
 
 
-def _formulas(path: Path, tab: str) -> set[tuple[int, int]]:
-    """Where formulas stand: one that was never calculated has no value, and would read as blank."""
-    book = _opened(path, formulas=True)
-    try:
-        return {(cell.row, cell.column) for cells in book[tab].iter_rows() for cell in cells if _is_formula(cell)}
-    finally:
-        book.close()
+def _formulas(path: Path, sheet: Any) -> set[tuple[int, int]]:
+    """Where formulas stand: one that was never calculated has no value, and would read as blank.
 
+    SheetError where a row or cell does not stand in its order: openpyxl passes over it, or over the one before.
+    """
+    from openpyxl.utils.cell import coordinate_to_tuple
 
-def _is_formula(cell: Any) -> bool:
-    return getattr(cell, "data_type", "") == "f"
+    found: set[tuple[int, int]] = set()
+    line = column = 0
+    with sheet._get_source() as source:
+        for event, element in iterparse(source, ("start", "end")):
+            name, said, stands = element.tag.rpartition("}")[2], element.get("r"), True
+            if event == "end":
+                if name == "sheetData":
+                    break
+                if name == "row":
+                    element.clear()
+            elif name == "row":
+                before, line, column = line, int(said or line + 1), 0
+                stands = before < line <= LAST[0]
+            elif name == "c":
+                before, (row, column) = column, coordinate_to_tuple(said) if said else (line, column + 1)
+                stands = row == line and before < column <= LAST[1]
+            elif name == "f":
+                found.add((line, column))
+            if not stands:
+                way = "the workbook is damaged: save it anew, or export the sheet as CSV UTF-8"
+                what = "it" if name == "row" else f"cell {said!r:.80}"
+                raise SheetError(str(path), [f"row {line}: {what} is not in its place; {way}"])
+    return found
 
 
 def _problems(

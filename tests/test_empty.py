@@ -1,0 +1,91 @@
+"""A project in which nobody is registered: every command says so in one line, and what to do."""
+
+from pathlib import Path
+
+import pytest
+
+from ctcore.asking import look
+from ctcore.batches import NOBODY
+from ctcore.project import Project
+from tests.kit import ROWS, STEPS, TOML, add
+from tests.shell import ct
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """As `ct init` leaves it, with steps of all levels."""
+    root = tmp_path_factory.mktemp("empty") / "toy"
+    assert ct("init", root).code == 0
+    (root / "ct.toml").write_text(TOML)
+    (root / "genome.txt").write_text("ACGT\n")
+    (root / "steps").mkdir(exist_ok=True)
+    (root / "steps" / "toy.py").write_text(STEPS)
+    return root
+
+
+@pytest.mark.parametrize(
+    ("command", "code"),
+    [
+        ("run", 0),
+        ("run joined", 0),
+        ("run joined/all --cohort all", 0),
+        ("plan", 0),
+        ("plan --json", 0),
+        ("stale --why", 3),
+        ("status", 3),
+        ("export - --table assays", 0),
+        ("query --tables", 0),
+        ("cohort", 0),
+        ("cohort all", 0),
+        ("batches --by assay.library", 0),
+        ("dashboard d.html", 0),
+        ("heatmap h.png", 0),
+        ("jobs", 0),
+        ("logs counted/A1", 2),
+        ("verify", 0),
+        ("why joined/all", 3),
+        ("why counted", 2),
+        ("show patient/P1", 2),
+        ("path joined/all", 1),
+        ("trace P1", 2),
+        ("impact P1", 2),
+        ("diff joined/all", 2),
+        ("accept joined/all --reason x", 2),
+        ("qc list", 0),
+        ("qc add assay/A1 qc_fail --reason x", 2),
+        ("consent history", 0),
+        ("consent set P1 full", 2),
+        ("purge --list", 0),
+        ("purge P1", 2),
+    ],
+)
+def test_where_nobody_is_registered_a_command_says_so_and_what_to_do(
+    root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, command: str, code: int
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    said = ct("-C", root, *command.split())
+    assert said.err.splitlines()[0] == NOBODY == "nobody is registered yet: `ct register SHEET`"
+    assert said.code == code, said.err
+    assert "Traceback" not in said.err
+    if code == 2:
+        assert len(said.err.splitlines()) == 2, "what is there, and what was wrong with what was asked for"
+
+
+@pytest.mark.parametrize("command", ["schema show", "reference list", "projects"])
+def test_what_is_not_about_people_does_not_miss_them(root: Path, command: str) -> None:
+    said = ct("-C", root, *command.split())
+    assert (said.code, NOBODY in said.err) == (0, False)
+
+
+def test_nothing_is_asked_for_before_somebody_is_registered(root: Path, tmp_path: Path) -> None:
+    def nodes() -> list[str]:
+        found = look(Project.find(root), lambda runs: set(), lambda keys: (set(), set()))
+        told.append(found.words)
+        return [one.batch.asset for one in found.asked if one.batch.asset != "reference"]
+
+    told: list[str] = []
+    assert nodes() == []
+    assert told == [NOBODY]
+    add(Project.find(root), ROWS)
+    assert "counted" in nodes()
+    assert NOBODY not in ct("-C", root, "status").err
