@@ -44,6 +44,11 @@ def missing(project: Project, instance: dg.DagsterInstance) -> dict[str, list[st
     return found
 
 
+def additions(project: Project, instance: dg.DagsterInstance) -> list[dg.AddDynamicPartitionsRequest]:
+    """The same as what a sensor asks of Dagster. It does so before it launches the runs of that tick."""
+    return [dg.AddDynamicPartitionsRequest(name, keys) for name, keys in missing(project, instance).items()]
+
+
 def add_missing(project: Project, instance: dg.DagsterInstance) -> int:
     """Tell Dagster of all new keys, in bulk. Returns how many."""
     new = missing(project, instance)

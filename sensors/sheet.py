@@ -2,7 +2,7 @@
 
 import dagster as dg
 
-from ct_assets.partitions import missing, partitions_state
+from ct_assets.partitions import additions, partitions_state
 from ctcore.errors import CtError, SheetError
 from ctcore.project import Project
 from ctcore.register import known_sheet, register, sheet_digest
@@ -26,8 +26,7 @@ def sheet_sensor(project: Project) -> dg.SensorDefinition:
         digest, _, told = (context.cursor or "").partition(" ")
         digest, said = _read(opened, digest or None, context)
         state = partitions_state(opened)
-        new = missing(opened, context.instance) if state != told else {}
-        requests = [dg.AddDynamicPartitionsRequest(name, keys) for name, keys in new.items()]
+        requests = additions(opened, context.instance) if state != told else []
         added = sum(len(request.partition_keys) for request in requests)
         if not added and said is None:
             said = "the sheet is as it was"

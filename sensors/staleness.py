@@ -7,6 +7,7 @@ import dagster as dg
 
 from ct_assets.factory import ONLY_STALE
 from ct_assets.keys import PROJECT_TAG, key_of
+from ct_assets.partitions import additions
 from ct_assets.runs import ENDED, REQUEST_TAG, end_orphans, going, is_ours
 from ctcore.asking import Asked, Asking, look, state_of_the_world
 from ctcore.clock import now
@@ -65,7 +66,11 @@ def _tick(context: dg.SensorEvaluationContext, project: Project) -> dg.SensorRes
     if found.held:
         context.log.info(found.words)
     seen = veil(project)
-    return dg.SensorResult(run_requests=[_run_request(project, one, seen) for one in found.asked], cursor=cursor)
+    return dg.SensorResult(
+        run_requests=[_run_request(project, one, seen) for one in found.asked],
+        dynamic_partitions_requests=additions(project, context.instance),  # the sheet's sensor may not have looked yet
+        cursor=cursor,
+    )
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,9 @@
 """The outside world of tests, for real: PostgreSQL and Slurm, and where a test keeps its catalog."""
 
+import atexit
 import os
+import shutil
+import tempfile
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -14,6 +17,27 @@ from tools.slurm.processes import FOREIGN
 
 if TYPE_CHECKING:
     from dagster import DagsterInstance
+
+ROOM = 4 << 30
+
+
+def _in_memory(memory: Path = Path("/dev/shm")) -> None:
+    """Where there is room, all temporary files of tests lie in memory until they end, unless TMPDIR says where.
+
+    None has to outlive a power failure, and waiting for the disk is half of the time of a small test. This is before
+    pytest chooses its folder, and processes inherit it. PostgreSQL runs as another user, who has to get there.
+    """
+    if "TMPDIR" in os.environ or not os.access(memory, os.W_OK) or os.statvfs(memory).f_flag & os.ST_NOEXEC:
+        return
+    if shutil.disk_usage(memory).free >= ROOM:
+        folder = tempfile.mkdtemp(prefix="ct-", dir=memory)
+        begun = os.getpid()  # a fork of this process ends too
+        atexit.register(lambda: shutil.rmtree(folder, ignore_errors=True) if os.getpid() == begun else None)
+        os.chmod(folder, 0o711)
+        os.environ["TMPDIR"], tempfile.tempdir = folder, None
+
+
+_in_memory()
 
 
 def pytest_itemcollected(item: pytest.Item) -> None:

@@ -259,6 +259,25 @@ def test_the_staleness_sensor_asks_for_each_node_once(project: Project, instance
     assert not second.run_requests and "asked for already" in str(second.skip_reason)
 
 
+def test_what_was_registered_by_hand_is_asked_for_before_the_sheets_sensor_has_looked(
+    tmp_path: Path, instance: dg.DagsterInstance
+) -> None:
+    """Otherwise the tick fails, and what it noted as asked for is waited for in vain."""
+    project = make_project(tmp_path / "toy")
+    sensor = staleness_sensor(project)
+    defs = dg.Definitions(assets=build_assets(project), resources=build_resources(project), sensors=[sensor])
+    repository, resources = defs.get_repository_def(), build_resources(project)
+    context = dg.SensorEvaluationContext(
+        instance.get_ref(), None, None, None, None, None, repository, resources=resources
+    )
+    with context:
+        tick = sensor.evaluate_tick(context)
+    assert len(tick.run_requests or []) == 5
+    added = {one.partitions_def_name: list(one.partition_keys) for one in tick.dynamic_partitions_requests or []}
+    assert added.pop("toy.references") == ["genome"] and added.pop("toy.cohorts") == ["all"]
+    assert added == {"toy.patients": ["P1", "P2"], "toy.specimens": ["S1", "S2"], "toy.assays": ["A1", "A2", "A3"]}
+
+
 def test_a_tick_that_sees_nothing_new_does_nothing(project: Project, instance: dg.DagsterInstance) -> None:
     """Once all is fresh and Dagster was told, the cursor holds until something changes."""
     sensor = staleness_sensor(project)

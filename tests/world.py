@@ -5,7 +5,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -26,7 +26,7 @@ def three_people(root: Path) -> Project:
     """The real cohort in a project of its own, registered; sensors look often."""
     assert shell("init", root, "--example", "three_people").code == 0
     with (root / "ct.toml").open("a") as stream:
-        stream.write(f"\n[run]\nlook_every_s = {LOOK_S}\nverify_every_s = {2 * LOOK_S}\n")
+        stream.write(f"\n[run]\nlook_every_s = {LOOK_S}\nverify_every_s = {LOOK_S}\n")
     assert shell("-C", root, "register").code == 0
     return Project.find(root)
 
@@ -40,17 +40,30 @@ class World:
     _seen: int = field(default=0)
 
     def settled(self, *expected: str) -> set[str]:
-        """Wait until these nodes were made anew and all is fresh, then two looks longer. Everything that was made."""
-        deadline = time.monotonic() + PATIENCE_S
-        while not (set(expected) <= self._made() and not self._stale() and not self._active()):
+        """Wait until these nodes were made anew, all is fresh, and every sensor looked once more and asked for nothing.
+        Everything that was made."""
+        deadline, quiet = time.monotonic() + PATIENCE_S, None
+        while quiet is None or not self._looked(quiet) or not self._still(expected):
+            if quiet is None or self._looked(quiet):
+                quiet = time.time() if self._still(expected) else None
             if time.monotonic() > deadline:
                 said = f"made {sorted(self._made())}; not fresh {self._stale()}; runs {self._active()}"
                 raise AssertionError(f"not settled after {PATIENCE_S} s: {said}\n{self.log.read_text()[-4000:]}")
             time.sleep(0.5)
-        time.sleep(2 * LOOK_S + 1)
         made, self._seen = self._made(), self._last()
-        assert not self._stale()
         return made
+
+    def _still(self, expected: Iterable[str]) -> bool:
+        return set(expected) <= self._made() and not self._active() and not self._stale()
+
+    def _looked(self, since: float) -> bool:
+        """Has each of the four sensors begun and ended a look since then?"""
+        import dagster as dg
+
+        with dg.DagsterInstance.get() as instance:
+            known = [(one.instigator_origin_id, one.selector_id) for one in instance.all_instigator_state()]
+            looks = [instance.get_ticks(*one, after=since, limit=5) for one in known]
+        return sum(any(tick.status.value != "STARTED" for tick in some) for some in looks) == 4
 
     def _made(self) -> set[str]:
         with Project.find(self.root).catalog.read() as connection:
