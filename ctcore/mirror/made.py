@@ -1,17 +1,18 @@
 """⑦ What was made, in columns: the current artifact of each node of a step, and what it was made from."""
 
+import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from operator import itemgetter
-from typing import Any, Protocol
 
 import numpy as np
-from sqlalchemy import ColumnElement, Connection, and_, select
+from numpy.typing import NDArray
+from sqlalchemy import Connection, and_, func, select
 
 from ctcore.catalog.engine import in_keys
 from ctcore.catalog.tables import artifact, edge
+from ctcore.mirror.lists import integers, listed, versions
 from ctcore.mirror.ranges import spread
-from ctcore.mirror.versions import Places, Short, Whole, nothing, packed
+from ctcore.mirror.versions import Places, Short, Whole, nothing
 from ctcore.reasons import Node
 
 Role = tuple[str, str]
@@ -19,14 +20,8 @@ Role = tuple[str, str]
 FETCHED = 50_000
 
 
-class Cursor(Protocol):
-    """What is needed of a driver's cursor."""
-
-    def fetchmany(self, size: int, /) -> Sequence[Any]: ...
-
-
-Locate = Callable[[str, Sequence[str]], list[int]]
-"""The positions of an asset's partitions; negative for what is not there (any more)."""
+Locate = Callable[[str, str], Places]
+"""The positions of an asset's partitions, from a list of them; negative for what is not there (any more)."""
 
 
 @dataclass(frozen=True)
@@ -109,90 +104,87 @@ def load_made(
 
     With `known`, only those of `keys` are read, and all else stays as it is known.
     """
+    dialect = connection.dialect.name
     mine = artifact.c.asset == step
     if known is not None:
-        mine = and_(mine, in_keys(artifact.c.partition, keys, connection.dialect.name))
+        mine = and_(mine, in_keys(artifact.c.partition, keys, dialect))
     fields = (artifact.c.partition, artifact.c.materialization, artifact.c.recipe, artifact.c.data_version)
-    rows = connection.execute(select(*fields).where(mine).order_by(artifact.c.materialization)).all()
-    partitions, numbers, recipes, versions = zip(*rows, strict=True) if rows else ((), (), (), ())
-    place = np.array(locate(step, partitions), np.int64)
+    row = connection.execute(select(*(listed(field, dialect) for field in fields)).where(mine)).one()
+    numbers = integers(row[1])
+    order = np.argsort(numbers)
+    place, numbers = locate(step, row[0])[order], numbers[order]
     here = place >= 0
     made = known or Made.none(nodes)
     materialization, recipe, version = made.materialization.copy(), made.recipe.copy(), made.version.copy()
-    materialization[place[here]] = np.array(numbers, np.int64)[here]
-    recipe[place[here]] = np.array(recipes, np.int32)[here]
-    version[place[here]] = packed(versions)[here]
-    found = _edges(connection, mine, np.array(numbers, np.int64), locate)
+    materialization[place[here]] = numbers[here]
+    recipe[place[here]] = integers(row[2])[order][here]
+    version[place[here]] = versions(row[3])[order][here]
+    found = _edges(connection, numbers, locate)
     kept = {role: used.grown(nodes) for role, used in made.used.items()}
     empty = Used.none(len(place))
     for role in {*kept, *found}:
         used = kept.get(role) or Used.none(nodes)
         more = found.get(role, empty)
-        some = Used(more.start[here], more.count[here], more.source, more.version, more.strangers)
+        some = replace(more, start=more.start[here], count=more.count[here])
         kept[role] = used.with_edges(place[here], some)
     return Made(materialization, recipe, version, kept), place[here]
 
 
-def _edges(connection: Connection, mine: ColumnElement[bool], numbers: Places, locate: Locate) -> dict[Role, Used]:
+def _edges(connection: Connection, numbers: Places, locate: Locate) -> dict[Role, Used]:
     """The edges of some artifacts by role; `numbers` are their materializations, ascending."""
-    statement = (
-        select(edge.c.materialization, edge.c.input, edge.c.asset, edge.c.partition, edge.c.version)
-        .select_from(artifact.join(edge, edge.c.materialization == artifact.c.materialization))
-        .where(mine)
-    )
     parts: dict[Role, list[tuple[Places, Places, Short]]] = {}
     strangers: dict[Role, list[Node]] = {}
-    cursor = _raw(connection, statement)
-    while rows := cursor.fetchmany(FETCHED):
-        for role, (owner, partitions, versions) in _by_role(rows).items():
-            source = np.array(_sources(role, partitions, locate), np.int32)
-            unknown = np.flatnonzero(source < 0)
-            listed = strangers.setdefault(role, [])
-            for at in unknown.tolist():
-                listed.append((role[1], partitions[at]))
-                source[at] = -len(listed)
-            whole = packed(versions)
-            parts.setdefault(role, []).append((owner, source, whole[:, :2].copy()))
-    return {role: _used(some, numbers, tuple(strangers[role])) for role, some in parts.items()}
+    at, size = 0, 1  # one may have a single edge, or one for each assay: those that were read say how many to read next
+    while at < len(numbers):
+        for role, (owner, partitions, texts) in _by_role(connection, numbers[at : at + size], tuple(parts)).items():
+            source = _sources(role, partitions, locate)
+            if len(unknown := np.flatnonzero(source < 0)):
+                names, known = json.loads(partitions), strangers.setdefault(role, [])
+                source[unknown] = -1 - len(known) - np.arange(len(unknown))
+                known.extend((role[1], names[place]) for place in unknown.tolist())
+            parts.setdefault(role, []).append((owner, source, versions(texts)[:, :2].copy()))
+        at += size
+        edges = sum(len(part[0]) for some in parts.values() for part in some)
+        size = max(1, FETCHED * at // max(1, edges))
+    return {role: _used(some, numbers, tuple(strangers.get(role, ()))) for role, some in parts.items()}
 
 
-def _sources(role: Role, partitions: Sequence[str], locate: Locate) -> list[int]:
+def _by_role(connection: Connection, numbers: Places, roles: Sequence[Role]) -> dict[Role, tuple[Places, str, str]]:
+    """The edges of these materializations by role: whose each is, and lists of source partitions and versions.
+
+    Where no others than the expected roles are there, the database need not sort by role.
+    """
+    dialect = connection.dialect.name
+    mine = in_keys(edge.c.materialization, numbers.tolist(), dialect)
+    first, last = int(numbers[0]), int(numbers[-1])
+    if last - first == len(numbers) - 1:
+        mine = edge.c.materialization.between(first, last) if last > first else edge.c.materialization == first
+    fields = (edge.c.materialization, edge.c.partition, edge.c.version)
+    are = [and_(edge.c.input == role[0], edge.c.asset == role[1]) for role in roles]
+    lists = [listed(field, dialect, one) for one in are for field in fields]
+    edges, *texts = connection.execute(select(func.count(), *lists).where(mine)).one() if roles else (1,)
+    owners = [integers(text) for text in texts[::3]]
+    if edges == sum(map(len, owners)):
+        return dict(zip(roles, zip(owners, texts[1::3], texts[2::3], strict=True), strict=True))
+    by_role = (edge.c.input, edge.c.asset)
+    rows = connection.execute(
+        select(*by_role, *(listed(field, dialect) for field in fields)).where(mine).group_by(*by_role)
+    )
+    return {(row[0], row[1]): (integers(row[2]), row[3], row[4]) for row in rows}
+
+
+def _sources(role: Role, partitions: str, locate: Locate) -> NDArray[np.int32]:
     """An input that is a reference has one source, the reference it is named after."""
-    if role[1] == "reference":
-        return [0 if role[0] == f"reference:{key}" else -1 for key in partitions]
-    return locate(role[1], partitions)
-
-
-def _by_role(rows: Sequence[tuple[int, str, str, str, str]]) -> dict[Role, tuple[Places, Sequence[str], Sequence[str]]]:
-    """Materializations, source partitions and versions of the edges, by role."""
-    numbers, inputs, assets, partitions, versions = zip(*rows, strict=True)
-    owner = np.array(numbers, np.int64)
-    codes: dict[Role, int] = {}
-    coded = np.array([codes.setdefault(role, len(codes)) for role in zip(inputs, assets, strict=True)], np.int32)
-    if len(codes) == 1:
-        return {next(iter(codes)): (owner, partitions, versions)}
-    found = {}
-    for role, code in codes.items():
-        mine = np.flatnonzero(coded == code)
-        pick = itemgetter(*mine.tolist(), 0)  # always two or more, so that it gives a tuple
-        found[role] = (owner[mine], pick(partitions)[:-1], pick(versions)[:-1])
-    return found
+    if role[1] != "reference":
+        return locate(role[1], partitions).astype(np.int32)
+    mine = role[0].removeprefix("reference:")
+    return np.array([0 if key == mine else -1 for key in json.loads(partitions)], np.int32)
 
 
 def _used(parts: list[tuple[Places, Places, Short]], numbers: Places, strangers: tuple[Node, ...]) -> Used:
     owner = np.searchsorted(numbers, np.concatenate([part[0] for part in parts]))
     source = np.concatenate([part[1] for part in parts])
     version = np.concatenate([part[2] for part in parts])
-    order = np.lexsort((source, owner))
+    order = np.argsort((owner << 32) + source, kind="stable")  # they mostly are in order, which this sees
     count = np.bincount(owner, minlength=len(numbers))
     return Used(np.cumsum(count) - count, count, source[order], version[order], strangers)
-
-
-def _raw(connection: Connection, statement: Any) -> Cursor:
-    """SQLite's own cursor: SQLAlchemy's rows take as long as reading them. PostgreSQL sends a part at a time."""
-    if connection.dialect.name != "sqlite":
-        return connection.execute(statement, execution_options={"stream_results": True, "max_row_buffer": FETCHED})
-    compiled = statement.compile(dialect=connection.dialect)
-    given = tuple(compiled.params[name] for name in compiled.positiontup or ())
-    cursor: Any = connection.exec_driver_sql(str(compiled), given).cursor
-    return cursor

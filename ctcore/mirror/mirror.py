@@ -6,6 +6,7 @@ It is a cache. Everything in it can be read again from the catalog, and is, wher
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import lru_cache
 
 import numpy as np
 from sqlalchemy import Connection, func, select
@@ -14,8 +15,8 @@ from ctcore.catalog.engine import in_keys
 from ctcore.catalog.tables import attempt, damage, event, reference, waiver
 from ctcore.clock import today
 from ctcore.mirror.entities import Columns, Entities, load_entities, with_file
-from ctcore.mirror.made import Made, load_made
-from ctcore.mirror.versions import Whole, packed
+from ctcore.mirror.made import Locate, Made, load_made
+from ctcore.mirror.versions import Places, Whole, packed
 from ctcore.policy import Gate, gate
 from ctcore.reasons import Node, name_of
 from ctcore.settings import Settings
@@ -138,15 +139,25 @@ class Mirror:
         return [known.get(name, -1) for name in partitions]
 
 
+def locating(mirror: Mirror) -> Locate:
+    """`locate` for lists as texts. Most steps and roles list the same partitions: those are looked up once."""
+
+    @lru_cache(maxsize=len(ENTITY_LEVELS))
+    def places(level: str, partitions: str) -> Places:
+        return np.array(mirror.locate(level, json.loads(partitions)), np.int64)
+
+    return lambda asset, partitions: places(mirror.shape.levels.get(asset, asset), partitions)
+
+
 def load(connection: Connection, shape: Shape) -> Mirror:
     """All of the catalog, as it is in this transaction."""
     seq, digest = last_event(connection)
     bars = shape.gate(connection)
     entities = load_entities(connection, shape.columns, bars)
     mirror = Mirror(shape, seq, digest, (bars.day, bars.until), entities, {}, _references(connection), {}, {}, {})
-    made = {}
+    made, locate = {}, locating(mirror)
     for step in shape.levels:
-        made[step], _ = load_made(connection, step, mirror.size(step), mirror.locate)
+        made[step], _ = load_made(connection, step, mirror.size(step), locate)
     return replace(
         mirror,
         made=made,
@@ -249,11 +260,11 @@ class _Following:
         return node[0], self.mirror.locate(node[0], [node[1]])[0]
 
     def _made(self, nodes: Mapping[str, set[str]]) -> None:
-        made = dict(self.mirror.made)
+        made, locate = dict(self.mirror.made), locating(self.mirror)
         for step, partitions in nodes.items():
             if step in made:
                 size = self.mirror.size(step)
-                made[step], places = load_made(self.connection, step, size, self.mirror.locate, made[step], partitions)
+                made[step], places = load_made(self.connection, step, size, locate, made[step], partitions)
                 self.touched.node(step, places.tolist())
         self.mirror = replace(self.mirror, made=made)
 

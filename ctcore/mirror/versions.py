@@ -25,11 +25,20 @@ _HEX = 64
 
 def packed(texts: Sequence[str | None]) -> Whole:
     """(n, 4) of n texts."""
-    raw = _digests(texts)
-    if raw is None:
-        known = {text: bytes(32) if text is None else bytes.fromhex(digest_text(text)) for text in set(texts)}
-        raw = b"".join([known[text] for text in texts])
-    return np.frombuffer(raw, np.uint64).reshape(-1, 4)
+    found = None if None in texts else of_digests("\n".join(texts))  # type: ignore[arg-type]
+    if found is not None and len(found) == len(texts):
+        return found
+    known = {text: bytes(32) if text is None else bytes.fromhex(digest_text(text)) for text in set(texts)}
+    return np.frombuffer(b"".join([known[text] for text in texts]), np.uint64).reshape(-1, 4)
+
+
+def of_digests(lines: str) -> Whole | None:
+    """(n, 4) of n lines; None where one is not a digest, which is packed as it is."""
+    try:
+        raw = bytes.fromhex(lines)
+    except ValueError:
+        return None
+    return np.frombuffer(raw, np.uint64).reshape(-1, 4) if raw.hex("\n", _HEX // 2) == lines else None
 
 
 def unpacked(versions: Whole) -> list[str]:
@@ -59,14 +68,3 @@ def are_among(versions: Whole, texts: Iterable[str]) -> NDArray[np.bool_]:
     for wanted in packed(list(texts)):
         found |= (versions == wanted).all(axis=1)
     return found
-
-
-def _digests(texts: Sequence[str | None]) -> bytes | None:
-    """All at once where all are digests; None where one is not."""
-    try:
-        joined = "".join(texts)  # type: ignore[arg-type]
-        raw = bytes.fromhex(joined)
-    except (TypeError, ValueError):
-        return None
-    whole = set(map(len, texts)) <= {_HEX} and raw.hex() == joined  # type: ignore[arg-type]
-    return raw if whole else None
