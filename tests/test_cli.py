@@ -213,7 +213,7 @@ def test_a_name_of_another_form_is_no_node(toy: Path, name: str) -> None:
     for asking in ("why", "show", "path"):
         found = ct("-C", toy, asking, name)
         assert (found.code, found.out) == (2, "")
-        assert "is not a node; write step/partition" in found.err
+        assert "is not a node (step/partition); " in found.err
 
 
 def test_blanks_around_a_name_do_not_matter(made: Path) -> None:
