@@ -34,7 +34,7 @@ def test_every_command_has_examples_that_its_own_parser_takes() -> None:
 
 def test_the_list_of_commands_says_all_that_a_first_sentence_says() -> None:
     said = ct("--help").out
-    assert "..." not in said and all(f"\n  {leaf.split()[0]} " in said for leaf in EXAMPLES)
+    assert "..." not in said.partition("\n")[2] and all(f"\n  {leaf.split()[0]} " in said for leaf in EXAMPLES)
     words = " ".join(said.split())
     assert "Why a node (step/partition) is what it is, in one sentence." in words
-    assert "ct purge P1" in ct("purge", "--help").out and "..." not in ct("qc", "--help").out
+    assert "ct purge P1" in ct("purge", "--help").out and "..." not in ct("qc", "--help").out.partition("\n")[2]
