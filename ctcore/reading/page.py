@@ -50,7 +50,7 @@ th[scope=row]{font-weight:500;white-space:nowrap;background:var(--paper)}
 .note{background:var(--note);border-left:4px solid #e69f00;padding:6px 12px;font-size:14px;margin:0 0 12px}
 @media (max-width:640px){header,main,footer{padding-left:10px;padding-right:10px}section{padding:12px}
  th,td{padding:4px 6px}.bar{min-width:110px}.words{min-width:240px}
- .matrix th[scope=row]{white-space:normal;overflow-wrap:anywhere;min-width:110px}
+ .matrix th[scope=row]{white-space:normal;overflow-wrap:anywhere;min-width:130px;font-size:12px}
  .matrix th[scope=row]:first-child{position:sticky;left:0}}
 @media print{body{background:#fff}.wide{max-height:none}section{break-inside:auto}}
 """
