@@ -96,7 +96,7 @@ def named(codes: Codes) -> list[int]:
     if len(codes) <= NAMED:
         return list(range(len(codes)))
     apart, chosen = len(codes) / ROOM, [-len(codes)]
-    for at in (codes < WORST.index("missing")).any(axis=1).nonzero()[0].tolist():
+    for at in np.flatnonzero((codes < WORST.index("missing")).any(axis=1)).tolist():
         if at - chosen[-1] >= apart:
             chosen.append(at)
     return chosen[1:]
