@@ -92,19 +92,24 @@ def _accepted(
 
 
 def _memo(outcome: Outcome, row: Any, seen: Veil) -> dict[str, Any]:
-    said = "hit" if outcome.state == "hit" else "miss"
+    said = "reused" if outcome.state == "hit" else "made"
     return {
-        "memo": f"{said}: {seen.text(outcome.why)}",
+        "memo": f"{said} ({seen.text(outcome.why)})",
         "digest": row.data_version,
-        "size": row.size,
+        "size (bytes)": row.size,
         "path": dg.MetadataValue.path(f"store/{row.folder}"),
         "code": short(row.code),
-        "parameters": dg.MetadataValue.json(json.loads(row.parameters)),
-        "environment": dg.MetadataValue.json(json.loads(row.environment)),
+        "parameters": _named(json.loads(row.parameters)) or "none",
+        "environment": ", ".join(f"{name} {version}" for name, version in json.loads(row.environment).items()),
         "seconds": row.seconds,
         "made at": row.started_at,
         "memo key": row.key,
     }
+
+
+def _named(values: Mapping[str, Any]) -> str:
+    """`preset = "sr", seeds = 3`: for people; programs ask the catalog."""
+    return ", ".join(f"{name} = {json.dumps(value, ensure_ascii=False)}" for name, value in values.items())
 
 
 def _job(made: Made | None) -> dict[str, Any]:

@@ -242,7 +242,7 @@ def _problems(project: Project, said: Statement) -> list[str]:
 
 def said_later(day: str | None) -> bool:
     """Whether a day is to come."""
-    return day is not None and day > today()
+    return day is not None and _not_a_day(day) is None and day > today()
 
 
 def _is_line(text: str | None) -> bool:

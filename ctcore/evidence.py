@@ -119,7 +119,7 @@ class Evidence:
             state = self.state_of(*way[0])
             direct = self._direct[way[0][0]][way[0][1]][0]
             words = f"{name} ({name_of(path[0])}) " + (
-                "was never made" if state == "missing" else f"is {state}, {direct}"
+                "was never made" if state == "missing" else f"is {state} ({direct})"
             )
         if count > 1:
             words += f", and {count - 1} more"

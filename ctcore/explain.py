@@ -92,7 +92,7 @@ def _sentence(
     name = name_of(verdict.node)
     if verdict.state == "fresh" and made is not None:
         content = f"(content {short(made['data_version'])})"
-        begun = f"{name} is fresh: made {made['started_at']} because of {made['reason']}"
+        begun = f"{name} is fresh: made {made['started_at']} ({made['reason']})"
         if accepted:
             return f"{begun}; {'; '.join(map(str, accepted))}; nothing else differs {content}"
         inputs = len(current_edges(project, verdict.node))

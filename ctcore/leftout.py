@@ -30,9 +30,13 @@ class LeftOut:
     @property
     def words(self) -> str:
         """`2 patients (1 consent revoked, 1 qc_fail), 3 assays (3 consent revoked)`; empty where nobody is."""
-        said = [f"for {step} only: {_said(some)}" for step, some in list(self.steps.items())[:SHOWN]]
-        if len(self.steps) > SHOWN:
-            said.append(f"and for {len(self.steps) - SHOWN} more steps")
+        alike: dict[str, list[str]] = {}
+        for step, some in self.steps.items():
+            alike.setdefault(_said(some), []).append(step)
+        said = [f"for {_listed(steps)} only: {words}" for words, steps in list(alike.items())[:SHOWN]]
+        rest = sum(map(len, list(alike.values())[SHOWN:]))
+        if rest:
+            said.append(f"and for {rest} more steps")
         return "; ".join([*([_said(self.levels)] if self.levels else []), *said])
 
 
@@ -72,6 +76,11 @@ def _own(some: Entities, found: Sequence[Bar], kinds: Sequence[str]) -> Places:
     number = {kind: at for at, kind in enumerate(kinds)}
     own[place[here]] = np.array([number[kind] for kind in first.values()], np.int64)[here]
     return own
+
+
+def _listed(steps: Sequence[str]) -> str:
+    more = len(steps) - SHOWN
+    return ", ".join(steps[:SHOWN]) + (f" and {more} more step{'s' * (more > 1)}" if more > 0 else "")
 
 
 def _said(levels: Mapping[str, Kinds]) -> str:

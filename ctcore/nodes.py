@@ -47,11 +47,11 @@ def _parsed(project: Project, text: str) -> Node:
         raise Usage(f"{name} has {len(keys)} partitions; name one, as in {some}")
     asset, cut, partition = name.partition("/")
     if not (asset and partition and name.isprintable()):
-        steps = f"Steps: {', '.join(project.steps.order) or 'none'}"
+        steps = f"steps: {', '.join(project.steps.order) or 'none'}"
         entities = _entities(project, name) if name.isprintable() and not cut else []
         near = entities or difflib.get_close_matches(name.strip("/"), project.steps.order, 1)
         hint = f"did you mean {near[0]!r}?" if near and not cut else steps
-        raise Usage(f"{text!r} is not a node; write step/partition. {hint}")
+        raise Usage(f"{text!r} is not a node (step/partition); {hint}")
     if asset not in REGISTRY:
         project.steps[asset]
     return (asset, partition)

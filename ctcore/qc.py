@@ -120,7 +120,7 @@ def _unregistered(
 def _problem(project: Project, one: Saying, kind: QcKind | None) -> str | None:
     """What is wrong with a saying by itself."""
     if kind is None:
-        return f"{one.name}: {_unknown(one.kind, 'kind', project.settings.qc_kinds)}; [qc.kinds] of ct.toml adds more"
+        return f"{one.name}: {_unknown(one.kind, 'kind', project.settings.qc_kinds)} ([qc.kinds] of ct.toml adds more)"
     if one.level not in kind.levels:
         return f"{one.name}: {one.kind} is said of {' or '.join(kind.levels)}, not of a {one.level}"
     if not one.reason.strip() or not one.reason.isprintable():
@@ -234,7 +234,7 @@ def those(project: Project, where: str) -> tuple[str, list[str]]:
     levels = project.settings.levels
     known = [f"{one}.{column}" for one in ENTITY_LEVELS for column in ("id", *levels[one].columns)]
     if not cut or name.strip() not in known:
-        raise Usage(f"{where!r}: {_unknown(name.strip(), 'level.column', known)}; write assay.COLUMN=VALUE")
+        raise Usage(f"{where!r}: write assay.COLUMN=VALUE; {_unknown(name.strip(), 'level.column', known)}")
     with project.catalog.read() as connection:
         has = attribute(entity, column, connection.dialect.name).in_(texts_of(value.strip()))
         rows = connection.execute(select(entity.c.id).where(entity.c.level == level, has).order_by(entity.c.seq))

@@ -18,8 +18,8 @@ from ctcore.step import Level
 from ctcore.steps import REGISTRY
 
 HELP = (
-    "step, step/partition, either with * for any letters; +X: and what it needs, X+: and what is made from it; "
-    "cohort:NAME or step/cohort:NAME: of its members; pairing:NAME likewise: of who is complete"
+    "STEP or STEP/PARTITION, * for any letters; +X: also what X needs; X+: also what is made from X; "
+    "cohort:NAME or STEP/cohort:NAME: of its members; pairing:NAME: of who is complete in it"
 )
 _WORD = re.compile(r"(?:(.*)/)?(cohort|pairing):(.*)")  # no ID has a colon in it
 _GLOB = re.compile(r"[*?\[]")

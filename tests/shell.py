@@ -85,10 +85,12 @@ def quiet_dagster(root: Path) -> Path:
     return root
 
 
-def on_a_terminal(*arguments: str | Path) -> tuple[int, str]:
+def on_a_terminal(*arguments: str | Path, columns: int = 100) -> tuple[int, str]:
     """`ct` as a process of its own with a terminal: exit code and everything that it shows there."""
     master, slave = pty.openpty()
-    process = subprocess.Popen(command(*arguments), stdin=slave, stdout=slave, stderr=slave, env=environment())
+    process = subprocess.Popen(
+        command(*arguments), stdin=slave, stdout=slave, stderr=slave, env=environment(COLUMNS=str(columns))
+    )
     os.close(slave)
     shown = b""
     try:

@@ -40,7 +40,7 @@ def report(call: Call) -> None:
 WORDS = {
     "member": "member-removed: merged/S2 as specimens",
     "reference": "reference: known version 1 → 2",
-    "derived": "upstream: joint (joined/all) is stale, reference: panel version 1 → 2",
+    "derived": "upstream: joint (joined/all) is stale (reference: panel version 1 → 2)",
 }
 ALL = [frozenset(name for name, has in zip(WORDS, some, strict=True) if has) for some in product((0, 1), repeat=3)]
 

@@ -213,7 +213,7 @@ def test_a_name_of_another_form_is_no_node(toy: Path, name: str) -> None:
     for asking in ("why", "show", "path"):
         found = ct("-C", toy, asking, name)
         assert (found.code, found.out) == (2, "")
-        assert "is not a node; write step/partition" in found.err
+        assert "is not a node (step/partition); " in found.err
 
 
 def test_blanks_around_a_name_do_not_matter(made: Path) -> None:
@@ -297,3 +297,11 @@ def test_a_closed_output_is_no_traceback(made: Path) -> None:
 def test_an_id_alone_is_answered_with_the_node_of_that_id(toy: Path) -> None:
     said = ct("-C", toy, "show", "P1")
     assert said.code == 2 and "did you mean 'patient/P1'?" in said.err
+
+
+def test_a_narrow_terminal_cuts_nothing_off(tmp_path: Path) -> None:
+    """Two IDs may differ in their last letter only."""
+    rows = [assay("P1", "S1", f"{'A-very-long-name-of-an-assay' * 2}-{n}", sex="F") for n in (1, 2)]
+    _, shown = on_a_terminal("-C", make_project(tmp_path / "toy", rows).root, "status", columns=80)
+    letters = "".join(shown.split())
+    assert "…" not in shown and "-1" in letters and "-2" in letters

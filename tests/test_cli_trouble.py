@@ -457,3 +457,30 @@ def test_a_read_only_project_says_what_must_be_writable(tmp_path: Path) -> None:
         for arguments in (("status",), ("register",), ("verify",)):
             said = ct("-C", project.root, *arguments)
             assert (said.code, said.out) == (1, "") and "cannot be written, as also a reader must" in said.err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("why", "A1"), "'A1' is not a node (step/partition); did you mean 'assay/A1'?"),
+        (("why", "merge"), "'merge' is not a node (step/partition); did you mean 'merged'?"),
+        (("qc", "add", "assay/A1", "fail", "--reason", "x"), "assay/A1: no kind 'fail'; did you mean 'qc_fail'?"),
+        (("consent", "set", "P1", "revokd"), "no consent 'revokd'; it is one of full, "),
+        (("consent", "set", "P1", "full", "--date", "2026-13-01"), "'2026-13-01' is no day; write YYYY-MM-DD"),
+        (("register", "."), "it is a folder; name a sheet in it"),
+        (("heatmap", "h.jpg"), "a picture is .png, .svg, .pdf, not .jpg"),
+        (("heatmap", "gone/h.svg"), "gone/h.svg: there is no folder gone"),
+        (("dashboard", "gone/d.html"), "gone/d.html: there is no folder gone"),
+        (("export", "gone/d.xlsx"), "gone/d.xlsx: there is no folder gone"),
+    ],
+)
+def test_a_slip_is_one_message_in_the_words_that_were_typed(
+    own: Path, monkeypatch: pytest.MonkeyPatch, arguments: tuple[str, ...], said: str
+) -> None:
+    assert ct("-C", own, "register").code == 0
+    monkeypatch.chdir(own)
+    before = contents(own)
+    found = ct(*arguments)
+    assert found.code in (1, 2) and found.out == "" and contents(own) == before
+    assert said in found.err and ".?" not in found.err and "?;" not in found.err and "to come" not in found.err
+    assert not any(f".{name}" in found.err for name in ("h.", "d.html", "d.xlsx"))

@@ -62,8 +62,18 @@ def test_a_node_shows_what_it_is_and_what_it_was_made_from(project: Project, ins
     for name, partition in (("counted", "A1"), ("counted", "A2"), ("merged", "S1")):
         assert run(project, instance, name, partition_key=partition).success
     shown = latest(instance, "merged", "S1").metadata
-    assert {"digest", "size", "path", "inputs", "members", "memo", "code", "parameters", "seconds"} <= shown.keys()
-    assert shown["memo"].value == "miss: missing: never made"
+    assert {
+        "digest",
+        "size (bytes)",
+        "path",
+        "inputs",
+        "members",
+        "memo",
+        "code",
+        "parameters",
+        "seconds",
+    } <= shown.keys()
+    assert shown["memo"].value == "made (missing: never made)"
     made_from = [record.data for record in shown["inputs"].records]
     assert {row["from"] for row in made_from if row["input"] == "counts"} == {"counted/A1", "counted/A2"}
     assert [record.data["member"] for record in shown["members"].records] == ["A1", "A2"]
@@ -148,7 +158,7 @@ def test_made_again_is_a_memo_hit_that_says_so(project: Project, instance: dg.Da
     first = latest(instance, "counted", "A1")
     run(project, instance, "counted", partition_key="A1")
     second = latest(instance, "counted", "A1")
-    assert str(second.metadata["memo"].value).startswith("hit: same call as in ")
+    assert str(second.metadata["memo"].value).startswith("reused (same call as in ")
     assert first.metadata["digest"] == second.metadata["digest"]
 
 
@@ -156,7 +166,7 @@ def test_a_parameter_in_the_launchpad_is_another_call(project: Project, instance
     run(project, instance, "counted", partition_key="A1")
     config = {"ops": {"counted": {"config": {"factor": 7}}}}
     assert run(project, instance, "counted", partition_key="A1", run_config=config).success
-    assert latest(instance, "counted", "A1").metadata["parameters"].value == {"factor": 7}
+    assert latest(instance, "counted", "A1").metadata["parameters"].value == "factor = 7"
     assert reasons(again(project))["counted/A1"] == ["parameters"]  # ct.toml says otherwise
 
 
@@ -465,7 +475,7 @@ def test_the_same_words_everywhere(project: Project, instance: dg.DagsterInstanc
     asked = next(one for one in tick.run_requests or [] if names(one) == ["counted"])
     assert asked.tags["ct/why"] == f"{verdicts.of('counted', 'A1').why} (and 2 more)"
     assert follow(now, instance, asked).success
-    assert latest(instance, "counted", "A3").metadata["memo"].value == f"miss: {changed.why}"
+    assert latest(instance, "counted", "A3").metadata["memo"].value == f"made ({changed.why})"
 
 
 def _problems(ran: dg.ExecuteInProcessResult) -> list[str]:

@@ -15,6 +15,7 @@ from ctcore.reading.dashboard import dashboard
 from ctcore.reading.gate import Gate
 from ctcore.reading.heatmap import grid
 from ctcore.reading.looks import LOOKS, WORST
+from ctcore.reading.page import STYLE
 from ctcore.staleness import evaluate
 from tests.kit import STEPS, TOML, add, assay, fail, make_all, make_project
 from tests.shell import ct
@@ -143,17 +144,37 @@ def test_a_picture_of_another_kind_is_refused(project: Project, tmp_path: Path) 
     assert not (tmp_path / "h.jpg").exists()
 
 
+def test_of_many_lines_those_are_named_that_ask_for_a_person() -> None:
+    fresh, stale, missing = (WORST.index(state) for state in ("fresh", "stale", "missing"))
+    few, many = np.full((pictures.NAMED, 2), fresh), np.full((700, 2), fresh)
+    many[[7, 8, 300, 650], 1] = stale, stale, stale, missing
+    assert pictures.named(few) == list(range(pictures.NAMED))
+    assert pictures.named(many) == [7, 300], "8 has no room, and what is only to be made asks for nobody"
+
+
+def luminance(colour: str) -> float:
+    """Relative luminance (WCAG 2)."""
+    parts = np.array([int(colour[at : at + 2], 16) / 255 for at in (1, 3, 5)])
+    linear = np.where(parts <= 0.04045, parts / 12.92, ((parts + 0.055) / 1.055) ** 2.4)
+    return float(linear @ np.array([0.2126, 0.7152, 0.0722]))
+
+
 def test_states_differ_in_lightness_and_not_in_colour_alone() -> None:
-    """Relative luminance (WCAG 2): the states that stay are told apart in grey, all by their sign."""
-
-    def light(colour: str) -> float:
-        parts = np.array([int(colour[at : at + 2], 16) / 255 for at in (1, 3, 5)])
-        linear = np.where(parts <= 0.04045, parts / 12.92, ((parts + 0.055) / 1.055) ** 2.4)
-        return float(linear @ np.array([0.2126, 0.7152, 0.0722]))
-
-    values = sorted(light(LOOKS[state][0]) for state in LOOKS if state != "running")
+    """The states that stay are told apart in grey, all by their sign."""
+    values = sorted(luminance(LOOKS[state][0]) for state in LOOKS if state != "running")
     assert min(np.diff(values)) > 0.02
     assert len({sign for _, sign, _ in LOOKS.values()}) == len(LOOKS) and set(WORST) == set(LOOKS)
+
+
+def test_what_is_written_on_a_state_is_readable_and_tables_are_reached_by_key(project: Project) -> None:
+    """Contrast of at least 4.5 (WCAG 2). Whoever has no mouse moves a table that is wider than the screen."""
+    for state, (ground, _, _) in LOOKS.items():
+        ink = re.search(rf"^[^{{\n]*\.{state}\b[^{{\n]*\{{color:(#\w{{6}})", STYLE, re.M)
+        assert ink is not None, state
+        low, high = sorted((luminance(ink[1]), luminance(ground)))
+        assert (high + 0.05) / (low + 0.05) >= 4.5, state
+    page = drawn(project)
+    assert page.attributes.count(("tabindex", "0")) == page.tags["table"] > 3
 
 
 def test_cohorts_and_pairings_are_on_the_page_and_name_nobody_who_may_not_be_used(tmp_path: Path) -> None:

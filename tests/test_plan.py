@@ -71,7 +71,7 @@ def test_a_change_of_code_reaches_at_most_all_that_is_below_and_says_why(project
     said = {row[0]: row[1:] for row in reason_rows(found)}
     assert said["counted"][0] == "3" and said["counted"][1].startswith("code: counted ")
     assert said["counted"][2] == "counted/A1"
-    assert said["merged"][1].startswith("upstream: counts (counted/A1) is stale, code: counted ")
+    assert said["merged"][1].startswith("upstream: counts (counted/A1) is stale (code: counted ")
 
 
 def test_what_was_made_before_is_reused_and_costs_nothing(project: Project) -> None:

@@ -9,6 +9,7 @@ from sqlalchemy import select
 from ctcore.catalog.tables import event
 from ctcore.consent import Statement, set_consent
 from ctcore.errors import Usage
+from ctcore.leftout import LeftOut
 from ctcore.project import Project
 from ctcore.qc import Saying
 from ctcore.qc import add as add_qc
@@ -367,3 +368,10 @@ def test_what_a_step_made_that_is_not_there_any_more_stops_nobody_from_reading(p
     assert ask(project, "SELECT count(folder) FROM artifacts WHERE step = 'merged'") == [(2,)]
     fail(project, "A3")
     assert ask(project, "SELECT count(folder) FROM artifacts WHERE step = 'merged'") == [(0,)]
+
+
+def test_steps_from_which_the_same_are_left_out_are_told_together() -> None:
+    limited, qc = {"patient": {"consent limited to other uses": 1}}, {"assay": {"qc_fail": 2}}
+    steps = {**{f"s{n}": limited for n in range(7)}, "last": qc}
+    said = "for s0, s1, s2, s3, s4 and 2 more steps only: 1 patient (1 consent limited to other uses)"
+    assert LeftOut(steps=steps).words == f"{said}; for last only: 2 assays (2 qc_fail)"

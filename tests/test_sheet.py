@@ -241,7 +241,7 @@ def test_a_missing_sheet_and_a_folder_are_named(tmp_path: Path) -> None:
     with pytest.raises(SheetError, match="no such file; check the path"):
         read_sheet(tmp_path / "none.csv", LEVELS)
     (tmp_path / "folder.csv").mkdir()
-    with pytest.raises(SheetError, match="cannot be read: Is a directory"):
+    with pytest.raises(SheetError, match="it is a folder; name a sheet in it"):
         read_sheet(tmp_path / "folder.csv", LEVELS)
 
 

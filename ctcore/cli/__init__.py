@@ -47,6 +47,15 @@ _COMMANDS = {
     "purge": "purge",
     "projects": "projects",
 }
+_SECTIONS = {
+    "The cohort": ("init", "register", "schema", "reference", "cohort", "batches", "projects"),
+    "What is true, and why": ("status", "stale", "why", "show", "path", "accept", "verify"),
+    "What would run, and making it": ("plan", "run", "dev", "jobs", "logs"),
+    "Where it came from": ("trace", "impact", "diff"),
+    "People and results": ("qc", "consent", "purge", "record"),
+    "Reading": ("query", "export", "dashboard", "heatmap"),
+    "When the catalog is lost": ("recover",),
+}
 _ELSEWHERE = ("init", "projects")  # what they are about is their argument
 
 
@@ -62,7 +71,15 @@ class _Lazy(click.Group):
             return None
         with _quickly():
             command = getattr(importlib.import_module(f"ctcore.cli.{module}"), cmd_name)
+        _explain(command, cmd_name)
         return command if cmd_name in _ELSEWHERE else _by_id(command)
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """By what they are for."""
+        for title, names in _SECTIONS.items():
+            found = [(name, self.get_command(ctx, name)) for name in names]
+            with formatter.section(title):
+                formatter.write_dl([(name, one.get_short_help_str()) for name, one in found if one is not None])
 
     def resolve_command(self, ctx: click.Context, args: list[str]) -> Any:
         import difflib
@@ -129,6 +146,17 @@ def _choose(ctx: click.Context, _option: click.Parameter | None, project_id: str
     at: click.Context | None = ctx
     while at is not None:
         at.obj, at = folder, at.parent
+
+
+def _explain(command: click.Command, name: str) -> None:
+    """In a list, its whole first sentence; in its own help, lines to copy."""
+    from ctcore.cli.examples import EXAMPLES
+
+    command.short_help = command.get_short_help_str(limit=1000)
+    if name in EXAMPLES:
+        command.epilog = "\b\n" + "\n".join(("Examples:", *(f"  {line}" for line in EXAMPLES[name])))
+    for verb, one in command.commands.items() if isinstance(command, click.Group) else ():
+        _explain(one, f"{name} {verb}")
 
 
 def _by_id(command: click.Command) -> click.Command:

@@ -55,7 +55,7 @@ def set_(
         click.echo(f"consent of {wrote} patients by {project.catalog.actor}{more}", err=True)
         return
     *patients, status = what or ("",)
-    if not patients or status not in STATUSES:
+    if not patients:
         raise Usage(f"whose consent, and which? `ct consent set PATIENT… {'|'.join(STATUSES)}`, or --sheet FILE")
     names = [name.removeprefix("patient/") for name in patients]
     set_consent(project, names, Statement(status, uses, dated, until, form, reason))

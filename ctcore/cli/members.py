@@ -25,10 +25,10 @@ from ctcore.step import ENTITY_LEVELS
 @click.option(
     "--history", "past", is_flag=True, help="The versions of the cohort's rule: when, by whom, how many then."
 )
-@click.option("--complete-only", "only", flag_value="complete", default=None, help="Of a pairing, only these rows.")
-@click.option("--incomplete-only", "only", flag_value="incomplete", help="Likewise.")
-@click.option("--broken-only", "only", flag_value="broken", help="Likewise.")
-@click.option("--singleton-only", "only", flag_value="singleton", help="Likewise.")
+@click.option("--complete-only", "only", flag_value="complete", default=None, help="With --pairing: only who has all.")
+@click.option("--incomplete-only", "only", flag_value="incomplete", help="With --pairing: only who lacks some of it.")
+@click.option("--broken-only", "only", flag_value="broken", help="With --pairing: only who may not be used in all.")
+@click.option("--singleton-only", "only", flag_value="singleton", help="With --pairing: only who has just one of it.")
 @excluded_options
 @json_option
 @click.pass_context

@@ -20,7 +20,7 @@ SHOWN = 20
 
 @click.command()
 @click.argument("what", nargs=-1, metavar="[STEP|STEP/PARTITION]...")
-@click.option("--select", "-s", "select", multiple=True, metavar="WHAT", help=f"The same: {HELP}.")
+@click.option("--select", "-s", "select", multiple=True, metavar="WHAT", help=f"Of these: {HELP}.")
 @click.option("--profile", metavar="NAME", help="Where it would run: local, or a [slurm.NAME] of ct.toml.")
 @click.option("--save", "file", type=click.Path(path_type=Path), help="Write it, for `ct run --plan FILE`.")
 @narrowing_options

@@ -75,10 +75,11 @@ def table(columns: Sequence[str], rows: Sequence[Sequence[Any]], title: str | No
             click.echo("\t".join(cell.replace("\t", " ").replace("\n", " ") for cell in row))
         return
     from rich.console import Console
-    from rich.table import Table
+    from rich.table import Column, Table
     from rich.text import Text
 
-    drawn = Table(*columns, title=title, title_justify="left", box=None, pad_edge=False)
+    whole = (Column(name, overflow="fold") for name in columns)  # two IDs may differ in their last letter only
+    drawn = Table(*whole, title=title, title_justify="left", box=None, pad_edge=False)
     for row in texts:
         drawn.add_row(*(Text(cell, style=_COLOURS.get(cell.removesuffix(MARK), "")) for cell in row))
     Console().print(drawn)

@@ -25,7 +25,7 @@ END_S = 20  # how long the daemon may take to end
 
 @click.command()
 @click.argument("what", nargs=-1, metavar="[STEP|STEP/PARTITION]...")
-@click.option("--select", "-s", "select", multiple=True, metavar="WHAT", help=f"The same: {HELP}.")
+@click.option("--select", "-s", "select", multiple=True, metavar="WHAT", help=f"Of these: {HELP}.")
 @click.option("--plan", "file", type=click.Path(path_type=Path), help="Exactly what `ct plan --save FILE` wrote down.")
 @click.option("--partial", is_flag=True, help="With --plan: leave out what is not as planned any more.")
 @click.option("--profile", metavar="NAME", help="Where jobs run: local, or a [slurm.NAME] of ct.toml (or CT_PROFILE).")

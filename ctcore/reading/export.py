@@ -106,6 +106,8 @@ def replacing(path: Path) -> Iterator[Path]:
     """A file beside it that takes its place when it is whole."""
     if path.is_dir():
         raise Usage(f"{path} is a folder; name a file in it")
+    if not path.parent.is_dir():
+        raise Usage(f"{path}: there is no folder {path.parent}; make it, or name a file in another")
     part = path.with_name(f".{os.getpid()}.{path.name}")
     try:
         yield part

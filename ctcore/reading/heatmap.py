@@ -14,7 +14,9 @@ from ctcore.staleness import Verdicts
 from ctcore.step import Level
 
 LINES = 1_000  # more are not seen on a screen
-NAMED = 60  # entities whose IDs are written
+NAMED = 60  # entities whose IDs are all written; of more, those that are not fresh
+TALL = 50  # a panel of few entities is drawn as if it had so many: its cells are lines, not walls
+ROOM = 70  # IDs beneath each other that do not overlap
 FORMATS = (".png", ".svg", ".pdf")
 Codes = NDArray[Any]
 
@@ -22,7 +24,7 @@ Codes = NDArray[Any]
 def heatmap(gate: Gate, verdicts: Verdicts, path: Path) -> None:
     """Write the picture; png, svg or pdf by the file's name."""
     if path.suffix.lower() not in FORMATS:
-        raise Usage(f"{path}: a picture is {', '.join(FORMATS)}")
+        raise Usage(f"a picture is {', '.join(FORMATS)}, not {path.suffix or 'a file without an ending'}")
     panels: list[tuple[Level, Codes, int]] = [(level, *grid(gate, verdicts, level)) for level in ORDER]
     drawn = [panel for panel in panels if panel[1].size]
     if not drawn:
@@ -48,7 +50,7 @@ def _figure(gate: Gate, panels: Sequence[tuple[Level, Codes, int]]) -> Any:
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.colors import ListedColormap
     from matplotlib.figure import Figure
-    from matplotlib.patches import Patch
+    from matplotlib.patches import Patch, Rectangle
 
     most = max(len(codes) for _, codes, _ in panels)
     wide = [1.1 + 0.45 * codes.shape[1] for _, codes, _ in panels]
@@ -60,6 +62,10 @@ def _figure(gate: Gate, panels: Sequence[tuple[Level, Codes, int]]) -> Any:
     colours = ListedColormap([LOOKS[state][0] for state in WORST])
     for axis, (level, codes, every) in zip(axes, panels, strict=True):
         axis.imshow(codes, cmap=colours, vmin=-0.5, vmax=len(WORST) - 0.5, aspect="auto", interpolation="nearest")
+        axis.set_ylim(max(len(codes), min(most, TALL)) - 0.5, -0.5)
+        axis.spines[:].set_visible(False)
+        high, across = codes.shape
+        axis.add_patch(Rectangle((-0.5, -0.5), across, high, fill=False, edgecolor="#6b7280", clip_on=False))
         _labels(axis, gate, level, codes, every)
     patches = [Patch(facecolor=LOOKS[state][0], edgecolor="#6b7280", label=state) for state in LOOKS]
     figure.legend(handles=patches, loc="outside lower center", ncols=len(patches), frameon=False, fontsize=9)
@@ -70,19 +76,30 @@ def _figure(gate: Gate, panels: Sequence[tuple[Level, Codes, int]]) -> Any:
 def _labels(axis: Any, gate: Gate, level: Level, codes: Codes, every: int) -> None:
     steps = [step.name for step in gate.project.steps if step.level == level]
     entities = int(gate.shows(level).sum())
-    axis.set_xticks(range(len(steps)), [_plain(name) for name in steps], rotation=60, ha="right", fontsize=8)
+    axis.xaxis.tick_top()
+    axis.set_xticks(range(len(steps)), [_plain(name) for name in steps], rotation=60, ha="left", fontsize=8)
     axis.set_xticks(np.arange(-0.5, len(steps)), minor=True)
     axis.grid(which="minor", axis="x", color="#ffffff", linewidth=1.5)
     axis.tick_params(which="both", length=0)
     title = level if entities == 1 else level_names(level)
     axis.set_title(f"{entities:,} {title}" + (f"\na line: the worst of {every}" if every > 1 else ""), fontsize=10)
+    names = [name for name, on in zip(gate.mirror.names(steps[0]), gate.shows(level), strict=True) if on]
+    lines = named(codes) if every == 1 else []
+    axis.set_yticks(lines, [_plain(names[at]) for at in lines], fontsize=8)
     if entities <= NAMED:
-        names = [name for name, on in zip(gate.mirror.names(steps[0]), gate.shows(level), strict=True) if on]
-        axis.set_yticks(range(len(names)), [_plain(name) for name in names], fontsize=8)
         axis.set_yticks(np.arange(-0.5, len(names)), minor=True)
         axis.grid(which="minor", axis="y", color="#ffffff", linewidth=1)
-    else:
-        axis.set_yticks([])
+
+
+def named(codes: Codes) -> list[int]:
+    """The lines whose IDs are written: all of few; of many, those that ask for a person, as far as there is room."""
+    if len(codes) <= NAMED:
+        return list(range(len(codes)))
+    apart, chosen = len(codes) / ROOM, [-len(codes)]
+    for at in np.flatnonzero((codes < WORST.index("missing")).any(axis=1)).tolist():
+        if at - chosen[-1] >= apart:
+            chosen.append(at)
+    return chosen[1:]
 
 
 def _plain(text: str) -> str:

@@ -10,7 +10,7 @@ LOOKS: dict[State, tuple[str, str, str]] = {
     "failed": ("#d55e00", "✗", "its last call failed"),
     "lost": ("#000000", "!", "its bytes are gone or changed"),
     "missing": ("#cfd4dc", "·", "never made"),
-    "excluded": ("#ffffff", "–", "has not what the step needs"),
+    "excluded": ("#ffffff", "–", "may not be used, or lacks what the step needs"),
 }
 """Colour, sign and meaning. The colours are those of Okabe and Ito (2008), of different lightness."""
 

@@ -10,7 +10,7 @@ POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'; form-act
 _STATES = "".join(f".{state}{{background:{colour}}}" for state, (colour, _, _) in LOOKS.items())
 STYLE = (
     """
-:root{--ink:#14181f;--soft:#525a66;--rule:#e3e6eb;--ground:#f5f6f8;--paper:#fff}
+:root{color-scheme:light dark;--ink:#14181f;--soft:#525a66;--rule:#e3e6eb;--ground:#f5f6f8;--paper:#fff;--note:#fff6e0}
 *{box-sizing:border-box}
 body{margin:0;background:var(--ground);color:var(--ink);font:15px/1.5 system-ui,"Segoe UI",Roboto,Arial,sans-serif}
 header,main,footer{max-width:1180px;margin:0 auto;padding:0 22px}
@@ -27,10 +27,12 @@ h2{margin:0;font-size:17px}
 .card b{display:block;font-size:24px;font-variant-numeric:tabular-nums}
 .card span{color:var(--soft);font-size:13px}
 .wide{overflow:auto;max-height:75vh}
+.wide:focus-visible{outline:2px solid #56b4e9;outline-offset:2px}
 table{border-collapse:separate;border-spacing:0;font-size:13.5px;font-variant-numeric:tabular-nums}
 th,td{padding:5px 10px;border-bottom:1px solid var(--rule);text-align:left;vertical-align:top}
-thead th{position:sticky;top:0;background:var(--paper);color:var(--soft);font-size:12.5px;vertical-align:bottom}
-th[scope=row]{font-weight:500;white-space:nowrap}
+thead th{position:sticky;top:0;z-index:1;background:var(--paper);color:var(--soft);font-size:12.5px;
+ vertical-align:bottom}
+th[scope=row]{font-weight:500;white-space:nowrap;background:var(--paper)}
 .full{width:100%}
 .n{text-align:right;white-space:nowrap}
 .words{overflow-wrap:anywhere;white-space:pre-wrap}
@@ -38,18 +40,27 @@ th[scope=row]{font-weight:500;white-space:nowrap}
 .bar i{display:block}
 .bars td{vertical-align:middle}
 .s{text-align:center;min-width:46px;border:2px solid var(--paper);padding:2px 6px;font-weight:650}
-.fresh,.failed,.lost{color:#fff}
-.stale,.running{color:#14181f}
+.lost{color:#ffffff}
+.fresh,.failed,.stale,.running{color:#14181f}
 .missing,.excluded{color:#525a66}
 .key{display:flex;flex-wrap:wrap;gap:6px 20px;margin:0 0 12px;padding:0;list-style:none;font-size:13px;
  color:var(--soft)}
 .key b{display:inline-block;width:20px;height:18px;margin-right:6px;border-radius:3px;text-align:center;
  line-height:18px;font-size:12px;outline:1px solid #b9c0ca}
-.key b.fresh,.key b.failed,.key b.lost{color:#fff}
-.note{background:#fff6e0;border-left:4px solid #e69f00;padding:6px 12px;font-size:14px;margin:0 0 12px}
+.note{background:var(--note);border-left:4px solid #e69f00;padding:6px 12px;font-size:14px;margin:0 0 12px}
+@media (max-width:640px){header,main,footer{padding-left:10px;padding-right:10px}section{padding:12px}
+ th,td{padding:4px 6px}.bar{min-width:110px}.words{min-width:240px}
+ .matrix th[scope=row]{white-space:normal;overflow-wrap:anywhere;min-width:130px;font-size:12px}
+ .matrix th[scope=row]:first-child{position:sticky;left:0}}
 @media print{body{background:#fff}.wide{max-height:none}section{break-inside:auto}}
 """
     + _STATES
+    + """
+@media screen and (prefers-color-scheme:dark){
+:root{--ink:#e8eaee;--soft:#a9b1bd;--rule:#323945;--ground:#101318;--paper:#191e26;--note:#3a2e0d}
+.missing{background:#3a424f;color:#c5ccd6}.excluded{background:var(--paper);color:var(--soft)}
+.lost{background:#fff;color:#000}}
+"""
 )
 
 
@@ -109,7 +120,7 @@ def table(heads: Sequence[Content], rows: Iterable[Iterable[Markup]], class_: st
     top = joined(head if isinstance(head, Markup) else element("th", head, scope="col") for head in heads)
     lines = joined(element("tr", joined(row)) for row in rows)
     whole = element("table", joined([element("thead", element("tr", top)), element("tbody", lines)]), class_=class_)
-    return element("div", whole, class_="wide")
+    return element("div", whole, class_="wide", tabindex="0")
 
 
 def number(value: int) -> Markup:

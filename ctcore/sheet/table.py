@@ -43,6 +43,8 @@ def read_table(path: Path, tab: str | None = None) -> Rows:
 
         header, rows, problems, notes = read_phenopackets(decoded(path), str(path))
         return Rows(header, rows, problems, lenient=True, notes=notes)
+    if path.is_dir():
+        raise SheetError(str(path), ["it is a folder; name a sheet in it"])
     if ending not in _KINDS:
         kind = path.suffix or "without an ending"
         known = ".csv, .tsv, .xlsx, .ped or .json (phenopackets)"
