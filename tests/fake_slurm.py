@@ -27,12 +27,13 @@ fi
 echo "$n"
 """,
     "squeue": """
-echo "$@" >> "$F/asked"
+printf '%s\\n' "$*" >> "$F/asked"
+while [ -e "$F/hangs" ]; do sleep 0.05; done
 [ -e "$F/down" ] && { echo "slurm_load_jobs error: Unable to contact slurm controller" >&2; exit 1; }
 cat "$F/queue" 2>/dev/null | named
 """,
     "sacct": """
-echo "$@" >> "$F/accounted"
+printf '%s\\n' "$*" >> "$F/accounted"
 [ -e "$F/no_accounting" ] && { cat "$F/no_accounting" >&2; exit 1; }
 cat "$F/account" 2>/dev/null | named
 """,
@@ -59,7 +60,7 @@ class FakeSlurm:
             (self.folder / f"run.{number}").touch()
 
     def says(self, what: str, text: str = "") -> None:
-        """`queue` and `account` are answers, `refuse`, `down` and `no_accounting` are failures, until `takes_back`."""
+        """`queue` and `account` are answers, `refuse`, `down`, `hangs`, `no_accounting` failures until `takes_back`."""
         (self.folder / what).write_text(text)
 
     def takes_back(self, what: str) -> None:
