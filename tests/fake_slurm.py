@@ -37,7 +37,10 @@ printf '%s\\n' "$*" >> "$F/accounted"
 [ -e "$F/no_accounting" ] && { cat "$F/no_accounting" >&2; exit 1; }
 cat "$F/account" 2>/dev/null | named
 """,
-    "scancel": 'echo "$@" >> "$F/cancelled"',
+    "scancel": """
+[ -e "$F/down" ] && { echo "scancel: error: Unable to contact slurm controller" >&2; exit 1; }
+echo "$@" >> "$F/cancelled"
+""",
     "scontrol": 'echo "MaxArraySize            = 1001"',
     "srun": "exit 1",
 }

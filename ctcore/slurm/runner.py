@@ -69,6 +69,7 @@ class _Flight:
         self.polling = Polling(self.profile.poll)
         self.answers = Answers(self.project)
         self.wish: Wish = "go"
+        self.unheard = False
         self._noted = time.monotonic()
         held = self._attach(jobs.open_jobs(self.project, self.calls))
         fresh = [call for call in calls if call.key not in held]
@@ -136,6 +137,8 @@ class _Flight:
             if self.polling.failures in SAID_AT:
                 self.note(f"squeue has not answered {self.polling.failures} times; waiting for it")
             return
+        if self.unheard:
+            self._cancel()
         before = [task.state for task in self.tasks.values()]
         unknown: list[Task] = []
         for task in self.tasks.values():
@@ -245,7 +248,6 @@ class _Flight:
         if wish == self.wish:
             return
         self.wish = wish
-        arrays = sorted({str(task.job.array) for task in self.tasks.values()})
         if wish == "leave":
             self.note(f"{len(self.tasks)} jobs stay in Slurm; the next run of these nodes waits for them")
             return
@@ -254,7 +256,12 @@ class _Flight:
             self.note("withdrawing queued jobs; running ones may finish, and are kept (again: cancel them)")
         else:
             self.note("cancelling all jobs (again: leave at once)")
-        client.cancel(arrays, only_queued=wish == "slow")
         for task in self.tasks.values():
             task.withdrawn = True
+        self._cancel()
         self.polling.soon()
+
+    def _cancel(self) -> None:
+        """Slurm may not have heard it: then it is told again, when it answers."""
+        arrays = sorted({str(task.job.array) for task in self.tasks.values()})
+        self.unheard = not client.cancel(arrays, only_queued=self.wish == "slow")

@@ -62,7 +62,10 @@ def send(project: Project, batch: str) -> Submitted:
         if tried.exists() and (found := _find(project, batch)) is not UNKNOWN:
             return found
         tried.touch()
-        return client.submit(folder / _SCRIPT, [lock])
+        answer = client.submit(folder / _SCRIPT, [lock])
+        if answer.refused:  # the next try need not search for it
+            tried.unlink()
+        return answer
 
 
 def find(project: Project, batch: str) -> Submitted:
@@ -71,9 +74,14 @@ def find(project: Project, batch: str) -> Submitted:
     folder.mkdir(parents=True, exist_ok=True)
     with _locked(folder):
         found = _find(project, batch)
-        if found is UNKNOWN:  # should it still come, it will find nothing to do
-            shutil.rmtree(folder / "calls", ignore_errors=True)
+        if found is UNKNOWN:
+            withdraw(project, batch)
         return found
+
+
+def withdraw(project: Project, batch: str) -> None:
+    """Should Slurm have taken it after all, it will find nothing to do."""
+    shutil.rmtree(folder_of(project, batch) / "calls", ignore_errors=True)
 
 
 def _find(project: Project, batch: str) -> Submitted:
