@@ -101,6 +101,18 @@ def test_a_job_that_nobody_knows_is_submitted_again(fake: FakeSlurm, toy: Cohort
     assert [row["state"] for row in toy.rows()] == ["GONE", "COMPLETED"]
 
 
+def test_accounting_that_learns_late_of_an_end_is_asked_again(fake: FakeSlurm, tmp_path: Path) -> None:
+    toy = Cohort(tmp_path / "toy", 1, QUICK.replace("grace = 0.5", "grace = 3"))
+    fake.says("queue")
+    fake.account("RUNNING")
+    run = toy.process()
+    assert _until(lambda: fake.count("accounted") > 0)
+    fake.account("DEADLINE")
+    run.communicate()
+    assert [row["state"] for row in toy.rows()] == ["DEADLINE"]
+    assert fake.count("submitted") == 1
+
+
 @pytest.mark.parametrize("who", ["queue", "account"])
 def test_a_number_that_another_array_has_by_now_says_nothing_of_ours(fake: FakeSlurm, toy: Cohort, who: str) -> None:
     """A controller that was killed forgets what it accepted last, and gives the number again."""

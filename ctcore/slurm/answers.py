@@ -9,7 +9,7 @@ import json
 import os
 import socket
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection
 from contextlib import suppress
 from dataclasses import dataclass
 from math import inf
@@ -68,25 +68,22 @@ class Answers:
 
         return self._shared("queue", lambda answer: answer.is_recent(every_s) or answer.asked > after, ask)
 
-    def account(self, wanted: Sequence[tuple[str, float]], every_s: float = 0.0) -> Answer | None:
-        """What accounting has of arrays, of each after its moment. It is asked every so many seconds at most, and then
-        for what everybody wants: what the answer is not of comes later."""
-
-        def serves(answer: Answer) -> bool:
-            return answer.is_recent(every_s) or all(answer.is_of(*one) for one in wanted)
+    def account(self, wanted: Collection[str], every_s: float = 0.0) -> Answer | None:
+        """What accounting has of arrays. It is asked every so many seconds at most, and then for what everybody wants:
+        what the answer is not of (`is_of`) comes later."""
 
         def ask() -> Answer:
             others = list(self._folder.glob(f"*{_WANTED}"))
-            arrays = {array for array, _ in wanted} | {path.stem for path in others}
+            arrays = {*wanted, *(path.stem for path in others)}
             asked, rows = time.monotonic(), client.account(sorted(arrays))
             with suppress(OSError):
                 for path in others:
                     path.unlink(missing_ok=True)
             return Answer(asked, time.monotonic(), rows, frozenset(arrays))
 
-        answer = self._shared("account", serves, ask)
+        answer = self._shared("account", lambda answer: answer.is_recent(every_s), ask)
         with suppress(OSError):
-            for array in {array for array, after in wanted if answer is None or not answer.is_of(array, after)}:
+            for array in set(wanted) - (answer.arrays if answer else frozenset()):
                 (self._folder / f"{array}{_WANTED}").touch()
         return answer
 

@@ -154,8 +154,8 @@ class _Flight:
 
     def _accounted(self, wanted: Sequence[tuple[Task, float]]) -> list[tuple[Task, dict[Named, Seen] | None]]:
         """Tasks with what accounting had after their moment. It is not asked at every moment: others come later."""
-        which = [(str(task.job.array), after) for task, after in wanted]
-        answer = self.answers.account(which, self.profile.poll) if which else None
+        arrays = {str(task.job.array) for task, _ in wanted}
+        answer = self.answers.account(arrays, self.profile.poll) if arrays else None
         if answer is None:
             return []
         return [(task, answer.rows) for task, after in wanted if answer.is_of(str(task.job.array), after)]

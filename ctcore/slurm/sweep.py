@@ -46,7 +46,7 @@ def sweep(project: Project) -> Swept:
     if queued is None or queued.rows is None:
         return Swept(len(orphans), {}, answered=False)
     known = [job for job in orphans if job.array is not None or _found(project, job, queued.rows)]
-    tasks = _look(project, known, answers, queued.asked, queued.rows)
+    tasks = _look(project, known, answers, queued.rows)
     for task in tasks:
         if is_over(task.state):
             task.look_for_artifact(project)
@@ -90,11 +90,9 @@ def _found(project: Project, job: Job, queued: Iterable[Named]) -> bool:
     return bool(numbers)
 
 
-def _look(
-    project: Project, listed: Sequence[Job], answers: Answers, asked: float, queued: Mapping[Named, Seen]
-) -> list[Task]:
-    unknown = {(str(job.array), asked) for job in listed if job.named not in queued}
-    answer = answers.account(list(unknown)) if unknown else None
+def _look(project: Project, listed: Sequence[Job], answers: Answers, queued: Mapping[Named, Seen]) -> list[Task]:
+    unknown = {str(job.array) for job in listed if job.named not in queued}
+    answer = answers.account(unknown) if unknown else None
     accounted = answer.rows if answer else None
     tasks = []
     for job in listed:
