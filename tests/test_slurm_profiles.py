@@ -127,7 +127,7 @@ def test_more_calls_than_an_array_may_have_are_split_and_no_more_run_at_once_tha
     assert [job.id for job in outbox.go(0)] == ["3_0", "3_1"] and not outbox
     scripts = [Path(line).read_text() for line in (fake.folder / "submitted").read_text().splitlines()]
     arrays = [line for text in scripts for line in text.splitlines() if line.startswith("#SBATCH --array=")]
-    assert [line.partition("=")[2] for line in arrays] == ["0-2%4", "0-2%2", "0-1%4"]
+    assert [line.partition("=")[2] for line in arrays] == ["0-2%3", "0-2%2", "0-1%2"]
 
 
 @given(
