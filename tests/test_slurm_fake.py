@@ -106,7 +106,7 @@ def test_accounting_that_learns_late_of_an_end_is_asked_again(fake: FakeSlurm, t
     fake.says("queue")
     fake.account("RUNNING")
     run = toy.process()
-    assert _until(lambda: fake.count("accounted") > 0)
+    assert _until(lambda: fake.count("accounted") > 0, 60)
     fake.account("DEADLINE")
     run.communicate()
     assert [row["state"] for row in toy.rows()] == ["DEADLINE"]
