@@ -16,7 +16,7 @@ _PROGRAMS = {
     "sbatch": """
 [ -e "$F/refuse" ] && { cat "$F/refuse" >&2; exit 1; }
 echo "$2" >> "$F/submitted"
-n=$(wc -l < "$F/submitted")
+n=$(grep -nxF "$2" "$F/submitted" | tail -1 | cut -d: -f1)
 folder=$(dirname "$2")
 if [ -e "$F/run.$n" ]; then
   for call in "$folder"/calls/*.json; do
@@ -64,7 +64,9 @@ class FakeSlurm:
 
     def says(self, what: str, text: str = "") -> None:
         """`queue` and `account` are answers, `refuse`, `down`, `hangs`, `no_accounting` failures until `takes_back`."""
-        (self.folder / what).write_text(text)
+        part = self.folder / f"{what}.part"
+        part.write_text(text)
+        part.rename(self.folder / what)
 
     def takes_back(self, what: str) -> None:
         (self.folder / what).unlink()
