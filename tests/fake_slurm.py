@@ -16,7 +16,7 @@ _PROGRAMS = {
     "sbatch": """
 [ -e "$F/refuse" ] && { cat "$F/refuse" >&2; exit 1; }
 echo "$2" >> "$F/submitted"
-n=$(wc -l < "$F/submitted")
+n=$(grep -nxF "$2" "$F/submitted" | tail -1 | cut -d: -f1)
 folder=$(dirname "$2")
 if [ -e "$F/run.$n" ]; then
   for call in "$folder"/calls/*.json; do
@@ -27,16 +27,20 @@ fi
 echo "$n"
 """,
     "squeue": """
-echo "$@" >> "$F/asked"
+printf '%s\\n' "$*" >> "$F/asked"
+while [ -e "$F/hangs" ]; do sleep 0.05; done
 [ -e "$F/down" ] && { echo "slurm_load_jobs error: Unable to contact slurm controller" >&2; exit 1; }
 cat "$F/queue" 2>/dev/null | named
 """,
     "sacct": """
-echo "$@" >> "$F/accounted"
+printf '%s\\n' "$*" >> "$F/accounted"
 [ -e "$F/no_accounting" ] && { cat "$F/no_accounting" >&2; exit 1; }
 cat "$F/account" 2>/dev/null | named
 """,
-    "scancel": 'echo "$@" >> "$F/cancelled"',
+    "scancel": """
+[ -e "$F/down" ] && { echo "scancel: error: Unable to contact slurm controller" >&2; exit 1; }
+echo "$@" >> "$F/cancelled"
+""",
     "scontrol": 'echo "MaxArraySize            = 1001"',
     "srun": "exit 1",
 }
@@ -59,8 +63,10 @@ class FakeSlurm:
             (self.folder / f"run.{number}").touch()
 
     def says(self, what: str, text: str = "") -> None:
-        """`queue` and `account` are answers, `refuse`, `down` and `no_accounting` are failures, until `takes_back`."""
-        (self.folder / what).write_text(text)
+        """`queue` and `account` are answers, `refuse`, `down`, `hangs`, `no_accounting` failures until `takes_back`."""
+        part = self.folder / f"{what}.part"
+        part.write_text(text)
+        part.rename(self.folder / what)
 
     def takes_back(self, what: str) -> None:
         (self.folder / what).unlink()

@@ -18,6 +18,7 @@ from ctcore.slurm.profiles import Needs
 from tests.fake_slurm import FakeSlurm
 from tests.kit import make, make_project
 from tests.shell import ct
+from tools.slurm.processes import wait
 
 NEEDS = Needs(2, 1024, 60)
 
@@ -97,7 +98,9 @@ def test_a_catalog_of_the_version_before_is_brought_up_to_date_and_keeps_what_it
         assert connection.execute(select(entity.c.id)).scalars().all() == ["P1"]
 
 
-def test_ct_jobs_shows_what_is_in_slurm_and_asks_it_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_ct_jobs_shows_what_is_in_slurm_and_asks_it_once_a_poll(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     toy = make_project(tmp_path / "toy")
     fake = FakeSlurm(tmp_path / "fake")
     monkeypatch.setenv("PATH", str(fake.programs), prepend=":")
@@ -112,9 +115,10 @@ def test_ct_jobs_shows_what_is_in_slurm_and_asks_it_once(tmp_path: Path, monkeyp
     assert said[1].split("\t")[:6] == ["counted/A1", "17_0", "RUNNING", "0:01:05", "n2", "main"]
     assert said[2].split("\t")[2] == "PENDING (Priority)"
     assert said[2].split("\t")[6:] == ["2 CPU, 1 GiB, 60 min", "1", "run7", second.log]
-    assert fake.count("asked") == 1
     fake.says("down")
-    assert "Slurm does not answer" in ct("-C", toy.root, "jobs").err
+    assert ct("-C", toy.root, "jobs").out.splitlines() == said
+    assert fake.count("asked") == 1
+    assert wait(lambda: "Slurm does not answer" in ct("-C", toy.root, "jobs").err, 30)
     jobs.settle(toy, [Ended(first, "TIMEOUT", "it was over its time limit", "n2", 3600.0)])
     assert len(listed_jobs(toy).jobs) == 1
     assert "TIMEOUT: it was over its time limit" in ct("-C", toy.root, "jobs", "--all").out

@@ -16,12 +16,15 @@ from ctcore.project import Project
 from ctcore.settings import read_settings
 from ctcore.slurm import submit
 from ctcore.slurm.choose import chosen, runner_of
+from ctcore.slurm.outbox import Outbox, Wanted
 from ctcore.slurm.profiles import GIB, KEYS, Needs, Overrides, Profile, grown, needs_of
 from ctcore.slurm.runner import SlurmRunner
 from ctcore.step import Resources
+from tests.fake_slurm import FakeSlurm
 from tests.kit import STEPS, TOML, Inline, make, make_project
 
 PLAIN = Profile("x")
+CALL = StepCall("a", ("counted", "A1"), "assay", "key", "toy.py", {}, {}, {}, {}, [], [], [], "", None)
 
 
 def problems(tmp_path: Path, text: str) -> str:
@@ -100,14 +103,31 @@ def test_everything_that_a_profile_says_is_in_what_is_submitted(tmp_path: Path) 
     said = {key: f"some-{key}" for key in keys}
     project = make_project(tmp_path / "toy")
     profile = Profile("x", **said, extra=("--nice=10", "--exclusive"), setup=("module load samtools",))  # type: ignore[arg-type]
-    call = StepCall("a", ("counted", "A1"), "assay", "key", "toy.py", {}, {}, {}, {}, [], [], [], "", None)
-    submit.prepare(project, profile, "ct-toy-1", [call], Needs(3, 2048, 90), at_once=7)
+    submit.prepare(project, profile, "ct-toy-1", [CALL], Needs(3, 2048, 90), at_once=7)
     text = (submit.folder_of(project, "ct-toy-1") / "array.sh").read_text()
     options = {line.removeprefix("#SBATCH --") for line in text.splitlines() if line.startswith("#SBATCH")}
     assert {f"{key}={value}" for key, value in said.items()} <= options
     assert {"nice=10", "exclusive", "mem=2048M", "cpus-per-task=3", "time=90", "requeue"} <= options
     assert text.index("module load samtools") < text.index("-m ctcore.slurm.worker")
     assert sys.executable in text
+
+
+def test_more_calls_than_an_array_may_have_are_split_and_no_more_run_at_once_than_is_wanted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fake, project = FakeSlurm(tmp_path / "fake"), make_project(tmp_path / "toy")
+    monkeypatch.setenv("PATH", str(fake.programs), prepend=":")
+    calls = [replace(CALL, node=("counted", f"A{at}"), key=f"key{at}") for at in range(8)]
+    outbox = Outbox(project, Profile("x", in_flight=4, array_size=3), note=lambda _: None)
+    outbox.waiting = [Wanted(call, Needs(1, 1024, 60)) for call in calls]
+    assert [job.id for job in outbox.go(0)] == ["1_0", "1_1", "1_2"]
+    assert outbox.go(3) == []  # less than half of what may be there is free
+    assert [job.id for job in outbox.go(2)] == ["2_0", "2_1", "2_2"]
+    assert outbox.go(5) == []
+    assert [job.id for job in outbox.go(0)] == ["3_0", "3_1"] and not outbox
+    scripts = [Path(line).read_text() for line in (fake.folder / "submitted").read_text().splitlines()]
+    arrays = [line for text in scripts for line in text.splitlines() if line.startswith("#SBATCH --array=")]
+    assert [line.partition("=")[2] for line in arrays] == ["0-2%3", "0-2%2", "0-1%2"]
 
 
 @given(

@@ -1,5 +1,6 @@
 """The verdict on a job: Slurm's state and the result record together. No cluster is needed to be sure of it."""
 
+import signal
 from typing import get_args
 
 import pytest
@@ -7,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ctcore.slurm.states import GONE, NOT_ASKED, REQUEUES, STATES, Facts, Record, Verdict, is_over, judge
+from ctcore.slurm.stop import Asked, Fail, Stop, Wish
 
 GRACE = 10.0
 LATE = GRACE + 1
@@ -129,3 +131,29 @@ def test_what_we_withdrew_is_no_failure_and_what_others_cancelled_is() -> None:
     assert judge(Facts("CANCELLED", withdrawn=True), GRACE).verdict == "withdrawn"
     judged = judge(Facts("CANCELLED", reason="by 1000", since_s=LATE), GRACE)
     assert judged.verdict == "failed" and "by 1000" in judged.why
+
+
+@pytest.mark.parametrize(
+    ("fail", "asked", "heard", "wish"),
+    [
+        ("slow", "shell", [], "go"),
+        ("slow", "shell", [signal.SIGINT], "slow"),
+        ("fast", "shell", [signal.SIGINT], "fast"),
+        ("slow", "shell", [signal.SIGINT] * 2, "fast"),
+        ("fast", "shell", [signal.SIGINT] * 2, "leave"),
+        ("slow", "shell", [signal.SIGINT] * 9, "leave"),
+        ("fast", "shell", [signal.SIGTERM], "leave"),
+        ("slow", "cancelling", [signal.SIGTERM], "slow"),
+        ("fast", "cancelling", [signal.SIGTERM], "fast"),
+        ("slow", "cancelled", [signal.SIGTERM], "fast"),
+        ("fast", "going", [signal.SIGTERM], "leave"),
+    ],
+)
+def test_how_a_run_ends_is_said_by_its_profile_its_signals_and_dagster(
+    fail: Fail, asked: Asked, heard: list[signal.Signals], wish: Wish
+) -> None:
+    stop = Stop(lambda: asked)
+    with stop.listening():
+        for number in heard:
+            signal.raise_signal(number)
+    assert stop.wish(fail) == wish

@@ -17,6 +17,7 @@ _ACCOUNT = "JobID,JobName,State,ExitCode,NodeList,ElapsedRaw,TotalCPU,MaxRSS"
 _NOT_FOR_JOBS = ("SBATCH_", "SQUEUE_", "SACCT_", "SCANCEL_", "CT_POSTGRES_URL", "DAGSTER_HOME")
 _NO_SUCH = "Invalid job id specified"
 _NO_ACCOUNTING = "accounting storage is disabled"
+_LIMIT = "MaxSubmitJob"  # of a user, account or QOS: it may last for days
 _LATER = (  # sbatch will be answered otherwise when time has passed
     "Unable to contact slurm controller",
     "Socket timed out",
@@ -31,7 +32,7 @@ _LATER = (  # sbatch will be answered otherwise when time has passed
     "Resource temporarily unavailable",
     "Slurm controller is in standby mode",
     "Unable to resolve",
-    "MaxSubmitJob",
+    _LIMIT,
     "MaxJobCount",
     "rate limit",
     "RPC",
@@ -59,11 +60,13 @@ class Seen:
 
 @dataclass(frozen=True)
 class Submitted:
-    """What sbatch said: the array's number, or why not; `later` where another try may succeed."""
+    """What sbatch said: the array's number, or why not; `later` where another try may succeed. `refused`: it was surely
+    not taken."""
 
     job: str | None
     said: str = ""
     later: bool = False
+    refused: bool = False
 
 
 def submit(script: Path, holding: Sequence[int] = ()) -> Submitted:
@@ -75,7 +78,7 @@ def submit(script: Path, holding: Sequence[int] = ()) -> Submitted:
     if done.returncode == 0 and number.isdigit():
         return Submitted(number)
     said = " ".join(done.stderr.replace("sbatch: error: ", "").split()) or f"sbatch ended with {done.returncode}"
-    return Submitted(None, said, later=any(sign in said for sign in _LATER))
+    return Submitted(None, said, any(sign in said for sign in _LATER), refused=_LIMIT in said)
 
 
 def queue() -> list[Seen] | None:

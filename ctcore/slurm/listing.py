@@ -11,7 +11,8 @@ from ctcore.catalog.tables import slurm_batch, slurm_job
 from ctcore.project import Project
 from ctcore.reasons import Node, name_of
 from ctcore.slurm import client
-from ctcore.slurm.profiles import MIB_PER_GIB
+from ctcore.slurm.answers import PATIENCE_S, Answers
+from ctcore.slurm.profiles import MIB_PER_GIB, Profile
 from ctcore.slurm.submit import output_of
 from ctcore.slurm.tasks import has_text
 
@@ -43,18 +44,22 @@ class Listed:
 
 
 def listed_jobs(project: Project, also_ended: bool = False) -> Listed:
-    """Open jobs with what squeue says now: one question; with the last ended ones where they are wanted."""
+    """Open jobs with what squeue said within the last poll; with the last ended ones where they are wanted."""
     joined = select(slurm_job, slurm_batch).join(slurm_batch, slurm_batch.c.id == slurm_job.c.batch)
     is_open = slurm_job.c.ended_at.is_(None)
     with project.catalog.read() as connection:
         rows = list(connection.execute(joined.where(is_open).order_by(slurm_batch.c.intended_at, slurm_job.c.idx)))
         if also_ended:
             rows += connection.execute(joined.where(~is_open).order_by(slurm_job.c.ended_at.desc()).limit(SHOWN))
-    queued = client.queue() if any(row.ended_at is None for row in rows) else []
-    known = {seen.named: seen for seen in queued or []}
-    return Listed(
-        [_shown(row, known.get((row.batch, f"{row.job}_{row.idx}"))) for row in rows], answered=queued is not None
-    )
+    known = _queue(project) if any(row.ended_at is None for row in rows) else {}
+    shown = [_shown(row, (known or {}).get((row.batch, f"{row.job}_{row.idx}"))) for row in rows]
+    return Listed(shown, answered=known is not None)
+
+
+def _queue(project: Project) -> dict[client.Named, client.Seen] | None:
+    poll = min((profile.poll for profile in project.settings.slurm.values()), default=Profile.poll)
+    answer = Answers(project, PATIENCE_S).queue(poll)
+    return answer and answer.rows
 
 
 def _shown(row: Any, seen: client.Seen | None) -> Shown:

@@ -81,6 +81,8 @@ class Outbox:
         self.waiting = []
         ours = [batch for batch in self._unsent if batch.ours]
         self._unsent = []
+        for batch in ours:
+            submit.withdraw(self.project, batch.name)
         closed = [Ended(job, "NOT_SUBMITTED", "withdrawn before it was submitted") for b in ours for job in b.jobs]
         jobs.settle(self.project, before + closed)
 

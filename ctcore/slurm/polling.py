@@ -23,12 +23,12 @@ class Polling:
         self.wait_s = self.every_s
         self._next = min(self._next, time.monotonic() + self.every_s)
 
-    def answered(self, changed: bool) -> None:
+    def answered(self, at: float, changed: bool) -> None:
         self.failures = 0
         self.wait_s = self.every_s if changed else min(self.wait_s * SLOWER, AT_MOST * self.every_s)
-        self._next = time.monotonic() + self.wait_s
+        self._next = at + self.wait_s
 
-    def unanswered(self) -> None:
+    def unanswered(self, at: float) -> None:
         self.failures += 1
         self.wait_s = min(self.wait_s * 2, max(UNANSWERED_S, self.every_s))
-        self._next = time.monotonic() + self.wait_s
+        self._next = at + self.wait_s

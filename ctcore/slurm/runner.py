@@ -12,6 +12,8 @@ from ctcore.execute import StepCall, StepResult
 from ctcore.progress import Reader
 from ctcore.project import Project
 from ctcore.slurm import client, jobs
+from ctcore.slurm.answers import Answers
+from ctcore.slurm.client import Named, Seen
 from ctcore.slurm.jobs import Ended, Job
 from ctcore.slurm.outbox import Outbox, Wanted
 from ctcore.slurm.polling import Polling
@@ -65,7 +67,9 @@ class _Flight:
         self.tasks: dict[str, Task] = {}
         self.outbox = Outbox(self.project, self.profile, self.note)
         self.polling = Polling(self.profile.poll)
+        self.answers = Answers(self.project)
         self.wish: Wish = "go"
+        self.unheard = False
         self._noted = time.monotonic()
         held = self._attach(jobs.open_jobs(self.project, self.calls))
         fresh = [call for call in calls if call.key not in held]
@@ -125,23 +129,36 @@ class _Flight:
 
     def _ask(self) -> None:
         """One question to the queue for all, and one to accounting for those that the queue does not know."""
-        queued = client.queue()
-        if queued is None:
-            self.polling.unanswered()
+        queued = self.answers.queue(self.polling.wait_s)
+        if queued is None:  # another run asks just now
+            return
+        if queued.rows is None:
+            self.polling.unanswered(queued.had)
             if self.polling.failures in SAID_AT:
                 self.note(f"squeue has not answered {self.polling.failures} times; waiting for it")
             return
-        known = {seen.named: seen for seen in queued}
-        unknown = [task for task in self.tasks.values() if task.job.named not in known]
-        accounted = client.account({str(task.job.array) for task in unknown}) if unknown else {}
+        if self.unheard:
+            self._cancel()
         before = [task.state for task in self.tasks.values()]
+        unknown: list[Task] = []
         for task in self.tasks.values():
-            if (seen := known.get(task.job.named)) is not None:
+            if (seen := queued.rows.get(task.job.named)) is not None:
                 task.see(seen)
-            elif accounted is not None:
+            elif task.is_missed(queued.asked):
+                unknown.append(task)
+        for task, accounted in self._accounted([(task, task.missed) for task in unknown]):
+            if accounted is not None:
                 task.lost_from_queue(accounted.get(task.job.named))
-        self.polling.answered(changed=before != [task.state for task in self.tasks.values()])
+        self.polling.answered(queued.had, changed=before != [task.state for task in self.tasks.values()])
         self._note()
+
+    def _accounted(self, wanted: Sequence[tuple[Task, float]]) -> list[tuple[Task, dict[Named, Seen] | None]]:
+        """Tasks with what accounting had after their moment. It is not asked at every moment: others come later."""
+        arrays = {str(task.job.array) for task, _ in wanted}
+        answer = self.answers.account(arrays, self.profile.poll) if arrays else None
+        if answer is None:
+            return []
+        return [(task, answer.rows) for task, after in wanted if answer.is_of(str(task.job.array), after)]
 
     def _note(self) -> None:
         if time.monotonic() - self._noted > NOTE_S:
@@ -156,10 +173,10 @@ class _Flight:
             return []
         lost = [task for task, judgement in over if judgement.verdict != "made"]
         if lost:  # accounting knows the exit code, and what was used
-            self._account(lost)
-            for task in lost:
+            told = self._account(lost)
+            for task in told:
                 task.look_for_artifact(self.project)
-            over = self._over(task for task, _ in over)
+            over = self._over([task for task, judgement in over if judgement.verdict == "made"] + told)
         results: list[StepResult] = []
         settled: list[Ended] = []
         for task, judgement in over:
@@ -216,21 +233,21 @@ class _Flight:
         self.outbox.refused = []
         return found
 
-    def _account(self, tasks: Sequence[Task]) -> None:
-        """What they used, as far as accounting knows by now."""
-        arrays = {str(task.job.array) for task in tasks if task.exact is None}
-        found = client.account(arrays) if arrays else None
-        for task in tasks:
+    def _account(self, tasks: Sequence[Task]) -> list[Task]:
+        """Those of which it is known by now what accounting has: what they used, as far as it knows."""
+        told = [task for task in tasks if task.exact is not None]
+        for task, found in self._accounted([(task, task.since) for task in tasks if task.exact is None]):
             seen = (found or {}).get(task.job.named)
             if seen is not None and is_over(seen.state):  # it may be behind
                 task.exact = seen
+            told.append(task)
+        return told
 
     def _obey(self, wish: Wish) -> None:
         """Withdraw what waits (`slow`), cancel everything (`fast`), or leave the jobs to the next run (`leave`)."""
         if wish == self.wish:
             return
         self.wish = wish
-        arrays = sorted({str(task.job.array) for task in self.tasks.values()})
         if wish == "leave":
             self.note(f"{len(self.tasks)} jobs stay in Slurm; the next run of these nodes waits for them")
             return
@@ -239,7 +256,12 @@ class _Flight:
             self.note("withdrawing queued jobs; running ones may finish, and are kept (again: cancel them)")
         else:
             self.note("cancelling all jobs (again: leave at once)")
-        client.cancel(arrays, only_queued=wish == "slow")
         for task in self.tasks.values():
             task.withdrawn = True
+        self._cancel()
         self.polling.soon()
+
+    def _cancel(self) -> None:
+        """Slurm may not have heard it: then it is told again, when it answers."""
+        arrays = sorted({str(task.job.array) for task in self.tasks.values()})
+        self.unheard = not client.cancel(arrays, only_queued=self.wish == "slow")

@@ -10,6 +10,7 @@ import secrets
 import shlex
 import shutil
 import sys
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, replace
@@ -19,6 +20,7 @@ from typing import Any
 from ctcore.execute import StepCall, write_json
 from ctcore.project import Project
 from ctcore.slurm import client
+from ctcore.slurm.answers import PATIENCE_S, Answers, prefix
 from ctcore.slurm.client import Submitted
 from ctcore.slurm.profiles import Needs, Profile
 
@@ -29,7 +31,7 @@ UNKNOWN = Submitted(None)
 
 def new_name(project: Project) -> str:
     """Of a batch: in Slurm, the array is called so."""
-    return f"ct-{project.id}-{secrets.token_hex(6)}"
+    return prefix(project) + secrets.token_hex(6)
 
 
 def folder_of(project: Project, batch: str) -> Path:
@@ -57,10 +59,13 @@ def send(project: Project, batch: str) -> Submitted:
     folder = folder_of(project, batch)
     with _locked(folder) as lock:
         tried = folder / "tried"
-        if tried.exists() and (found := _find(folder, batch)) is not UNKNOWN:
+        if tried.exists() and (found := _find(project, batch)) is not UNKNOWN:
             return found
         tried.touch()
-        return client.submit(folder / _SCRIPT, [lock])
+        answer = client.submit(folder / _SCRIPT, [lock])
+        if answer.refused:  # the next try need not search for it
+            tried.unlink()
+        return answer
 
 
 def find(project: Project, batch: str) -> Submitted:
@@ -68,22 +73,28 @@ def find(project: Project, batch: str) -> Submitted:
     folder = folder_of(project, batch)
     folder.mkdir(parents=True, exist_ok=True)
     with _locked(folder):
-        found = _find(folder, batch)
-        if found is UNKNOWN:  # should it still come, it will find nothing to do
-            shutil.rmtree(folder / "calls", ignore_errors=True)
+        found = _find(project, batch)
+        if found is UNKNOWN:
+            withdraw(project, batch)
         return found
 
 
-def _find(folder: Path, batch: str) -> Submitted:
+def withdraw(project: Project, batch: str) -> None:
+    """Should Slurm have taken it after all, it will find nothing to do."""
+    shutil.rmtree(folder_of(project, batch) / "calls", ignore_errors=True)
+
+
+def _find(project: Project, batch: str) -> Submitted:
     """What a job has written, what the queue has, what accounting has. `later` where one of them does not answer."""
-    with os.scandir(folder) as entries:
+    began = time.monotonic()
+    with os.scandir(folder_of(project, batch)) as entries:
         numbers = {match[1] for entry in entries if (match := _OUTPUT.fullmatch(entry.name))}
     if numbers:
         return Submitted(max(numbers, key=int))
-    queued = client.queue()
-    if queued is None:
+    answer = Answers(project, PATIENCE_S).queue(after=began)
+    if answer is None or answer.rows is None:
         return Submitted(None, "squeue does not answer", later=True)
-    if numbers := {seen.id.partition("_")[0] for seen in queued if seen.name == batch}:
+    if numbers := {task.partition("_")[0] for name, task in answer.rows if name == batch}:
         return Submitted(max(numbers, key=int))
     accounted = client.account(names=[batch])
     if accounted is None:

@@ -4,7 +4,7 @@ import json
 import shutil
 import time
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -15,7 +15,8 @@ from ctcore.catalog.engine import in_keys
 from ctcore.catalog.tables import lease, slurm_job
 from ctcore.execute import StepResult
 from ctcore.project import Project
-from ctcore.slurm import client, jobs
+from ctcore.slurm import jobs
+from ctcore.slurm.answers import PATIENCE_S, Answers
 from ctcore.slurm.client import Named, Seen
 from ctcore.slurm.jobs import Ended, Job
 from ctcore.slurm.states import Judgement, is_over, judge
@@ -35,15 +36,17 @@ class Swept:
 
 def sweep(project: Project) -> Swept:
     """Record what has ended. A state has to be seen twice before it counts against a job: its record may come late."""
+    began = time.monotonic()
     orphans = _orphans(project, jobs.open_jobs(project))
     _tidy_folders(project)
     if not orphans:
         return Swept(0, {})
-    queued = client.queue()
-    if queued is None:
+    answers = Answers(project, PATIENCE_S)
+    queued = answers.queue(after=began)  # what was asked before may be older than a job
+    if queued is None or queued.rows is None:
         return Swept(len(orphans), {}, answered=False)
-    known = [job for job in orphans if job.array is not None or _found(project, job, queued)]
-    tasks = _look(project, known, {seen.named: seen for seen in queued})
+    known = [job for job in orphans if job.array is not None or _found(project, job, queued.rows)]
+    tasks = _look(project, known, answers, queued.rows)
     for task in tasks:
         if is_over(task.state):
             task.look_for_artifact(project)
@@ -78,18 +81,19 @@ def _taken(project: Project, over: Sequence[tuple[Task, Judgement]]) -> Iterator
         leases.give_back_ours(project, mine)
 
 
-def _found(project: Project, job: Job, queued: Sequence[Seen]) -> bool:
+def _found(project: Project, job: Job, queued: Iterable[Named]) -> bool:
     """A batch of which nobody knows whether it was submitted: the run that wants its nodes will look for it."""
-    numbers = {seen.id.partition("_")[0] for seen in queued if seen.name == job.batch}
+    numbers = {task.partition("_")[0] for batch, task in queued if batch == job.batch}
     if numbers:
         job.array = max(numbers, key=int)
         jobs.submitted(project, job.batch, job.array)
     return bool(numbers)
 
 
-def _look(project: Project, listed: Sequence[Job], queued: Mapping[Named, Seen]) -> list[Task]:
+def _look(project: Project, listed: Sequence[Job], answers: Answers, queued: Mapping[Named, Seen]) -> list[Task]:
     unknown = {str(job.array) for job in listed if job.named not in queued}
-    accounted = client.account(unknown) if unknown else {}
+    answer = answers.account(unknown) if unknown else None
+    accounted = answer.rows if answer else None
     tasks = []
     for job in listed:
         task = Task(job)

@@ -28,12 +28,22 @@ class Task:
     exact: Seen | None = None  # as accounting has it
     result: StepResult | None = None
     withdrawn: bool = False
-    _since: float = field(default_factory=time.monotonic)
+    missed: float = 0.0  # when the queue was asked that did not know it any more
+    since: float = field(default_factory=time.monotonic)
+    _known: float = field(default_factory=time.monotonic)
 
     def see(self, seen: Seen) -> None:
         """What squeue says of it."""
         self._becomes(seen.state)
         self.seen = seen
+        self.missed = 0.0
+
+    def is_missed(self, asked: float) -> bool:
+        """Whether the queue should have known it when it was asked: it had been submitted."""
+        if asked < self._known:
+            return False
+        self.missed = self.missed or asked
+        return True
 
     def lost_from_queue(self, accounted: Seen | None) -> None:
         """Both answered, and the queue does not know it: so it is over, whatever accounting believes."""
@@ -43,7 +53,7 @@ class Task:
 
     def read(self, result: StepResult) -> None:
         self.result = result
-        self._since = time.monotonic()
+        self.since = time.monotonic()
 
     def look_for_artifact(self, project: Project) -> None:
         """It may have published and then died before it could write its record."""
@@ -60,7 +70,7 @@ class Task:
             record=record,
             exit=said.exit if said else None,
             reason=said.reason if said else "",
-            since_s=time.monotonic() - self._since,
+            since_s=time.monotonic() - self.since,
             requeues=self.job.requeues,
             withdrawn=self.withdrawn,
         )
@@ -68,7 +78,7 @@ class Task:
     def _becomes(self, state: str) -> None:
         if state != self.state:
             self.state = state
-            self._since = time.monotonic()
+            self.since = time.monotonic()
 
     def log(self, project: Project) -> str | None:
         """The log of the call, or else what the job said before its call began."""

@@ -1,0 +1,82 @@
+"""What a run does while Slurm is down or says no: it says again what was not heard, and asks nothing in vain."""
+
+import multiprocessing
+import os
+import signal
+from pathlib import Path
+
+import pytest
+
+from ctcore.slurm import submit
+from tests.cluster_runs import PROFILE, Cohort
+from tests.fake_slurm import FakeSlurm
+from tools.slurm.processes import wait
+
+PATIENCE_S = 60
+QUICK = PROFILE.replace("grace = 2", "grace = 0.5").replace("poll = 1", "poll = 0.3")
+forked = multiprocessing.get_context("fork")
+
+
+@pytest.fixture
+def fake(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> FakeSlurm:
+    built = FakeSlurm(tmp_path / "fake")
+    monkeypatch.setenv("PATH", f"{built.programs}:{os.environ['PATH']}")
+    return built
+
+
+@pytest.fixture
+def toy(tmp_path: Path) -> Cohort:
+    return Cohort(tmp_path / "toy", 1, QUICK)
+
+
+def test_a_cancellation_that_slurm_did_not_hear_is_repeated_when_it_answers(fake: FakeSlurm, toy: Cohort) -> None:
+    fake.queue("RUNNING")
+    run = forked.Process(target=toy.make)
+    run.start()
+    assert wait(lambda: fake.count("asked") > 0, PATIENCE_S)
+    fake.says("down")
+    asked = fake.count("asked")
+    os.kill(run.pid or 0, signal.SIGINT)
+    assert wait(lambda: fake.count("asked") > asked + 1, PATIENCE_S)
+    assert fake.count("cancelled") == 0
+    fake.takes_back("down")
+    assert wait(lambda: fake.count("cancelled") == 1, PATIENCE_S)
+    fake.queue("CANCELLED")
+    run.join(PATIENCE_S)
+    assert fake.count("cancelled") == 1
+    toy.settled()
+
+
+def test_a_run_that_is_ended_while_it_submits_leaves_nothing_that_could_run_later(fake: FakeSlurm, toy: Cohort) -> None:
+    """Slurm may have taken the array, though its answer was lost."""
+    fake.says("refuse", "sbatch: error: Batch job submission failed: Socket timed out on send/recv operation")
+    run = forked.Process(target=toy.make)
+    run.start()
+    assert wait(lambda: bool(list((toy.project.work / "slurm").glob("*/tried"))), PATIENCE_S)
+    os.kill(run.pid or 0, signal.SIGINT)
+    run.join(PATIENCE_S)
+    assert list((toy.project.work / "slurm").glob("*/calls/*")) == []
+    assert [row["state"] for row in toy.rows()] == ["NOT_SUBMITTED"]
+    toy.settled()
+
+
+@pytest.mark.parametrize(
+    ("said", "searches"),
+    [
+        ("QOSMaxSubmitJobPerUserLimit", 0),
+        ("AssocMaxSubmitJobLimit", 0),
+        ("Batch job submission failed: Socket timed out on send/recv operation", 1),
+    ],
+)
+def test_what_slurm_refused_is_not_searched_for_and_what_it_may_have_taken_is(
+    fake: FakeSlurm, toy: Cohort, said: str, searches: int
+) -> None:
+    batch = submit.new_name(toy.project)
+    folder = submit.folder_of(toy.project, batch)
+    folder.mkdir(parents=True)
+    fake.says("refuse", f"sbatch: error: {said}")
+    assert submit.send(toy.project, batch).later
+    assert submit.send(toy.project, batch).later
+    assert (fake.count("asked"), fake.count("accounted")) == (searches, searches)
+    fake.takes_back("refuse")
+    assert submit.send(toy.project, batch).job == "1"
