@@ -182,10 +182,10 @@ class Catalog:
 
     @contextmanager
     def scan(self) -> Iterator[Connection]:
-        """The same for whole tables: SQLite keeps few of their pages, PostgreSQL sends a part of the rows at a time."""
+        """The same for whole tables: SQLite keeps few of their pages."""
         with self.read() as connection:
             if not self.is_sqlite:
-                yield connection.execution_options(stream_results=True)
+                yield connection
                 return
             connection.exec_driver_sql(f"PRAGMA cache_size=-{SCANNED_KIB}")
             try:
