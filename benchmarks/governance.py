@@ -93,6 +93,8 @@ TABLES = (
     "import glob, pandas, sys; tables = {p: pandas.read_parquet(p) for p in glob.glob(sys.argv[1] + '/out/*.parquet')}"
 )
 TO_PARQUET = f"{TABLES}\nfor path, table in tables.items(): table.to_parquet(path + '.theirs', compression='zstd')"
+TO_CSV = f"{TABLES}\nfor path, table in tables.items(): table.to_csv(path + '.csv', index=False)"
+TO_JSON = f"{TABLES}\nfor path, table in tables.items(): table.to_json(path + '.json', orient='records')"
 TO_XLSX = f"""{TABLES}
 import openpyxl
 book = openpyxl.Workbook(write_only=True)
@@ -192,7 +194,12 @@ def _asked(root: Path, assays: int) -> Iterator[Row]:
 def _taken(root: Path, assays: int, small: Path, fewer: int) -> Iterator[Row]:
     """Exports, with what they are compared with at the smaller size: there it takes minutes already."""
     before = dict(_exports(small))
-    others = {"parquet": ("pandas.to_parquet", TO_PARQUET), "xlsx": ("openpyxl write_only", TO_XLSX)}
+    others = {
+        "parquet": ("pandas.to_parquet", TO_PARQUET),
+        "csv": ("pandas.to_csv", TO_CSV),
+        "json": ("pandas.to_json", TO_JSON),
+        "xlsx": ("openpyxl write_only", TO_XLSX),
+    }
     for kind, mine in _exports(root):
         what, (name, script) = f"export of all tables, {kind}", others[kind]
         yield Row(what, _size(fewer), before[kind], f"{name} of the same rows", _python(script, small, 1))
@@ -201,7 +208,9 @@ def _taken(root: Path, assays: int, small: Path, fewer: int) -> Iterator[Row]:
 
 
 def _exports(root: Path) -> Iterator[tuple[str, Measured]]:
-    yield "parquet", _ct(root, 1, "export", str(root / "out"), "--format", "parquet")
+    for kind in ("parquet", "csv"):
+        yield kind, _ct(root, 1, "export", str(root / "out"), "--format", kind)
+    yield "json", _ct(root, 1, "export", str(root / "all.json"))
     yield "xlsx", _ct(root, 1, "export", str(root / "all.xlsx"))
 
 

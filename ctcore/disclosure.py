@@ -9,7 +9,6 @@ from ctcore.policy import withheld
 from ctcore.project import Project
 from ctcore.reading.gate import Gate
 from ctcore.reasons import Node, Verdict, name_of
-from ctcore.recording import recorded_of
 from ctcore.staleness import evaluate
 from ctcore.step import ENTITY_LEVELS
 from ctcore.veil import WAY, veil
@@ -71,6 +70,8 @@ def why_hidden(project: Project, asked_for: Iterable[Node], inside: Iterable[Nod
 def results_of(project: Project, node: Node, excluded: bool, reason: str | None) -> list[dict[str, Any]]:
     """What is recorded of somebody registered (who may be seen), of the analyses for which they may be used; of all
     where it is asked for."""
+    from ctcore.recording import recorded_of  # with all that records, which looking does not need
+
     found = recorded_of(project, *node)
     if not found or why_withheld(project, node) is not None:  # then all of it was asked for, and that is on record
         return found

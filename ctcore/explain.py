@@ -1,13 +1,12 @@
-"""⑦ Sentences about one node, and the matrix of all: what `ct why`, `ct show` and `ct status` say."""
+"""⑦ Sentences about one node: what `ct why` and `ct show` say."""
 
 import json
-from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence, Set
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import func, select
+from sqlalchemy import select
 
 from ctcore.catalog.tables import artifact, attempt, entity, file, materialization, output, reference
 from ctcore.errors import StoreError, Usage
@@ -17,14 +16,12 @@ from ctcore.memo import current_edges, prepare
 from ctcore.nodes import no_such
 from ctcore.project import Project
 from ctcore.reasons import Node, Reason, Verdict, name_of, short
-from ctcore.roles import counted
 from ctcore.staleness import Verdicts, evaluate
 from ctcore.standing import today
-from ctcore.step import LEVELS, Level
 from ctcore.steps import REGISTRY
 from ctcore.tombstones import is_purged, of_makings
 from ctcore.trace import outputs_of
-from ctcore.veil import Veil, veil
+from ctcore.veil import veil
 from ctcore.waivers import Waiver, built_from, holding
 
 SHOWN = 20  # members of which it is said why they came or went
@@ -252,100 +249,3 @@ def entry(project: Project, node: Node) -> dict[str, Any]:
             "attributes": json.loads(row.attributes),
             "files": [{k: v for k, v in one.items() if k != "entity"} for one in files],
         }
-
-
-@dataclass(frozen=True)
-class Matrix:
-    """One level: its steps as columns, its entities as rows, a state a cell."""
-
-    level: Level
-    steps: tuple[str, ...]
-    rows: Sequence[tuple[str, str, Sequence[str]]]
-    counts: dict[str, dict[str, int]]
-    hidden: int
-    accepted: Mapping[str, Set[str]]
-    """By step, the fresh ones that are so because somebody accepted what differs."""
-
-
-def matrix(
-    project: Project, limit: int | None = 40, seen: Veil | None = None, keys: Mapping[str, set[str]] | None = None
-) -> list[Matrix]:
-    """The completeness matrix: entities by steps, a table a level that has steps. `limit` rows each; whom nobody
-    sees is counted, and has no row. `keys`: only these nodes, by step; a step that is not among them has none."""
-    verdicts = evaluate(project)
-    found = []
-    for level in (*reversed(LEVELS[:3]), "cohort"):
-        found.append(_matrix(project, verdicts, level, limit, seen, keys))
-    return [one for one in found if one.steps]
-
-
-def _matrix(
-    project: Project,
-    verdicts: Verdicts,
-    level: Level,
-    limit: int | None,
-    veil: Veil | None,
-    keys: Mapping[str, set[str]] | None,
-) -> Matrix:
-    steps = tuple(s.name for s in project.steps if s.level == level and (keys is None or s.name in keys))
-    hidden = veil.ids.get(level, set()) if veil else set[str]()
-    every = bool(hidden) or keys is not None
-    entities, number = _entities(project, level, None if every else limit) if steps else ([], 0)
-    columns = [verdicts.states(name) for name in steps]
-    counts = {name: {str(k): v for k, v in verdicts.count(name).items()} for name in steps}
-    seen: Sequence[int] = range(len(entities))
-    if keys is not None:
-        chosen = set[str]().union(*(keys[name] for name in steps))
-        seen = [at for at, (_, who) in enumerate(entities) if who in chosen]
-        mine = [Counter(str(column[at]) for at in seen) for column in columns]
-        counts = {name: {"fresh": 0, **some} for name, some in zip(steps, mine, strict=True)}
-    seen = [at for at in seen if entities[at][1] not in hidden] if hidden else seen
-    shown = seen if limit is None else seen[:limit]
-    rows = [(entities[at][0], entities[at][1], [column[at] for column in columns]) for at in shown]
-    accepted = {name: verdicts.accepted[name].keys() - hidden for name in steps}
-    more = number - (len(entities) - len(seen)) - len(shown)
-    return Matrix(level, steps, rows, counts, more, accepted)
-
-
-def cohorts_in_full(
-    project: Project, veil: Veil | None = None, keys: Mapping[str, set[str]] | None = None
-) -> dict[str, dict[str, dict[str, Any]]]:
-    """Of cohort artifacts, which are few: all reasons in words of each that is not fresh (`causes`), and how many
-    members of each role went into what is there (`roles`), by step and cohort."""
-    steps = [step for step in project.steps if step.level == "cohort" and (keys is None or step.name in keys)]
-    verdicts = evaluate(project)
-    causes = {step.name: _causes(verdicts, step.name, veil, keys) for step in steps}
-    with project.catalog.read() as connection:
-        known = counted(connection, [step.name for step in steps if step.role is not None])
-    roles: dict[str, dict[str, Any]] = {step.name: {} for step in steps if step.role is not None}
-    for (step_name, who), counts in known.items():
-        roles[step_name][who] = counts
-    return {"causes": causes, "roles": roles}
-
-
-def _causes(
-    verdicts: Verdicts, step: str, veil: Veil | None, keys: Mapping[str, set[str]] | None
-) -> dict[str, list[str]]:
-    return {
-        one.partition: [str(veil.reason(reason) if veil else reason) for reason in one.reasons]
-        for one in verdicts.listed(step, None if keys is None else keys[step])
-    }
-
-
-def _entities(project: Project, level: Level, limit: int | None) -> tuple[Sequence[tuple[str, str]], int]:
-    """(parent, ID) of the first ones, and how many there are."""
-    if level == "cohort":
-        names = [("", name) for name in project.settings.cohorts]
-        return names[:limit], len(names)
-    parent, mine = entity.alias(), entity.c.level == level
-    with project.catalog.read() as connection:
-        rows = connection.execute(
-            select(parent.c.id, entity.c.id)
-            .select_from(entity.outerjoin(parent, parent.c.seq == entity.c.parent))
-            .where(mine)
-            .order_by(entity.c.seq)
-            .limit(limit)
-        )
-        shown = [(row[0] or "", row[1]) for row in rows]
-        number = len(shown) if limit is None else connection.execute(select(func.count()).where(mine)).scalar_one()
-    return shown, number

@@ -4,7 +4,10 @@ import csv
 import json
 import math
 import re
+import signal
+import subprocess
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -18,7 +21,8 @@ from ctcore.reading.formats import Counted, inert, write
 from ctcore.reading.gate import Gate
 from ctcore.reading.views import View, Views
 from tests.kit import STEPS, assay, make_all, make_project
-from tests.shell import ct
+from tests.shell import command, ct, environment, shell
+from tests.test_cli_run import until
 
 EVIL = '=cmd|"/c calc"!A1'
 ROWS = (
@@ -171,6 +175,42 @@ def test_a_file_is_whole_or_as_it_was(project: Project, tmp_path: Path) -> None:
     with pytest.raises(OSError):
         _written(path, "csv", [View("t", (("n", "integer"),), rows)], False)
     assert [one.name for one in tmp_path.iterdir()] == ["a.csv"] and path.read_text() == "before"
+
+
+@pytest.mark.parametrize("sign", [signal.SIGINT, signal.SIGTERM])
+def test_an_export_that_is_told_to_end_leaves_nothing_behind(
+    project: Project, tmp_path: Path, sign: signal.Signals
+) -> None:
+    with _begun(project, tmp_path) as (process, part):
+        process.send_signal(sign)
+        assert process.wait(60) == 130
+        assert not part.exists() and not [*tmp_path.iterdir()]
+
+
+def test_what_a_killed_export_left_is_removed_by_the_next_and_that_of_a_living_one_is_not(
+    project: Project, tmp_path: Path
+) -> None:
+    with _begun(project, tmp_path) as (killed, left), _begun(project, tmp_path) as (_living, kept):
+        killed.kill()
+        killed.wait(60)
+        (other := tmp_path / f".mine~1~x{left.name[left.name.rindex('~') :]}").touch()
+        assert left.exists()
+        shell("-C", project.root, "export", tmp_path / "all.csv", "--table", "assays")
+        assert {*tmp_path.iterdir()} == {tmp_path / "all.csv", kept, other}
+
+
+@contextmanager
+def _begun(project: Project, folder: Path) -> Iterator[tuple[subprocess.Popen[bytes], Path]]:
+    """A process that has begun to write a table, and its unfinished file. Its statement does not end by itself."""
+    endless = "WITH RECURSIVE n(x) AS (SELECT 1 UNION ALL SELECT x + 1 FROM n) SELECT 1 UNION ALL SELECT sum(x) FROM n"
+    before = {*folder.iterdir()}
+    arguments = ("-C", project.root, "export", folder / "all.csv", "--query", endless)
+    with subprocess.Popen(command(*arguments), env=environment(), stderr=subprocess.DEVNULL) as process:
+        try:
+            until(lambda: {*folder.iterdir()} > before)
+            yield process, ({*folder.iterdir()} - before).pop()
+        finally:
+            process.kill()
 
 
 def test_what_was_left_out_is_said_beside_the_data(project: Project, tmp_path: Path) -> None:

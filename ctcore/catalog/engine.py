@@ -43,6 +43,7 @@ from ctcore.errors import CatalogError
 
 HEAD = "0011"
 BUSY_MS = 30_000
+CACHE_KIB, SCANNED_KIB = 65_536, 4_096  # of SQLite's pages
 _LOCK = 7_203_391  # the advisory lock under which a schema is migrated and its event chain grows
 _NAME_BYTES = 63  # PostgreSQL silently cuts longer names
 
@@ -182,6 +183,19 @@ class Catalog:
             yield connection
 
     @contextmanager
+    def scan(self) -> Iterator[Connection]:
+        """The same for whole tables: SQLite keeps few of their pages."""
+        with self.read() as connection:
+            if not self.is_sqlite:
+                yield connection
+                return
+            connection.exec_driver_sql(f"PRAGMA cache_size=-{SCANNED_KIB}")
+            try:
+                yield connection
+            finally:
+                connection.exec_driver_sql(f"PRAGMA cache_size=-{CACHE_KIB}")
+
+    @contextmanager
     def write(self, *, though_archived: bool = False) -> Iterator[Writer]:
         """One transaction, alone: either all of it is in the catalog and the journal, or nothing.
 
@@ -318,7 +332,7 @@ def _prepare_sqlite(connection: Any, _record: Any) -> None:
         "foreign_keys=ON",
         "synchronous=FULL",
         "temp_store=MEMORY",
-        "cache_size=-65536",
+        f"cache_size=-{CACHE_KIB}",
     ):
         connection.execute(f"PRAGMA {pragma}")
     _into_wal(connection)

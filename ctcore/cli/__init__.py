@@ -57,6 +57,7 @@ _SECTIONS = {
     "When the catalog is lost": ("recover",),
 }
 _ELSEWHERE = ("init", "projects")  # what they are about is their argument
+WHOLE = 1000  # letters of a first sentence: it is never cut off
 
 
 class _Lazy(click.Group):
@@ -69,17 +70,21 @@ class _Lazy(click.Group):
         module = _COMMANDS.get(cmd_name)
         if module is None:
             return None
-        with _quickly():
-            command = getattr(importlib.import_module(f"ctcore.cli.{module}"), cmd_name)
+        name = f"{__name__}.{module}"
+        if name not in sys.modules:
+            with _quickly():
+                importlib.import_module(name)
+        command = getattr(sys.modules[name], cmd_name)
         _explain(command, cmd_name)
         return command if cmd_name in _ELSEWHERE else _by_id(command)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        """By what they are for."""
+        """By what they are for, from the text of the commands' files: to name a command, nothing of it is imported."""
+        said = dict(_docstrings())
         for title, names in _SECTIONS.items():
-            found = [(name, self.get_command(ctx, name)) for name in names]
+            stubs = [click.Command(name, help=said[name]) for name in names]
             with formatter.section(title):
-                formatter.write_dl([(name, one.get_short_help_str()) for name, one in found if one is not None])
+                formatter.write_dl([(one.name or "", one.get_short_help_str(WHOLE)) for one in stubs])
 
     def resolve_command(self, ctx: click.Context, args: list[str]) -> Any:
         import difflib
@@ -91,9 +96,22 @@ class _Lazy(click.Group):
         return super().resolve_command(ctx, args)
 
 
+def _docstrings() -> Iterator[tuple[str, str | None]]:
+    """What each command says of itself."""
+    import ast
+    from pathlib import Path
+
+    here = Path(__file__)
+    trees = {one: ast.parse(here.with_name(f"{one}.py").read_text("utf-8")) for one in set(_COMMANDS.values())}
+    for name, module in _COMMANDS.items():
+        said = (ast.get_docstring(n) for n in trees[module].body if isinstance(n, ast.FunctionDef) and n.name == name)
+        yield name, next(said, None)
+
+
 @contextmanager
 def _quickly() -> Iterator[None]:
-    """A quarter of the time that imports take: no garbage is looked for, and numpy starts no thread a core.
+    """A third of the time that imports take: no garbage is looked for, also not later in what stays until the end,
+    and numpy starts no thread a core.
 
     ct multiplies no matrices. The variable is taken back, because the steps of a run inherit the environment.
     """
@@ -104,6 +122,7 @@ def _quickly() -> Iterator[None]:
     try:
         yield
     finally:
+        gc.freeze()
         if was_on:
             gc.enable()
         if is_mine:
@@ -152,7 +171,7 @@ def _explain(command: click.Command, name: str) -> None:
     """In a list, its whole first sentence; in its own help, lines to copy."""
     from ctcore.cli.examples import EXAMPLES
 
-    command.short_help = command.get_short_help_str(limit=1000)
+    command.short_help = command.get_short_help_str(WHOLE)
     if name in EXAMPLES:
         command.epilog = "\b\n" + "\n".join(("Examples:", *(f"  {line}" for line in EXAMPLES[name])))
     for verb, one in command.commands.items() if isinstance(command, click.Group) else ():

@@ -50,7 +50,7 @@ def _drawn(
     project = opened(ctx)
     everybody = asked(project, *excluded, what)
     verdicts = evaluate(project)
-    with project.catalog.read() as connection, replacing(file) as part:
+    with project.catalog.scan() as connection, replacing(file) as part:
         gate = Gate.of(project, connection, everybody)
         draw(gate, verdicts, part)
         audit = gate.audit

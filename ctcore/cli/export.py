@@ -42,7 +42,7 @@ def export(
     project = opened(ctx)
     wanted = Asked(tables, sql, wide, columns or ("*",), exact)
     everybody = asked(project, excluded, reason, "export", sql or ", ".join(tables) or wide or "all tables")
-    with project.catalog.read() as connection:
+    with project.catalog.scan() as connection:
         gate = Gate.of(project, connection, everybody)
         views = Views(gate)
         if str(place) == "-":

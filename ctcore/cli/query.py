@@ -36,7 +36,7 @@ def query(
     project = opened(ctx)
     text = sys.stdin.read() if sql == "-" else sql or ""
     everybody = asked(project, excluded, reason, "query", text or "the tables")
-    with project.catalog.read() as connection:
+    with project.catalog.scan() as connection:
         gate = Gate.of(project, connection, everybody)
         views = Views(gate)
         if lists:

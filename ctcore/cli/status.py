@@ -7,7 +7,7 @@ import click
 from ctcore.cli.narrowing import narrowed, narrowing_options
 from ctcore.cli.render import FOUND, MARK, echo_json, excluded_options, json_option, opened, table
 from ctcore.disclosure import asked
-from ctcore.explain import Matrix, cohorts_in_full, matrix
+from ctcore.matrix import Matrix, cohorts_in_full, matrix
 from ctcore.veil import veil
 
 

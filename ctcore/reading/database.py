@@ -112,6 +112,8 @@ class Database:
 
     def _refused(self, error: Exception) -> Usage:
         said = str(error) or type(error).__name__
+        if "interrupted" in said and not self._is_late():  # SQLite's word for Ctrl-C, too
+            raise KeyboardInterrupt
         if "interrupted" in said:
             return Usage(f"the statement took over {self.seconds:g} s and was ended; narrow it down")
         if any(sign in said for sign in ("not authorized", "prohibited", "readonly", "too many attached")):

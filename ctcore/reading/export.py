@@ -1,7 +1,11 @@
 """⑦ Tables as files: which ones, where, all of a file or nothing. The formats are in `formats`."""
 
 import fnmatch
+import glob
 import os
+import re
+import signal
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -9,6 +13,7 @@ from functools import partial
 from pathlib import Path
 
 from ctcore.errors import Usage
+from ctcore.leases import is_alive, process_name
 from ctcore.reading.database import Database
 from ctcore.reading.formats import FORMATS, TOGETHER, Counted, write
 from ctcore.reading.gate import level_names
@@ -17,6 +22,7 @@ from ctcore.reading.table import Row, View, common
 from ctcore.reading.views import Views
 from ctcore.step import Level
 
+_PART = re.compile(r"\.([^~]+)~([0-9]+)~([0-9]+)")
 SUFFIXES = {f".{name}": name for name in FORMATS}
 
 
@@ -103,14 +109,33 @@ def _written(path: Path, kind: str, views: Sequence[View], exact: bool) -> list[
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """A file beside it that takes its place when it is whole."""
+    """A file beside it that takes its place when it is whole. Those of processes that were killed are removed."""
     if path.is_dir():
         raise Usage(f"{path} is a folder; name a file in it")
     if not path.parent.is_dir():
         raise Usage(f"{path}: there is no folder {path.parent}; make it, or name a file in another")
-    part = path.with_name(f".{os.getpid()}.{path.name}")
+    end = f"~{path.name[-40:]}"
+    for other in path.parent.glob(f".*{glob.escape(end)}"):
+        found = _PART.fullmatch(other.name.removesuffix(end))
+        if found and not is_alive(":".join(found.groups())):
+            other.unlink(missing_ok=True)
+    part = path.with_name(f".{process_name().replace(':', '~')}{end}")
     try:
-        yield part
-        os.replace(part, path)
+        with _told_to_end():
+            yield part
+            os.replace(part, path)
     finally:
         part.unlink(missing_ok=True)
+
+
+@contextmanager
+def _told_to_end() -> Iterator[None]:
+    """SIGTERM is as Ctrl-C: what was begun is removed, also the temporary files of those who help to write."""
+    if threading.current_thread() is not threading.main_thread():  # only there, signals have handlers
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)

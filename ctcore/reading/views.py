@@ -1,6 +1,7 @@
 """⑦ The tables that people read: who is in the cohort, their files, what was made, what was measured, what is true."""
 
 import json
+import sys
 from collections.abc import Iterator
 from functools import cached_property, partial
 
@@ -54,7 +55,7 @@ class Views:
         shows, usable = self.gate.shows(level).tolist(), self.gate.usable(level).tolist()
         kin, entities = self.gate.inputs.kin, self.gate.mirror.entities
         order = reversed(ENTITY_LEVELS[: ENTITY_LEVELS.index(level) + 1])
-        chains = [[entities[one].ids[at] for at in kin.above(level, one).tolist()] for one in order]
+        chains = [map(entities[one].ids.__getitem__, kin.above(level, one).tolist()) for one in order]
         rows = self.gate.connection.execute(
             select(entity.c.attributes).where(entity.c.level == level).order_by(entity.c.seq)
         ).scalars()
@@ -97,15 +98,18 @@ class Views:
         return wide_of(Measured(self.gate, self._clean, self._never_dirty), found) if found else None
 
     def _members(self) -> Iterator[Row]:
-        names = {step: self._able(step) for step in self._shown}
-        pointers = select(artifact.c.materialization, artifact.c.asset, artifact.c.partition)
-        gathering = pointers.where(artifact.c.materialization.in_(select(member.c.materialization)))
-        current = {number: node for number, *node in self.gate.connection.execute(gathering)}
+        """Two streams in the order of the makings: what is current now, and who went into it."""
+        names, made = {step: self._able(step) for step in self._shown}, materialization.c
+        gathering = made.id.in_(select(member.c.materialization))
+        pointers = select(made.id, made.asset, made.partition).join(artifact, IS_CURRENT).where(gathering)
         fields = (member.c.level, member.c.entity, member.c.role, member.c.materialization)
         order = (member.c.materialization, member.c.level, member.c.entity)
+        current = iter(self.gate.connection.execute(pointers.order_by(made.id)))
+        at, asset, partition = 0, "", ""
         for level, who, role, number in self.gate.connection.execute(select(*fields).order_by(*order)):
-            asset, partition = current.get(number, ("", ""))
-            if partition in self._shown.get(asset, ()) and who in names[asset].get(level, ()):
+            while at < number:
+                at, asset, partition = next(current, (sys.maxsize, "", ""))
+            if at == number and partition in self._shown.get(asset, ()) and who in names[asset].get(level, ()):
                 yield (asset, self._level(asset), partition, level, who, role, number)
 
     def _references(self) -> Iterator[Row]:
