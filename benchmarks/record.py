@@ -220,9 +220,10 @@ def _insert(
 
 def _at_once(prepared: Callable[..., Callable[[], None]], parts: Sequence[tuple[Any, ...]]) -> Measured:
     """One process a part; the clock runs from when all are ready to when the last one has ended."""
-    spawn = get_context("spawn")
-    ready, said = spawn.Barrier(len(parts) + 1), spawn.Queue()
-    processes = [spawn.Process(target=_one, args=(prepared, part, ready, said)) for part in parts]
+    server = get_context("forkserver")  # one process imports all that they need, and not each of them
+    server.set_forkserver_preload(["benchmarks.record"])
+    ready, said = server.Barrier(len(parts) + 1), server.Queue()
+    processes = [server.Process(target=_one, args=(prepared, part, ready, said)) for part in parts]
     for process in processes:
         process.start()
     ready.wait(120)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from sqlalchemy import delete, select, update
 
-from ctcore.catalog.engine import Writer, in_keys
+from ctcore.catalog.engine import Writer, among, bound, in_keys
 from ctcore.catalog.tables import lease
 from ctcore.clock import now
 from ctcore.project import Project
@@ -79,8 +79,11 @@ def give_back_ours(project: Project, keys: Iterable[str]) -> None:
         writer.execute(delete(lease).where(ours))
 
 
-def give_back(writer: Writer, keys: Iterable[str], dialect: str) -> None:
-    writer.execute(delete(lease).where(in_keys(lease.c.key, keys, dialect)))
+_GIVE_BACK = delete(lease).where(among(lease.c.key))
+
+
+def give_back(writer: Writer, keys: Iterable[str]) -> None:
+    writer.execute(_GIVE_BACK, {"keys": bound(keys)})
 
 
 @cache

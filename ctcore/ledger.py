@@ -9,10 +9,10 @@ from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import Connection, Table, delete, func, select, update
+from sqlalchemy import Connection, bindparam, delete, func, select, update
 
 from ctcore import qc
-from ctcore.catalog.engine import Writer, in_keys, upsert
+from ctcore.catalog.engine import Writer, among, bound, in_keys, upsert
 from ctcore.catalog.replay import making_digest
 from ctcore.catalog.tables import (
     artifact,
@@ -37,6 +37,21 @@ from ctcore.slurm import jobs
 from ctcore.steps import Recipe
 from ctcore.store import Published
 from ctcore.tombstones import is_purged
+
+_LAST_MAKING = select(func.max(materialization.c.id))
+_RECIPES = select(recipe.c.id, recipe.c.digest).where(among(recipe.c.digest))
+_MAKINGS = select(
+    *(materialization.c.key, materialization.c.started_at, materialization.c.data_version, materialization.c.id)
+).where(among(materialization.c.key), ~is_purged())
+_POINTS = select(artifact.c.asset, artifact.c.partition, artifact.c.materialization).where(
+    among(artifact.c.asset, "assets"), among(artifact.c.partition, "partitions")
+)
+_HARMED = select(damage.c.asset, damage.c.partition).where(
+    among(damage.c.asset, "assets"), among(damage.c.partition, "partitions")
+)
+_SETTLED = [
+    delete(table).where(table.c.asset == bindparam("b_asset"), among(table.c.partition)) for table in (damage, request)
+]
 
 
 @dataclass(frozen=True)
@@ -74,12 +89,14 @@ def entry_of(project: Project, one: Published) -> dict[str, Any]:
 
 def _record(project: Project, requests: Sequence[Request]) -> list[list[int]]:
     """The numbers of the makings of each request."""
-    entries = [{**entry, "actor": one.actor} for one in requests for entry in one.body]
+    entries = [
+        {**entry, "actor": one.actor, "recipe": recipe_of(entry["side"])} for one in requests for entry in one.body
+    ]
     with project.catalog.write() as writer:
         connection = writer.connection
-        recipes = recipe_numbers(writer, [recipe_of(one["side"]) for one in entries])
-        known = _already(connection, [one["side"]["key"] for one in entries], project.dialect)
-        next_id = (connection.execute(select(func.max(materialization.c.id))).scalar() or 0) + 1
+        recipes = recipe_numbers(writer, [one["recipe"] for one in entries])
+        known = _already(connection, [one["side"]["key"] for one in entries])
+        next_id = (connection.execute(_LAST_MAKING).scalar() or 0) + 1
         fresh: list[dict[str, Any]] = []
         for one in entries:
             found = known.get((one["side"]["key"], one["side"]["started_at"], one["data_version"]))
@@ -101,11 +118,11 @@ def _settle(
 ) -> None:
     """They are current now, nobody waits for them any more, and it is said."""
     current = [_pointer(one, recipes) for one in entries]
-    moved = _moved(writer.connection, current, project.dialect)
+    moved = _moved(writer.connection, current)
     _make_current(writer, current, project.dialect)
     keys = [one["side"]["key"] for one in entries]
-    give_back(writer, keys, project.dialect)
-    jobs.close(writer, keys, project.dialect)
+    give_back(writer, keys)
+    jobs.close(writer, keys)
     again = {row["materialization"]: row for row in moved if row["materialization"] not in fresh}
     for actor, some in groupby(entries, key=itemgetter("actor")):
         writer.actor, mine = actor, list(some)
@@ -123,7 +140,7 @@ def _pointer(one: Mapping[str, Any], recipes: Mapping[str, int]) -> dict[str, An
         "asset": side["node"][0],
         "partition": side["node"][1],
         "materialization": one["id"],
-        "recipe": recipes[recipe_of(side).digest],
+        "recipe": recipes[one["recipe"].digest],
         "data_version": one["data_version"],
         "key": side["key"],
         "checked_at": now(),
@@ -187,16 +204,14 @@ def _say_reused(writer: Writer, row: Mapping[str, Any]) -> None:
     writer.event("reuse", name_of((row["asset"], row["partition"])), body)
 
 
-def _moved(connection: Connection, rows: Sequence[dict[str, Any]], dialect: str) -> list[dict[str, Any]]:
+def _moved(connection: Connection, rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
     """Those of which the node is not what it is about to be: it points elsewhere, or is damaged."""
-    assets, partitions = {row["asset"] for row in rows}, {row["partition"] for row in rows}
-
-    def nodes(table: Table, *columns: Any) -> Iterable[Any]:
-        mine = table.c.asset.in_(assets) & in_keys(table.c.partition, partitions, dialect)
-        return connection.execute(select(table.c.asset, table.c.partition, *columns).where(mine))
-
-    points = {(row[0], row[1]): row[2] for row in nodes(artifact, artifact.c.materialization)}
-    harmed = {(row[0], row[1]) for row in nodes(damage)}
+    mine = {
+        "assets": bound({row["asset"] for row in rows}),
+        "partitions": bound({row["partition"] for row in rows}),
+    }
+    points = {(row[0], row[1]): row[2] for row in connection.execute(_POINTS, mine)}
+    harmed = {(row[0], row[1]) for row in connection.execute(_HARMED, mine)}
     whole = points.items() - {(node, points.get(node)) for node in harmed}
     return [row for row in rows if ((row["asset"], row["partition"]), row["materialization"]) not in whole]
 
@@ -222,7 +237,7 @@ def record_failures(project: Project, failed: Iterable[Failed], run_id: str | No
                 for offset, one in enumerate(listed)
             ],
         )
-        give_back(writer, [one.key for one in listed], project.dialect)
+        give_back(writer, [one.key for one in listed])
         for one in listed:
             writer.event("fail", name_of(one.node), _failure(one, run_id))
 
@@ -267,10 +282,7 @@ def recipe_of(side: Mapping[str, Any]) -> Recipe:
 
 def recipe_numbers(writer: Writer, used: Iterable[Recipe]) -> dict[str, int]:
     wanted = {one.digest: one for one in used}
-    known = {
-        row.digest: row.id
-        for row in writer.execute(select(recipe.c.id, recipe.c.digest).where(recipe.c.digest.in_(wanted)))
-    }
+    known = {row.digest: row.id for row in writer.execute(_RECIPES, {"keys": bound(wanted)})}
     for digest, one in wanted.items():
         if digest not in known:
             next_id = (writer.execute(select(func.max(recipe.c.id))).scalar() or 0) + 1
@@ -287,19 +299,14 @@ def recipe_numbers(writer: Writer, used: Iterable[Recipe]) -> dict[str, int]:
     return known
 
 
-def _already(connection: Connection, keys: Iterable[str], dialect: str) -> dict[tuple[str, str, str], int]:
+def _already(connection: Connection, keys: Iterable[str]) -> dict[tuple[str, str, str], int]:
     """By what tells two makings of one call apart: when, and what came of it; a clock may stand still."""
-    made = materialization.c
-    rows = connection.execute(
-        select(made.key, made.started_at, made.data_version, made.id).where(
-            in_keys(made.key, keys, dialect), ~is_purged()
-        )
-    )
+    rows = connection.execute(_MAKINGS, {"keys": bound(keys)})
     return {(row.key, row.started_at, row.data_version): row.id for row in rows}
 
 
 def insert_makings(writer: Writer, fresh: Sequence[Mapping[str, Any]], recipes: Mapping[str, int]) -> None:
-    writer.insert(materialization, [_making(one, recipes[recipe_of(one["side"]).digest]) for one in fresh])
+    writer.insert(materialization, [_making(one, recipes[one["recipe"].digest]) for one in fresh])
     writer.insert(output, [{"materialization": one["id"], **row} for one in fresh for row in one["outputs"]])
     names = ("materialization", "input", "asset", "partition", "version")
     edges = [(one["id"], *used) for one in fresh for used in one["side"]["inputs"]]
@@ -361,15 +368,15 @@ def _make_current(writer: Writer, rows: list[dict[str, Any]], dialect: str) -> N
         return
     upsert(writer, artifact, rows, dialect)
     for asset in {row["asset"] for row in rows}:
-        partitions = [row["partition"] for row in rows if row["asset"] == asset]
-        for table in (damage, request):
-            writer.execute(delete(table).where(table.c.asset == asset, in_keys(table.c.partition, partitions, dialect)))
+        mine = {"b_asset": asset, "keys": bound(row["partition"] for row in rows if row["asset"] == asset)}
+        for settled in _SETTLED:
+            writer.execute(settled, mine)
 
 
 def _said(one: Mapping[str, Any]) -> dict[str, Any]:
     """`record` ties the other rows of the making to its event: a hand that changes them is found by it."""
     side, row = one["side"], _making(one, 0)
     files = [(file["file"], file["digest"], file["size"]) for file in one["outputs"]]
-    record = making_digest(row, recipe_of(side).digest, (files, side["inputs"], side["members"]))
+    record = making_digest(row, one["recipe"].digest, (files, side["inputs"], side["members"]))
     told = {name: row[name] for name in ("key", "data_version", "folder", "reason", "run_id")}
     return {**told, "materialization": one["id"], "record": record}

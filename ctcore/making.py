@@ -157,7 +157,7 @@ class Making:
             if left:  # the run is being ended: what did not start is free again
                 with self.project.catalog.write() as writer:
                     keys = [call.key for call in calls if call.node in left]
-                    leases.give_back(writer, keys, self.project.dialect)
+                    leases.give_back(writer, keys)
 
     def _settle(self, results: Sequence[StepResult]) -> list[Outcome]:
         published, failed = [], []

@@ -7,11 +7,12 @@ descendants: whoever belongs to one that may not be used may not be used either 
 import json
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Select, func, select
+from sqlalchemy import Connection, Select, func, select
 
-from ctcore.catalog.engine import in_keys
+from ctcore.catalog.engine import among, bound, in_keys
 from ctcore.catalog.tables import consent, entity, qc_act, qc_event, qc_resolution
 from ctcore.rules import BARRING
 
@@ -85,7 +86,8 @@ def status_on(row: Any, day: str) -> str:
     return "expired" if over else row.status
 
 
-def open_events() -> Any:
+@cache
+def open_events() -> Select[Any]:
     """QC events that nobody has resolved, with their acts, in their order."""
     joined = qc_event.join(qc_act, qc_act.c.id == qc_event.c.act)
     joined = joined.join(entity, entity.c.seq == qc_event.c.entity)
@@ -95,17 +97,21 @@ def open_events() -> Any:
     return chosen.where(qc_resolution.c.event.is_(None)).order_by(qc_event.c.id)
 
 
-def _standing(only: ColumnElement[bool] | None = None) -> Select[Any]:
-    """The consent of each patient that was written last."""
+@cache
+def _standing(only: bool = False) -> Select[Any]:
+    """The consent of each patient that was written last; `only`: of these `keys`."""
     last = select(func.max(consent.c.id)).group_by(consent.c.entity)
-    last = last if only is None else last.where(only)
+    last = last.where(among(consent.c.entity)) if only else last
     return select(*consent.c).where(consent.c.id.in_(last)).order_by(consent.c.id)
 
 
 def standing(connection: Connection, only: Collection[int] | None = None) -> list[Any]:
     """The consents that hold, as rows; a patient of whom none was written has none."""
-    mine = None if only is None else in_keys(consent.c.entity, only, connection.dialect.name)
-    return list(connection.execute(_standing(mine)))
+    return list(connection.execute(_standing(only is not None), _keys(only)))
+
+
+def _keys(only: Collection[int] | None) -> dict[str, str]:
+    return {} if only is None else {"keys": bound(only)}
 
 
 def _unasked(connection: Connection, only: Collection[int] | None) -> list[int]:
@@ -116,11 +122,14 @@ def _unasked(connection: Connection, only: Collection[int] | None) -> list[int]:
     return list(connection.execute(chosen.order_by(entity.c.seq)).scalars())
 
 
-def _censored(connection: Connection, only: Collection[int] | None) -> Iterator[Bar]:
+@cache
+def _censoring(only: bool) -> Select[Any]:
     chosen = open_events().where(qc_event.c.status.in_(BARRING))
-    if only is not None:
-        chosen = chosen.where(in_keys(qc_event.c.entity, only, connection.dialect.name))
-    for row in connection.execute(chosen):
+    return chosen.where(among(qc_event.c.entity)) if only else chosen
+
+
+def _censored(connection: Connection, only: Collection[int] | None) -> Iterator[Bar]:
+    for row in connection.execute(_censoring(only is not None), _keys(only)):
         step = f" for {row.step} only" if row.step else ""
         words = f"{row.kind}{step} on {row.at[:10]} by {row.actor}: {row.reason}"
         yield Bar(row.entity, row.kind, words, row.step, scope=row.scope)

@@ -9,10 +9,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import Connection, func, select
+from sqlalchemy import Connection, bindparam, func, select
 
 from ctcore.catalog.attributes import attribute
-from ctcore.catalog.engine import Writer, in_keys
+from ctcore.catalog.engine import Writer, among, bound, in_keys
 from ctcore.catalog.tables import entity, qc_act, qc_event, qc_resolution
 from ctcore.cohorts import texts_of
 from ctcore.errors import SheetError, Usage
@@ -179,6 +179,9 @@ def _next(connection: Connection, table: Any) -> int:
     return (connection.execute(select(func.max(table.c.id))).scalar() or 0) + 1
 
 
+_NUMBERS = select(entity.c.id, entity.c.seq).where(entity.c.level == bindparam("b_level"), among(entity.c.id))
+
+
 def _numbers(connection: Connection, names: Iterable[tuple[str, str]]) -> dict[tuple[str, str], int]:
     """`entity.seq` by level and ID: a statement a level."""
     by_level: dict[str, set[str]] = {}
@@ -186,8 +189,7 @@ def _numbers(connection: Connection, names: Iterable[tuple[str, str]]) -> dict[t
         by_level.setdefault(level, set()).add(who)
     found: dict[tuple[str, str], int] = {}
     for level, some in by_level.items():
-        mine = (entity.c.level == level) & in_keys(entity.c.id, some, connection.dialect.name)
-        rows = connection.execute(select(entity.c.id, entity.c.seq).where(mine))
+        rows = connection.execute(_NUMBERS, {"b_level": level, "keys": bound(some)})
         found |= {(level, row.id): row.seq for row in rows}
     return found
 
@@ -359,6 +361,11 @@ def result_scope(analysis: str, run: str) -> str:
     return f"record {analysis}" + f" {run}" * bool(run)
 
 
+_STANDS = open_events().where(
+    entity.c.level == bindparam("b_level"), among(entity.c.id), qc_act.c.scope == bindparam("b_scope")
+)
+
+
 def _follow(
     writer: Writer,
     scope: str,
@@ -367,8 +374,7 @@ def _follow(
     settled: set[tuple[int, str]],
 ) -> None:
     connection = writer.connection
-    mine = (entity.c.level == level) & in_keys(entity.c.id, made, connection.dialect.name)
-    stands = list(connection.execute(open_events().where(mine, qc_act.c.scope == scope)))
+    stands = list(connection.execute(_STANDS, {"b_level": level, "keys": bound(made), "b_scope": scope}))
     if not stands and not any(any(_said(facts)) for _, facts in made.values()):
         return
     numbers = _numbers(connection, [(level, who) for who in made])

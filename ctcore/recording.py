@@ -7,15 +7,15 @@ import difflib
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import Connection, func, select
+from sqlalchemy import Connection, bindparam, func, select
 
 from ctcore import amend
 from ctcore.analysis import QC_NAMES, Analysis
-from ctcore.catalog.engine import Writer, in_keys
+from ctcore.catalog.engine import Writer, among, bound
 from ctcore.catalog.tables import entity, result
 from ctcore.catalog.together import Request, together
 from ctcore.clock import today
@@ -185,13 +185,17 @@ def _header(table: Rows, analysis: Analysis, options: Options) -> tuple[list[str
 # Writing
 
 
+_LAST = select(func.max(result.c.id))
+
+
 def _record(project: Project, requests: Sequence[Request]) -> list[dict[str, Any]]:
     """An answer a request; one that has a problem is not written, the others are."""
     with project.catalog.write() as writer:
         amend.put(writer, project)
         known = _Known(project, writer.connection, requests)
-        number = (writer.execute(select(func.max(result.c.id))).scalar() or 0) + 1
+        number = (writer.execute(_LAST).scalar() or 0) + 1
         answers = []
+        said: dict[tuple[str, str, str], dict[str, Any]] = {}
         for one in requests:
             writer.actor = one.actor
             rows, problems, same = known.judged(one.body)
@@ -200,6 +204,10 @@ def _record(project: Project, requests: Sequence[Request]) -> list[dict[str, Any
             _write(writer, one.body, known.analyses[one.body["analysis"]].level, written)
             listed = [(row["who"], row["version"]) for row in written]
             answers.append({"problems": problems, "written": listed, "same": same})
+            facts = {row["who"]: json.loads(row["facts"]) for row in written}
+            said.setdefault((one.actor, one.body["analysis"], one.body["run"]), {}).update(facts)
+        for (writer.actor, analysis, run), facts in said.items():
+            of_results(writer, analysis, run, known.analyses[analysis].level, facts)
     return answers
 
 
@@ -218,7 +226,6 @@ def _write(writer: Writer, body: Mapping[str, Any], level: str, rows: Sequence[M
         some = told[at : at + AN_EVENT]
         subject = f"{body['analysis']}/{rows[0]['who']}" if len(told) == 1 else body["analysis"]
         writer.event("record", subject, {**same, "results": some})
-    of_results(writer, body["analysis"], body["run"], level, {row["who"]: json.loads(row["facts"]) for row in rows})
 
 
 class _Known:
@@ -227,20 +234,19 @@ class _Known:
     def __init__(self, project: Project, connection: Connection, requests: Sequence[Request]) -> None:
         self.project, self.analyses = project, project.settings.analyses
         bodies = [one.body for one in requests]
-        self.dialect = project.dialect
         self.lines: dict[tuple[str, str], tuple[int, ...]] = {}
         whose: dict[str, set[str]] = {}
         for body in bodies:
             whose.setdefault(self.analyses[body["analysis"]].level, set()).update(row[0] for row in body["rows"])
         for level, some in whose.items():
-            for who, *line in connection.execute(_lines(level, some, self.dialect)):
+            for who, *line in connection.execute(_lines(), {"b_level": level, "keys": bound(some)}):
                 self.lines[level, who] = tuple(seq for seq in line if seq is not None)
         uses = {name: project.settings.uses.of(name) for name in self.analyses}
         everybody = {seq for line in self.lines.values() for seq in line}
         self.bars: dict[int, list[Bar]] = {}
         for bar in bars(connection, uses, today(), everybody, project.settings.uses.required):
             self.bars.setdefault(bar.entity, []).append(bar)
-        self.held = _held(connection, {line[0] for line in self.lines.values()}, bodies, self.dialect)
+        self.held = _held(connection, {line[0] for line in self.lines.values()}, bodies)
 
     def judged(self, body: Mapping[str, Any]) -> tuple[list[dict[str, Any]], list[str], int]:
         """The rows to write, all problems, and how many are recorded already."""
@@ -281,22 +287,28 @@ class _Known:
                 yield f"{analysis.level} {who} is excluded: {bar.words}"
 
 
-def _lines(level: str, whose: Iterable[str], dialect: str) -> Any:
+@cache
+def _lines() -> Any:
     """ID, own number, those of parent and grandparent."""
     parent, above = entity.alias(), entity.alias()
     joined = entity.outerjoin(parent, parent.c.seq == entity.c.parent).outerjoin(above, above.c.seq == parent.c.parent)
-    mine = (entity.c.level == level) & in_keys(entity.c.id, whose, dialect)
+    mine = (entity.c.level == bindparam("b_level")) & among(entity.c.id)
     return select(entity.c.id, entity.c.seq, parent.c.seq, above.c.seq).select_from(joined).where(mine)
 
 
+_HELD = (
+    select(result.c.entity, result.c.analysis, result.c.run, result.c.version, result.c.facts)
+    .where(among(result.c.entity, "entities"), among(result.c.analysis, "analyses"))
+    .order_by(result.c.version)
+)
+
+
 def _held(
-    connection: Connection, entities: Iterable[int], bodies: Sequence[Mapping[str, Any]], dialect: str
+    connection: Connection, entities: Iterable[int], bodies: Sequence[Mapping[str, Any]]
 ) -> dict[tuple[int, str, str], tuple[int, str]]:
     """The version that holds of each entity, analysis and run, with its values."""
-    names = {body["analysis"] for body in bodies}
-    columns = (result.c.entity, result.c.analysis, result.c.run, result.c.version, result.c.facts)
-    mine = in_keys(result.c.entity, entities, dialect) & result.c.analysis.in_(names)
-    rows = connection.execute(select(*columns).where(mine).order_by(result.c.version))
+    mine = {"entities": bound(entities), "analyses": bound({body["analysis"] for body in bodies})}
+    rows = connection.execute(_HELD, mine)
     return {(seq, name, run): (version, values) for seq, name, run, version, values in rows}
 
 

@@ -84,16 +84,17 @@ def _makings(project: Project, replay: Replay) -> tuple[list[dict[str, Any]], li
             lost.append(name_of((row["asset"], row["partition"])))
         else:
             entry = entry_of(project, published)
-            found.append({**entry, "side": {**entry["side"], "reason": row["reason"]}, "id": number})
+            side = {**entry["side"], "reason": row["reason"]}
+            found.append({**entry, "side": side, "recipe": recipe_of(side), "id": number})
     return found, lost
 
 
 def _write(writer: Writer, replay: Replay, makings: list[dict[str, Any]]) -> None:
     for name in _BEFORE:
         _insert(writer, name, replay.tables[name].values())
-    numbers = recipe_numbers(writer, [recipe_of(one["side"]) for one in makings])
+    numbers = recipe_numbers(writer, [one["recipe"] for one in makings])
     insert_makings(writer, makings, numbers)
-    made = {one["id"]: {**one, "recipe": numbers[recipe_of(one["side"]).digest]} for one in makings}
+    made = {one["id"]: {**one, "recipe": numbers[one["recipe"].digest]} for one in makings}
     pointers = [one for one in replay.tables["artifact"].values() if one.row["materialization"] in made]
     replay.tables["artifact"] = {
         (one.row["asset"], one.row["partition"]): Told(_pointer(one.row, made), one.event) for one in pointers

@@ -325,7 +325,7 @@ class Exact:
         """This process works on it, or gives it up again."""
         if key in self.leased:
             with self.project.catalog.write() as writer:
-                leases.give_back(writer, [key], self.project.dialect)
+                leases.give_back(writer, [key])
             self._freed({key})
         else:
             leases.take(self.project, [(key, node)], None)

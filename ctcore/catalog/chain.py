@@ -22,11 +22,14 @@ GENESIS = "0" * 64
 _NONE = (0, GENESIS)  # what is before the first event
 _BLOCK = 1 << 16
 _FIELDS = ("seq", "at", "actor", "kind", "subject", "body", "previous")
+_NEWEST = select(event.c.seq, event.c.digest).order_by(event.c.seq.desc()).limit(1)
+_FROM = select(event).where(event.c.seq >= bindparam("first")).order_by(event.c.seq)
+_APPEND = event.insert()
 
 
 def append_events(connection: Connection, events: Sequence[tuple[str, str, str, Any]], at: str) -> None:
     """Chain and insert events (actor, kind, subject, body) in the caller's transaction, which holds the write lock."""
-    last = connection.execute(select(event.c.seq, event.c.digest).order_by(event.c.seq.desc()).limit(1)).first()
+    last = connection.execute(_NEWEST).first()
     seq, previous = (last.seq, last.digest) if last else _NONE
     rows = []
     for actor, kind, subject, body in events:
@@ -42,7 +45,7 @@ def append_events(connection: Connection, events: Sequence[tuple[str, str, str, 
         }
         previous = row["digest"] = event_digest(row)
         rows.append(row)
-    connection.execute(event.insert(), rows)
+    connection.execute(_APPEND, rows)
 
 
 def event_digest(row: dict[str, Any]) -> str:
@@ -58,7 +61,7 @@ class Journal:
 
     def is_behind(self, connection: Connection) -> bool:
         """Whether the file lacks events or ends in half a one, and this process may write it."""
-        newest = connection.execute(select(event.c.seq, event.c.digest).order_by(event.c.seq.desc()).limit(1)).first()
+        newest = connection.execute(_NEWEST).first()
         try:
             with self.path.open("rb") as stream:
                 last, end = self._last(stream)
@@ -116,8 +119,7 @@ class Journal:
 
     def _after(self, connection: Connection, seq: int, digest: str) -> list[dict[str, Any]]:
         """The events of the catalog after the file's last one, which it has to have too."""
-        found = select(event).where(event.c.seq >= seq).order_by(event.c.seq)
-        rows = [dict(row) for row in connection.execute(found).mappings()]
+        rows = [dict(row) for row in connection.execute(_FROM, {"first": seq}).mappings()]
         if seq == 0:
             return rows
         if not rows or rows[0]["seq"] != seq:

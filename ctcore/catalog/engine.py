@@ -21,6 +21,8 @@ from sqlalchemy import (
     Connection,
     Engine,
     Table,
+    Text,
+    bindparam,
     create_engine,
     event,
     literal,
@@ -362,7 +364,16 @@ def _in_keys_postgresql(element: Any, compiler: Any, **kw: Any) -> str:
 
 def in_keys(column: Any, keys: Iterable[str] | Iterable[int], _dialect: str) -> ColumnElement[bool]:
     """`column IN keys` for any number of keys, as one bound value."""
-    return _InKeys(column, literal(json.dumps(sorted(keys))))  # pyright: ignore[reportArgumentType]
+    return _InKeys(column, literal(bound(keys)))  # pyright: ignore[reportArgumentType]
+
+
+def among(column: Any, name: str = "keys") -> ColumnElement[bool]:
+    """The same in a statement that is made once, as making one takes longer than doing it: `bound` is its value."""
+    return _InKeys(column, bindparam(name, type_=Text()))  # pyright: ignore[reportArgumentType]
+
+
+def bound(keys: Iterable[str] | Iterable[int]) -> str:
+    return json.dumps(sorted(keys))
 
 
 def upsert(writer: Writer, table: Table, rows: list[dict[str, Any]], dialect: str) -> None:

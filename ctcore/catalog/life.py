@@ -37,9 +37,11 @@ class Life:
         return json.dumps(asdict(self))
 
 
+_SETTINGS = select(setting.c.name, setting.c.value).where(setting.c.name.in_((OWNER, PLACE, STATE)))
+
+
 def settings_of(connection: Connection) -> dict[str, str]:
-    wanted = setting.c.name.in_((OWNER, PLACE, STATE))
-    return {row.name: row.value for row in connection.execute(select(setting).where(wanted))}
+    return {row.name: row.value for row in connection.execute(_SETTINGS)}
 
 
 def life_of(known: Mapping[str, str]) -> Life:

@@ -20,14 +20,17 @@ _WAY = "see `ct schema check`"
 _KEPT = "results are only added; `ct record` writes a new version"
 
 
+_APPLIED = select(setting.c.value).where(setting.c.name == SETTING)
+
+
 def applied(connection: Connection) -> Analyses:
     """The analyses that the database enforces."""
-    found = connection.execute(select(setting.c.value).where(setting.c.name == SETTING)).scalar()
+    found = connection.execute(_APPLIED).scalar()
     return {} if found is None else from_json(json.loads(found))
 
 
 def is_applied(connection: Connection, analyses: Analyses) -> bool:
-    found = connection.execute(select(setting.c.value).where(setting.c.name == SETTING)).scalar()
+    found = connection.execute(_APPLIED).scalar()
     return (found or "{}") == canonical(as_json(analyses)).decode()
 
 

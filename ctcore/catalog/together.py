@@ -2,16 +2,18 @@
 
 A commit waits for the disk twice, whatever is in it. Whoever finds nobody at work begins at once; the others leave what
 they ask in a file, and whoever is next does all that lies there. Requests can be done twice: if whoever did them dies
-before it says so, the next one does them again.
+before it says so, the next one does them again. Who waits sleeps until it is rung for: a pipe beside its file is the
+bell. Where that is not heard (another host's, or whoever should ring is dead), it looks by itself now and then.
 """
 
 import fcntl
 import json
 import os
 import secrets
+import select
 import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
@@ -20,7 +22,8 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from ctcore.errors import CtError
 
-POLL_S, MOST_S = 0.001, 0.008  # the longer it takes, the less often it is looked
+UNHEARD_S = 0.05  # after this time it is looked without a bell
+LOOK_S = 0.0005
 COMPANY = 0.3  # for this part of the time it took the last time, those are awaited who were served then
 RECENT_S = 1.0
 ORPHAN_S = 3600.0
@@ -56,25 +59,33 @@ def together(folder: Path, mine: Request, act: Act) -> Any:
 def _waited(folder: Path, lock: IO[bytes], mine: Request, act: Act) -> Any:
     asked = folder / f"{time.time_ns()}-{secrets.token_hex(4)}.ask"
     answer = asked.with_suffix(".answer")
-    held = _write(asked, {"actor": mine.actor, "about": list(mine.about), "body": mine.body})
-    pause = POLL_S
-    try:
-        while not os.path.exists(answer):
-            if _locked(lock):
-                if not os.path.exists(answer):
-                    asked.unlink(missing_ok=True)
-                    return _led(folder, lock, mine, act)
-                break
-            time.sleep(pause)
-            pause = min(1.3 * pause, MOST_S)
-        return json.loads(answer.read_bytes())
-    finally:
-        asked.unlink(missing_ok=True)
-        answer.unlink(missing_ok=True)
-        held.close()
+    with _bell(asked.with_suffix(".bell")) as bell:
+        held = _write(asked, {"actor": mine.actor, "about": list(mine.about), "body": mine.body})
+        try:
+            while not os.path.exists(answer):
+                if _locked(lock):
+                    if not os.path.exists(answer):
+                        asked.unlink(missing_ok=True)
+                        return _led(folder, lock, mine, act)
+                    break
+                _sleep(bell)
+            return json.loads(answer.read_bytes())
+        finally:
+            asked.unlink(missing_ok=True)
+            answer.unlink(missing_ok=True)
+            held.close()
 
 
 def _led(folder: Path, lock: IO[bytes], mine: Request, act: Act) -> Any:
+    """Do it for all that wait, let go of the lock, and ring: some have their answers, and one of the others is next."""
+    try:
+        return _done(folder, lock, mine, act)
+    finally:
+        fcntl.flock(lock, fcntl.LOCK_UN)
+        _ring(folder)
+
+
+def _done(folder: Path, lock: IO[bytes], mine: Request, act: Act) -> Any:
     """Do it for all that wait. What cannot be done together, everybody does alone."""
     batch = dict(_disjoint(mine, _waiting(folder, *_company(lock))))
     began = time.monotonic()
@@ -90,6 +101,40 @@ def _led(folder: Path, lock: IO[bytes], mine: Request, act: Act) -> Any:
         first = act([mine])[0]
     os.pwrite(lock.fileno(), b"%-8d %-12.6f" % (len(batch) + 1, time.monotonic() - began), 0)
     return first
+
+
+@contextmanager
+def _bell(path: Path) -> Iterator[int | None]:
+    """A pipe at which this process is rung for; none on a disk that knows no pipes."""
+    try:
+        os.mkfifo(path)
+    except OSError:
+        yield None
+        return
+    pipe = os.open(path, os.O_RDWR | os.O_NONBLOCK)  # with a writer of its own it never ends
+    try:
+        yield pipe
+    finally:
+        os.close(pipe)
+        path.unlink(missing_ok=True)
+
+
+def _sleep(bell: int | None) -> None:
+    if bell is None:
+        time.sleep(UNHEARD_S)
+    elif select.select([bell], [], [], UNHEARD_S)[0]:
+        os.read(bell, 64)
+
+
+def _ring(folder: Path) -> None:
+    for name in os.listdir(folder):
+        if name.endswith(".bell"):
+            with suppress(OSError):  # nobody is there any more, or not on this host
+                pipe = os.open(folder / name, os.O_WRONLY | os.O_NONBLOCK)
+                try:
+                    os.write(pipe, b".")
+                finally:
+                    os.close(pipe)
 
 
 def _locked(lock: IO[bytes]) -> bool:
@@ -111,11 +156,11 @@ def _waiting(folder: Path, company: int, took: float) -> list[Path]:
     """What lies there, in the order in which it was asked."""
     deadline = time.monotonic() + COMPANY * took
     while True:
-        found = sorted(folder.glob("*.ask"))
+        found = sorted(folder / name for name in os.listdir(folder) if name.endswith(".ask"))
         if len(found) + 1 >= company or time.monotonic() > deadline:
             _tidy(folder)
             return found
-        time.sleep(POLL_S / 2)
+        time.sleep(LOOK_S)
 
 
 def _disjoint(mine: Request, paths: Sequence[Path]) -> Iterator[tuple[Path, Request]]:
@@ -131,10 +176,10 @@ def _disjoint(mine: Request, paths: Sequence[Path]) -> Iterator[tuple[Path, Requ
 
 
 def _tidy(folder: Path) -> None:
-    """What those left who died, or for whom nobody came."""
-    for path in lying(folder):
+    """What those left who died, or for whom nobody came, and bells of the dead."""
+    for path in (*lying(folder), *folder.glob("*.bell")):
         try:
-            if time.time() - path.stat().st_mtime > ORPHAN_S and not is_awaited(path):
+            if time.time() - path.stat().st_mtime > ORPHAN_S and (path.suffix == ".bell" or not is_awaited(path)):
                 path.unlink()
         except FileNotFoundError:
             continue

@@ -11,7 +11,7 @@ from typing import Any
 from sqlalchemy import bindparam, select, update
 
 from ctcore import leases
-from ctcore.catalog.engine import Writer, in_keys
+from ctcore.catalog.engine import Writer, among, bound, in_keys
 from ctcore.catalog.tables import slurm_batch, slurm_job
 from ctcore.clock import now
 from ctcore.execute import StepResult
@@ -144,10 +144,16 @@ def _wait_for_records(paths: Sequence[Path]) -> None:
         time.sleep(0.05)
 
 
-def close(writer: Writer, keys: Iterable[str], dialect: str) -> None:
+_CLOSE = (
+    update(slurm_job)
+    .where(among(slurm_job.c.key), slurm_job.c.ended_at.is_(None))
+    .values(state="COMPLETED", why=MADE, ended_at=bindparam("at"))
+)
+
+
+def close(writer: Writer, keys: Iterable[str]) -> None:
     """Their artifacts are recorded: whoever waited for these jobs, nobody has to any more."""
-    mine = in_keys(slurm_job.c.key, keys, dialect) & slurm_job.c.ended_at.is_(None)
-    writer.execute(update(slurm_job).where(mine).values(state="COMPLETED", why=MADE, ended_at=now()))
+    writer.execute(_CLOSE, {"keys": bound(keys), "at": now()})
 
 
 def tidy(project: Project, listed: Sequence[Job]) -> None:
