@@ -77,7 +77,8 @@ def _makings(project: Project, replay: Replay) -> tuple[list[dict[str, Any]], li
     for (number,), told in replay.tables["materialization"].items():
         row = told.row
         if number in replay.stones:
-            found.append(entry_told(replay.stones[number]))
+            entry = entry_told(replay.stones[number])
+            found.append({**entry, "recipe": recipe_of(entry["side"])})
             continue
         published = project.store.find(row["asset"], row["partition"], row["key"])
         if published is None or published.data_version != row["data_version"]:
