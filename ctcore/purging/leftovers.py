@@ -135,7 +135,7 @@ class Leftovers:
                 said = _json(folder / name)
                 node, key = said.get("node") or ("", ""), str(said.get("key"))
                 mine = self.is_own(*node) or key[:_KEY_DIGITS] in self.keys
-                mine = mine or (node[0] in self._many and self._may_tell(folder / name))
+                mine = mine or (said.get("error") and node[0] in self._many and self._may_tell(folder / name))
                 if mine or self._takes(said.get("members"), said.get("edges")):
                     yield folder / name
 
