@@ -17,6 +17,7 @@ from ctcore.errors import CatalogError, Usage
 from ctcore.ledger import entry_of, insert_makings, recipe_numbers, recipe_of
 from ctcore.project import Project
 from ctcore.reasons import name_of
+from ctcore.tombstones import entry_told
 
 # In this order: what others point to comes first
 _BEFORE = ("entity", "file", "reference", "reference_version", "result")
@@ -70,11 +71,15 @@ def _refuse_full(catalog: Catalog) -> None:
 
 
 def _makings(project: Project, replay: Replay) -> tuple[list[dict[str, Any]], list[str]]:
-    """What the ledger has to know of those whose files are in the store; the names of the others."""
+    """What the ledger has to know of those whose files are in the store or were purged; the names of the others."""
     found: list[dict[str, Any]] = []
     lost: list[str] = []
     for (number,), told in replay.tables["materialization"].items():
         row = told.row
+        if number in replay.stones:
+            entry = entry_told(replay.stones[number])
+            found.append({**entry, "recipe": recipe_of(entry["side"])})
+            continue
         published = project.store.find(row["asset"], row["partition"], row["key"])
         if published is None or published.data_version != row["data_version"]:
             lost.append(name_of((row["asset"], row["partition"])))

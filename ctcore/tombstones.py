@@ -1,12 +1,13 @@
 """⑥ Tombstones: makings whose files were purged. They stay in the ledger with digests and sizes, and are never used."""
 
-from collections.abc import Iterable
+import json
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, func, select
 
 from ctcore.catalog.engine import in_keys
-from ctcore.catalog.tables import artifact, materialization, purge, tombstone
+from ctcore.catalog.tables import artifact, edge, materialization, member, purge, recipe, tombstone
 
 
 def is_purged() -> ColumnElement[bool]:
@@ -25,6 +26,47 @@ def of_makings(connection: Connection, ids: Iterable[int], dialect: str) -> dict
     joined = select(purge, tombstone.c.materialization).join(tombstone, tombstone.c.purge == purge.c.id)
     rows = connection.execute(joined.where(in_keys(tombstone.c.materialization, ids, dialect)))
     return {row.materialization: words(row) for row in rows}
+
+
+def edge_counts(connection: Connection, ids: Iterable[int]) -> dict[int, int]:
+    """Making → how many inputs it has."""
+    made = materialization.c
+    counted = select(made.id, func.count(edge.c.input)).select_from(
+        materialization.outerjoin(edge, edge.c.materialization == made.id)
+    )
+    rows = connection.execute(counted.where(in_keys(made.id, ids, connection.dialect.name)).group_by(made.id))
+    return {row[0]: row[1] for row in sorted(rows)}
+
+
+def entries(connection: Connection, ids: Iterable[int]) -> dict[int, dict[str, Any]]:
+    """What the ledger has of makings, but their files: as it was given to it, see `ledger.entry_of`."""
+    numbers, found = list(ids), dict[int, dict[str, Any]]()
+
+    def mine(column: Any) -> ColumnElement[bool]:
+        return in_keys(column, numbers, connection.dialect.name)
+
+    names = ("step", "code", "parameters", "environment")
+    used = [recipe.c[name].label(f"of_{name}") for name in names]
+    joined = select(materialization, *used).join(recipe, recipe.c.id == materialization.c.recipe)
+    for row in connection.execute(joined.where(mine(materialization.c.id))).mappings():
+        side = {name: row[name] for name in ("key", "reason", "run_id", "started_at", "seconds", "rule")}
+        texts = {name: json.loads(row[f"of_{name}"]) for name in names[2:]}
+        side |= {"node": (row["asset"], row["partition"]), "facts": json.loads(row["facts"])}
+        side |= {"recipe": {"step": row["of_step"], "code": row["of_code"], **texts}, "inputs": [], "members": []}
+        found[row["id"]] = {name: row[name] for name in ("id", "data_version", "folder", "size")} | {"side": side}
+    for table, part in ((edge, "inputs"), (member, "members")):
+        rows = connection.execute(select(table).where(mine(table.c.materialization)).order_by(*table.primary_key))
+        for number, *columns in rows:
+            found[number]["side"][part].append(columns)
+    return found
+
+
+def entry_told(said: Mapping[str, Any]) -> dict[str, Any]:
+    """The same of one making, from the event that tells of its end; with its files."""
+    files = [{"file": name, "size": size, "digest": digest} for name, (size, digest) in said["files"].items()]
+    side = {**said, "node": said["node"].partition("/")[::2], "facts": {}}
+    unseen = {"mtime_ns": 0, "inode": 0}
+    return {**said, "id": said["materialization"], "side": side, "outputs": [{**one, **unseen} for one in files]}
 
 
 def of_nodes(connection: Connection, asset: str, partitions: Iterable[str], dialect: str) -> dict[str, str]:

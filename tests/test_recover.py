@@ -7,15 +7,19 @@ from typing import Any
 import pytest
 from sqlalchemy import select, text
 
+from ctcore.accept import KINDS, accept, propose
 from ctcore.agreement import NOT_TOLD
 from ctcore.catalog.engine import Catalog
 from ctcore.catalog.tables import metadata
 from ctcore.project import Project
-from ctcore.register import register
+from ctcore.purging.proof import check
+from ctcore.recording import Entered, analysis_of, record
+from ctcore.register import Allowed, register
 from ctcore.staleness import evaluate
-from tests.kit import again, assay, make_all, make_project, write_sheet
+from tests.kit import TOML, again, assay, make_all, make_project, write_sheet
 from tests.shell import ct
 from tests.test_hand_edits import LOOKED, everything
+from tests.test_purge import STEPS, cohort, end, word
 
 KEPT = [name for name in metadata.tables if name not in NOT_TOLD] + ["event"]
 
@@ -101,3 +105,60 @@ def test_a_journal_that_is_not_whole_is_refused_and_nothing_is_written(tmp_path:
     opened = Catalog(f"sqlite:///{lost.root / 'catalog.db'}", "toy", path)
     with opened.engine.connect() as connection:
         assert connection.execute(text("SELECT count(*) FROM event")).scalar() == 0
+
+
+def lived_and_purged(root: Path) -> Project:
+    """Two were purged, one after the other: what was made with both is a tombstone since the first."""
+    cohort_step = 'step(level="cohort", inputs={"some": "merged"'
+    own = cohort_step.replace("inputs={", 'role="assay.library", columns=["assay.library"], inputs={"own": "heard", ')
+    text = '    text = call.one("all")["words"].read_text()\n'
+    fails = '    raise ValueError(f"S10 {text}" if "P1" in text else f"S20 {text}" if "P2" in text else "of nobody")\n'
+    steps = STEPS.replace(cohort_step, own).replace(line := "few(call: Call) -> None:\n", f"{line}{text}{fails}")
+    declared = '\n[analyses.pathology]\nlevel = "assay"\ncolumns.said = {}\n'
+    rows = cohort(root, [[1], [1], [1]])
+    project = make_project(root, rows, steps=steps, toml=TOML + declared)
+    make_all(project)
+    for how in ("accepted", "made again"):
+        other = write_sheet(root, [row | {"library": row["library"] + how} for row in rows])
+        register(project, other, Allowed(update=frozenset({"assay.library"})))
+        if how == "accepted":
+            accept(project, propose(project, {"joined": {"all"}}, frozenset(KINDS)), "the same")
+    make_all(project)
+    record(project, analysis_of(project, "pathology"), [Entered("A200", {"said": word("P2")})])
+    for patient in ("P1", "P2"):
+        end(project, patient)
+    make_all(project)
+    return again(project)
+
+
+def mentioned(root: Path, text: str) -> set[str]:
+    """Files that say it, or are called so; but the sheet, code and raw files, which are the user's."""
+    names = {path: str(path.relative_to(root)) for path in root.rglob("*") if path.is_file()}
+    kept = {path: name for path, name in names.items() if not name.startswith(("reads/", "sheet.csv", "steps/"))}
+    return {name for path, name in kept.items() if text in name or text.encode() in path.read_bytes()}
+
+
+def test_after_a_purge_a_lost_catalog_comes_back_with_its_tombstones_and_without_the_person(
+    tmp_path: Path, catalog_url: str
+) -> None:
+    project = lived_and_purged(tmp_path / "toy")
+    before, verdicts = facts(project), evaluate(project).totals
+    assert len(before["tombstone"]) > 6 and {row[-2] for row in before["purge"]} != {None}
+    lost = lose(project)
+    said = ct("-C", lost.root, "recover")
+    assert said.code == 0 and "files are gone" not in said.out, said
+    lost = again(lost)
+    after = facts(lost)
+    assert after["event"].pop()[3] == "recover"
+    assert after == before and evaluate(lost).totals == verdicts
+    said = ct("-C", lost.root, "verify")
+    assert said.code == 0, said
+    assert check(lost, 1).findings == () == check(lost, 2).findings
+    assert "made" not in make_all(again(lost)).values(), "nothing is made again"
+    for patient, entity in (("P1", "S10"), ("P2", "A200")):
+        assert mentioned(lost.root, word(patient)) == set() != mentioned(lost.root, word("P0"))
+        assert mentioned(lost.root, entity) <= {"provenance.jsonl", "catalog.db", "catalog.db-wal"}
+    with lost.catalog.read() as connection:
+        for table in metadata.sorted_tables:  # also where no file of the project is the catalog's
+            assert "secret-of-P1" not in str(connection.execute(select(table)).all()), table.name
+            assert "secret-of-P2" not in str(connection.execute(select(table)).all()), table.name

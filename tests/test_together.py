@@ -1,6 +1,8 @@
 """What several ask for at the same time is done once for each, in few goes, and nobody gets another one's answer."""
 
+import fcntl
 import json
+import os
 import threading
 import time
 from collections.abc import Sequence
@@ -78,6 +80,17 @@ def test_what_one_left_who_died_is_done_by_the_next(tmp_path: Path) -> None:
     act = Slow()
     assert together(tmp_path, Request("y", ["A2"], 7), act) == [7, "y"]
     assert act.batches == [[7, "of the dead"]]
+
+
+def test_what_is_left_for_long_goes_but_not_what_somebody_waits_for(tmp_path: Path) -> None:
+    names = ("1-dead.ask", "2-torn.part", "3-nobody.answer", "4-waits.ask", "5-young.part")
+    for name in names:
+        (tmp_path / name).write_text("{")
+        os.utime(tmp_path / name, None if "young" in name else (0, 0))
+    with (tmp_path / "4-waits.ask").open() as held:
+        fcntl.flock(held, fcntl.LOCK_EX)
+        together(tmp_path, Request("y", [], 7), Slow())
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["4-waits.ask", "5-young.part", "lock"]
 
 
 def test_where_no_file_can_be_made_it_is_done_alone(tmp_path: Path) -> None:

@@ -59,6 +59,7 @@ class Replay:
     def __init__(self) -> None:
         self.tables: dict[str, dict[Key, Told]] = {name: {} for name in self.KEYS}
         self.numbers: dict[str, int] = {}
+        self.stones: dict[int, Body] = {}
         self._last: dict[str, int] = {}
         self._harmed: dict[tuple[str, str], set[str]] = {}
         self._seen: Event | None = None
@@ -104,13 +105,14 @@ class Replay:
         for name in self._harmed.pop((asset, partition), ()):
             self.tables["damage"].pop((asset, partition, name), None)
 
-    def drop(self, asset: str, partition: str, materialization: int) -> None:
-        """The making is a tombstone: nothing points to it, and of its rows only digests and sizes stay as they were."""
-        told = self.tables["artifact"].get((asset, partition))
+    def drop(self, asset: str, partition: str, said: Body) -> None:
+        """The making is a tombstone: nothing points to it, and its rows are those that its end tells of."""
+        materialization, told = said["materialization"], self.tables["artifact"].get((asset, partition))
         if told is not None and told.row["materialization"] == materialization:
             self.point(asset, partition, materialization)
             del self.tables["artifact"][(asset, partition)]
-        self.tables["materialization"][(materialization,)].row.pop("record", None)
+        self.change("materialization", (materialization,), record=said["record"])
+        self.stones[materialization] = said
 
     def forget_results(self, entities: set[int]) -> None:
         kept = {key: told for key, told in self.tables["result"].items() if told.row["entity"] not in entities}
@@ -239,7 +241,7 @@ def _purge(replay: Replay, event: Event, body: Body) -> None:
     replay.forget_results({replay.numbers[name] for name in body.get("own", ()) if name in replay.numbers})
     for one in body["removed"]:
         replay.put("tombstone", materialization=one["materialization"], purge=number)
-        replay.drop(*_node(one["node"]), one["materialization"])
+        replay.drop(*_node(one["node"]), one)
 
 
 def _purged(replay: Replay, event: Event, body: Body) -> None:

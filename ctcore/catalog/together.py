@@ -12,7 +12,7 @@ import os
 import secrets
 import select
 import time
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,6 +28,7 @@ COMPANY = 0.3  # for this part of the time it took the last time, those are awai
 RECENT_S = 1.0
 ORPHAN_S = 3600.0
 
+_LEFT = (".ask", ".part", ".answer")
 _UNDOABLE = (CtError, SQLAlchemyError, LookupError, TypeError, ValueError)
 
 
@@ -59,8 +60,8 @@ def _waited(folder: Path, lock: IO[bytes], mine: Request, act: Act) -> Any:
     asked = folder / f"{time.time_ns()}-{secrets.token_hex(4)}.ask"
     answer = asked.with_suffix(".answer")
     with _bell(asked.with_suffix(".bell")) as bell:
+        held = _write(asked, {"actor": mine.actor, "about": list(mine.about), "body": mine.body})
         try:
-            _write(asked, {"actor": mine.actor, "about": list(mine.about), "body": mine.body})
             while not os.path.exists(answer):
                 if _locked(lock):
                     if not os.path.exists(answer):
@@ -72,6 +73,7 @@ def _waited(folder: Path, lock: IO[bytes], mine: Request, act: Act) -> Any:
         finally:
             asked.unlink(missing_ok=True)
             answer.unlink(missing_ok=True)
+            held.close()
 
 
 def _led(folder: Path, lock: IO[bytes], mine: Request, act: Act) -> Any:
@@ -93,7 +95,7 @@ def _done(folder: Path, lock: IO[bytes], mine: Request, act: Act) -> Any:
         except _UNDOABLE:
             return act([mine])[0]
         for path, answer in zip(batch, others, strict=True):
-            _write(path.with_suffix(".answer"), answer)
+            _write(path.with_suffix(".answer"), answer).close()
             path.unlink(missing_ok=True)
     else:
         first = act([mine])[0]
@@ -174,16 +176,47 @@ def _disjoint(mine: Request, paths: Sequence[Path]) -> Iterator[tuple[Path, Requ
 
 
 def _tidy(folder: Path) -> None:
-    """Answers for which nobody came, and bells of the dead."""
-    for path in (folder / name for name in os.listdir(folder) if name.endswith((".answer", ".bell"))):
+    """What those left who died, or for whom nobody came, and bells of the dead."""
+    for path in (*lying(folder), *folder.glob("*.bell")):
         try:
-            if time.time() - path.stat().st_mtime > ORPHAN_S:
+            if time.time() - path.stat().st_mtime > ORPHAN_S and (path.suffix == ".bell" or not is_awaited(path)):
                 path.unlink()
         except FileNotFoundError:
             continue
 
 
-def _write(path: Path, value: Any) -> None:
+def lying(folder: Path) -> list[Path]:
+    """Requests and answers that lie in a folder, in their order."""
+    return sorted(path for path in folder.glob("*.*") if path.suffix in _LEFT)
+
+
+def is_awaited(path: Path) -> bool:
+    """Whether whoever asked this lives, and so holds it; what is written is held by who writes it."""
+    try:
+        with path.open("rb") as stream:
+            fcntl.flock(stream, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except FileNotFoundError:
+        return False
+    return False
+
+
+@contextmanager
+def halted(folders: Iterable[Path]) -> Iterator[None]:
+    """Meanwhile nothing that lies in these folders is done; whoever asks waits."""
+    with ExitStack() as stack:
+        for folder in sorted(folders):
+            fcntl.flock(stack.enter_context((folder / "lock").open("a+b")), fcntl.LOCK_EX)
+        yield
+
+
+def _write(path: Path, value: Any) -> IO[str]:
+    """The file, locked until it is closed."""
     part = path.with_suffix(".part")
-    part.write_text(json.dumps(value))
+    stream = part.open("w")
+    fcntl.flock(stream, fcntl.LOCK_EX)
+    stream.write(json.dumps(value))
+    stream.flush()
     part.rename(path)
+    return stream

@@ -3,6 +3,7 @@
 import json
 import os
 from collections.abc import Iterable, Iterator
+from datetime import datetime
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ from sqlalchemy import Connection, func, select
 
 from ctcore.catalog.engine import in_keys
 from ctcore.catalog.tables import attempt, consent, entity, materialization
+from ctcore.catalog.together import lying
 from ctcore.manifest import SIDECAR
 from ctcore.project import Project
 from ctcore.purging.inside import Inside, gathering
@@ -29,7 +31,7 @@ class Leftovers:
 
     def paths(self) -> list[Path]:
         """Files and folders, each once."""
-        found = [*self.unrecorded(), *self._staged(), *self._logs(), *self._calls()]
+        found = [*self.unrecorded(), *self._staged(), *self._logs(), *self._calls(), *self.asked()]
         mirror = self.project.work / "mirror"
         return list(dict.fromkeys([*found, *([mirror] if mirror.is_dir() else [])]))
 
@@ -93,16 +95,28 @@ class Leftovers:
 
         Those that ended before the consent was taken back; of later ones, those that name the person.
         """
-        steps = gathering(self.project.steps) | {one.asset for one in self.found.makings.values()} - self.levels.keys()
         until = self._taken_back
         columns = (attempt.c.log, attempt.c.asset, attempt.c.partition, attempt.c.ended_at)
-        logs = select(*columns).where(attempt.c.log.is_not(None), attempt.c.asset.in_(steps)).distinct()
+        logs = select(*columns).where(attempt.c.log.is_not(None), attempt.c.asset.in_(self._many)).distinct()
         for log, asset, partition, ended_at in self.connection.execute(logs):
             path = self.project.absolute(log)
             if self.is_own(asset, partition) or not path.is_relative_to(self.project.work) or not path.is_file():
                 continue
             if ended_at < until or self.found.any_id.search(path.read_text(errors="replace")):
                 yield path
+
+    @cached_property
+    def _many(self) -> set[str]:
+        """Steps of which the name of a node does not tell who is inside."""
+        return gathering(self.project.steps) | {one.asset for one in self.found.makings.values()} - self.levels.keys()
+
+    def _may_tell(self, path: Path) -> bool:
+        """By the same rule, what such a call left beside its log."""
+        try:
+            is_old = path.stat().st_mtime < datetime.fromisoformat(self._taken_back).timestamp()
+            return is_old or bool(self.found.any_id.search(path.read_text(errors="replace")))
+        except FileNotFoundError:
+            return False
 
     @cached_property
     def _taken_back(self) -> str:
@@ -121,8 +135,29 @@ class Leftovers:
                 said = _json(folder / name)
                 node, key = said.get("node") or ("", ""), str(said.get("key"))
                 mine = self.is_own(*node) or key[:_KEY_DIGITS] in self.keys
+                mine = mine or (said.get("error") and node[0] in self._many and self._may_tell(folder / name))
                 if mine or self._takes(said.get("members"), said.get("edges")):
                     yield folder / name
+
+    def asked(self) -> Iterator[Path]:
+        """What is asked of the catalog while others write into it, and what a killed process left of that."""
+        for folder in meetings(self.project):
+            for path in lying(folder):
+                said = _said(path)
+                if said is None:  # it is torn, and may be anybody's
+                    yield path
+                    continue
+                body = said["body"] if isinstance(said, dict) and "body" in said else ()
+                sides = [one["side"] for one in body if isinstance(one, dict) and "side" in one]
+                taken = any(self._takes(side["members"], side["inputs"]) for side in sides)
+                if taken or self.found.any_id.search(json.dumps(said, ensure_ascii=False)):
+                    yield path
+
+
+def meetings(project: Project) -> list[Path]:
+    """The folders in which processes ask for something at once."""
+    root = project.work / "together"
+    return [root / name for name in _names(root)]
 
 
 def raw_files(rows: Iterable[Any], project: Project) -> list[dict[str, Any]]:
@@ -145,8 +180,12 @@ def _names(folder: Path) -> list[str]:
 
 def _json(path: Path) -> dict[str, Any]:
     """What a file says; nothing where it cannot be read."""
-    try:
-        said = json.loads(path.read_bytes())
-    except (OSError, ValueError):
-        return {}
+    said = _said(path)
     return said if isinstance(said, dict) else {}
+
+
+def _said(path: Path) -> Any:
+    try:
+        return json.loads(path.read_bytes())
+    except (OSError, ValueError):
+        return None

@@ -11,6 +11,7 @@ from sqlalchemy import Connection, select
 
 from ctcore.catalog.engine import in_keys
 from ctcore.catalog.tables import entity, file, lease, output, slurm_batch, slurm_job
+from ctcore.catalog.together import is_awaited
 from ctcore.clock import today
 from ctcore.consent import TAKEN_BACK
 from ctcore.errors import Usage
@@ -120,6 +121,9 @@ def check_idle(project: Project, connection: Connection, found: Inside) -> None:
     if mine:
         listed = ", ".join(map(name_of, sorted(mine)[:3])) + ", …" * (len(mine) > 3)
         raise Usage(f"{listed}: being made now, and may contain the patient; wait until it has ended, or end it")
+    for path in Leftovers(project, connection, found).asked():
+        if is_awaited(path):
+            raise Usage(f"{project.recorded(path)}: is about to be recorded, and may contain the patient; try again")
 
 
 def _files(project: Project, connection: Connection, ids: Iterable[int]) -> dict[int, dict[str, tuple[int, str]]]:

@@ -9,11 +9,12 @@ from sqlalchemy import ColumnElement, Connection, select
 
 from ctcore.catalog.engine import in_keys
 from ctcore.catalog.tables import event, materialization, output, purge, tombstone
+from ctcore.catalog.together import lying
 from ctcore.errors import Usage
 from ctcore.manifest import Expected
 from ctcore.project import Project
 from ctcore.purging.inside import inside
-from ctcore.purging.leftovers import Leftovers
+from ctcore.purging.leftovers import Leftovers, meetings
 from ctcore.purging.planned import is_taken_back
 from ctcore.reasons import name_of
 from ctcore.tombstones import is_purged, unfinished, words
@@ -45,6 +46,7 @@ def check(project: Project, number: int, deep: bool = True, on_bytes: Callable[[
         if row is None:
             raise Usage(f"no purge {number}; `ct purge --list` has them")
         gone, problems = _told(connection, row, project.dialect)
+        problems += [_unfinished(row)] if row.ended_at is None else []
         problems += [*_still_there(project, connection, purge.c.id == number), *_inside(project, connection, row)]
         kept = _kept(connection)
     found = project.store.check_many(
@@ -58,12 +60,11 @@ def check(project: Project, number: int, deep: bool = True, on_bytes: Callable[[
 def not_so(project: Project) -> list[tuple[str, str]]:
     """Of all purges, what is not as it was said: one that has not ended, files that are there again."""
     with project.catalog.read() as connection:
-        found = [
-            (f"purge {row.id}", f"{words(row)}: `ct purge {row.patient}` goes on with it")
-            for row in unfinished(connection)
-        ]
+        found = [_unfinished(row) for row in unfinished(connection)]
         found += _still_there(project, connection, purge.c.ended_at.is_not(None))
-    return found
+        for row in connection.execute(select(purge).order_by(purge.c.id)) if any(map(lying, meetings(project))) else ():
+            found += _left_of(project, connection, row)
+    return list(dict.fromkeys(found))
 
 
 def _told(connection: Connection, row: Any, dialect: str) -> tuple[set[int], list[tuple[str, str]]]:
@@ -109,7 +110,22 @@ def _inside(project: Project, connection: Connection, row: Any) -> Iterator[tupl
         yield name_of(one.node), f"#{number} contains patient {row.patient}; `ct purge {row.patient}` removes it"
     for path in Leftovers(project, connection, found).paths():
         if path.name != "mirror":
-            yield project.recorded(path), f"is of patient {row.patient}; `ct purge {row.patient}` removes it"
+            yield project.recorded(path), _is_of(row)
+
+
+def _left_of(project: Project, connection: Connection, row: Any) -> Iterator[tuple[str, str]]:
+    """What a killed process wanted to have recorded of somebody who was purged."""
+    if is_taken_back(connection, row.patient):
+        for path in Leftovers(project, connection, inside(project, connection, row.patient)).asked():
+            yield project.recorded(path), _is_of(row)
+
+
+def _unfinished(row: Any) -> tuple[str, str]:
+    return f"purge {row.id}", f"{words(row)}: `ct purge {row.patient}` goes on with it"
+
+
+def _is_of(row: Any) -> str:
+    return f"is of patient {row.patient}; `ct purge {row.patient}` removes it"
 
 
 def _kept(connection: Connection) -> dict[str, dict[str, tuple[int, str]]]:

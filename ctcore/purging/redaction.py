@@ -9,17 +9,31 @@ from sqlalchemy import delete, select, update
 from ctcore.catalog.chain import redact
 from ctcore.catalog.declared import applied, enforce, relax
 from ctcore.catalog.engine import Writer, in_keys
-from ctcore.catalog.tables import attempt, digest_memory, edge, entity, event, file, materialization, member, result
+from ctcore.catalog.tables import (
+    attempt,
+    digest_memory,
+    edge,
+    entity,
+    event,
+    file,
+    materialization,
+    member,
+    result,
+    waiver,
+)
 from ctcore.digest import canonical
 from ctcore.project import Project
 from ctcore.purging.inside import Inside, gathering
 from ctcore.reasons import Node, name_of
+from ctcore.step import ENTITY_LEVELS
 
 GONE = "purged"  # in the place of a text that was a person's
+_ROLES = "member-role: "  # in the reason of a making that was made because roles had changed
 
 
 def take_out(project: Project, writer: Writer, found: Inside, numbers: Iterable[int], purge: int) -> dict[str, str]:
-    """Blank a person's attributes, facts, used values, results and errors. Returns what was redacted of the events.
+    """Blank a person's attributes, results and errors, and all values in these makings, also of others: who is purged
+    after them is in no tombstone. Returns what was redacted of the events.
 
     IDs, digests, sizes and times stay: without them a tombstone proves nothing.
     """
@@ -32,22 +46,20 @@ def take_out(project: Project, writer: Writer, found: Inside, numbers: Iterable[
     writer.execute(blank.values(attributes="{}", purged=purge))
     if levels is not None:
         enforce(writer.connection, levels)
-    writer.execute(update(materialization).where(in_keys(materialization.c.id, numbers, dialect)).values(facts="{}"))
-    for level, who in _by_level(found.own).items():
-        value = (edge.c.asset == level) & in_keys(edge.c.partition, who, dialect) & edge.c.input.contains(".")
-        writer.execute(
-            update(edge)
-            .where(value, in_keys(edge.c.materialization, numbers, dialect))
-            .values(version=canonical(GONE).decode())
-        )
-        theirs = (member.c.level == level) & in_keys(member.c.entity, who, dialect)
-        writer.execute(
-            update(member).where(theirs, in_keys(member.c.materialization, numbers, dialect)).values(role=GONE)
-        )
+    made = update(materialization).where(in_keys(materialization.c.id, numbers, dialect))
+    writer.execute(made.values(facts="{}"))
+    writer.execute(made.where(materialization.c.reason.contains(_ROLES)).values(reason=GONE))
+    value = edge.c.asset.in_(ENTITY_LEVELS) & edge.c.input.contains(".")
+    inside = in_keys(edge.c.materialization, numbers, dialect)
+    writer.execute(update(edge).where(value, inside).values(version=canonical(GONE).decode()))
+    writer.execute(update(member).where(in_keys(member.c.materialization, numbers, dialect)).values(role=GONE))
     writer.execute(delete(result).where(in_keys(result.c.entity, mine, dialect)))
+    _forget_roles(writer, found)
     _forget_digests(writer, mine, dialect)
     _forget_errors(project, writer, found)
-    return redact(writer.connection, _bodies(project, writer, found, mine))
+    return redact(
+        writer.connection, {**_bodies(project, writer, found, mine), **_said_of_roles(writer, found, numbers)}
+    )
 
 
 def _entities(writer: Writer, own: Iterable[Node], dialect: str) -> set[int]:
@@ -62,6 +74,37 @@ def _by_level(own: Iterable[Node]) -> dict[str, set[str]]:
     for level, who in own:
         found.setdefault(level, set()).add(who)
     return found
+
+
+def _of_role(words: str, own: set[str]) -> str:
+    """What was accepted of somebody's role, without the role where it is one of these."""
+    whose = words.partition(" ")[0]
+    return f"{whose} {GONE}" if whose in own else words
+
+
+def _forget_roles(writer: Writer, found: Inside) -> None:
+    """Roles are values of columns, and are said where one has changed."""
+    own = set(map(name_of, found.own))
+    said = select(waiver.c.words).where(waiver.c.kind == "member-role").distinct()
+    for words in writer.execute(said).scalars().all():
+        if (kept := _of_role(words, own)) != words:
+            writer.execute(update(waiver).where(waiver.c.words == words).values(words=kept))
+
+
+def _said_of_roles(writer: Writer, found: Inside, numbers: Iterable[int]) -> dict[int, str]:
+    """The events that say so: of accepting it, and of making one anew for it."""
+    own, makings = set(map(name_of, found.own)), set(numbers)
+    bodies: dict[int, str] = {}
+    told = select(event.c.seq, event.c.kind, event.c.body).where(event.c.kind.in_(("accept", "materialize")))
+    for number, kind, body in writer.execute(told.where(event.c.body.contains("member-role"))):
+        said = json.loads(body)
+        if kind == "accept":
+            kept = {**said, "words": _of_role(said["words"], own)} if said["kind"] == "member-role" else said
+        else:
+            kept = {**said, "reason": GONE} if said["materialization"] in makings and _ROLES in said["reason"] else said
+        if kept != said:
+            bodies[number] = canonical(kept).decode()
+    return bodies
 
 
 def _forget_digests(writer: Writer, seqs: set[int], dialect: str) -> None:

@@ -2,25 +2,29 @@
 
 import os
 import shutil
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import delete, func, select, update
+from sqlalchemy import Connection, delete, func, select, update
 
 from ctcore.catalog.engine import Writer, in_keys
+from ctcore.catalog.replay import making_digest
 from ctcore.catalog.tables import artifact, damage, materialization, purge, request, tombstone
+from ctcore.catalog.together import halted
+from ctcore.digest import canonical
 from ctcore.errors import Usage
+from ctcore.ledger import recipe_of
 from ctcore.project import Project
 from ctcore.purging.inside import inside
-from ctcore.purging.leftovers import Leftovers, raw_files
+from ctcore.purging.leftovers import Leftovers, meetings, raw_files
 from ctcore.purging.planned import Plan, check_consent, check_idle, is_taken_back, planned, raw_rows, size_of
 from ctcore.purging.redaction import take_out
 from ctcore.reasons import name_of
-from ctcore.tombstones import is_purged, unfinished
+from ctcore.tombstones import edge_counts, entries, is_purged, unfinished
 
-AN_EVENT = 1000  # makings of which one event of the chain tells
+AN_EVENT = 50_000  # makings, with their inputs, of which one event of the chain tells
 
 
 @dataclass
@@ -52,15 +56,27 @@ def remove(project: Project, patient: str, reason: str, confirm: str, raw: bool 
     done = [finish(project, row) for row in begun]
     if not ended:  # it was restored since; what was begun is finished, and no more is removed
         return done
-    with project.catalog.write() as writer:
-        found = planned(project, writer.connection, patient)
-        check_idle(project, writer.connection, found.found)
-        goes = [one for one in found.raw if raw and one["inside"]]
-        if not (found or goes):
-            return done
-        number = _record(project, writer, found, said, raw)
+    number = _begun(project, patient, said, raw)
+    if number is None:
+        return done
     row = next(row for row in pending(project) if row.id == number)
     return [*done, finish(project, row)]
+
+
+def _begun(project: Project, patient: str, reason: str, raw: bool) -> int | None:
+    """The number of the purge that is on record now; None where there is nothing to remove."""
+    with halted(meetings(project)):  # else, what a killed process asked for is recorded after all
+        with project.catalog.write() as writer:
+            found = planned(project, writer.connection, patient)
+            check_idle(project, writer.connection, found.found)
+            goes = [one for one in found.raw if raw and one["inside"]]
+            if not (found or goes):
+                return None
+            number = _record(project, writer, found, reason, raw)
+        for path in found.leftovers:
+            if path.parent.parent == project.work / "together":
+                erase(path)
+    return number
 
 
 def pending(project: Project) -> list[Any]:
@@ -78,14 +94,27 @@ def _record(project: Project, writer: Writer, found: Plan, reason: str, raw: boo
     _out_of_use(project, writer, found)
     redacted = take_out(project, writer, found.found, found.makings, number)
     head = {"purge": number, "patient": found.patient, "reason": reason, "raw": raw}
-    removed = [_told(found, one) for one in found.makings]
     own = sorted(map(name_of, found.found.own))
-    rest = {"own": own, "raw_files": list(found.raw), "redacted": redacted, "makings": len(removed)}
-    for at in range(0, max(len(removed), 1), AN_EVENT):
-        more = rest if at == 0 else {}
-        body = {**head, **more, "removed": removed[at : at + AN_EVENT]}
-        writer.event("purge", f"patient/{found.patient}", body)
+    more = {"own": own, "raw_files": list(found.raw), "redacted": redacted, "makings": len(found.makings)}
+    for some in _in_events(writer.connection, found.makings):
+        rows = entries(writer.connection, some)
+        removed = [_told(rows[one], found.files.get(one, {})) for one in some]
+        writer.event("purge", f"patient/{found.patient}", {**head, **more, "removed": removed})
+        more = {}
     return number
+
+
+def _in_events(connection: Connection, numbers: Iterable[int]) -> Iterator[list[int]]:
+    """So many makings as one event tells of; at least one event."""
+    some: list[int] = []
+    left = AN_EVENT
+    for number, edges in edge_counts(connection, numbers).items():
+        left -= 1 + edges
+        if some and left < 0:
+            yield some
+            some, left = [], AN_EVENT - 1 - edges
+        some.append(number)
+    yield some
 
 
 def _out_of_use(project: Project, writer: Writer, found: Plan) -> None:
@@ -101,12 +130,15 @@ def _out_of_use(project: Project, writer: Writer, found: Plan) -> None:
             writer.execute(delete(table).where(mine))
 
 
-def _told(found: Plan, number: int) -> dict[str, Any]:
-    one = found.makings[number]
-    names = ("key", "data_version", "folder", "size", "started_at")
-    files = {name: list(said) for name, said in found.files.get(number, {}).items()}
-    said = {name: getattr(one, name) for name in names}
-    return {"materialization": number, "node": name_of(one.node), **said, "files": files}
+def _told(entry: Mapping[str, Any], files: Mapping[str, tuple[int, str]]) -> dict[str, Any]:
+    """All that the ledger keeps of a making, so that a lost catalog has the same tombstone again."""
+    side = entry["side"]
+    row = {**side, "size": entry["size"], "facts": canonical(side["facts"]).decode()}
+    listed = [(name, digest, size) for name, (size, digest) in files.items()]
+    record = making_digest(row, recipe_of(side).digest, (listed, side["inputs"], side["members"]))
+    said = {name: entry[name] for name in ("data_version", "folder", "size")}
+    more = {"node": name_of(side["node"]), "files": {name: list(one) for name, one in files.items()}, "record": record}
+    return {"materialization": entry["id"], **said, **side, **more}
 
 
 def finish(project: Project, row: Any) -> Purged:

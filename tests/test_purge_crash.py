@@ -1,0 +1,102 @@
+"""Purging where processes are killed: what one left that recorded, and the purge itself."""
+
+import fcntl
+import json
+import os
+import signal
+from pathlib import Path
+
+import pytest
+
+from ctcore.catalog.together import halted
+from ctcore.consent import set_consent
+from ctcore.errors import Usage
+from ctcore.project import Project
+from ctcore.purging.proof import check, not_so
+from ctcore.purging.removal import remove
+from ctcore.recording import Entered, analysis_of, record
+from ctcore.standing import forget
+from tests.killing import forked
+from tests.kit import TOML, make_all, make_project
+from tests.shell import ct
+from tests.test_purge import REVOKED, STEPS, cohort, holders, word
+from tools.slurm.processes import wait
+
+ANALYSIS = '\n[analyses.pathology]\nlevel = "assay"\ncolumns.said = {}\n'
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Project:
+    """Two patients, everything made."""
+    root = tmp_path / "toy"
+    made = make_project(root, cohort(root, [[1], [2]]), steps=STEPS, toml=TOML + ANALYSIS)
+    make_all(made)
+    return made
+
+
+def killed_while_it_waits(project: Project) -> Path:
+    """A process that has asked for a result of each patient to be recorded, while somebody else writes."""
+    folder = project.work / "together" / f"results-{project.catalog.meeting}"
+    folder.mkdir(parents=True)
+
+    def ask() -> int:
+        forget()
+        opened = Project.find(project.root)
+        both = [Entered(who, {"said": word(patient)}) for who, patient in (("A100", "P1"), ("A000", "P0"))]
+        record(opened, analysis_of(opened, "pathology"), both)
+        return 0
+
+    with halted([folder]):
+        child = os.fork()
+        if child == 0:
+            os._exit(forked(ask, project.root.parent / "log"))
+        try:
+            assert wait(lambda: list(folder.glob("*.ask")), 60), (project.root.parent / "log").read_text()
+        finally:
+            os.kill(int(Path(f"/proc/{child}/task/{child}/children").read_text().split()[0]), signal.SIGKILL)
+            os.waitpid(child, 0)
+    (path,) = folder.glob("*.ask")
+    return path
+
+
+def test_what_a_killed_process_wanted_recorded_goes_too_and_is_not_recorded_later(project: Project) -> None:
+    set_consent(project, ["P1"], REVOKED)
+    project.catalog.engine.dispose()
+    path = killed_while_it_waits(project)
+    assert word("P1") in path.read_text()
+    remove(project, "P1", "asked", "P1")
+    assert not path.exists() and holders(project.root, "P1") == [] and check(project, 1).findings == ()
+    ct("-C", project.root, "record", "pathology", "A000", "said=x")
+    assert ct("-C", project.root, "verify").code == 0 and holders(project.root, "P1") == []
+
+
+@pytest.mark.parametrize("torn", [False, True])
+def test_what_lies_there_after_a_purge_is_found_and_removed(project: Project, torn: bool) -> None:
+    set_consent(project, ["P1"], REVOKED)
+    remove(project, "P1", "asked", "P1")
+    folder = project.work / "together" / f"record-{project.catalog.meeting}"
+    folder.mkdir(parents=True, exist_ok=True)
+    mine, other = folder / ("1-x.part" if torn else "1-x.ask"), folder / "2-y.answer"
+    side = {"node": ["few", "all"], "members": [["specimen", "S10", "member"]], "inputs": []}
+    text = json.dumps({"actor": "x", "about": ["few/all"], "body": [{"side": side}]})
+    mine.write_text(text[:20] if torn else text)
+    other.write_text("[7]")
+    (found,) = not_so(project)
+    assert mine.name in found[0] and "of patient P1; `ct purge P1` removes it" in found[1]
+    assert mine.name in ct("-C", project.root, "purge", "--check", "1").out
+    assert mine.name in ct("-C", project.root, "verify").out
+    assert [one.number for one in remove(project, "P1", "again", "P1")] == [2]
+    assert not mine.exists() and other.exists() and check(project, 2).findings == ()
+
+
+def test_nothing_is_purged_while_somebody_waits_to_record_it(project: Project) -> None:
+    set_consent(project, ["P1"], REVOKED)
+    folder = project.work / "together" / "record-x"
+    folder.mkdir(parents=True)
+    (folder / "1-x.ask").write_text(json.dumps({"actor": "x", "about": ["heard/A100"], "body": []}))
+    with (folder / "1-x.ask").open() as held:
+        fcntl.flock(held, fcntl.LOCK_EX)
+        with pytest.raises(Usage, match=r"1-x\.ask: is about to be recorded, and may contain the patient"):
+            remove(project, "P1", "asked", "P1")
+    remove(project, "P1", "asked", "P1")
+    assert not (folder / "1-x.ask").exists()
