@@ -3,10 +3,11 @@
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from sqlalchemy import Connection, and_, func, select
+from sqlalchemy import Connection, Select, and_, func, select
 
 from ctcore.catalog.engine import in_keys
 from ctcore.catalog.tables import artifact, edge
@@ -167,9 +168,8 @@ def _by_role(connection: Connection, numbers: Places, roles: Sequence[Role]) -> 
     if edges == sum(map(len, owners)):
         return dict(zip(roles, zip(owners, texts[1::3], texts[2::3], strict=True), strict=True))
     by_role = (edge.c.input, edge.c.asset)
-    rows = connection.execute(
-        select(*by_role, *(listed(field, dialect) for field in fields)).where(mine).group_by(*by_role)
-    )
+    found: Select[*tuple[Any, ...]] = select(*by_role, *(listed(field, dialect) for field in fields))
+    rows = connection.execute(found.where(mine).group_by(*by_role))
     return {(row[0], row[1]): (integers(row[2]), row[3], row[4]) for row in rows}
 
 
