@@ -16,6 +16,7 @@ from ctcore.files import look_on
 from ctcore.holding import earliest
 from ctcore.ledger import unreported
 from ctcore.project import Project
+from ctcore.reasons import Reason, name_of
 from ctcore.steps import REGISTRY
 from ctcore.veil import Veil, veil
 from resources import CtProject, closed
@@ -98,9 +99,8 @@ def _next_cursor(found: Asking, world: str) -> str:
 
 def _run_request(project: Project, asked: Asked, seen: Veil) -> dg.RunRequest:
     batch = asked.batch
-    said = seen.verdict(batch.verdicts[0]).why + (
-        f" (and {len(batch.verdicts) - 1} more)" if len(batch.verdicts) > 1 else ""
-    )
+    more = f" (and {len(batch.verdicts) - 1} more)" if len(batch.verdicts) > 1 else ""
+    said = "; ".join(map(_tag_of, seen.verdict(batch.verdicts[0]).reasons)) + more
     tags = {REQUEST_TAG: asked.run_key, WHY_TAG: said[:200], ONLY_STALE: "stale", PROJECT_TAG: project.id}
     assets = [key_of(project, batch.asset)]
     if batch.asset in REGISTRY:
@@ -117,6 +117,11 @@ def _run_request(project: Project, asked: Asked, seen: Veil) -> dg.RunRequest:
         asset_selection=assets,
         tags={**tags, START_TAG: batch.start, END_TAG: batch.end},
     )
+
+
+def _tag_of(reason: Reason) -> str:
+    """A reason without anybody's role: tags of runs, and the ticks that ask for them, are kept whoever is purged."""
+    return f"{reason.kind}: {name_of(reason.node)}" if reason.kind == "member-role" and reason.node else str(reason)
 
 
 def _states(instance: dg.DagsterInstance, project: Project, keys: set[str]) -> tuple[set[str], set[str]]:

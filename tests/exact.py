@@ -16,11 +16,14 @@ from sqlalchemy import select
 from ctcore import leases, ledger
 from ctcore.asking import state_of_the_world
 from ctcore.catalog.tables import damage
+from ctcore.clock import today
 from ctcore.consent import Statement, set_consent
 from ctcore.digest import canonical, digest_files
 from ctcore.files import look
 from ctcore.memo import hits, prepare
 from ctcore.project import Project
+from ctcore.purging.proof import not_so
+from ctcore.purging.removal import remove as purge
 from ctcore.qc import Choice, Saying, add, resolve
 from ctcore.reasons import Node, Reason, Verdict
 from ctcore.register import Allowed, register
@@ -28,7 +31,7 @@ from ctcore.staleness import Verdicts, evaluate
 from ctcore.store import Published
 from ctcore.veil import NOBODY
 from ctcore.verify import verify
-from tests.naive import LEVELS, Declared, Facts, Made, Naive, Plan
+from tests.naive import LEVELS, Declared, Facts, Made, Naive, Plan, containing
 
 VALUES: dict[str, tuple[Any, ...]] = {
     "patient.sex": ("F", "M"),
@@ -100,6 +103,8 @@ class Exact:
     makings: dict[int, Made] = field(default_factory=dict)
     harmed: dict[Path, bytes] = field(default_factory=dict)
     leased: dict[str, Node] = field(default_factory=dict)
+    gone: dict[int, int] = field(default_factory=dict)  # makings that were purged → by which purge
+    forgotten: set[tuple[str, str]] = field(default_factory=set)  # entities that were purged
 
     def __post_init__(self) -> None:
         (self.root / "steps").mkdir(parents=True)
@@ -160,7 +165,14 @@ class Exact:
     # What the project is told
 
     def register(self, project: Project) -> None:
-        """The sheet as it is, into the catalog and into the facts: a blank cell keeps what is known."""
+        """The sheet as it is, into the catalog and into the facts: a blank cell keeps what is known. Who was purged is
+        taken out of it."""
+        for assay, specimen in list(self.sheet.specimen.items()):
+            line = {("assay", assay), ("specimen", specimen), ("patient", self.sheet.patient[specimen])}
+            if line & self.forgotten:
+                del self.sheet.specimen[assay]
+        if not self.sheet.specimen:
+            return
         rows, seen = self._rows(), dict[tuple[str, str], str | None]()
         with (self.root / "sheet.csv").open("w", newline="") as stream:
             writer = csv.DictWriter(stream, list(rows[0]))
@@ -252,7 +264,7 @@ class Exact:
         return (
             node not in self.facts.damage
             and folder not in self.harmed
-            and any(made.key == key for made in self.makings.values())
+            and any(made.key == key for number, made in self.makings.items() if number not in self.gone)
         )
 
     def _publish(self, node: Node, key: str, text: str, at: str, inputs: list[list[str]]) -> Published:
@@ -292,6 +304,7 @@ class Exact:
         self.facts.ledger[node] = made
         self.facts.damage.pop(node, None)
         self.facts.failing.pop(node, None)
+        self.facts.purged.pop(node, None)
 
     def record_again(self, which: int) -> None:
         """A run that was cut off is taken up: what it published is recorded, though it may be long since known."""
@@ -315,6 +328,35 @@ class Exact:
     def consent(self, patient: str, status: str) -> None:
         set_consent(self.project, [patient], Statement(status))
         self.facts.consent[patient] = status
+
+    def purge(self, patient: str) -> None:
+        """All that has somebody inside goes, and they are forgotten; nothing else changes."""
+        naive, levels = self.naive(), {plan.name: plan.level for plan in self.plans.values()}
+        own = {place for place in self.facts.parent if naive.climb(*place, "patient") == patient}
+        for key in list(self.leased):  # it waits for whoever may have them inside
+            self.lease(self.leased[key], key)
+        if ("patient", patient) not in self.forgotten:
+            self.consent(patient, "revoked")
+        inside = containing(self.makings, own, levels) - self.gone.keys()
+        done = purge(self.project, patient, "asked", patient)
+        assert bool(done) == bool(inside or own - self.forgotten), done
+        self.forgotten |= own
+        self.gone |= {number: one.number for one in done for number in inside}
+        self.facts.attributes |= {place: {} for place in own}
+        self._forget({id(self.makings[number]) for number in inside})
+        assert not_so(self.project) == []
+
+    def _forget(self, inside: set[int]) -> None:
+        for node in [node for node, made in self.facts.ledger.items() if id(made) in inside]:
+            del self.facts.ledger[node]
+            self.facts.damage.pop(node, None)
+        there = {(made.node, made.key) for number, made in self.makings.items() if number not in self.gone}
+        folders = {self.project.store.folder(*node, key) for node, key in there}
+        self.harmed = {folder: kept for folder, kept in self.harmed.items() if folder in folders}
+        last = {made.node: number for number, made in sorted(self.makings.items())}
+        lost = {node: self.gone[number] for node, number in last.items() if number in self.gone}
+        missing = {node: number for node, number in lost.items() if node not in self.facts.ledger}
+        self.facts.purged = {node: f"purged on {today()} (purge {number})" for node, number in missing.items()}
 
     def fail(self, node: Node, key: str) -> None:
         ledger.record_failures(self.project, [ledger.Failed(node, key, "no luck", None)], None)

@@ -5,7 +5,7 @@ what is declared is handed in, because a process that runs on holds what was dec
 """
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -69,6 +69,7 @@ class Facts:
     running: set[Node] = field(default_factory=set)
     events: dict[int, tuple[str, str, str | None]] = field(default_factory=dict)  # of whom, and for which step only
     consent: dict[str, str] = field(default_factory=dict)
+    purged: dict[Node, str] = field(default_factory=dict)  # nodes whose last making is a tombstone, with its words
 
 
 class Naive:
@@ -201,7 +202,7 @@ class Naive:
         """What it was made with and from, against what it would be made with and from."""
         made = self.facts.ledger.get((step.name, who))
         if made is None:
-            yield Reason("missing", "never made")
+            yield Reason("missing", self.facts.purged.get((step.name, who), "never made"))
             return
         yield from _recipe(made.recipe, self.declared.recipes[step.name])
         now = self.today(step, who)
@@ -261,6 +262,21 @@ class Naive:
 
     def _of(self, step: Plan, who: str, up: str) -> list[str]:
         return self.members(step, who, self.declared.steps[up])
+
+
+def containing(makings: Mapping[int, Made], own: Collection[tuple[str, str]], levels: Mapping[str, str]) -> set[int]:
+    """The makings that have one of these entities inside: of their nodes, from them, or from content that was never
+    made without them."""
+    takes = {number: {(asset, who) for _, asset, who in made.inputs} for number, made in makings.items()}
+    found = {n for n, made in makings.items() if (levels[made.node[0]], made.node[1]) in own or takes[n] & set(own)}
+    while True:
+        without = {(*made.node, made.version) for number, made in makings.items() if number not in found}
+        only = {(*made.node, made.version) for number, made in makings.items() if number in found} - without
+        used = {n: {(asset, who, v) for (_, asset, who), v in made.inputs.items()} for n, made in makings.items()}
+        more = {number for number, taken in used.items() if taken & only} - found
+        if not more:
+            return found
+        found |= more
 
 
 def _recipe(used: Recipe, today: Recipe) -> Iterator[Reason]:

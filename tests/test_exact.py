@@ -196,9 +196,16 @@ class History(RuleBasedStateMachine):
 
     @rule(which=st.integers(0, 5), status=st.sampled_from(["full", "pending", "expired"]))
     def say_consent(self, which: int, status: str) -> None:
+        known = {who for who in IDS["patient"] if ("patient", who) in self.w.facts.parent}
+        if known := sorted(known - {who for _, who in self.w.forgotten}):
+            self.w.consent(known[which % len(known)], status)
+
+    @rule(which=st.integers(0, 5))
+    def purge_a_person(self, which: int) -> None:
+        """Also one who was purged: there is something again where others' specimens were moved to them, say."""
         known = [who for who in IDS["patient"] if ("patient", who) in self.w.facts.parent]
         if known:
-            self.w.consent(known[which % len(known)], status)
+            self.w.purge(known[which % len(known)])
 
     @rule(fresh=st.booleans())
     def require_consent_for_a_while(self, fresh: bool) -> None:

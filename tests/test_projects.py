@@ -16,15 +16,19 @@ import yaml
 
 from ct_assets.keys import PROJECT_TAG, check_home
 from ct_assets.runs import PROCESS_TAG, REQUEST_TAG, end_orphans
+from ctcore import projects
+from ctcore.agreement import disagreements
+from ctcore.catalog.chain import check_chain
 from ctcore.catalog.engine import Catalog
 from ctcore.catalog.tables import entity
 from ctcore.cli import _COMMANDS, cli
-from ctcore.errors import CatalogError, ProjectError, Usage
+from ctcore.errors import CatalogError, ProjectError, StoreError, Usage
 from ctcore.leases import process_name
 from ctcore.lifecycle import change
 from ctcore.project import Project
 from ctcore.projects import beside, book, folder_of, known
 from sensors.staleness import _states
+from tests.killing import Moments, forked
 from tests.kit import ROWS, STEPS, TOML, add, again, make_all, make_project, reasons
 from tests.shell import ct, environment, shell
 from tools.slurm.processes import wait
@@ -170,6 +174,90 @@ def test_projects_in_one_database_see_each_other_not(
         _ = Project.find(tmp_path / "copy").catalog
     lung.root.rename(tmp_path / "moved")
     assert reasons(Project.find(tmp_path / "moved")) == {}
+
+
+# kill -9
+
+CHANGING: dict[str, tuple[str, ...]] = {
+    "add": ("add", "{new}"),
+    "move": ("add", "{moved}"),
+    "remove": ("remove", "lung"),
+    "complete": ("set", "lung", "complete", "--reason", "the last one is in"),
+    "archive": ("set", "lung", "archived", "--reason", "the paper is out"),
+    "open": ("open", "colon", "--reason", "somebody withdrew"),
+}
+
+
+def user(place: Path) -> Path:
+    """Somebody with two projects, one of them archived, and a folder with a third one."""
+    for name in ("lung", "colon", "skin"):
+        project = make_project(place / name, toml=toml(name))
+        if name == "colon":
+            change(project, "archived", "the paper is out")
+        if name != "skin":
+            projects.add(project)
+        with project.catalog.engine.connect() as connection:
+            connection.exec_driver_sql("PRAGMA wal_checkpoint(TRUNCATE)")
+        project.catalog.engine.dispose()
+    return place
+
+
+def all_that_is(place: Path) -> dict[str, object]:
+    """What is known, the state of each project, and whether its store takes anything; all of it right in itself."""
+    found: dict[str, object] = {"known": {name: folder.name for name, folder in known().items()}}
+    for folder in sorted(path.parent for path in place.glob("*/ct.toml")):
+        project = Project.find(folder)
+        assert disagreements(project) == [] and check_chain(project.catalog.journal.read(), "line") == []
+        try:
+            project.store.ensure()
+            takes = True
+        except StoreError:
+            takes = False
+        found[folder.name] = (project.catalog.life().state, takes)
+        project.catalog.engine.dispose()
+    return found
+
+
+@pytest.mark.parametrize("name", CHANGING)
+def test_killed_at_any_moment_a_command_of_projects_did_all_or_nothing_and_again_it_does_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    def called(place: Path, at: int | None = None) -> int:
+        monkeypatch.setenv("CT_PROJECTS", str(place / "projects.json"))
+        words = [word.format(new=place / "skin", moved=place / "moved") for word in CHANGING[name]]
+
+        def work() -> int:
+            Moments(tmp_path / "moments", at).watch()
+            said = ct("projects", *words)
+            os.write(1, f"{said}".encode())
+            return said.code
+
+        return forked(work, place / "log")
+
+    def copied(to: str) -> Path:
+        place = Path(shutil.copytree(first, tmp_path / to))
+        text = (place / "projects.json").read_text().replace(str(first), str(place))
+        (place / "projects.json").write_text(text)
+        if name == "move":
+            (place / "lung").rename(place / "moved")
+        return place
+
+    first = tmp_path / "first"
+    monkeypatch.setenv("CT_PROJECTS", str(first / "projects.json"))
+    user(first)
+    whole = copied("whole")
+    before = all_that_is(whole) if name != "move" else None
+    assert called(whole) == 0, (whole / "log").read_text()
+    wanted, names = all_that_is(whole), (tmp_path / "moments").read_text().splitlines()
+    assert wanted != before
+    telling = [at for at, one in enumerate(names) if one in ("commit", "os.rename", "os.remove")]
+    for at in sorted({at + more for at in telling for more in (0, 1)} & set(range(len(names)))):
+        place = copied(f"at{at}")
+        assert called(place, at) == -9, (at, names[at])
+        monkeypatch.setenv("CT_PROJECTS", str(place / "projects.json"))
+        assert all_that_is(place)["known"] in ((before or {}).get("known", known()), wanted["known"])
+        assert called(place) in (0, 2), (at, names[at], (place / "log").read_text())
+        assert all_that_is(place) == wanted, (at, names[at], (place / "log").read_text())
 
 
 # Dagster

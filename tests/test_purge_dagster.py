@@ -2,9 +2,11 @@
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import dagster as dg
 import pytest
+from sqlalchemy import text
 
 from ct_assets.build import build_resources
 from ct_assets.partitions import add_missing
@@ -18,9 +20,14 @@ from tests.kit import make_project
 from tests.test_purge import STEPS, cohort, word
 
 
-@pytest.fixture
-def instance(tmp_path: Path) -> Iterator[dg.DagsterInstance]:
-    with dg.instance_for_test(temp_dir=str(tmp_path)) as made:
+@pytest.fixture(params=["sqlite", "postgresql"])
+def instance(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[dg.DagsterInstance]:
+    """Dagster with its storage in either database."""
+    overrides: dict[str, Any] = {}
+    if request.param == "postgresql":
+        url = request.getfixturevalue("postgres_url").replace("://", "+psycopg2://", 1)
+        overrides["storage"] = {"postgres": {"postgres_url": url}}
+    with dg.instance_for_test(temp_dir=str(tmp_path), overrides=overrides) as made:
         yield made
 
 
@@ -29,10 +36,18 @@ def made(project: Project, instance: dg.DagsterInstance, asset: str, *keys: str)
     assert run(project, instance, asset, **more).success
 
 
-def holders(folder: Path, patient: str) -> list[str]:
-    """Files of Dagster that have the person's word in them."""
+def holders(folder: Path, instance: dg.DagsterInstance, patient: str) -> list[str]:
+    """Files and tables of Dagster that have the person's word in them."""
     found = [path for path in folder.rglob("*") if path.is_file() and "toy" not in path.parts]
-    return [str(path.relative_to(folder)) for path in found if word(patient).encode() in path.read_bytes()]
+    names = [str(path.relative_to(folder)) for path in found if word(patient).encode() in path.read_bytes()]
+    storage: Any = instance.event_log_storage
+    with storage.index_connection() as connection:
+        if connection.dialect.name == "postgresql":
+            tables = "SELECT table_name FROM information_schema.tables WHERE table_schema = 'public'"
+            for name in connection.execute(text(tables)).scalars().all():
+                rows = text(f'SELECT count(*) FROM "{name}" AS t WHERE t::text LIKE :word')
+                names += [name] if connection.execute(rows, {"word": f"%{word(patient)}%"}).scalar() else []
+    return names
 
 
 def told(instance: dg.DagsterInstance, asset: str) -> set[str]:
@@ -42,6 +57,8 @@ def told(instance: dg.DagsterInstance, asset: str) -> set[str]:
 def test_dagster_forgets_what_was_purged_and_nothing_else(tmp_path: Path, instance: dg.DagsterInstance) -> None:
     steps = STEPS.replace('outputs={"words": "words.txt"}', 'outputs={"words": Output("words.tsv", preview=True)}')
     steps = steps.replace("import Call, step", "import Call, Output, step")
+    fails = '    raise ValueError("P1: " + call.one("all")["words"].read_text())\n'
+    steps = steps.replace(line := "few(call: Call) -> None:\n", line + fails)
     project = make_project(tmp_path / "toy", cohort(tmp_path / "toy", [[1], [2]]), steps=steps)
     add_missing(project, instance)
     made(project, instance, "heard", "A000", "A101")
@@ -49,7 +66,8 @@ def test_dagster_forgets_what_was_purged_and_nothing_else(tmp_path: Path, instan
     made(project, instance, "merged", "S00")
     made(project, instance, "joined", "all")
     made(project, instance, "assay", "A000", "A101")
-    assert holders(tmp_path, "P1") and holders(tmp_path, "P0")
+    assert not run(project, instance, "few", partition_key="all", raise_on_error=False).success
+    assert holders(tmp_path, instance, "P1") and holders(tmp_path, instance, "P0")
     set_consent(project, ["P1"], Statement("revoked", form="letter"))
     remove(project, "P1", "asked", "P1")
     tick = integrity_sensor(project)
@@ -62,5 +80,5 @@ def test_dagster_forgets_what_was_purged_and_nothing_else(tmp_path: Path, instan
     made(project, instance, "joined", "all")
     assert told(instance, "joined") == {"all"}
     assert wipe_purged(project, instance, 0) == (1, 0), "what was told later stays"
-    assert holders(tmp_path, "P1") == []
-    assert holders(tmp_path, "P0")
+    assert holders(tmp_path, instance, "P1") == []
+    assert holders(tmp_path, instance, "P0")
