@@ -85,7 +85,7 @@ def scan(folder: str, prefix: str = "") -> dict[str, os.stat_result]:
     """The lstat of all that is in a folder, by relative name; of folders (`name/`) only the empty ones."""
     found: dict[str, os.stat_result] = {}
     with os.scandir(folder) as entries:
-        for entry in entries:
+        for entry in sorted(entries, key=lambda one: one.name):  # disks list in no order, or in their own
             name = prefix + entry.name
             if entry.is_dir(follow_symlinks=False):
                 inner = scan(entry.path, name + "/")

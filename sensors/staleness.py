@@ -99,8 +99,9 @@ def _next_cursor(found: Asking, world: str) -> str:
 
 def _run_request(project: Project, asked: Asked, seen: Veil) -> dg.RunRequest:
     batch = asked.batch
-    more = f" (and {len(batch.verdicts) - 1} more)" if len(batch.verdicts) > 1 else ""
-    said = "; ".join(map(_tag_of, seen.verdict(batch.verdicts[0]).reasons)) + more
+    first, *others = batch.verdicts
+    more = f" (and {len(others)} more)" if others else ""
+    said = "; ".join(map(_tag_of, seen.verdict(first).reasons)) + more
     tags = {REQUEST_TAG: asked.run_key, WHY_TAG: said[:200], ONLY_STALE: "stale", PROJECT_TAG: project.id}
     assets = [key_of(project, batch.asset)]
     if batch.asset in REGISTRY:

@@ -25,7 +25,7 @@ def _in_memory(memory: Path = Path("/dev/shm")) -> None:
     """Where there is room, all temporary files of tests lie in memory until they end, unless TMPDIR says where.
 
     None has to outlive a power failure, and waiting for the disk is half of the time of a small test. This is before
-    pytest chooses its folder, and processes inherit it. PostgreSQL runs as another user, who has to get there.
+    pytest chooses its folder, and processes inherit it. PostgreSQL runs as another user, who removes its own there.
     """
     if "TMPDIR" in os.environ or not os.access(memory, os.W_OK) or os.statvfs(memory).f_flag & os.ST_NOEXEC:
         return
@@ -33,7 +33,7 @@ def _in_memory(memory: Path = Path("/dev/shm")) -> None:
         folder = tempfile.mkdtemp(prefix="ct-", dir=memory)
         begun = os.getpid()  # a fork of this process ends too
         atexit.register(lambda: shutil.rmtree(folder, ignore_errors=True) if os.getpid() == begun else None)
-        os.chmod(folder, 0o711)
+        os.chmod(folder, 0o1777)
         os.environ["TMPDIR"], tempfile.tempdir = folder, None
 
 

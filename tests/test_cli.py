@@ -10,7 +10,7 @@ from pathlib import Path
 import click
 import pytest
 
-from ctcore.cli import _COMMANDS, cli
+from ctcore.cli import _COMMANDS, WHOLE, cli
 from tests.kit import again, assay, make_all, make_project
 from tests.shell import Said, command, ct, environment, on_a_terminal, shell
 
@@ -121,11 +121,12 @@ def test_help_and_version_need_no_project(tmp_path: Path, monkeypatch: pytest.Mo
 def test_help_says_of_each_command_what_it_says_itself_and_loads_none_of_them() -> None:
     listed = shell("--help", env={"PYTHONPROFILEIMPORTTIME": "1", "COLUMNS": "80"})
     assert not re.search(r"sqlalchemy|numpy|ctcore\.cli\.status", listed.err)
-    found = dict(re.findall(r"^  ([a-z]+) +(.+)$", listed.out.partition("Commands:")[2], re.MULTILINE))
+    lines = re.sub(r"\n {8,}", " ", listed.out.partition("The cohort:")[2])
+    found = dict(re.findall(r"^  ([a-z]+) +(.+)$", lines, re.MULTILINE))
     assert found.keys() == _COMMANDS.keys()
     for name, said in found.items():
         command = cli.get_command(click.Context(cli), name)
-        assert command is not None and said == command.get_short_help_str(len(said))
+        assert command is not None and said == command.get_short_help_str(WHOLE)
 
 
 # `ct path`

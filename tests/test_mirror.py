@@ -19,7 +19,7 @@ from ctcore.mirror.versions import packed, unpacked
 from tests.kit import make_all, make_project
 
 ONE = digest_text("one")
-ODD = ("", "\n", '","', '", "', "a\tb, c", "[1,2]", "0" * 63, "0" * 65, ONE.upper(), ONE, f"{ONE}\n{ONE}")
+ODD = ("", "\n", "aa", "F0", '","', '", "', "a\tb, c", "[1,2]", "0" * 63, "0" * 65, ONE.upper(), ONE, f"{ONE}\n{ONE}")
 GAPS = st.sampled_from([",", ", "])  # SQLite's and PostgreSQL's
 
 

@@ -44,7 +44,7 @@ def test_a_selection_is_these_nodes(project: Project, texts: list[str], nodes: d
 
 def test_no_selection_is_everything_and_an_empty_one_is_an_error(project: Project) -> None:
     assert selected(project, []) is None
-    with pytest.raises(Usage, match="nothing is selected by ', '; write step"):
+    with pytest.raises(Usage, match="nothing is selected by ', '; write STEP"):
         selected(project, [", "])
 
 
@@ -53,8 +53,8 @@ def test_no_selection_is_everything_and_an_empty_one_is_an_error(project: Projec
     [
         ("countd", "did you mean 'counted'"),
         ("counted/A9", "no assay 'A9' is registered; see `ct status --all`"),
-        ("+", "selects nothing; write step, step/partition"),
-        ("++counted", "selects nothing; write step, step/partition"),
+        ("+", "selects nothing; write STEP or STEP/PARTITION"),
+        ("++counted", "selects nothing; write STEP or STEP/PARTITION"),
         ("counted/B*", "nothing matches 'counted/B*'; no counted has such a partition"),
         ("x*", "nothing matches 'x*'; steps: counted, merged, joined"),
         ("assay/A1+", "assay/A1 is registered, not made by a step; */A1 are its own nodes"),

@@ -38,7 +38,9 @@ def of_digests(lines: str) -> Whole | None:
         raw = bytes.fromhex(lines)
     except ValueError:
         return None
-    return np.frombuffer(raw, np.uint64).reshape(-1, 4) if raw.hex("\n", _HEX // 2) == lines else None
+    if len(raw) % (_HEX // 2) or raw.hex("\n", _HEX // 2) != lines:
+        return None
+    return np.frombuffer(raw, np.uint64).reshape(-1, 4)
 
 
 def unpacked(versions: Whole) -> list[str]:
