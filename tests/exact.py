@@ -326,7 +326,8 @@ class Exact:
             self.facts.events[found.events[0][0]] = (level, who, step)
 
     def consent(self, patient: str, status: str) -> None:
-        set_consent(self.project, [patient], Statement(status))
+        form = "a letter" if status == "revoked" else ""
+        set_consent(self.project, [patient], Statement(status, form=form))
         self.facts.consent[patient] = status
 
     def purge(self, patient: str) -> None:
