@@ -194,30 +194,33 @@ def _record(project: Project, requests: Sequence[Request]) -> list[dict[str, Any
         amend.put(writer, project)
         known = _Known(project, writer.connection, requests)
         number = (writer.execute(_LAST).scalar() or 0) + 1
-        answers = []
+        answers, rows_of_all = [], list[dict[str, Any]]()
         said: dict[tuple[str, str, str], dict[str, Any]] = {}
         for one in requests:
             writer.actor = one.actor
             rows, problems, same = known.judged(one.body)
             written = [] if problems else [{"id": number + at, **row} for at, row in enumerate(rows)]
             number += len(written)
-            _write(writer, one.body, known.analyses[one.body["analysis"]].level, written)
+            rows_of_all += _told(writer, one.body, known.analyses[one.body["analysis"]].level, written)
             listed = [(row["who"], row["version"]) for row in written]
             answers.append({"problems": problems, "written": listed, "same": same})
             facts = {row["who"]: json.loads(row["facts"]) for row in written}
             said.setdefault((one.actor, one.body["analysis"], one.body["run"]), {}).update(facts)
+        writer.insert(result, rows_of_all)
         for (writer.actor, analysis, run), facts in said.items():
             of_results(writer, analysis, run, known.analyses[analysis].level, facts)
     return answers
 
 
-def _write(writer: Writer, body: Mapping[str, Any], level: str, rows: Sequence[Mapping[str, Any]]) -> None:
+def _told(
+    writer: Writer, body: Mapping[str, Any], level: str, rows: Sequence[Mapping[str, Any]]
+) -> list[dict[str, Any]]:
+    """The rows as they are inserted, after the events that tell of them."""
     if not rows:
-        return
+        return []
     same = {key: body[key] for key in ("analysis", "run", "reason", "source")}
     stamp = {**same, "at": writer.at, "actor": writer.actor}
     mine = ("id", "entity", "version", "facts")
-    writer.insert(result, [{**{key: row[key] for key in mine}, **stamp} for row in rows])
     told = [
         {"entity": f"{level}/{row['who']}", "version": row["version"], "values": json.loads(row["facts"])}
         for row in rows
@@ -226,6 +229,7 @@ def _write(writer: Writer, body: Mapping[str, Any], level: str, rows: Sequence[M
         some = told[at : at + AN_EVENT]
         subject = f"{body['analysis']}/{rows[0]['who']}" if len(told) == 1 else body["analysis"]
         writer.event("record", subject, {**same, "results": some})
+    return [{**{key: row[key] for key in mine}, **stamp} for row in rows]
 
 
 class _Known:

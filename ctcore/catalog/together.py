@@ -24,7 +24,7 @@ from ctcore.errors import CtError
 
 UNHEARD_S = 0.05  # after this time it is looked without a bell
 LOOK_S = 0.0005
-COMPANY = 0.3  # for this part of the time it took the last time, those are awaited who were served then
+COMPANY = 0.3  # for this part of the time it took the last time, those are awaited who were about then
 RECENT_S = 1.0
 ORPHAN_S = 3600.0
 
@@ -99,7 +99,8 @@ def _done(folder: Path, lock: IO[bytes], mine: Request, act: Act) -> Any:
             path.unlink(missing_ok=True)
     else:
         first = act([mine])[0]
-    os.pwrite(lock.fileno(), b"%-8d %-12.6f" % (len(batch) + 1, time.monotonic() - began), 0)
+    company = len(_asked(folder)) + len(batch) + 1
+    os.pwrite(lock.fileno(), b"%-8d %-12.6f" % (company, time.monotonic() - began), 0)
     return first
 
 
@@ -146,17 +147,21 @@ def _locked(lock: IO[bytes]) -> bool:
 
 
 def _company(lock: IO[bytes]) -> tuple[int, float]:
-    """How many were served the last time, if that was a moment ago, and how long that took."""
+    """How many were served the last time or came meanwhile, if that was a moment ago, and how long it took."""
     said = os.pread(lock.fileno(), 21, 0).split()
     is_recent = time.time() - os.fstat(lock.fileno()).st_mtime < RECENT_S
     return (int(said[0]), float(said[1])) if len(said) == 2 and is_recent else (1, 0.0)
+
+
+def _asked(folder: Path) -> list[Path]:
+    return sorted(folder / name for name in os.listdir(folder) if name.endswith(".ask"))
 
 
 def _waiting(folder: Path, company: int, took: float) -> list[Path]:
     """What lies there, in the order in which it was asked."""
     deadline = time.monotonic() + COMPANY * took
     while True:
-        found = sorted(folder / name for name in os.listdir(folder) if name.endswith(".ask"))
+        found = _asked(folder)
         if len(found) + 1 >= company or time.monotonic() > deadline:
             _tidy(folder)
             return found
