@@ -363,6 +363,12 @@ class _InKeys(FunctionElement[bool]):
     inherit_cache = True
 
 
+class _Among(_InKeys):
+    """For a few keys: PostgreSQL looks each of them up, and plans no join."""
+
+    inherit_cache = True
+
+
 @compiles(_InKeys, "sqlite")
 def _in_keys_sqlite(element: Any, compiler: Any, **kw: Any) -> str:
     column, keys = (compiler.process(one, **kw) for one in element.clauses)
@@ -376,6 +382,14 @@ def _in_keys_postgresql(element: Any, compiler: Any, **kw: Any) -> str:
     return f"{column} IN (SELECT CAST(value AS {kind}) FROM jsonb_array_elements_text(CAST({keys} AS JSONB)) AS value)"
 
 
+@compiles(_Among, "postgresql")
+def _among_postgresql(element: Any, compiler: Any, **kw: Any) -> str:
+    column, keys = (compiler.process(one, **kw) for one in element.clauses)
+    kind = compiler.dialect.type_compiler_instance.process(element.clauses.clauses[0].type)
+    values = f"SELECT CAST(value AS {kind}) FROM jsonb_array_elements_text(CAST({keys} AS JSONB)) AS value"
+    return f"{column} = ANY (ARRAY({values}))"
+
+
 def in_keys(column: Any, keys: Iterable[str] | Iterable[int], _dialect: str) -> ColumnElement[bool]:
     """`column IN keys` for any number of keys, as one bound value."""
     return _InKeys(column, literal(bound(keys)))  # pyright: ignore[reportArgumentType]
@@ -383,7 +397,7 @@ def in_keys(column: Any, keys: Iterable[str] | Iterable[int], _dialect: str) -> 
 
 def among(column: Any, name: str = "keys") -> ColumnElement[bool]:
     """The same in a statement that is made once, as making one takes longer than doing it: `bound` is its value."""
-    return _InKeys(column, bindparam(name, type_=Text()))  # pyright: ignore[reportArgumentType]
+    return _Among(column, bindparam(name, type_=Text()))  # pyright: ignore[reportArgumentType]
 
 
 def bound(keys: Iterable[str] | Iterable[int]) -> str:
