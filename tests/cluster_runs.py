@@ -26,6 +26,7 @@ grace = 2
 tries = 3
 max_memory_gb = 0.6
 """
+QUICK = PROFILE.replace("poll = 1", "poll = 0.3").replace("grace = 2", "grace = 0.5")
 OBEY = """
     import os, signal, time
     from pathlib import Path

@@ -18,6 +18,8 @@ from tools.slurm.processes import FOREIGN
 if TYPE_CHECKING:
     from dagster import DagsterInstance
 
+    from tests.fake_slurm import FakeSlurm
+
 ROOM = 4 << 30
 
 
@@ -69,6 +71,16 @@ def instance() -> Iterator["DagsterInstance"]:
 
     with dg.instance_for_test() as made:
         yield made
+
+
+@pytest.fixture
+def fake(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> "FakeSlurm":
+    """A Slurm that says what the test wants, found before any other."""
+    from tests.fake_slurm import FakeSlurm
+
+    built = FakeSlurm(tmp_path / "fake")
+    monkeypatch.setenv("PATH", f"{built.programs}:{os.environ['PATH']}")
+    return built
 
 
 @pytest.fixture(scope="session")

@@ -1,7 +1,6 @@
 """Slurm is asked by one process for all of a project: how often, and that no answer is taken for a newer one."""
 
 import multiprocessing
-import os
 import shutil
 import time
 from collections.abc import Sequence
@@ -19,13 +18,6 @@ PATIENCE_S = 60
 QUICK = PROFILE.replace("grace = 2", "grace = 0.5").replace("poll = 1", "poll = 0.5")
 forked = multiprocessing.get_context("fork")
 Process = multiprocessing.context.ForkProcess
-
-
-@pytest.fixture
-def fake(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> FakeSlurm:
-    built = FakeSlurm(tmp_path / "fake")
-    monkeypatch.setenv("PATH", f"{built.programs}:{os.environ['PATH']}")
-    return built
 
 
 @pytest.fixture(scope="module")

@@ -8,20 +8,12 @@ from pathlib import Path
 import pytest
 
 from ctcore.slurm import submit
-from tests.cluster_runs import PROFILE, Cohort
+from tests.cluster_runs import QUICK, Cohort
 from tests.fake_slurm import FakeSlurm
 from tools.slurm.processes import wait
 
 PATIENCE_S = 60
-QUICK = PROFILE.replace("grace = 2", "grace = 0.5").replace("poll = 1", "poll = 0.3")
 forked = multiprocessing.get_context("fork")
-
-
-@pytest.fixture
-def fake(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> FakeSlurm:
-    built = FakeSlurm(tmp_path / "fake")
-    monkeypatch.setenv("PATH", f"{built.programs}:{os.environ['PATH']}")
-    return built
 
 
 @pytest.fixture

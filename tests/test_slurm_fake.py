@@ -1,6 +1,5 @@
 """What a runner makes of every answer of Slurm, and of none: with one that says what the test wants."""
 
-import os
 import signal
 import subprocess
 import sys
@@ -18,18 +17,9 @@ from ctcore.making import Outcome
 from ctcore.slurm import client, jobs
 from ctcore.slurm.client import Seen
 from ctcore.slurm.sweep import sweep
-from tests.cluster_runs import PROFILE, RETRIED, Cohort
+from tests.cluster_runs import QUICK, RETRIED, Cohort
 from tests.fake_slurm import FakeSlurm
 from tests.kit import again, make
-
-QUICK = PROFILE.replace("poll = 1", "poll = 0.3").replace("grace = 2", "grace = 0.5")
-
-
-@pytest.fixture
-def fake(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> FakeSlurm:
-    built = FakeSlurm(tmp_path / "fake")
-    monkeypatch.setenv("PATH", f"{built.programs}:{os.environ['PATH']}")
-    return built
 
 
 @pytest.fixture

@@ -377,17 +377,21 @@ def _in_keys_sqlite(element: Any, compiler: Any, **kw: Any) -> str:
 
 @compiles(_InKeys, "postgresql")
 def _in_keys_postgresql(element: Any, compiler: Any, **kw: Any) -> str:
-    column, keys = (compiler.process(one, **kw) for one in element.clauses)
-    kind = compiler.dialect.type_compiler_instance.process(element.clauses.clauses[0].type)
-    return f"{column} IN (SELECT CAST(value AS {kind}) FROM jsonb_array_elements_text(CAST({keys} AS JSONB)) AS value)"
+    column, keys = _listed(element, compiler, **kw)
+    return f"{column} IN ({keys})"
 
 
 @compiles(_Among, "postgresql")
 def _among_postgresql(element: Any, compiler: Any, **kw: Any) -> str:
+    column, keys = _listed(element, compiler, **kw)
+    return f"{column} = ANY (ARRAY({keys}))"
+
+
+def _listed(element: Any, compiler: Any, **kw: Any) -> tuple[str, str]:
+    """The column, and PostgreSQL's query for the keys, of the column's type."""
     column, keys = (compiler.process(one, **kw) for one in element.clauses)
     kind = compiler.dialect.type_compiler_instance.process(element.clauses.clauses[0].type)
-    values = f"SELECT CAST(value AS {kind}) FROM jsonb_array_elements_text(CAST({keys} AS JSONB)) AS value"
-    return f"{column} = ANY (ARRAY({values}))"
+    return column, f"SELECT CAST(value AS {kind}) FROM jsonb_array_elements_text(CAST({keys} AS JSONB)) AS value"
 
 
 def in_keys(column: Any, keys: Iterable[str] | Iterable[int], _dialect: str) -> ColumnElement[bool]:
