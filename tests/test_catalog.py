@@ -12,7 +12,7 @@ from sqlalchemy.pool import NullPool
 
 from ctcore.catalog import engine as engine_module
 from ctcore.catalog.chain import check_chain
-from ctcore.catalog.engine import HEAD, Catalog
+from ctcore.catalog.engine import HEAD, Catalog, in_keys
 from ctcore.catalog.migrations import upgrade
 from ctcore.catalog.tables import entity, file, metadata, setting
 from ctcore.catalog.tables import event as event_table
@@ -336,3 +336,13 @@ def test_a_project_that_was_moved_goes_on(catalog_url: str, tmp_path: Path, how:
     look(moved)
     assert make_all(moved) == {"counted/A1": "made", "merged/S1": "made", "joined/all": "made"}
     assert check_chain(moved.catalog.journal.read()) == []
+
+
+def test_keys_are_looked_up_in_the_index(tmp_path: Path) -> None:
+    """SQLAlchemy writes `... = 1` behind what it takes for a boolean, and SQLite then reads the whole table."""
+    catalog = Catalog(f"sqlite:///{tmp_path / 'catalog.db'}", "toy", tmp_path / "toy.jsonl").open()
+    wanted = select(entity.c.seq).where(entity.c.level == "assay", in_keys(entity.c.id, ["A1"], "sqlite"))
+    with catalog.read() as connection:
+        written = str(wanted.compile(connection.engine, compile_kwargs={"literal_binds": True}))
+        plan = connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {written}").all()
+    assert "(level=? AND id=?)" in str(plan)

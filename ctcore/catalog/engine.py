@@ -362,6 +362,10 @@ class _InKeys(FunctionElement[bool]):
     type = Boolean()
     inherit_cache = True
 
+    def self_group(self, against: Any = None) -> Any:
+        """As it is: SQLite has no booleans, SQLAlchemy would write `... = 1`, and no index would be used."""
+        return self
+
 
 class _Among(_InKeys):
     """For a few keys: PostgreSQL looks each of them up, and plans no join."""
