@@ -104,7 +104,7 @@ class Project:
 
     @property
     def dialect(self) -> str:
-        return "sqlite" if self.catalog.is_sqlite else "postgresql"
+        return "sqlite" if self.catalog_url.startswith("sqlite") else "postgresql"
 
     @cached_property
     def recipes(self) -> Mapping[str, Recipe]:

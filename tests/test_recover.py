@@ -3,6 +3,7 @@
 import shutil
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 from sqlalchemy import select, text
@@ -162,3 +163,23 @@ def test_after_a_purge_a_lost_catalog_comes_back_with_its_tombstones_and_without
         for table in metadata.sorted_tables:  # also where no file of the project is the catalog's
             assert "secret-of-P1" not in str(connection.execute(select(table)).all()), table.name
             assert "secret-of-P2" not in str(connection.execute(select(table)).all()), table.name
+
+
+def test_a_catalog_lost_before_a_purge_has_ended_comes_back_without_the_person(
+    tmp_path: Path, catalog_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The journal still says all that was taken out of the catalog: it is written anew after that."""
+    with monkeypatch.context() as broken:
+        broken.setattr("ctcore.catalog.chain.Journal.rewrite", Mock(side_effect=KeyboardInterrupt))
+        with pytest.raises(KeyboardInterrupt):
+            lived_and_purged(tmp_path / "toy")
+    lost = again(lose(Project(tmp_path / "toy")))
+    journal = lost.root / "provenance.jsonl"
+    assert word("P1") in journal.read_text()
+    assert ct("-C", lost.root, "recover").code == 0
+    with lost.catalog.read() as connection:
+        for table in metadata.sorted_tables:
+            assert word("P1") not in str(connection.execute(select(table)).all()), table.name
+    assert ct("-C", lost.root, "purge", "P1", "--reason", "they said so", "--confirm", "P1").code == 0
+    assert mentioned(lost.root, word("P1")) == set() and word("P2") in journal.read_text()
+    assert ct("-C", lost.root, "verify").code == 0

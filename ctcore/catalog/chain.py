@@ -7,7 +7,7 @@ kept from the file is appended by the next writer.
 import fcntl
 import json
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
@@ -27,8 +27,13 @@ _FROM = select(event).where(event.c.seq >= bindparam("first")).order_by(event.c.
 _APPEND = event.insert()
 
 
-def append_events(connection: Connection, events: Sequence[tuple[str, str, str, Any]], at: str) -> None:
-    """Chain and insert events (actor, kind, subject, body) in the caller's transaction, which holds the write lock."""
+def append_events(
+    connection: Connection, events: Sequence[tuple[str, str, str, Any]], at: str
+) -> list[dict[str, Any]]:
+    """Chain and insert events (actor, kind, subject, body) in the caller's transaction, which holds the write lock.
+
+    Returns them as they are in the catalog.
+    """
     last = connection.execute(_NEWEST).first()
     seq, previous = (last.seq, last.digest) if last else _NONE
     rows = []
@@ -46,6 +51,7 @@ def append_events(connection: Connection, events: Sequence[tuple[str, str, str, 
         previous = row["digest"] = event_digest(row)
         rows.append(row)
     connection.execute(_APPEND, rows)
+    return rows
 
 
 def event_digest(row: dict[str, Any]) -> str:
@@ -72,14 +78,18 @@ class Journal:
             return False
         return (torn or last != (tuple(newest) if newest else _NONE)) and os.access(self.path, os.W_OK)
 
-    def follow(self, connection: Connection) -> None:
-        """Append the events that the file does not have yet. Several processes may do it at once."""
+    def follow(self, connect: Callable[[], Connection], committed: Sequence[dict[str, Any]] = ()) -> None:
+        """Append the events that the file does not have yet. Several processes may do it at once.
+
+        Where those that were `committed` a moment ago come next, the catalog is not asked for them.
+        """
         try:
             with self.path.open("a+b") as stream:
                 fcntl.flock(stream, fcntl.LOCK_EX)
                 last, end = self._last(stream)
                 stream.truncate(end)
-                lines = [_line(row) for row in self._after(connection, *last)]
+                are_next = bool(committed) and last == (committed[0]["seq"] - 1, committed[0]["previous"])
+                lines = [_line(row) for row in (committed if are_next else self._after(connect(), *last))]
                 if lines:
                     stream.write(b"".join(lines))
                     stream.flush()

@@ -9,7 +9,7 @@ import os
 import sqlite3
 import time
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -71,6 +71,7 @@ class Writer:
         self.actor = actor
         self.at = now()
         self._events: list[tuple[str, str, str, Any]] = []
+        self.told: list[dict[str, Any]] = []
 
     def execute(self, *args: Any, **kwargs: Any) -> Any:
         return self.connection.execute(*args, **kwargs)
@@ -105,7 +106,7 @@ class Writer:
 
     def flush(self) -> None:
         if self._events:
-            append_events(self.connection, self._events, self.at)
+            self.told += append_events(self.connection, self._events, self.at)
             self._events = []
 
 
@@ -206,7 +207,7 @@ class Catalog:
             writer = Writer(connection, self.actor)
             yield writer
             writer.flush()
-        self.mirror()
+        self.mirror(writer.told)
 
     @contextmanager
     def alone(self) -> Iterator[Connection]:
@@ -247,10 +248,10 @@ class Catalog:
     def _root(self) -> Path:
         return self.journal.path.absolute().parent
 
-    def mirror(self) -> None:
-        """Append to provenance.jsonl the events that it does not have yet."""
-        with self._said(), self.engine.connect() as connection:
-            self.journal.follow(connection)
+    def mirror(self, committed: Sequence[dict[str, Any]] = ()) -> None:
+        """Append to provenance.jsonl the events that it does not have yet; `committed`: the newest, if they are known."""
+        with self._said(), ExitStack() as stack:
+            self.journal.follow(lambda: stack.enter_context(self.engine.connect()), committed)
 
     def scrub(self) -> None:
         """What was overwritten is no longer in SQLite's files: neither in free space nor in the log."""
