@@ -123,7 +123,7 @@ def _fresh(look: _Look) -> dg.AssetCheckResult:
     accepted = look.verdicts.accepted[step.name].values()
     if accepted:
         with project.catalog.read() as connection:
-            lines = summaries(connection, accepted, project.dialect)
+            lines = summaries(connection, accepted)
         more |= {"accepted": len(accepted), "accepted reasons": _lines(lines)}
     return _result(look.key, "fresh", said, count.nodes, more, dg.AssetCheckSeverity.WARN)
 

@@ -38,11 +38,11 @@ def describe(project: Project, step: Step, outcomes: Sequence[Outcome]) -> dict[
         made = connection.execute(
             select(materialization, recipe.c.code, recipe.c.parameters, recipe.c.environment)
             .join(recipe, recipe.c.id == materialization.c.recipe)
-            .where(in_keys(materialization.c.id, ids, project.dialect))
+            .where(in_keys(materialization.c.id, ids))
         ).all()
-        edges = _grouped(connection, edge, ids, project.dialect)
-        members = _grouped(connection, member, ids, project.dialect)
-        files = _grouped(connection, output, ids, project.dialect)
+        edges = _grouped(connection, edge, ids)
+        members = _grouped(connection, member, ids)
+        files = _grouped(connection, output, ids)
         accepted = _accepted(project, connection, step, {row.partition for row in made})
         withheld = _withheld(project, connection, step)
     by = made_by(project, {row.key for row in made})
@@ -73,9 +73,9 @@ def _withheld(project: Project, connection: Connection, step: Step) -> set[str]:
     return {names[at] for at in (~gate.is_clean(step)).nonzero()[0].tolist()}
 
 
-def _grouped(connection: Connection, table: Table, ids: Sequence[int], dialect: str) -> dict[int, list[Any]]:
+def _grouped(connection: Connection, table: Table, ids: Sequence[int]) -> dict[int, list[Any]]:
     found: dict[int, list[Any]] = defaultdict(list)
-    for row in connection.execute(select(table).where(in_keys(table.c.materialization, ids, dialect))):
+    for row in connection.execute(select(table).where(in_keys(table.c.materialization, ids))):
         found[row.materialization].append(row)
     return found
 
@@ -87,7 +87,7 @@ def _accepted(
     if not any_waiver(connection):
         return {}
     marked, seen = evaluate(project).marked(), veil(project)
-    found = built_from(connection, step.name, partitions, marked, project.dialect)
+    found = built_from(connection, step.name, partitions, marked)
     return {key: dg.MetadataValue.md(listed([seen.text(one) for one in said])) for key, said in found.items()}
 
 

@@ -85,7 +85,7 @@ def propose(project: Project, keys: Keys, kinds: frozenset[str] = frozenset(KIND
     """
     found = Proposal()
     with project.catalog.read() as connection:
-        making = _makings(connection, keys, project.dialect)
+        making = _makings(connection, keys)
     verdicts = evaluate(project)
     for asset, partitions in keys.items():
         for verdict in verdicts.listed(asset, partitions):
@@ -139,7 +139,7 @@ def _refusal(reason: Reason) -> str | None:
 def accept(project: Project, proposal: Proposal, reason: str) -> Proposal:
     """Write it down: the waivers, and an event for each thousand nodes. Returns what was new."""
     with project.catalog.write() as writer:
-        new = _without(proposal, _standing(writer.connection, proposal, project.dialect))
+        new = _without(proposal, _standing(writer.connection, proposal))
         if not new.reasons:
             raise Usage("nothing to accept: somebody else has just accepted it")
         number = _act(writer, reason, undoes=False)
@@ -156,19 +156,19 @@ def accept(project: Project, proposal: Proposal, reason: str) -> Proposal:
 def undoable(project: Project, keys: Keys, kinds: frozenset[str]) -> list[Any]:
     """What stands as accepted of these nodes, as rows of `waiver`. Usage error where nothing does."""
     with project.catalog.read() as connection:
-        return _to_undo(connection, keys, kinds, project.dialect)
+        return _to_undo(connection, keys, kinds)
 
 
 def undo(project: Project, keys: Keys, kinds: frozenset[str], reason: str) -> list[Any]:
     """Take it back: the reasons count again. Returns the rows that stood."""
     with project.catalog.write() as writer:
-        rows = _to_undo(writer.connection, keys, kinds, project.dialect)
+        rows = _to_undo(writer.connection, keys, kinds)
         number = _act(writer, reason, undoes=True)
         alike: dict[tuple[str, str, str], list[str]] = defaultdict(list)
         for row in rows:
             alike[(row.asset, row.kind, row.evidence)].append(row.partition)
         for asset, partitions in keys.items():
-            mine = (waiver.c.asset == asset) & in_keys(waiver.c.partition, partitions, project.dialect)
+            mine = (waiver.c.asset == asset) & in_keys(waiver.c.partition, partitions)
             stands = mine & waiver.c.undone.is_(None) & waiver.c.kind.in_(kinds)
             writer.execute(update(waiver).where(stands).values(undone=number))
         for (asset, kind, evidence), partitions in alike.items():
@@ -178,8 +178,8 @@ def undo(project: Project, keys: Keys, kinds: frozenset[str], reason: str) -> li
     return rows
 
 
-def _to_undo(connection: Connection, keys: Keys, kinds: frozenset[str], dialect: str) -> list[Any]:
-    rows = [row for row in _open(connection, keys, dialect) if row.kind in kinds]
+def _to_undo(connection: Connection, keys: Keys, kinds: frozenset[str]) -> list[Any]:
+    rows = [row for row in _open(connection, keys) if row.kind in kinds]
     if not rows:
         raise Usage(f"nothing to undo: nothing is accepted of {_said(keys)}")
     return rows
@@ -195,7 +195,7 @@ def standing(project: Project) -> list[Any]:
     consent, nothing is said."""
     seen = veil(project)
     hidden = [
-        (waiver.c.asset == step.name) & in_keys(waiver.c.partition, seen.of(step.name), project.dialect)
+        (waiver.c.asset == step.name) & in_keys(waiver.c.partition, seen.of(step.name))
         for step in project.steps
         if seen and seen.of(step.name)
     ]
@@ -230,28 +230,28 @@ def standing(project: Project) -> list[Any]:
         return list(rows)
 
 
-def _makings(connection: Connection, keys: Keys, dialect: str) -> dict[Node, int]:
+def _makings(connection: Connection, keys: Keys) -> dict[Node, int]:
     found: dict[Node, int] = {}
     for asset, partitions in keys.items():
         mine = select(artifact.c.partition, artifact.c.materialization).where(artifact.c.asset == asset)
-        rows = connection.execute(mine.where(in_keys(artifact.c.partition, partitions, dialect)))
+        rows = connection.execute(mine.where(in_keys(artifact.c.partition, partitions)))
         found |= {(asset, partition): number for partition, number in rows}
     return found
 
 
-def _open(connection: Connection, keys: Keys, dialect: str) -> Iterator[Any]:
+def _open(connection: Connection, keys: Keys) -> Iterator[Any]:
     for asset, partitions in keys.items():
-        mine = (waiver.c.asset == asset) & in_keys(waiver.c.partition, partitions, dialect)
+        mine = (waiver.c.asset == asset) & in_keys(waiver.c.partition, partitions)
         yield from connection.execute(
             select(waiver).where(mine, waiver.c.undone.is_(None)).order_by(waiver.c.partition, waiver.c.kind)
         )
 
 
-def _standing(connection: Connection, proposal: Proposal, dialect: str) -> set[tuple[Node, int, str]]:
+def _standing(connection: Connection, proposal: Proposal) -> set[tuple[Node, int, str]]:
     keys: dict[str, set[str]] = defaultdict(set)
     for asset, partition in proposal.reasons:
         keys[asset].add(partition)
-    rows = _open(connection, keys, dialect)
+    rows = _open(connection, keys)
     return {((row.asset, row.partition), row.materialization, row.evidence) for row in rows}
 
 

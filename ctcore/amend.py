@@ -92,7 +92,7 @@ def put(writer: Writer, project: Project) -> None:
     refuse(project, contradictions(writer.connection, new))
     old = applied(writer.connection)
     enforce(writer.connection, new)
-    upsert(writer, setting, [{"name": SETTING, "value": canonical(as_json(new)).decode()}], project.dialect)
+    upsert(writer, setting, [{"name": SETTING, "value": canonical(as_json(new)).decode()}])
     said = [f"{where}.{column} {what}" for where, column, what in differences(old, new)]
     writer.event("analyses", "ct.toml", {"old": as_json(old), "new": as_json(new), "said": said})
 

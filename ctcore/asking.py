@@ -208,7 +208,7 @@ def _note(
             for verdict in batch.verdicts
         ]
     with project.catalog.write() as writer:
-        upsert(writer, request, rows, project.dialect)
+        upsert(writer, request, rows)
     return tuple(asked)
 
 

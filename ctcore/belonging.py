@@ -13,31 +13,27 @@ from ctcore.reasons import Node, name_of
 Moved = dict[int, list[tuple[int, str]]]  # former parent → its former children, each with when it left
 
 
-def below(connection: Connection, nodes: Iterable[Node], dialect: str) -> tuple[set[Node], dict[Node, str]]:
+def below(connection: Connection, nodes: Iterable[Node]) -> tuple[set[Node], dict[Node, str]]:
     """These entities and all beneath them; then those that were once beneath them, and until when."""
     wanted = set(nodes)
     rows = connection.execute(
-        select(entity.c.seq, entity.c.level, entity.c.id).where(
-            in_keys(entity.c.id, {one[1] for one in wanted}, dialect)
-        )
+        select(entity.c.seq, entity.c.level, entity.c.id).where(in_keys(entity.c.id, {one[1] for one in wanted}))
     ).all()
     start = {row.seq for row in rows if (row.level, row.id) in wanted}
-    now = _closure(connection, start, dialect, {})
+    now = _closure(connection, start, {})
     moved = _moved(connection)
-    ever = _closure(connection, start, dialect, moved) if moved else now
-    names = _names(connection, ever.keys(), dialect)
+    ever = _closure(connection, start, moved) if moved else now
+    names = _names(connection, ever.keys())
     before = {names[seq]: _said(names, seq, ever) for seq in ever if seq not in now}
     return wanted | {names[seq] for seq in now}, before
 
 
-def _closure(
-    connection: Connection, start: set[int], dialect: str, moved: Moved
-) -> dict[int, tuple[int, str | None] | None]:
+def _closure(connection: Connection, start: set[int], moved: Moved) -> dict[int, tuple[int, str | None] | None]:
     """Entity → the one above through which it was reached, and until when it was so; a statement a level."""
     found: dict[int, tuple[int, str | None] | None] = dict.fromkeys(start)
     last = set(start)
     while last:
-        rows = connection.execute(select(entity.c.parent, entity.c.seq).where(in_keys(entity.c.parent, last, dialect)))
+        rows = connection.execute(select(entity.c.parent, entity.c.seq).where(in_keys(entity.c.parent, last)))
         reached: list[tuple[int, int, str | None]] = [(row[0], row[1], None) for row in rows]
         reached += [(above, child, until) for above in last for child, until in moved.get(above, ())]
         last = set()
@@ -67,10 +63,8 @@ def _moved(connection: Connection) -> Moved:
     return found
 
 
-def _names(connection: Connection, seqs: Iterable[int], dialect: str) -> dict[int, Node]:
-    rows = connection.execute(
-        select(entity.c.seq, entity.c.level, entity.c.id).where(in_keys(entity.c.seq, seqs, dialect))
-    )
+def _names(connection: Connection, seqs: Iterable[int]) -> dict[int, Node]:
+    rows = connection.execute(select(entity.c.seq, entity.c.level, entity.c.id).where(in_keys(entity.c.seq, seqs)))
     return {row.seq: (row.level, row.id) for row in rows}
 
 

@@ -330,13 +330,13 @@ class Comparison:
         writer.insert(entity, self.new_rows)
         if self.changed_rows:
             writer.execute(update(entity).where(entity.c.seq == bindparam("b_seq")), self.changed_rows)
-        upsert(writer, file, self.new_files, self.project.dialect)
+        upsert(writer, file, self.new_files)
         subject = self.sheet.subject or self.project.recorded(self.sheet.path)
         for kind, rows in (("new", self.new_rows), ("changed", self.changed_rows), ("files", self.told_files)):
             for some in _chunks(rows, EVENT_ROWS):
                 writer.event("register", subject, {kind: some})
         if self.schema_differs:
-            put(writer, self.project, self.schema, self.levels)
+            put(writer, self.schema, self.levels)
         elif relaxed:
             enforce(writer.connection, self.levels)
 

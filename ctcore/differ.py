@@ -113,8 +113,8 @@ def diff(project: Project, pair: Pair) -> Difference:
     """Compare two makings by what they were made from, then what differs of that, down to where it began."""
     with project.catalog.read() as connection:
         lineage = upwards(project, connection, pair)
-        recipes = recipes_of(connection, {one.recipe for one in lineage.makings.values()}, project.dialect)
-        outputs = outputs_of(connection, pair, project.dialect)
+        recipes = recipes_of(connection, {one.recipe for one in lineage.makings.values()})
+        outputs = outputs_of(connection, pair)
     compare = _Comparison(lineage, recipes, _fan_ins(project))
     found = Difference(lineage.makings[pair[0]], lineage.makings[pair[1]])
     found.files = list(_files(*({one["file"]: one["digest"] for one in outputs.get(n, ())} for n in pair)))

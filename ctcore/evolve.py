@@ -269,12 +269,12 @@ def _converted(value: Value, column: Column) -> Value:
     return value if problem is not None else typed
 
 
-def put(writer: Writer, project: Project, old: Levels | None, levels: Levels) -> None:
+def put(writer: Writer, old: Levels | None, levels: Levels) -> None:
     """Enforce a declaration from now on, and say so. The caller has looked for contradictions."""
     enforce(writer.connection, levels)
     said = in_words(differences(old, levels))
     row = {"name": SETTING, "value": canonical(as_json(levels)).decode()}
-    upsert(writer, setting, [row], project.dialect)
+    upsert(writer, setting, [row])
     body = {"old": None if old is None else as_json(old), "new": as_json(levels), "said": said}
     writer.event("schema", "ct.toml", body)
 
@@ -291,7 +291,7 @@ def apply(project: Project, edits: Edits | None = None, *, dry_run: bool = False
         relax(writer.connection)
         _write(writer, planned)
         if old is None or as_json(old) != as_json(levels):
-            put(writer, project, old, levels)
+            put(writer, old, levels)
         else:
             enforce(writer.connection, levels)
     return _said(old, levels, planned)

@@ -64,8 +64,8 @@ def why(project: Project, node: Node) -> Explained:
     made, failure = _made(project, node), _failure(project, node)
     marks = verdicts.marked()
     with project.catalog.read() as connection:
-        accepted = holding(connection, [verdict], project.dialect).get(node, [])
-        built = built_from(connection, step.name, [node[1]], marks, project.dialect).get(node[1], [])
+        accepted = holding(connection, [verdict]).get(node, [])
+        built = built_from(connection, step.name, [node[1]], marks).get(node[1], [])
     sentence = _sentence(project, verdict, made, failure, accepted)
     roots, members = [*_roots(verdict, verdicts)], came_and_went(project, verdict)
     return Explained(verdict, sentence, made, failure, accepted, built, roots, members)
@@ -144,8 +144,8 @@ def purged_makings(project: Project, node: Node) -> list[dict[str, Any]]:
             .where(mine, is_purged())
             .order_by(materialization.c.id)
         ).all()
-        words = of_makings(connection, [row.id for row in rows], project.dialect)
-        files = outputs_of(connection, words, project.dialect)
+        words = of_makings(connection, [row.id for row in rows])
+        files = outputs_of(connection, words)
     return [
         {
             "materialization": row.id,

@@ -38,9 +38,7 @@ class Memory:
     def lookup(self, paths: Mapping[P, Signature], /) -> dict[P, str]:
         by_name = {self._name(path): path for path in paths}
         with self.project.catalog.read() as connection:
-            rows = connection.execute(
-                select(digest_memory).where(in_keys(digest_memory.c.path, by_name, self.project.dialect))
-            ).all()
+            rows = connection.execute(select(digest_memory).where(in_keys(digest_memory.c.path, by_name))).all()
         return {
             by_name[name]: digest
             for name, size, mtime_ns, inode, digest in rows
@@ -61,7 +59,7 @@ class Memory:
             for path, (seen, digest) in digests.items()
         ]
         with self.project.catalog.write() as writer:
-            upsert(writer, digest_memory, rows, self.project.dialect)
+            upsert(writer, digest_memory, rows)
 
 
 @dataclass

@@ -108,11 +108,11 @@ def failures_of(project: Project, ready: Iterable[Verdict], keys: Mapping[Node, 
     """
     nodes = {verdict.node: verdict for verdict in ready}
     with project.catalog.read() as connection:
-        mine = in_keys(request.c.partition, {node[1] for node in nodes}, project.dialect)
+        mine = in_keys(request.c.partition, {node[1] for node in nodes})
         rows = {(row.asset, row.partition): row for row in connection.execute(select(request).where(mine))}
         asked = {node: row for node, row in rows.items() if keys.get(node) == row.key}
         failed = {node for node, verdict in nodes.items() if verdict.state == "failed"}
-        calls = _failed_calls(project, connection, failed | set(asked))
+        calls = _failed_calls(connection, failed | set(asked))
     found = {node: calls[node] for node in failed if node in calls}
     for node, row in asked.items():
         call = calls.get(node)
@@ -123,13 +123,13 @@ def failures_of(project: Project, ready: Iterable[Verdict], keys: Mapping[Node, 
     return found
 
 
-def _failed_calls(project: Project, connection: Connection, nodes: Collection[Node]) -> dict[Node, Failures]:
+def _failed_calls(connection: Connection, nodes: Collection[Node]) -> dict[Node, Failures]:
     """How often the last call of each node failed that has failed."""
     if not nodes:
         return {}
     tries = (
         select(attempt.c.asset, attempt.c.partition, func.count(), func.max(attempt.c.ended_at))
-        .where(in_keys(attempt.c.partition, {node[1] for node in nodes}, project.dialect))
+        .where(in_keys(attempt.c.partition, {node[1] for node in nodes}))
         .group_by(attempt.c.asset, attempt.c.partition, attempt.c.key)
         .order_by(func.max(attempt.c.id))
     )

@@ -104,13 +104,13 @@ def impact(project: Project, target: Target) -> Impact:
     levels = {step.name: step.level for step in project.steps}
     with project.catalog.read() as connection:
         entities = [node for node in target.registered if node[0] in ENTITY_LEVELS]
-        now, before = below(connection, entities, project.dialect) if not target.digest else (set(entities), {})
+        now, before = below(connection, entities) if not target.digest else (set(entities), {})
         others = set(target.registered) - set(entities)
         first = first_makings(project, connection, now | before.keys() | others, target.digest)
-        ids = walked(connection, going_down(starting({*target.made, *first.nodes}, project.dialect)))
-        made = makings(connection, ids, project.dialect)
-        pairs = pairs_of(connection, ids, project.dialect)
-        purged = of_makings(connection, ids, project.dialect)
+        ids = walked(connection, going_down(starting({*target.made, *first.nodes})))
+        made = makings(connection, ids)
+        pairs = pairs_of(connection, ids)
+        purged = of_makings(connection, ids)
         secret = withheld(connection, today(), project.settings.uses.required)
     depths = _depths(target.made, first, pairs)
     former = _former(project, made, pairs, _Seeds(target.made, first.nodes, before, levels)) if entities else {}
@@ -159,7 +159,7 @@ def first_makings(project: Project, connection: Connection, nodes: set[Node], di
     for asset, partition in nodes:
         keys[asset].add(partition)
     for asset, some in keys.items():
-        statements = [_using(project, asset, some, digest), *(_about(project, asset, some) if digest is None else ())]
+        statements = [_using(asset, some, digest), *(_about(project, asset, some) if digest is None else ())]
         for at, statement in enumerate(statements):
             rows: Any = connection.execute(statement)
             for number, partition in rows:
@@ -174,9 +174,9 @@ def first_makings(project: Project, connection: Connection, nodes: set[Node], di
     return found
 
 
-def _using(project: Project, asset: str, keys: set[str], digest: str | None) -> Any:
+def _using(asset: str, keys: set[str], digest: str | None) -> Any:
     """By the edges."""
-    used = and_(edge.c.asset == asset, in_keys(edge.c.partition, keys, project.dialect))
+    used = and_(edge.c.asset == asset, in_keys(edge.c.partition, keys))
     if digest is not None:
         used = and_(used, or_(edge.c.version == digest, edge.c.version.endswith(f" {digest}")))
     return select(edge.c.materialization, edge.c.partition).where(used)
@@ -194,18 +194,18 @@ def _on_regions(keys: Iterable[str], digest: str | None) -> Any:
 def _about(project: Project, asset: str, keys: set[str]) -> Iterator[Any]:
     """By the members; by what a node is about, which may be made without any input of its entity."""
     if asset in ENTITY_LEVELS:
-        inside = and_(member.c.level == asset, in_keys(member.c.entity, keys, project.dialect))
+        inside = and_(member.c.level == asset, in_keys(member.c.entity, keys))
         yield select(member.c.materialization, member.c.entity).where(inside)
         steps = [step.name for step in project.steps if step.level == asset]
-        about = and_(materialization.c.asset.in_(steps), in_keys(materialization.c.partition, keys, project.dialect))
+        about = and_(materialization.c.asset.in_(steps), in_keys(materialization.c.partition, keys))
         yield select(materialization.c.id, materialization.c.partition).where(about)
 
 
-def pairs_of(connection: Connection, ids: Iterable[int], dialect: str) -> Pairs:
+def pairs_of(connection: Connection, ids: Iterable[int]) -> Pairs:
     rows = connection.execute(
         select(materialization.c.id, edge.c.materialization)
         .select_from(materialization.join(edge, same_content()))
-        .where(in_keys(materialization.c.id, ids, dialect))
+        .where(in_keys(materialization.c.id, ids))
         .distinct()
         .order_by(materialization.c.id, edge.c.materialization)
     )

@@ -40,9 +40,9 @@ def take(project: Project, calls: Sequence[tuple[str, Node]], run_id: str | None
     """Take the leases of these keys; those of living processes stay theirs. Returns the keys now ours."""
     keys = [key for key, _ in calls]
     with project.catalog.write() as writer:
-        held = writer.execute(select(lease).where(in_keys(lease.c.key, keys, project.dialect))).all()
+        held = writer.execute(select(lease).where(in_keys(lease.c.key, keys))).all()
         busy = {row.key for row in held if is_alive(row.owner) or is_alive(row.job)}
-        writer.execute(delete(lease).where(in_keys(lease.c.key, {row.key for row in held} - busy, project.dialect)))
+        writer.execute(delete(lease).where(in_keys(lease.c.key, {row.key for row in held} - busy)))
         mine = [(key, node) for key, node in dict(calls).items() if key not in busy]
         writer.insert(
             lease,
@@ -65,17 +65,17 @@ def take(project: Project, calls: Sequence[tuple[str, Node]], run_id: str | None
 def hand_to(project: Project, keys: Iterable[str], job: str) -> None:
     """Say which process works on these keys: they stay busy while it lives, also if its run dies."""
     with project.catalog.write() as writer:
-        hand_over(writer, keys, job, project.dialect)
+        hand_over(writer, keys, job)
 
 
-def hand_over(writer: Writer, keys: Iterable[str], job: str, dialect: str) -> None:
-    writer.execute(update(lease).where(in_keys(lease.c.key, keys, dialect)).values(job=job))
+def hand_over(writer: Writer, keys: Iterable[str], job: str) -> None:
+    writer.execute(update(lease).where(in_keys(lease.c.key, keys)).values(job=job))
 
 
 def give_back_ours(project: Project, keys: Iterable[str]) -> None:
     """Those of these keys that this process still holds."""
     with project.catalog.write() as writer:
-        ours = in_keys(lease.c.key, keys, project.dialect) & (lease.c.owner == process_name())
+        ours = in_keys(lease.c.key, keys) & (lease.c.owner == process_name())
         writer.execute(delete(lease).where(ours))
 
 

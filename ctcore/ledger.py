@@ -104,22 +104,18 @@ def _record(project: Project, requests: Sequence[Request]) -> list[list[int]]:
             if found is None:
                 fresh.append(one)
         insert_makings(writer, fresh, recipes)
-        _settle(project, writer, entries, recipes, {one["id"] for one in fresh})
+        _settle(writer, entries, recipes, {one["id"] for one in fresh})
     numbers = iter(one["id"] for one in entries)
     return [[next(numbers) for _ in one.body] for one in requests]
 
 
 def _settle(
-    project: Project,
-    writer: Writer,
-    entries: Sequence[dict[str, Any]],
-    recipes: Mapping[str, int],
-    fresh: Collection[int],
+    writer: Writer, entries: Sequence[dict[str, Any]], recipes: Mapping[str, int], fresh: Collection[int]
 ) -> None:
     """They are current now, nobody waits for them any more, and it is said."""
     current = [_pointer(one, recipes) for one in entries]
     moved = _moved(writer.connection, current)
-    _make_current(writer, current, project.dialect)
+    _make_current(writer, current)
     keys = [one["side"]["key"] for one in entries]
     give_back(writer, keys)
     jobs.close(writer, keys)
@@ -152,7 +148,7 @@ def reuse(project: Project, found: Mapping[Node, Hit]) -> list[Node]:
     with project.catalog.write() as writer:
         rows = writer.execute(
             select(materialization).where(
-                in_keys(materialization.c.id, [hit.materialization for hit in found.values()], project.dialect)
+                in_keys(materialization.c.id, [hit.materialization for hit in found.values()])
             )
         ).all()
         pointers = {
@@ -160,7 +156,7 @@ def reuse(project: Project, found: Mapping[Node, Hit]) -> list[Node]:
             for row in writer.execute(
                 select(artifact).where(
                     artifact.c.asset.in_({row.asset for row in rows}),
-                    in_keys(artifact.c.partition, {row.partition for row in rows}, project.dialect),
+                    in_keys(artifact.c.partition, {row.partition for row in rows}),
                 )
             )
         }
@@ -169,14 +165,9 @@ def reuse(project: Project, found: Mapping[Node, Hit]) -> list[Node]:
         _make_current(
             writer,
             [
-                {
-                    **{name: getattr(row, name) for name in names},
-                    "materialization": row.id,
-                    "checked_at": None,
-                }
+                {**{name: getattr(row, name) for name in names}, "materialization": row.id, "checked_at": None}
                 for row in moved
             ],
-            project.dialect,
         )
         for row in moved:
             _say_reused(writer, {**row._mapping, "materialization": row.id})
@@ -255,7 +246,7 @@ def record_run(project: Project, run_id: str, asked: Mapping[str, Any]) -> None:
     """Note that a run began: who asked for what."""
     with project.catalog.write() as writer:
         body = {"id": run_id, "started_at": now(), "actor": writer.actor, "asked": canonical(asked).decode()}
-        upsert(writer, run, [body], project.dialect)
+        upsert(writer, run, [body])
 
 
 def unreported(project: Project) -> list[tuple[Node, str | None]]:
@@ -272,7 +263,7 @@ def unreported(project: Project) -> list[tuple[Node, str | None]]:
 def mark_reported(project: Project, ids: Iterable[int]) -> None:
     """Dagster has logged the events of these materializations."""
     with project.catalog.write() as writer:
-        mine = in_keys(materialization.c.id, ids, project.dialect)
+        mine = in_keys(materialization.c.id, ids)
         writer.execute(update(materialization).where(mine).values(reported=True))
 
 
@@ -362,11 +353,11 @@ def _seen(path: Path) -> Signature:
         return Signature(0, 0, 0)
 
 
-def _make_current(writer: Writer, rows: list[dict[str, Any]], dialect: str) -> None:
+def _make_current(writer: Writer, rows: list[dict[str, Any]]) -> None:
     """Point the nodes to these materializations; what was asked for or damaged is settled by that."""
     if not rows:
         return
-    upsert(writer, artifact, rows, dialect)
+    upsert(writer, artifact, rows)
     for asset in {row["asset"] for row in rows}:
         mine = {"b_asset": asset, "keys": bound(row["partition"] for row in rows if row["asset"] == asset)}
         for settled in _SETTLED:

@@ -31,7 +31,7 @@ def change(project: Project, to: State, reason: str) -> Life:
         if to == "archived":
             _refuse_busy(project, writer)
         life = Life(to, writer.at, project.catalog.actor, said)
-        upsert(writer, setting, [{"name": STATE, "value": life.text()}], project.dialect)
+        upsert(writer, setting, [{"name": STATE, "value": life.text()}])
         writer.event(EVENT, project.id, {"from": before.state, **asdict(life)})
     tell_store(project)
     return life

@@ -161,17 +161,17 @@ def same_content() -> Any:
     )
 
 
-def starting(ids: Iterable[int], dialect: str) -> CTE:
-    return select(materialization.c.id).where(in_keys(materialization.c.id, ids, dialect)).cte("walk", recursive=True)
+def starting(ids: Iterable[int]) -> CTE:
+    return select(materialization.c.id).where(in_keys(materialization.c.id, ids)).cte("walk", recursive=True)
 
 
-def makings(connection: Connection, ids: Iterable[int], dialect: str) -> dict[int, Making]:
+def makings(connection: Connection, ids: Iterable[int]) -> dict[int, Making]:
     """The rows of these makings."""
     names = [name for name in Making._fields if name != "current"]
     rows = connection.execute(
         select(*(materialization.c[name] for name in names), artifact.c.materialization.is_not(None))
         .select_from(materialization.outerjoin(artifact, _is_current()))
-        .where(in_keys(materialization.c.id, ids, dialect))
+        .where(in_keys(materialization.c.id, ids))
         .order_by(materialization.c.id)
     )
     return {made.id: made for made in map(Making._make, rows)}
@@ -193,11 +193,11 @@ def _veiled(project: Project, found: dict[int, Making]) -> dict[int, Making]:
 
 def upwards(project: Project, connection: Connection, roots: Iterable[int]) -> Lineage:
     """Everything that these makings were made from, with all edges into each."""
-    ids = walked(connection, going_up(starting(roots, project.dialect)))
-    found = Lineage(_veiled(project, makings(connection, ids, project.dialect)))
+    ids = walked(connection, going_up(starting(roots)))
+    found = Lineage(_veiled(project, makings(connection, ids)))
     rows = connection.execute(
         select(edge.c.materialization, edge.c.input, edge.c.asset, edge.c.partition, edge.c.version)
-        .where(in_keys(edge.c.materialization, ids, project.dialect))
+        .where(in_keys(edge.c.materialization, ids))
         .order_by(edge.c.materialization, edge.c.input, edge.c.asset, edge.c.partition)
     )
     for number, *used in rows:

@@ -243,7 +243,7 @@ def _files(project: Project, step: Step, keys: Sequence[str]) -> dict[str, dict[
             .join(file, file.c.entity == entity.c.seq)
             .where(
                 entity.c.level == step.level,
-                in_keys(entity.c.id, keys, project.dialect),
+                in_keys(entity.c.id, keys),
                 file.c.role.in_(step.files),
             )
         )
@@ -272,7 +272,7 @@ def _upstream_outputs(project: Project, calls: Sequence[Prepared]) -> dict[str, 
         rows = connection.execute(
             select(materialization.c.folder, output)
             .join(output, output.c.materialization == materialization.c.id)
-            .where(in_keys(materialization.c.folder, folders, project.dialect))
+            .where(in_keys(materialization.c.folder, folders))
             .order_by(materialization.c.id)
         )
         for row in rows:

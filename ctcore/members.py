@@ -36,14 +36,14 @@ class _Why:
         self.connection, self.verdict, self.up = connection, verdict, up
         self.step = project.steps[verdict.asset]
         self.mirror, self.inputs = today(project, connection)
-        self.made = self._made(connection, keys, project.dialect)
+        self.made = self._made(connection, keys)
         place = self.mirror.locate(verdict.asset, [verdict.partition])[0]
         self.own = int(self.mirror.made[verdict.asset].materialization[place])
 
-    def _made(self, connection: Connection, keys: set[str], dialect: str) -> Mapping[str, int]:
+    def _made(self, connection: Connection, keys: set[str]) -> Mapping[str, int]:
         made = materialization.c
         first = select(made.partition, func.min(made.id)).where(made.asset == self.up.name)
-        rows = connection.execute(first.where(in_keys(made.partition, keys, dialect)).group_by(made.partition))
+        rows = connection.execute(first.where(in_keys(made.partition, keys)).group_by(made.partition))
         return {row[0]: row[1] for row in rows}
 
     def of(self, reason: Reason) -> str:

@@ -86,7 +86,7 @@ def prepare(
         taken = _Taken(chosen)
         for want in inputs.wants(step):
             _take(taken, found, reading, Today(mirror, inputs, step, want), places[can])
-        folders = _folders(project, reading, taken.sources)
+        folders = _folders(reading, taken.sources)
         cannot = why_excluded(reading, inputs, step, places[(places >= 0) & ~can].tolist())
     unable = {mirror.name(step.name, at): "; ".join(one.words for one in why) for at, why in cannot.items()}
     for partition, able in zip(asked, can.tolist(), strict=True):
@@ -162,14 +162,14 @@ def _versions(connection: Connection, one: Today, source: Places, names: list[st
     return [text if known else None for text, known in zip(unpacked(versions), is_known(versions), strict=True)]
 
 
-def _folders(project: Project, connection: Connection, sources: Mapping[str, set[str]]) -> dict[Node, str]:
+def _folders(connection: Connection, sources: Mapping[str, set[str]]) -> dict[Node, str]:
     return {
         (row.asset, row.partition): row.folder
         for asset, partitions in sources.items()
         for row in connection.execute(
             select(artifact.c.asset, artifact.c.partition, materialization.c.folder)
             .join(materialization, materialization.c.id == artifact.c.materialization)
-            .where(artifact.c.asset == asset, in_keys(artifact.c.partition, partitions, project.dialect))
+            .where(artifact.c.asset == asset, in_keys(artifact.c.partition, partitions))
         )
     }
 
@@ -191,14 +191,14 @@ def hits(project: Project, prepared: Iterable[Prepared]) -> dict[str, Hit]:
     with project.catalog.read() as connection:
         last = (
             select(func.max(materialization.c.id))
-            .where(in_keys(materialization.c.key, keys, project.dialect), ~is_purged())
+            .where(in_keys(materialization.c.key, keys), ~is_purged())
             .group_by(materialization.c.key)
         )
         harmed = select(damage.c.asset).where(
             damage.c.asset == materialization.c.asset, damage.c.partition == materialization.c.partition
         )
         rows = connection.execute(select(materialization).where(materialization.c.id.in_(last), ~harmed.exists())).all()
-        mine = in_keys(output.c.materialization, [row.id for row in rows], project.dialect)
+        mine = in_keys(output.c.materialization, [row.id for row in rows])
         files = connection.execute(select(output).where(mine)).all()
     lost = _lost(project, {row.id: row.folder for row in rows}, files)
     return {

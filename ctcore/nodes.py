@@ -73,7 +73,7 @@ def _known(project: Project, level: Level, keys: set[str]) -> set[str]:
     if level == "cohort":
         return keys & set(project.settings.cohorts)
     with project.catalog.read() as connection:
-        mine = (entity.c.level == level) & in_keys(entity.c.id, keys, project.dialect)
+        mine = (entity.c.level == level) & in_keys(entity.c.id, keys)
         return set(connection.execute(select(entity.c.id).where(mine)).scalars())
 
 

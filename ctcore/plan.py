@@ -270,7 +270,7 @@ def _versions(project: Project, name: str, keys: Iterable[str]) -> dict[str, str
     listed = list(keys)
     if not listed:
         return {}
-    mine = (artifact.c.asset == name) & in_keys(artifact.c.partition, listed, project.dialect)
+    mine = (artifact.c.asset == name) & in_keys(artifact.c.partition, listed)
     with project.catalog.read() as connection:
         rows = connection.execute(select(artifact.c.partition, artifact.c.data_version).where(mine))
         return {row.partition: row.data_version for row in rows}

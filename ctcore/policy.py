@@ -118,7 +118,7 @@ def _unasked(connection: Connection, only: Collection[int] | None) -> list[int]:
     """Patients of whom no consent was ever written."""
     chosen = select(entity.c.seq).where(entity.c.level == "patient", entity.c.seq.not_in(select(consent.c.entity)))
     if only is not None:
-        chosen = chosen.where(in_keys(entity.c.seq, only, connection.dialect.name))
+        chosen = chosen.where(in_keys(entity.c.seq, only))
     return list(connection.execute(chosen.order_by(entity.c.seq)).scalars())
 
 
@@ -166,12 +166,11 @@ def withheld(
     barred = {bar.entity: bar.words for bar in _without_consent(connection, {}, day, None, required)}
     found: dict[tuple[str, str], str] = {}
     names = entity.c.seq, entity.c.level, entity.c.id, entity.c.parent
-    dialect = connection.dialect.name
-    rows = list(connection.execute(select(*names).where(in_keys(entity.c.seq, barred, dialect)))) if barred else []
+    rows = list(connection.execute(select(*names).where(in_keys(entity.c.seq, barred)))) if barred else []
     said = {row.seq: f"patient {row.id}: {barred[row.seq]}" for row in rows}
     while rows:
         found |= {(row.level, row.id): said[row.seq] for row in rows}
-        below = in_keys(entity.c.parent, [row.seq for row in rows], dialect)
+        below = in_keys(entity.c.parent, [row.seq for row in rows])
         rows = list(connection.execute(select(*names).where(below)))
         said = {row.seq: said[row.parent] for row in rows}
     return found if whose is None else {who: words for who, words in found.items() if who in set(whose)}

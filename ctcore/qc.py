@@ -195,7 +195,7 @@ def _numbers(connection: Connection, names: Iterable[tuple[str, str]]) -> dict[t
 
 
 def _open(connection: Connection, entities: set[int], scope: str) -> set[tuple[int, str, str | None]]:
-    mine = in_keys(qc_event.c.entity, entities, connection.dialect.name)
+    mine = in_keys(qc_event.c.entity, entities)
     rows = connection.execute(open_events().where(mine, qc_act.c.scope == scope))
     return {(row.entity, row.kind, row.step) for row in rows}
 
@@ -413,7 +413,7 @@ def _settled_by_people(connection: Connection, makings: Sequence[int]) -> set[tu
         return set()
     joined = qc_event.join(qc_resolution, qc_resolution.c.event == qc_event.c.id)
     joined = joined.join(qc_act, qc_act.c.id == qc_resolution.c.act)
-    mine = in_keys(qc_event.c.materialization, makings, connection.dialect.name)
+    mine = in_keys(qc_event.c.materialization, makings)
     rows = connection.execute(
         select(qc_event.c.materialization, qc_event.c.kind)
         .select_from(joined)

@@ -120,7 +120,7 @@ def _pointer(row: Mapping[str, Any], made: Mapping[int, Mapping[str, Any]]) -> d
 
 
 def _redact(project: Project, writer: Writer) -> None:
-    """What a purge took out that is not ended: the journal may still say it, as it is written anew after the catalog."""
+    """What a purge took out that has not ended: the journal may still say it, as it is written anew at the end."""
     for row in unfinished(writer.connection):
         mine = select(tombstone.c.materialization).where(tombstone.c.purge == row.id)
         found = inside(project, writer.connection, row.patient)

@@ -70,14 +70,13 @@ def record(writer: Writer, seen: Iterable[Seen], why: str | None = None) -> list
     """Make these what the references are now. Returns in words what changed; what is new is no change."""
     before, changes = known(writer.connection), list[str]()
     number = writer.execute(select(func.max(reference_version.c.number))).scalar() or 0
-    dialect = "sqlite" if writer.connection.dialect.name == "sqlite" else "postgresql"
     for one in seen:
         old, row = before.get(one.declared.key), one.row
         if one.is_known(old):
             continue
         number += 1
         changes += changes_of([one], before)
-        upsert(writer, reference, [row], dialect)
+        upsert(writer, reference, [row])
         told = {"at": writer.at, "actor": writer.actor, "reason": why}
         writer.insert(reference_version, [{"number": number, **row, **told}])
         was = _version_of(old)

@@ -150,7 +150,7 @@ def _register(
 
 def _remember(project: Project, writer: Writer, path: Path) -> None:
     """The sheet that was registered last."""
-    upsert(writer, setting, [{"name": "sheet", "value": project.recorded(path)}], project.dialect)
+    upsert(writer, setting, [{"name": "sheet", "value": project.recorded(path)}])
 
 
 class _Stored:

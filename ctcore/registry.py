@@ -35,7 +35,7 @@ def entries(project: Project, asset: str, keys: Iterable[str] | None = None) -> 
     parent = entity.alias()
     wanted = entity.c.level == asset
     if keys is not None:
-        wanted &= in_keys(entity.c.id, keys, project.dialect)
+        wanted &= in_keys(entity.c.id, keys)
     with project.catalog.read() as connection:
         rows = connection.execute(
             select(entity, parent.c.id.label("parent_id"))
@@ -105,9 +105,7 @@ def mark_reported(project: Project, told: Iterable[Entry]) -> None:
     """Dagster has the events of these entries."""
     with project.catalog.write() as writer:
         rows = [{"asset": one.asset, "partition": one.partition, "data_version": one.data_version} for one in told]
-        upsert(writer, reported, rows, project.dialect)
+        upsert(writer, reported, rows)
         for asset in {row["asset"] for row in rows}:
             keys = [row["partition"] for row in rows if row["asset"] == asset]
-            writer.execute(
-                delete(request).where(request.c.asset == asset, in_keys(request.c.partition, keys, project.dialect))
-            )
+            writer.execute(delete(request).where(request.c.asset == asset, in_keys(request.c.partition, keys)))

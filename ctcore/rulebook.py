@@ -80,7 +80,7 @@ def other_rules(connection: Connection, made: Sequence[int], cohorts: Sequence[C
     `made` has the number of the materialization of each cohort; 0 where there is none.
     """
     places = {number: at for at, number in enumerate(made) if number}
-    mine = in_keys(materialization.c.id, places, connection.dialect.name)
+    mine = in_keys(materialization.c.id, places)
     rows = connection.execute(select(materialization.c.id, materialization.c.rule).where(mine)).all() if places else []
     other = {places[row.id]: row.rule for row in rows if row.rule not in (None, cohorts[places[row.id]].version)}
     if not other:

@@ -43,14 +43,14 @@ def find_target(project: Project, text: str, every: bool = False) -> Target:
     Usage error where nothing is found: it says what was looked at.
     """
     with project.catalog.read() as connection:
-        found = _named(project, connection, text, every) or _at(project, connection, text)
+        found = _named(project, connection, text, every) or _at(connection, text)
         if found:
             return found
         path = Path(text)
         if path.is_file():
             return _of_file(project, connection, path)
         if re.fullmatch(f"[0-9a-fA-F]{{{SHORTEST},64}}", text):
-            return _of_digest(project, connection, text)
+            return _of_digest(connection, text)
     return _nothing(project, text)
 
 
@@ -58,14 +58,14 @@ def _named(project: Project, connection: Connection, text: str, every: bool) -> 
     """A node by its full name, or all that a bare ID, cohort, reference or step with one partition names."""
     asset, cut, partition = text.strip().partition("/")
     if cut:
-        return _node(project, connection, (asset, partition), every)
+        return _node(connection, (asset, partition), every)
     nodes = _registered(connection, text)
     levels = [node[0] for node in nodes]
     cohort = [step.name for step in project.steps if step.level == "cohort"] if text in project.settings.cohorts else []
     if text in project.steps and not nodes:
         return _of_step(project, connection, text, every)
     mine = and_(materialization.c.asset.in_(cohort), materialization.c.partition == text)
-    found = Target(text, _of_nodes(project, connection, mine, every) if cohort else {}, nodes)
+    found = Target(text, _of_nodes(connection, mine, every) if cohort else {}, nodes)
     if len(levels) > 1 or (levels and found.made):
         meant = [name_of(node) for node in nodes] + [f"the artifacts of cohort {text}"] * bool(found.made)
         found.notes.append(f"{text} names several: {', '.join(meant)}; all of them are meant")
@@ -74,7 +74,7 @@ def _named(project: Project, connection: Connection, text: str, every: bool) -> 
 
 def _of_step(project: Project, connection: Connection, name: str, every: bool) -> Target:
     """A step is its only node; where all makings are asked for, all of its nodes."""
-    made = _of_nodes(project, connection, materialization.c.asset == name, every)
+    made = _of_nodes(connection, materialization.c.asset == name, every)
     nodes = list(dict.fromkeys(one.node for one in made.values()))
     if not nodes:
         raise Usage(f"{name} was never made; `ct run {name}` makes it")
@@ -93,21 +93,21 @@ def _registered(connection: Connection, text: str) -> list[Node]:
     return list(dict.fromkeys([*declared, *((asset, text) for asset in sorted(used))]))
 
 
-def _node(project: Project, connection: Connection, node: Node, every: bool) -> Target | None:
+def _node(connection: Connection, node: Node, every: bool) -> Target | None:
     """A node of the registry or of the ledger; the step may be one that the project does not have any more."""
     name = name_of(node)
     if node[0] in REGISTRY:
         known = [one for one in _registered(connection, node[1]) if one[0] == node[0]]
         return Target(name, registered=known) if known else None
     mine = and_(materialization.c.asset == node[0], materialization.c.partition == node[1])
-    made = _of_nodes(project, connection, mine, every)
+    made = _of_nodes(connection, mine, every)
     return Target(name, made) if made else None
 
 
-def _of_nodes(project: Project, connection: Connection, mine: Any, every: bool) -> dict[int, Making]:
+def _of_nodes(connection: Connection, mine: Any, every: bool) -> dict[int, Making]:
     """The current makings where there are, else the last ones; or all."""
     ids = connection.execute(select(materialization.c.id).where(mine)).scalars().all()
-    made = makings(connection, ids, project.dialect)
+    made = makings(connection, ids)
     if every:
         return made
     chosen: dict[Node, Making] = {}
@@ -118,7 +118,7 @@ def _of_nodes(project: Project, connection: Connection, mine: Any, every: bool) 
     return {one.id: one for one in chosen.values()}
 
 
-def _at(project: Project, connection: Connection, text: str) -> Target | None:
+def _at(connection: Connection, text: str) -> Target | None:
     """One making of a node: `node@previous`, `node@12` by its number, `node@3f2a` by its data version or key."""
     name, cut, which = text.strip().rpartition("@")
     asset, slash, partition = name.partition("/")
@@ -127,7 +127,7 @@ def _at(project: Project, connection: Connection, text: str) -> Target | None:
     mine = materialization.c.asset == (asset if slash else name)
     if slash:
         mine = and_(mine, materialization.c.partition == partition)
-    made = _of_nodes(project, connection, mine, every=True)
+    made = _of_nodes(connection, mine, every=True)
     if not made:
         return None
     if len({one.node for one in made.values()}) > 1:
@@ -158,7 +158,7 @@ def choose(made: Sequence[Making], which: str) -> Making:
 def _of_file(project: Project, connection: Connection, path: Path) -> Target:
     """A file by its content; one inside the store by its folder too, as the same bytes may be in many artifacts."""
     digest = digest_files([path])[path]
-    found = _with_digest(project, connection, str(path), digest)
+    found = _with_digest(connection, str(path), digest)
     folder = _in_store(project, path)
     mine = {number: one for number, one in found.made.items() if one.folder == folder}
     if mine:
@@ -180,7 +180,7 @@ def _in_store(project: Project, path: Path) -> str | None:
     return "/".join(place.relative_to(root).parts[:3])
 
 
-def _of_digest(project: Project, connection: Connection, text: str) -> Target:
+def _of_digest(connection: Connection, text: str) -> Target:
     prefix = text.lower()
     found = {digest for column in _digests() for digest in _beginning(connection, column, prefix)}
     if len(found) > 1:
@@ -191,7 +191,7 @@ def _of_digest(project: Project, connection: Connection, text: str) -> Target:
             f"no content of this project begins with {text}: outputs, data versions, raw files and references "
             "were looked at; `b3sum FILE` gives a file's digest"
         )
-    return _with_digest(project, connection, text, found.pop())
+    return _with_digest(connection, text, found.pop())
 
 
 def _digests() -> Iterable[Any]:
@@ -207,12 +207,12 @@ def _beginning(connection: Connection, column: Any, prefix: str) -> Iterable[str
     return connection.execute(select(edge.c.version).where(raw).distinct().limit(100)).scalars().all()
 
 
-def _with_digest(project: Project, connection: Connection, text: str, digest: str) -> Target:
+def _with_digest(connection: Connection, text: str, digest: str) -> Target:
     """Whatever has, or had, this content."""
     inside = select(output.c.materialization).where(output.c.digest == digest)
     mine = or_(materialization.c.data_version == digest, materialization.c.id.in_(inside))
     ids = connection.execute(select(materialization.c.id).where(mine)).scalars().all()
-    found = Target(text, makings(connection, ids, project.dialect), digest=digest)
+    found = Target(text, makings(connection, ids), digest=digest)
     raw = select(entity.c.level, entity.c.id).join(file, file.c.entity == entity.c.seq).where(file.c.digest == digest)
     now = [(row[0], row[1]) for row in connection.execute(raw.distinct())]
     used = select(edge.c.asset, edge.c.partition).where(edge.c.asset.in_(ENTITY_LEVELS), edge.c.version == digest)

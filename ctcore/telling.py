@@ -40,7 +40,7 @@ def direct_reasons(judge: "Judge", step: Step, places: Places) -> dict[int, list
     made = judge.mirror.made[step.name]
     is_made = made.materialization[places] > 0
     names = {at: judge.mirror.name(step.name, at) for at in places[~is_made].tolist()}
-    purged = of_nodes(judge.connection, step.name, names.values(), judge.project.dialect) if names else {}
+    purged = of_nodes(judge.connection, step.name, names.values()) if names else {}
     for at, name in names.items():
         found[at].append(Reason("missing", purged.get(name, "never made")))
     here = places[is_made]
@@ -102,13 +102,12 @@ class _Teller:
         if not owners:
             return []
         numbers = self.judge.mirror.made[self.step.name].materialization[owners].tolist()
-        dialect = self.judge.project.dialect
         rows = self.judge.connection.execute(
             select(edge.c.materialization, edge.c.partition, edge.c.version).where(
-                in_keys(edge.c.materialization, set(numbers), dialect),
+                in_keys(edge.c.materialization, set(numbers)),
                 edge.c.input == self.want.input,
                 edge.c.asset == self.want.asset,
-                in_keys(edge.c.partition, {node[1] for node in sources}, dialect),
+                in_keys(edge.c.partition, {node[1] for node in sources}),
             )
         )
         known = {(row.materialization, row.partition): row.version for row in rows}

@@ -21,10 +21,10 @@ def words(row: Any) -> str:
     return f"{done} (purge {row.id})"
 
 
-def of_makings(connection: Connection, ids: Iterable[int], dialect: str) -> dict[int, str]:
+def of_makings(connection: Connection, ids: Iterable[int]) -> dict[int, str]:
     """Which of these makings were purged, with the words."""
     joined = select(purge, tombstone.c.materialization).join(tombstone, tombstone.c.purge == purge.c.id)
-    rows = connection.execute(joined.where(in_keys(tombstone.c.materialization, ids, dialect)))
+    rows = connection.execute(joined.where(in_keys(tombstone.c.materialization, ids)))
     return {row.materialization: words(row) for row in rows}
 
 
@@ -34,7 +34,7 @@ def edge_counts(connection: Connection, ids: Iterable[int]) -> dict[int, int]:
     counted = select(made.id, func.count(edge.c.input)).select_from(
         materialization.outerjoin(edge, edge.c.materialization == made.id)
     )
-    rows = connection.execute(counted.where(in_keys(made.id, ids, connection.dialect.name)).group_by(made.id))
+    rows = connection.execute(counted.where(in_keys(made.id, ids)).group_by(made.id))
     return {row[0]: row[1] for row in sorted(rows)}
 
 
@@ -43,7 +43,7 @@ def entries(connection: Connection, ids: Iterable[int]) -> dict[int, dict[str, A
     numbers, found = list(ids), dict[int, dict[str, Any]]()
 
     def mine(column: Any) -> ColumnElement[bool]:
-        return in_keys(column, numbers, connection.dialect.name)
+        return in_keys(column, numbers)
 
     names = ("step", "code", "parameters", "environment")
     used = [recipe.c[name].label(f"of_{name}") for name in names]
@@ -69,12 +69,12 @@ def entry_told(said: Mapping[str, Any]) -> dict[str, Any]:
     return {**said, "id": said["materialization"], "side": side, "outputs": [{**one, **unseen} for one in files]}
 
 
-def of_nodes(connection: Connection, asset: str, partitions: Iterable[str], dialect: str) -> dict[str, str]:
+def of_nodes(connection: Connection, asset: str, partitions: Iterable[str]) -> dict[str, str]:
     """Which of these nodes of a step are not there because their last making was purged, with the words."""
     made = materialization.c
     last = (
         select(func.max(made.id))
-        .where(made.asset == asset, in_keys(made.partition, partitions, dialect))
+        .where(made.asset == asset, in_keys(made.partition, partitions))
         .group_by(made.partition)
     )
     there = select(artifact.c.asset).where(artifact.c.asset == made.asset, artifact.c.partition == made.partition)

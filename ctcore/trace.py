@@ -115,25 +115,25 @@ def trace(project: Project, target: Target, files: bool = False) -> Trace:
         found = Trace(target, lineage, {}, {}, {}, {})
         chosen = list(found.depths)
         used = {lineage.makings[number].recipe for number in chosen}
-        found.recipes = recipes_of(connection, used, project.dialect)
-        found.purged = of_makings(connection, chosen, project.dialect)
-        found.outputs = outputs_of(connection, chosen if files else found.roots, project.dialect)
+        found.recipes = recipes_of(connection, used)
+        found.purged = of_makings(connection, chosen)
+        found.outputs = outputs_of(connection, chosen if files else found.roots)
         nodes = {(one.asset, one.partition) for number in chosen for one in lineage.edges.get(number, ())}
-        _registry(project, connection, nodes | set(target.registered), found)
+        _registry(connection, nodes | set(target.registered), found)
     found.states = _states(project, found)
     return found
 
 
-def recipes_of(connection: Connection, ids: Iterable[int], dialect: str) -> dict[int, dict[str, Any]]:
+def recipes_of(connection: Connection, ids: Iterable[int]) -> dict[int, dict[str, Any]]:
     """How steps were done, by the recipe's number."""
-    rows = connection.execute(select(recipe).where(in_keys(recipe.c.id, ids, dialect))).mappings()
+    rows = connection.execute(select(recipe).where(in_keys(recipe.c.id, ids))).mappings()
     texts = ("parameters", "environment")
     return {row["id"]: {**row, **{name: json.loads(row[name]) for name in texts}} for row in rows}
 
 
-def outputs_of(connection: Connection, ids: Iterable[int], dialect: str) -> dict[int, list[dict[str, Any]]]:
+def outputs_of(connection: Connection, ids: Iterable[int]) -> dict[int, list[dict[str, Any]]]:
     """The files of makings."""
-    mine = in_keys(output.c.materialization, ids, dialect)
+    mine = in_keys(output.c.materialization, ids)
     names = (output.c.materialization, output.c.file, output.c.digest, output.c.size)
     found: dict[int, list[dict[str, Any]]] = {}
     for number, *said in connection.execute(select(*names).where(mine).order_by(output.c.materialization)):
@@ -141,7 +141,7 @@ def outputs_of(connection: Connection, ids: Iterable[int], dialect: str) -> dict
     return found
 
 
-def _registry(project: Project, connection: Connection, nodes: set[Node], found: Trace) -> None:
+def _registry(connection: Connection, nodes: set[Node], found: Trace) -> None:
     """What is declared today of the registry nodes among these."""
     files: dict[tuple[str, str, str], Registered] = {}
     for row in connection.execute(select(reference)):
@@ -152,7 +152,7 @@ def _registry(project: Project, connection: Connection, nodes: set[Node], found:
     rows: list[Any] = []
     for level in ENTITY_LEVELS:
         keys = [partition for asset, partition in nodes if asset == level]
-        mine = (entity.c.level == level) & in_keys(entity.c.id, keys, project.dialect)
+        mine = (entity.c.level == level) & in_keys(entity.c.id, keys)
         joined = entity.outerjoin(parent, parent.c.seq == entity.c.parent)
         named = (entity.c.seq, entity.c.level, entity.c.id, parent.c.level, parent.c.id)
         rows += connection.execute(select(*named).select_from(joined).where(mine)).all() if keys else []

@@ -174,7 +174,7 @@ def _write(project: Project, rows: Mapping[Node, _Made], whole: Iterable[Node], 
             keys = [node[1] for node in good & still if node[0] == asset]
             writer.execute(
                 update(artifact)
-                .where(artifact.c.asset == asset, in_keys(artifact.c.partition, keys, project.dialect))
+                .where(artifact.c.asset == asset, in_keys(artifact.c.partition, keys))
                 .values(checked_at=now())
             )
         if moved:

@@ -59,7 +59,7 @@ class Waiver:
         return f"{self.kind}: {self.words} was accepted by {self.actor} on {self.at[:10]}: {self.reason}"
 
 
-def holding(connection: Connection, verdicts: Iterable[Verdict], dialect: str) -> dict[Node, list[Waiver]]:
+def holding(connection: Connection, verdicts: Iterable[Verdict]) -> dict[Node, list[Waiver]]:
     """The waivers that make these verdicts what they are: those of their waived reasons."""
     wanted: dict[str, dict[str, set[str]]] = defaultdict(dict)
     for verdict in verdicts:
@@ -67,7 +67,7 @@ def holding(connection: Connection, verdicts: Iterable[Verdict], dialect: str) -
             wanted[verdict.asset][verdict.partition] = {reason.evidence for reason in verdict.waived}
     found: dict[Node, list[Waiver]] = defaultdict(list)
     for asset, evidence in wanted.items():
-        for row in _standing(connection, asset, evidence, dialect):
+        for row in _standing(connection, asset, evidence):
             if row.evidence in evidence[row.partition]:
                 evidence[row.partition].discard(row.evidence)  # the same, accepted by two at once, is said once
                 one = Waiver((asset, row.partition), row.kind, row.words, row.evidence, row.id, *row[5:])
@@ -75,7 +75,7 @@ def holding(connection: Connection, verdicts: Iterable[Verdict], dialect: str) -
     return found
 
 
-def _standing(connection: Connection, asset: str, partitions: Iterable[str], dialect: str) -> Iterable[Any]:
+def _standing(connection: Connection, asset: str, partitions: Iterable[str]) -> Iterable[Any]:
     return connection.execute(
         select(
             waiver.c.partition,
@@ -88,35 +88,35 @@ def _standing(connection: Connection, asset: str, partitions: Iterable[str], dia
             acceptance.c.reason,
         )
         .join(acceptance, acceptance.c.id == waiver.c.acceptance)
-        .where(waiver.c.asset == asset, in_keys(waiver.c.partition, partitions, dialect))
+        .where(waiver.c.asset == asset, in_keys(waiver.c.partition, partitions))
         .where(_STANDS)
         .order_by(waiver.c.partition, acceptance.c.id, waiver.c.kind)
     )
 
 
 def built_from(
-    connection: Connection, asset: str, partitions: Iterable[str], marked: Iterable[Verdict], dialect: str
+    connection: Connection, asset: str, partitions: Iterable[str], marked: Iterable[Verdict]
 ) -> dict[str, list[str]]:
     """What these nodes of a step were built from although it differs, by partition: a sentence an acceptance.
 
     `marked` are verdicts with waived reasons. A node counts as built from another one when its artifact, or one that
     its artifact was built from, used the content which that one has now.
     """
-    standing = holding(connection, marked, dialect)
+    standing = holding(connection, marked)
     if not standing:
         return {}
     found: dict[str, dict[tuple[str, str, int], list[Waiver]]] = defaultdict(lambda: defaultdict(list))
-    for partition, *source in _lineage(connection, asset, partitions, dialect):
+    for partition, *source in _lineage(connection, asset, partitions):
         for one in standing.get((source[0], source[1]), ()):
             found[partition][(one.node[0], one.kind, one.acceptance)].append(one)
     return {partition: [_said(some) for some in groups.values()] for partition, groups in found.items()}
 
 
-def _lineage(connection: Connection, asset: str, partitions: Iterable[str], dialect: str) -> Iterable[Any]:
+def _lineage(connection: Connection, asset: str, partitions: Iterable[str]) -> Iterable[Any]:
     """(partition, ancestor's asset, ancestor's partition), however far up."""
     mine = select(
         artifact.c.partition.label("root"), artifact.c.asset, artifact.c.partition, literal(0).label("above")
-    ).where(artifact.c.asset == asset, in_keys(artifact.c.partition, partitions, dialect))
+    ).where(artifact.c.asset == asset, in_keys(artifact.c.partition, partitions))
     walk = mine.cte("walk", recursive=True)
     below, source = artifact.alias(), artifact.alias()
     walk = walk.union(
@@ -133,10 +133,10 @@ def _lineage(connection: Connection, asset: str, partitions: Iterable[str], dial
     )
 
 
-def summaries(connection: Connection, verdicts: Iterable[Verdict], dialect: str) -> list[str]:
+def summaries(connection: Connection, verdicts: Iterable[Verdict]) -> list[str]:
     """What was accepted of these nodes, an acceptance a line."""
     alike: dict[tuple[str, str, int], list[Waiver]] = defaultdict(list)
-    for some in holding(connection, verdicts, dialect).values():
+    for some in holding(connection, verdicts).values():
         for one in some:
             alike[(one.node[0], one.kind, one.acceptance)].append(one)
     return [f"{_names(some)}: {some[0]}" for some in alike.values()]

@@ -21,6 +21,6 @@ def attribute(row: Any, column: str, dialect: str) -> ColumnElement[str]:
 def attribute_texts(connection: Connection, level: str, column: str, ids: Iterable[str]) -> dict[str, str]:
     """The values of a column by ID, as canonical JSON; `id` is the ID itself."""
     dialect = connection.dialect.name
-    mine = (entity.c.level == level) & in_keys(entity.c.id, set(ids), dialect)
+    mine = (entity.c.level == level) & in_keys(entity.c.id, set(ids))
     rows = connection.execute(select(entity.c.id, attribute(entity, column, dialect)).where(mine))
     return {row[0]: row[1] for row in rows}

@@ -27,9 +27,7 @@ _FROM = select(event).where(event.c.seq >= bindparam("first")).order_by(event.c.
 _APPEND = event.insert()
 
 
-def append_events(
-    connection: Connection, events: Sequence[tuple[str, str, str, Any]], at: str
-) -> list[dict[str, Any]]:
+def append_events(connection: Connection, events: Sequence[tuple[str, str, str, Any]], at: str) -> list[dict[str, Any]]:
     """Chain and insert events (actor, kind, subject, body) in the caller's transaction, which holds the write lock.
 
     Returns them as they are in the catalog.

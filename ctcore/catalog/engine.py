@@ -249,7 +249,7 @@ class Catalog:
         return self.journal.path.absolute().parent
 
     def mirror(self, committed: Sequence[dict[str, Any]] = ()) -> None:
-        """Append to provenance.jsonl the events that it does not have yet; `committed`: the newest, if they are known."""
+        """Append to provenance.jsonl the events that it does not have yet. `committed`: its newest, if known."""
         with self._said(), ExitStack() as stack:
             self.journal.follow(lambda: stack.enter_context(self.engine.connect()), committed)
 
@@ -399,7 +399,7 @@ def _listed(element: Any, compiler: Any, **kw: Any) -> tuple[str, str]:
     return column, f"SELECT CAST(value AS {kind}) FROM jsonb_array_elements_text(CAST({keys} AS JSONB)) AS value"
 
 
-def in_keys(column: Any, keys: Iterable[str] | Iterable[int], _dialect: str) -> ColumnElement[bool]:
+def in_keys(column: Any, keys: Iterable[str] | Iterable[int]) -> ColumnElement[bool]:
     """`column IN keys` for any number of keys, as one bound value."""
     return _InKeys(column, literal(bound(keys)))  # pyright: ignore[reportArgumentType]
 
@@ -413,11 +413,11 @@ def bound(keys: Iterable[str] | Iterable[int]) -> str:
     return json.dumps(sorted(keys))
 
 
-def upsert(writer: Writer, table: Table, rows: list[dict[str, Any]], dialect: str) -> None:
+def upsert(writer: Writer, table: Table, rows: list[dict[str, Any]]) -> None:
     """Insert rows, or replace those with the same primary key."""
     if not rows:
         return
-    writer.execute_many(_upsert(table, tuple(rows[0]), dialect), rows)
+    writer.execute_many(_upsert(table, tuple(rows[0]), writer.connection.dialect.name), rows)
 
 
 @lru_cache

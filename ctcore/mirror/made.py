@@ -108,7 +108,7 @@ def load_made(
     dialect = connection.dialect.name
     mine = artifact.c.asset == step
     if known is not None:
-        mine = and_(mine, in_keys(artifact.c.partition, keys, dialect))
+        mine = and_(mine, in_keys(artifact.c.partition, keys))
     fields = (artifact.c.partition, artifact.c.materialization, artifact.c.recipe, artifact.c.data_version)
     row = connection.execute(select(*(listed(field, dialect) for field in fields)).where(mine)).one()
     numbers = integers(row[1])
@@ -156,7 +156,7 @@ def _by_role(connection: Connection, numbers: Places, roles: Sequence[Role]) -> 
     Where no others than the expected roles are there, the database need not sort by role.
     """
     dialect = connection.dialect.name
-    mine = in_keys(edge.c.materialization, numbers.tolist(), dialect)
+    mine = in_keys(edge.c.materialization, numbers.tolist())
     first, last = int(numbers[0]), int(numbers[-1])
     if last - first == len(numbers) - 1:
         mine = edge.c.materialization.between(first, last) if last > first else edge.c.materialization == first

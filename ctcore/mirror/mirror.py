@@ -341,7 +341,7 @@ def _failed(connection: Connection, mirror: Mirror) -> dict[str, dict[int, str]]
     names = [name_of((row.asset, row.partition)) for row in rows]
     ended = connection.execute(
         select(event.c.subject, event.c.kind, func.max(event.c.seq).label("seq"))
-        .where(event.c.kind.in_(_CALLS), in_keys(event.c.subject, names, connection.dialect.name))
+        .where(event.c.kind.in_(_CALLS), in_keys(event.c.subject, names))
         .group_by(event.c.subject, event.c.kind)
     )
     lasting: dict[str, tuple[int, str]] = {}

@@ -60,14 +60,14 @@ def gathering(steps: StepGraph) -> set[str]:
 
 def inside(project: Project, connection: Connection, patient: str) -> Inside:
     """Everything that was ever made with a patient in it: their own nodes, and all that was built from those."""
-    own, moved = below(connection, [("patient", patient)], project.dialect)
+    own, moved = below(connection, [("patient", patient)])
     first = first_makings(project, connection, own, None).nodes
-    ids = walked(connection, going_down(starting(first, project.dialect)))
-    made = makings(connection, ids, project.dialect)
-    pairs = pairs_of(connection, ids, project.dialect)
-    alike = _alike(project, connection, ids)
+    ids = walked(connection, going_down(starting(first)))
+    made = makings(connection, ids)
+    pairs = pairs_of(connection, ids)
+    alike = _alike(connection, ids)
     found = _contain(first, made, pairs, alike)
-    gone = select(tombstone.c.materialization).where(in_keys(tombstone.c.materialization, ids, project.dialect))
+    gone = select(tombstone.c.materialization).where(in_keys(tombstone.c.materialization, ids))
     return Inside(
         frozenset(own),
         {number: made[number] for number in sorted(found)},
@@ -78,7 +78,7 @@ def inside(project: Project, connection: Connection, patient: str) -> Inside:
     )
 
 
-def _alike(project: Project, connection: Connection, ids: Iterable[int]) -> dict[Content, set[int]]:
+def _alike(connection: Connection, ids: Iterable[int]) -> dict[Content, set[int]]:
     """All makings with the content of one of these."""
     one, other = materialization.alias(), materialization
     same = and_(
@@ -87,7 +87,7 @@ def _alike(project: Project, connection: Connection, ids: Iterable[int]) -> dict
         one.c.data_version == other.c.data_version,
     )
     columns = (other.c.asset, other.c.partition, other.c.data_version, other.c.id)
-    mine = in_keys(one.c.id, ids, project.dialect)
+    mine = in_keys(one.c.id, ids)
     found: dict[Content, set[int]] = defaultdict(set)
     for *content, number in connection.execute(select(*columns).select_from(one.join(other, same)).where(mine)):
         found[content[0], content[1], content[2]].add(number)

@@ -53,7 +53,7 @@ class Leftovers:
         """Published, but in no making: what a crash kept from the ledger."""
         root = self.project.store.root
         there = {f"{a}/{p}/{name}" for a, p in self.nodes for name in _names(root / a / p)}
-        known = select(materialization.c.folder).where(in_keys(materialization.c.folder, there, self.project.dialect))
+        known = select(materialization.c.folder).where(in_keys(materialization.c.folder, there))
         for folder in sorted(there - set(self.connection.execute(known).scalars())):
             asset, partition, _ = folder.split("/")
             if self.is_own(asset, partition) or self._contains(root / folder / SIDECAR):

@@ -71,16 +71,14 @@ def planned(project: Project, connection: Connection, patient: str) -> Plan:
     makings = found.left
     own = {number for number, one in makings.items() if left.is_own(one.asset, one.partition)}
     again = [one.node for number, one in makings.items() if one.current and number not in own]
-    files = _files(project, connection, makings)
-    raw = raw_files(raw_rows(project, connection, found), project)
-    return Plan(patient, found, makings, own, files, left.paths(), raw, again, _is_known(project, connection, found))
+    files = _files(connection, makings)
+    raw = raw_files(raw_rows(connection, found), project)
+    return Plan(patient, found, makings, own, files, left.paths(), raw, again, _is_known(connection, found))
 
 
-def _is_known(project: Project, connection: Connection, found: Inside) -> bool:
+def _is_known(connection: Connection, found: Inside) -> bool:
     rows = connection.execute(
-        select(entity.c.level, entity.c.id).where(
-            entity.c.purged.is_(None), in_keys(entity.c.id, found.ids, project.dialect)
-        )
+        select(entity.c.level, entity.c.id).where(entity.c.purged.is_(None), in_keys(entity.c.id, found.ids))
     )
     return any((row.level, row.id) in found.own for row in rows)
 
@@ -126,27 +124,27 @@ def check_idle(project: Project, connection: Connection, found: Inside) -> None:
             raise Usage(f"{project.recorded(path)}: is about to be recorded, and may contain the patient; try again")
 
 
-def _files(project: Project, connection: Connection, ids: Iterable[int]) -> dict[int, dict[str, tuple[int, str]]]:
+def _files(connection: Connection, ids: Iterable[int]) -> dict[int, dict[str, tuple[int, str]]]:
     found: dict[int, dict[str, tuple[int, str]]] = defaultdict(dict)
-    rows = select(output).where(in_keys(output.c.materialization, ids, project.dialect))
+    rows = select(output).where(in_keys(output.c.materialization, ids))
     for row in connection.execute(rows.order_by(output.c.materialization, output.c.file)):
         found[row.materialization][row.file] = (row.size, row.digest)
     return found
 
 
-def raw_rows(project: Project, connection: Connection, found: Inside) -> list[Any]:
+def raw_rows(connection: Connection, found: Inside) -> list[Any]:
     columns = (file.c.role, file.c.path, file.c.digest, file.c.size, entity.c.level, entity.c.id)
     rows = connection.execute(
         select(*columns)
         .join(entity, entity.c.seq == file.c.entity)
-        .where(in_keys(entity.c.id, found.ids, project.dialect))
+        .where(in_keys(entity.c.id, found.ids))
         .order_by(entity.c.seq, file.c.role)
     )
     return [row for row in rows if (row.level, row.id) in found.own]
 
 
 def _rows(project: Project, connection: Connection, plan: Plan, raw: bool) -> list[Row]:
-    return [*_removed(project, plan), *_named(plan, raw), *_again(project, plan), *_kept(project, connection, plan)]
+    return [*_removed(project, plan), *_named(plan, raw), *_again(project, plan), *_kept(connection, plan)]
 
 
 def _removed(project: Project, plan: Plan) -> Iterable[Row]:
@@ -181,15 +179,15 @@ def _again(project: Project, plan: Plan) -> Iterable[Row]:
         yield Row("make again", name_of(node), 1, 0, "without the patient, by `ct run`" + gone)
 
 
-def _kept(project: Project, connection: Connection, plan: Plan) -> Iterable[Row]:
+def _kept(connection: Connection, plan: Plan) -> Iterable[Row]:
     for one in plan.found.spared.values():
         why = "only from content that was also made without the patient"
         yield Row("keep", f"{name_of(one.node)}@{one.id}", 1, one.size, why)
     for node, said in plan.found.moved.items():
         yield Row("keep", name_of(node), 1, 0, f"{said}, and is another patient's")
     digests = {digest for some in plan.files.values() for _, digest in some.values()}
-    same = in_keys(output.c.digest, digests, project.dialect)
-    mine = in_keys(output.c.materialization, plan.found.makings, project.dialect)
+    same = in_keys(output.c.digest, digests)
+    mine = in_keys(output.c.materialization, plan.found.makings)
     sizes = connection.execute(select(output.c.size).where(same, ~mine)).scalars().all()
     if sizes:
         yield Row("keep", "files of others", len(sizes), sum(sizes), "have the same bytes as some that go")

@@ -45,7 +45,7 @@ def check(project: Project, number: int, deep: bool = True, on_bytes: Callable[[
         row = connection.execute(select(purge).where(purge.c.id == number)).first()
         if row is None:
             raise Usage(f"no purge {number}; `ct purge --list` has them")
-        gone, problems = _told(connection, row, project.dialect)
+        gone, problems = _told(connection, row)
         problems += [_unfinished(row)] if row.ended_at is None else []
         problems += [*_still_there(project, connection, purge.c.id == number), *_inside(project, connection, row)]
         kept = _kept(connection)
@@ -67,7 +67,7 @@ def not_so(project: Project) -> list[tuple[str, str]]:
     return list(dict.fromkeys(found))
 
 
-def _told(connection: Connection, row: Any, dialect: str) -> tuple[set[int], list[tuple[str, str]]]:
+def _told(connection: Connection, row: Any) -> tuple[set[int], list[tuple[str, str]]]:
     """Tombstones against the events of the purge: what the chain says was removed, with which digests and sizes."""
     mine = (event.c.kind == "purge") & (event.c.subject == f"patient/{row.patient}")
     bodies = map(json.loads, connection.execute(select(event.c.body).where(mine)).scalars())
@@ -75,7 +75,7 @@ def _told(connection: Connection, row: Any, dialect: str) -> tuple[set[int], lis
     rows = connection.execute(select(tombstone.c.materialization).where(tombstone.c.purge == row.id)).scalars()
     gone = set(rows)
     files: dict[int, dict[str, list[Any]]] = {number: {} for number in gone}
-    outputs = select(output).where(in_keys(output.c.materialization, gone, dialect))
+    outputs = select(output).where(in_keys(output.c.materialization, gone))
     for one in connection.execute(outputs):
         files[one.materialization][one.file] = [one.size, one.digest]
     problems = [(f"#{one}", "has a tombstone that no event tells of") for one in sorted(gone - said.keys())]
@@ -93,7 +93,7 @@ def _still_there(project: Project, connection: Connection, purges: ColumnElement
     joined = joined.join(tombstone, tombstone.c.materialization == made.id)
     mine = joined.join(purge, purge.c.id == tombstone.c.purge).where(purges)
     rows = {row.folder: row for row in connection.execute(mine)}
-    live = select(made.folder).where(in_keys(made.folder, rows, connection.dialect.name), ~is_purged())
+    live = select(made.folder).where(in_keys(made.folder, rows), ~is_purged())
     for folder in sorted(rows.keys() - set(connection.execute(live).scalars())):
         if (project.store.root / folder).exists():
             row = rows[folder]

@@ -37,35 +37,34 @@ def take_out(project: Project, writer: Writer, found: Inside, numbers: Iterable[
 
     IDs, digests, sizes and times stay: without them a tombstone proves nothing.
     """
-    dialect = project.dialect
     writer.overwrite()
-    mine = _entities(writer, found.own, dialect)
+    mine = _entities(writer, found.own)
     levels = applied(writer.connection)
     relax(writer.connection)  # a column may be declared as required
-    blank = update(entity).where(in_keys(entity.c.seq, mine, dialect))
+    blank = update(entity).where(in_keys(entity.c.seq, mine))
     writer.execute(blank.values(attributes="{}", purged=purge))
     if levels is not None:
         enforce(writer.connection, levels)
-    made = update(materialization).where(in_keys(materialization.c.id, numbers, dialect))
+    made = update(materialization).where(in_keys(materialization.c.id, numbers))
     writer.execute(made.values(facts="{}"))
     writer.execute(made.where(materialization.c.reason.contains(_ROLES)).values(reason=GONE))
     value = edge.c.asset.in_(ENTITY_LEVELS) & edge.c.input.contains(".")
-    inside = in_keys(edge.c.materialization, numbers, dialect)
+    inside = in_keys(edge.c.materialization, numbers)
     writer.execute(update(edge).where(value, inside).values(version=canonical(GONE).decode()))
-    writer.execute(update(member).where(in_keys(member.c.materialization, numbers, dialect)).values(role=GONE))
-    writer.execute(delete(result).where(in_keys(result.c.entity, mine, dialect)))
+    writer.execute(update(member).where(in_keys(member.c.materialization, numbers)).values(role=GONE))
+    writer.execute(delete(result).where(in_keys(result.c.entity, mine)))
     _forget_roles(writer, found)
-    _forget_digests(writer, mine, dialect)
+    _forget_digests(writer, mine)
     _forget_errors(project, writer, found)
     return redact(
         writer.connection, {**_bodies(project, writer, found, mine), **_said_of_roles(writer, found, numbers)}
     )
 
 
-def _entities(writer: Writer, own: Iterable[Node], dialect: str) -> set[int]:
+def _entities(writer: Writer, own: Iterable[Node]) -> set[int]:
     wanted = set(own)
     columns = (entity.c.seq, entity.c.level, entity.c.id)
-    rows = writer.execute(select(*columns).where(in_keys(entity.c.id, {who for _, who in wanted}, dialect)))
+    rows = writer.execute(select(*columns).where(in_keys(entity.c.id, {who for _, who in wanted})))
     return {seq for seq, level, who in rows if (level, who) in wanted}
 
 
@@ -107,11 +106,11 @@ def _said_of_roles(writer: Writer, found: Inside, numbers: Iterable[int]) -> dic
     return bodies
 
 
-def _forget_digests(writer: Writer, seqs: set[int], dialect: str) -> None:
+def _forget_digests(writer: Writer, seqs: set[int]) -> None:
     """The memory of what was read; also that of other checksums, whose paths have the algorithm in front."""
-    paths = set(writer.execute(select(file.c.path).where(in_keys(file.c.entity, seqs, dialect))).scalars())
+    paths = set(writer.execute(select(file.c.path).where(in_keys(file.c.entity, seqs))).scalars())
     every = [*paths, *(f"{kind}:{path}" for kind in ("md5", "sha256") for path in paths)]
-    writer.execute(digest_memory.delete().where(in_keys(digest_memory.c.path, every, dialect)))
+    writer.execute(digest_memory.delete().where(in_keys(digest_memory.c.path, every)))
 
 
 def _own_steps(project: Project, found: Inside) -> dict[str, set[str]]:
@@ -123,11 +122,11 @@ def _own_steps(project: Project, found: Inside) -> dict[str, set[str]]:
 def _forget_errors(project: Project, writer: Writer, found: Inside) -> None:
     """Of failed calls: all that those of the person's nodes said, and what names the person elsewhere."""
     for step, who in _own_steps(project, found).items():
-        mine = (attempt.c.asset == step) & in_keys(attempt.c.partition, who, project.dialect)
+        mine = (attempt.c.asset == step) & in_keys(attempt.c.partition, who)
         writer.execute(update(attempt).where(mine).values(error=GONE, log=None))
     others = select(attempt.c.id, attempt.c.error).where(attempt.c.asset.in_(gathering(project.steps)))
     naming = [number for number, error in writer.execute(others) if found.any_id.search(error)]
-    writer.execute(update(attempt).where(in_keys(attempt.c.id, naming, project.dialect)).values(error=GONE))
+    writer.execute(update(attempt).where(in_keys(attempt.c.id, naming)).values(error=GONE))
 
 
 def _bodies(project: Project, writer: Writer, found: Inside, seqs: set[int]) -> dict[int, str]:

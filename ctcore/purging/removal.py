@@ -91,7 +91,7 @@ def _record(project: Project, writer: Writer, found: Plan, reason: str, raw: boo
     begun = {"id": number, "patient": found.patient, "at": writer.at, "actor": writer.actor, "reason": reason}
     writer.insert(purge, [{**begun, "raw": raw, "ended_at": None}])
     writer.insert(tombstone, [{"materialization": one, "purge": number} for one in found.makings])
-    _out_of_use(project, writer, found)
+    _out_of_use(writer, found)
     redacted = take_out(project, writer, found.found, found.makings, number)
     head = {"purge": number, "patient": found.patient, "reason": reason, "raw": raw}
     own = sorted(map(name_of, found.found.own))
@@ -117,16 +117,15 @@ def _in_events(connection: Connection, numbers: Iterable[int]) -> Iterator[list[
     yield some
 
 
-def _out_of_use(project: Project, writer: Writer, found: Plan) -> None:
-    dialect = project.dialect
-    writer.execute(delete(artifact).where(in_keys(artifact.c.materialization, found.makings, dialect)))
+def _out_of_use(writer: Writer, found: Plan) -> None:
+    writer.execute(delete(artifact).where(in_keys(artifact.c.materialization, found.makings)))
     nodes: dict[str, set[str]] = {}
     for one in found.makings.values():
         if one.current:
             nodes.setdefault(one.asset, set()).add(one.partition)
     for asset, partitions in nodes.items():
         for table in (damage, request):
-            mine = (table.c.asset == asset) & in_keys(table.c.partition, partitions, dialect)
+            mine = (table.c.asset == asset) & in_keys(table.c.partition, partitions)
             writer.execute(delete(table).where(mine))
 
 
@@ -149,7 +148,7 @@ def finish(project: Project, row: Any) -> Purged:
         found = inside(project, connection, row.patient)
         theirs = is_taken_back(connection, row.patient)  # else, it was restored since, and what lies there is in use
         paths = Leftovers(project, connection, found).paths() if theirs else []
-        raw = raw_files(raw_rows(project, connection, found), project) if theirs and row.raw else []
+        raw = raw_files(raw_rows(connection, found), project) if theirs and row.raw else []
     places = [project.store.root / folder for folder in folders]
     places += [project.absolute(one["path"]) for one in raw if one["inside"]]
     for path in (*places, *paths):
@@ -172,8 +171,7 @@ def _folders(connection: Any, number: int) -> list[str]:
     """Folders of a purge's tombstones, but those in which the same call was made again since."""
     mine = select(materialization.c.folder).join(tombstone, tombstone.c.materialization == materialization.c.id)
     gone = set(connection.execute(mine.where(tombstone.c.purge == number)).scalars())
-    dialect = connection.dialect.name
-    live = select(materialization.c.folder).where(in_keys(materialization.c.folder, gone, dialect), ~is_purged())
+    live = select(materialization.c.folder).where(in_keys(materialization.c.folder, gone), ~is_purged())
     return sorted(gone - set(connection.execute(live).scalars()))
 
 

@@ -204,7 +204,7 @@ class Gate:
             select(materialization.c.partition)
             .join(edge, edge.c.materialization == materialization.c.id)
             .where(materialization.c.asset == step, edge.c.asset == up)
-            .where(in_keys(edge.c.partition, sources, self.project.dialect))
+            .where(in_keys(edge.c.partition, sources))
             .distinct()
         )
         return set(rows.scalars())

@@ -90,7 +90,7 @@ def intend(project: Project, jobs: Sequence[Job], run_id: str | None, instead_of
             ],
         )
         writer.insert(slurm_job, [_row(job) for job in jobs])
-        leases.hand_over(writer, [job.key for job in jobs], leases.SLURM + first.batch, project.dialect)
+        leases.hand_over(writer, [job.key for job in jobs], leases.SLURM + first.batch)
 
 
 def submitted(project: Project, batch: str, number: str) -> None:
@@ -110,7 +110,7 @@ def open_jobs(project: Project, keys: Iterable[str] | None = None) -> list[Job]:
     """Jobs that nobody has judged yet, of these keys or of the whole project."""
     mine = slurm_job.c.ended_at.is_(None)
     if keys is not None:
-        mine &= in_keys(slurm_job.c.key, keys, project.dialect)
+        mine &= in_keys(slurm_job.c.key, keys)
     with project.catalog.read() as connection:
         rows = connection.execute(
             select(slurm_job, slurm_batch)
@@ -165,7 +165,7 @@ def tidy(project: Project, listed: Sequence[Job]) -> None:
         kept = set(
             connection.execute(
                 select(slurm_job.c.batch).where(
-                    in_keys(slurm_job.c.batch, batches, project.dialect),
+                    in_keys(slurm_job.c.batch, batches),
                     slurm_job.c.ended_at.is_(None) | (slurm_job.c.why != MADE),
                 )
             ).scalars()

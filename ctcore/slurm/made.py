@@ -43,7 +43,7 @@ def made_by(project: Project, keys: Iterable[str]) -> dict[str, Made]:
         rows = connection.execute(
             select(slurm_job, slurm_batch)
             .join(slurm_batch, slurm_batch.c.id == slurm_job.c.batch)
-            .where(in_keys(slurm_job.c.key, keys, project.dialect), slurm_job.c.why == MADE)
+            .where(in_keys(slurm_job.c.key, keys), slurm_job.c.why == MADE)
             .order_by(slurm_job.c.ended_at)
         ).all()
     return {

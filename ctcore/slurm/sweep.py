@@ -64,7 +64,7 @@ def _orphans(project: Project, listed: Sequence[Job]) -> list[Job]:
         return []
     with project.catalog.read() as connection:
         rows = connection.execute(
-            select(lease.c.key, lease.c.owner).where(in_keys(lease.c.key, {job.key for job in listed}, project.dialect))
+            select(lease.c.key, lease.c.owner).where(in_keys(lease.c.key, {job.key for job in listed}))
         )
         watched = {row.key for row in rows if leases.is_alive(row.owner)}
     return [job for job in listed if job.key not in watched]
@@ -121,7 +121,7 @@ def _remember(project: Project, tasks: Sequence[Task], over: Sequence[tuple[Task
         with project.catalog.write() as writer:
             for state in {task.state for task in changed}:
                 calls = [task.job.call for task in changed if task.state == state]
-                mine = in_keys(slurm_job.c.call, calls, project.dialect)
+                mine = in_keys(slurm_job.c.call, calls)
                 writer.execute(update(slurm_job).where(mine).values(state=state))
 
 
