@@ -198,6 +198,19 @@ def test_a_second_cluster_goes_with_its_jobs_when_the_tests_are_killed(slurm: Sl
     assert all(slurm.cluster.state().values())
 
 
+def test_a_cgroup_goes_once_the_kernel_lets_go_of_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A folder stands in for it, which cannot be removed either as long as something is in it."""
+    monkeypatch.setattr("tools.slurm.settings.CGROUPS", tmp_path)
+    places = Places(tmp_path / "cluster")
+    ending = places.cgroup / "slurm_n1" / "job_1" / "process"
+    ending.parent.mkdir(parents=True)
+    ending.touch()
+    assert not places.remove_cgroup()
+    ending.unlink()
+    assert places.remove_cgroup() and not places.cgroup.exists()
+    assert places.remove_cgroup(), "a second time"
+
+
 def test_by_hand_a_cluster_is_started_stopped_and_started_again(tmp_path: Path) -> None:
     """In a folder whose path is too long for sockets. Accounting keeps what was run."""
     folder = tmp_path / ("long" * 20)

@@ -77,7 +77,8 @@ class Cluster:
             for left in marked(self.folder, self.places.conf):
                 left.send(signal.SIGKILL)
             wait(lambda: not list(marked(self.folder, self.places.conf)), SECONDS)
-            self.places.remove_cgroup()
+            if not wait(self.places.remove_cgroup, SECONDS):
+                raise NoSlurm(f"{self.places.cgroup} cannot be removed; `rmdir` it and what is below")
         if self.places.run.is_symlink():
             self.places.run.unlink()
         if remove:

@@ -62,10 +62,12 @@ class Places:
         """What a daemon says before, or instead of, its own log."""
         return self.folder / "log" / f"{piece}.out"
 
-    def remove_cgroup(self) -> None:
-        """The kernel lets nothing be removed in which processes are left."""
-        for folder, _, _ in os.walk(self.cgroup, topdown=False):
-            Path(folder).rmdir()
+    def remove_cgroup(self) -> bool:
+        """Whether it is gone: the kernel lets nothing be removed in which processes are, or were a moment ago."""
+        with suppress(OSError):
+            for folder, _, _ in os.walk(self.cgroup, topdown=False):
+                Path(folder).rmdir()
+        return not self.cgroup.exists()
 
     def limits_memory(self) -> bool:
         """Does the kernel enforce --mem (OUT_OF_MEMORY)? Otherwise Slurm looks every second, and kills (FAILED)."""
