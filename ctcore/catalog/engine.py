@@ -300,7 +300,13 @@ def _engine(url: URL, schema: str) -> Engine:
     if isinstance(own := url.query.get("options"), str):
         options.insert(0, own)
     arguments = {"options": " ".join(options), "connect_timeout": 10}
-    return create_engine(url, connect_args=arguments, pool_pre_ping=True, hide_parameters=True)
+    return create_engine(
+        url,
+        connect_args=arguments,
+        pool_pre_ping=True,
+        hide_parameters=True,
+        executemany_mode="values_plus_batch",  # else upserts and updates of many rows are sent one by one
+    )
 
 
 def _parsed(given: str) -> URL:
