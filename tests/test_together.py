@@ -62,6 +62,15 @@ def test_everybody_gets_the_own_answer_and_those_who_wait_are_served_in_one_go(t
     assert [path.name for path in tmp_path.iterdir()] == ["lock"]
 
 
+def test_only_those_who_were_about_the_last_time_are_awaited(tmp_path: Path) -> None:
+    act = Slow()
+    all_at_once(tmp_path, act, range(6))
+    for body in range(6, 9):
+        together(tmp_path, Request("me", [str(body)], body), act)
+    company, _seconds = (tmp_path / "lock").read_text().split()
+    assert company == "1", "nobody else was"
+
+
 def test_two_about_the_same_thing_are_not_done_in_one_go(tmp_path: Path) -> None:
     act = Slow()
     all_at_once(tmp_path, act, range(5), about="A1")

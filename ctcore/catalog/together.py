@@ -49,7 +49,7 @@ def together(folder: Path, mine: Request, act: Act) -> Any:
     with ExitStack() as stack:
         try:
             folder.mkdir(parents=True, exist_ok=True)
-            lock = stack.enter_context((folder / "lock").open("a+b"))
+            lock = stack.enter_context(_lock(folder))
             at_once = _locked(lock)
         except OSError:  # a folder of somebody else, or a disk that knows no locks: one after the other, then
             return act([mine])[0]
@@ -138,6 +138,11 @@ def _ring(folder: Path) -> None:
                     os.close(pipe)
 
 
+def _lock(folder: Path) -> IO[bytes]:
+    """Not opened to append: Linux would then write at the end, wherever `pwrite` is told to."""
+    return open(folder / "lock", "r+b", opener=lambda path, flags: os.open(path, flags | os.O_CREAT, 0o666))
+
+
 def _locked(lock: IO[bytes]) -> bool:
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -212,7 +217,7 @@ def halted(folders: Iterable[Path]) -> Iterator[None]:
     """Meanwhile nothing that lies in these folders is done; whoever asks waits."""
     with ExitStack() as stack:
         for folder in sorted(folders):
-            fcntl.flock(stack.enter_context((folder / "lock").open("a+b")), fcntl.LOCK_EX)
+            fcntl.flock(stack.enter_context(_lock(folder)), fcntl.LOCK_EX)
         yield
 
 
