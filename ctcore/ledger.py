@@ -9,7 +9,7 @@ from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import Connection, bindparam, delete, func, select, update
+from sqlalchemy import Connection, bindparam, delete, func, literal, null, select, union_all, update
 
 from ctcore import qc
 from ctcore.catalog.engine import Writer, among, bound, in_keys, upsert
@@ -43,15 +43,18 @@ _RECIPES = select(recipe.c.id, recipe.c.digest).where(among(recipe.c.digest))
 _MAKINGS = select(
     *(materialization.c.key, materialization.c.started_at, materialization.c.data_version, materialization.c.id)
 ).where(among(materialization.c.key), ~is_purged())
-_POINTS = select(artifact.c.asset, artifact.c.partition, artifact.c.materialization).where(
-    among(artifact.c.asset, "assets"), among(artifact.c.partition, "partitions")
+_ABOUT = union_all(
+    *(
+        select(literal(table.name), table.c.asset, table.c.partition, making).where(
+            among(table.c.asset, "assets"), among(table.c.partition, "partitions")
+        )
+        for table, making in ((artifact, artifact.c.materialization), (damage, null()), (request, null()))
+    )
 )
-_HARMED = select(damage.c.asset, damage.c.partition).where(
-    among(damage.c.asset, "assets"), among(damage.c.partition, "partitions")
-)
-_SETTLED = [
-    delete(table).where(table.c.asset == bindparam("b_asset"), among(table.c.partition)) for table in (damage, request)
-]
+_SETTLED = {
+    table.name: delete(table).where(table.c.asset == bindparam("b_asset"), among(table.c.partition))
+    for table in (damage, request)
+}
 
 
 @dataclass(frozen=True)
@@ -114,8 +117,9 @@ def _settle(
 ) -> None:
     """They are current now, nobody waits for them any more, and it is said."""
     current = [_pointer(one, recipes) for one in entries]
-    moved = _moved(writer.connection, current)
-    _make_current(writer, current)
+    about = _About(writer.connection, [(row["asset"], row["partition"]) for row in current])
+    moved = [row for row in current if not about.is_whole(row)]
+    _make_current(writer, current, about)
     keys = [one["side"]["key"] for one in entries]
     give_back(writer, keys)
     jobs.close(writer, keys)
@@ -146,29 +150,16 @@ def _pointer(one: Mapping[str, Any], recipes: Mapping[str, int]) -> dict[str, An
 def reuse(project: Project, found: Mapping[Node, Hit]) -> list[Node]:
     """Make earlier makings current again. Returns the nodes for which that changes something."""
     with project.catalog.write() as writer:
-        rows = writer.execute(
-            select(materialization).where(
-                in_keys(materialization.c.id, [hit.materialization for hit in found.values()])
-            )
-        ).all()
-        pointers = {
-            (row.asset, row.partition): row.materialization
-            for row in writer.execute(
-                select(artifact).where(
-                    artifact.c.asset.in_({row.asset for row in rows}),
-                    in_keys(artifact.c.partition, {row.partition for row in rows}),
-                )
-            )
-        }
-        moved = [row for row in rows if pointers.get((row.asset, row.partition)) != row.id]
+        wanted = in_keys(materialization.c.id, [hit.materialization for hit in found.values()])
+        rows = writer.execute(select(materialization).where(wanted)).all()
+        about = _About(writer.connection, [(row.asset, row.partition) for row in rows])
+        moved = [row for row in rows if about.points.get((row.asset, row.partition)) != row.id]
         names = ("asset", "partition", "recipe", "data_version", "key")
-        _make_current(
-            writer,
-            [
-                {**{name: getattr(row, name) for name in names}, "materialization": row.id, "checked_at": None}
-                for row in moved
-            ],
-        )
+        current = [
+            {**{name: getattr(row, name) for name in names}, "materialization": row.id, "checked_at": None}
+            for row in moved
+        ]
+        _make_current(writer, current, about)
         for row in moved:
             _say_reused(writer, {**row._mapping, "materialization": row.id})
         _say_qc(
@@ -195,16 +186,22 @@ def _say_reused(writer: Writer, row: Mapping[str, Any]) -> None:
     writer.event("reuse", name_of((row["asset"], row["partition"])), body)
 
 
-def _moved(connection: Connection, rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Those of which the node is not what it is about to be: it points elsewhere, or is damaged."""
-    mine = {
-        "assets": bound({row["asset"] for row in rows}),
-        "partitions": bound({row["partition"] for row in rows}),
-    }
-    points = {(row[0], row[1]): row[2] for row in connection.execute(_POINTS, mine)}
-    harmed = {(row[0], row[1]) for row in connection.execute(_HARMED, mine)}
-    whole = points.items() - {(node, points.get(node)) for node in harmed}
-    return [row for row in rows if ((row["asset"], row["partition"]), row["materialization"]) not in whole]
+class _About:
+    """What the catalog has of nodes, in one statement: the making to which each points, and which tables name it."""
+
+    def __init__(self, connection: Connection, nodes: Collection[Node]) -> None:
+        self.points: dict[Node, int] = {}
+        self.named: dict[str, set[Node]] = {}
+        mine = {"assets": bound({node[0] for node in nodes}), "partitions": bound({node[1] for node in nodes})}
+        for table, asset, partition, making in connection.execute(_ABOUT, mine):
+            self.named.setdefault(table, set()).add((asset, partition))
+            if making is not None:
+                self.points[asset, partition] = making
+
+    def is_whole(self, row: Mapping[str, Any]) -> bool:
+        """Whether the node is what it is about to be: it points there, and is not damaged."""
+        node = (row["asset"], row["partition"])
+        return self.points.get(node) == row["materialization"] and node not in self.named.get(damage.name, ())
 
 
 def record_failures(project: Project, failed: Iterable[Failed], run_id: str | None) -> None:
@@ -353,15 +350,16 @@ def _seen(path: Path) -> Signature:
         return Signature(0, 0, 0)
 
 
-def _make_current(writer: Writer, rows: list[dict[str, Any]]) -> None:
+def _make_current(writer: Writer, rows: list[dict[str, Any]], about: _About) -> None:
     """Point the nodes to these materializations; what was asked for or damaged is settled by that."""
-    if not rows:
-        return
     upsert(writer, artifact, rows)
-    for asset in {row["asset"] for row in rows}:
-        mine = {"b_asset": asset, "keys": bound(row["partition"] for row in rows if row["asset"] == asset)}
-        for settled in _SETTLED:
-            writer.execute(settled, mine)
+    current = {(row["asset"], row["partition"]) for row in rows}
+    for table, settle in _SETTLED.items():
+        by_asset: dict[str, set[str]] = {}
+        for asset, partition in current & about.named.get(table, set()):
+            by_asset.setdefault(asset, set()).add(partition)
+        for asset, partitions in by_asset.items():
+            writer.execute(settle, {"b_asset": asset, "keys": bound(partitions)})
 
 
 def _said(one: Mapping[str, Any]) -> dict[str, Any]:

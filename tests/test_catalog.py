@@ -341,7 +341,7 @@ def test_a_project_that_was_moved_goes_on(catalog_url: str, tmp_path: Path, how:
 def test_keys_are_looked_up_in_the_index(tmp_path: Path) -> None:
     """SQLAlchemy writes `... = 1` behind what it takes for a boolean, and SQLite then reads the whole table."""
     catalog = Catalog(f"sqlite:///{tmp_path / 'catalog.db'}", "toy", tmp_path / "toy.jsonl").open()
-    wanted = select(entity.c.seq).where(entity.c.level == "assay", in_keys(entity.c.id, ["A1"], "sqlite"))
+    wanted = select(entity.c.seq).where(entity.c.level == "assay", in_keys(entity.c.id, ["A1"]))
     with catalog.read() as connection:
         written = str(wanted.compile(connection.engine, compile_kwargs={"literal_binds": True}))
         plan = connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {written}").all()
