@@ -10,7 +10,7 @@ import sqlite3
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -130,7 +130,7 @@ class Catalog:
     def is_sqlite(self) -> bool:
         return self.url.get_backend_name() == "sqlite"
 
-    @property
+    @cached_property
     def meeting(self) -> str:
         """A name for the folder in which those meet who write into this catalog."""
         return digest_value("ct.meeting.v1", [self.place, self.schema])[:16]

@@ -87,7 +87,10 @@ def _led(folder: Path, lock: IO[bytes], mine: Request, act: Act) -> Any:
 
 def _done(folder: Path, lock: IO[bytes], mine: Request, act: Act) -> Any:
     """Do it for all that wait. What cannot be done together, everybody does alone."""
-    batch = dict(_disjoint(mine, _waiting(folder, *_company(lock))))
+    company, took = _company(lock)
+    if company == 1:
+        _tidy(folder)
+    batch = dict(_disjoint(mine, _waiting(folder, company, took)))
     began = time.monotonic()
     if batch:
         try:
@@ -158,8 +161,8 @@ def _company(lock: IO[bytes]) -> tuple[int, float]:
     return (int(said[0]), float(said[1])) if len(said) == 2 and is_recent else (1, 0.0)
 
 
-def _asked(folder: Path) -> list[Path]:
-    return sorted(folder / name for name in os.listdir(folder) if name.endswith(".ask"))
+def _asked(folder: Path) -> list[str]:
+    return sorted(name for name in os.listdir(folder) if name.endswith(".ask"))
 
 
 def _waiting(folder: Path, company: int, took: float) -> list[Path]:
@@ -168,8 +171,7 @@ def _waiting(folder: Path, company: int, took: float) -> list[Path]:
     while True:
         found = _asked(folder)
         if len(found) + 1 >= company or time.monotonic() > deadline:
-            _tidy(folder)
-            return found
+            return [folder / name for name in found]
         time.sleep(LOOK_S)
 
 
