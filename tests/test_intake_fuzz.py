@@ -286,9 +286,11 @@ def _workbook(random_: random.Random, path: Path) -> None:
         tab.append([int(cell) if cell.isdigit() else cell or None for cell in row])
     for _ in range(random_.randint(0, 3)):
         cell = tab.cell(random_.randint(1, len(rows)), random_.randint(1, len(rows[0])))
-        with suppress(ValueError, IllegalCharacterError):
+        try:
             cell.value = random_.choice([*HOSTILE, *ODD, datetime.date(2001, 2, 3), datetime.time(4), "P9", "S9"])
             cell.number_format = random_.choice(["General", "0000", "yyyy-mm-dd", "0%"])
+        except (ValueError, IllegalCharacterError):
+            cell.value = None  # its type is the refused value's already
     book.save(path)
     if random_.random() < 0.5:
         _damage_xml(random_, path)
