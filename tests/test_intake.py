@@ -3,6 +3,7 @@
 import datetime
 import json
 import re
+import warnings
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -261,6 +262,18 @@ def test_a_workbook_that_cannot_be_read_says_why(project: Project) -> None:
     assert "the workbook is empty" in said(workbook(project, a=[]))
     assert "is no workbook, or is damaged" in said(sheet(project, "not a zip", "x.xlsx"))
     assert "only an .xlsx workbook has tabs" in said(project.root / "sheet.csv", "a")
+
+
+def test_what_openpyxl_warns_of_is_told_as_a_problem_of_a_cell_or_not_at_all(project: Project) -> None:
+    import openpyxl
+
+    path = workbook(project, a=[["patient_id", "born"], ["P9", 9_999_999_999]])
+    book = openpyxl.load_workbook(path)
+    book["a"]["B2"].number_format = "yyyy-mm-dd"
+    book.save(path)
+    with warnings.catch_warnings(), pytest.raises(SheetError, match="row 2, column born: #VALUE! is an error"):
+        warnings.simplefilter("error")
+        register(project, path)
 
 
 @pytest.mark.parametrize("told", ["A1", "A1:A2", "A1:XFD1048576"])

@@ -2,6 +2,7 @@
 
 import datetime
 import re
+import warnings
 import zipfile
 import zlib
 from collections.abc import Iterator, Sequence
@@ -26,6 +27,12 @@ _ERRORS = {"#N/A", "#REF!", "#VALUE!", "#NAME?", "#DIV/0!", "#NUM!", "#NULL!"}
 
 def read_workbook(path: Path, tab: str | None) -> Table:
     """Header, rows with their numbers in the tab, and problems of single cells."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", module="openpyxl")  # of looks that saving would lose: nothing is saved
+        return _read(path, tab)
+
+
+def _read(path: Path, tab: str | None) -> Table:
     values = _opened(path)
     try:
         sheet = values[_chosen(path, values, tab)]
@@ -135,7 +142,7 @@ def _problems(
     for at, (cell, text) in enumerate(zip(cells, texts, strict=True)):
         where = f"row {line}, column {header[at] if at < len(header) else at + 1}"
         if text in _ERRORS and getattr(cell, "data_type", "") == "e":
-            yield f"{where}: {text} is an error of a formula; put the value there"
+            yield f"{where}: {text} is an error of a formula or a date; put the value there"
         elif cell.value is None and (line, at + 1) in formulas:
             yield f"{where}: a formula that was never calculated; open and save the workbook, or put the value there"
         elif CONTROL.search(text):
