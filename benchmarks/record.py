@@ -27,7 +27,7 @@ from tests.postgres import NoPostgres, server
 
 ASSAYS = (1_000, 10_000, 40_000)
 QUICK = (20,)
-RESULTS, FEW = 800, 16
+RESULTS, FEW = 1_000, 16
 WRITERS = 8
 RATES = {"SQLite": 200.0, "PostgreSQL": 500.0}
 FLAT = 1.15
