@@ -9,6 +9,7 @@ has it of the others.
 import json
 from collections.abc import Iterable, Iterator, Mapping
 from datetime import datetime
+from functools import partial
 from typing import Any
 
 import dagster as dg
@@ -18,7 +19,7 @@ from dagster._core.storage.event_log.schema import (
     AssetKeyTable,
     SqlEventLogStorageTable,
 )
-from sqlalchemy import ColumnElement, and_, or_, select, text
+from sqlalchemy import ColumnElement, and_, func, or_, select, text
 
 from ct_assets.keys import key_of
 from ctcore.catalog.tables import event
@@ -72,25 +73,23 @@ def _naive(at: str) -> datetime:
 
 
 def wipe(instance: dg.DagsterInstance, asset: dg.AssetKey, partitions: set[str], before: datetime) -> int:
-    """Delete the events of these partitions of an asset that are older. How many there were in the index."""
+    """Delete the events of these partitions of an asset that are older. How many there were in the index.
+
+    The index goes last: it alone knows the runs, and whoever is killed on the way finds the others by it.
+    """
     storage: Any = instance.event_log_storage
     key = asset.to_string()
-    deleted, runs = 0, dict[str, None]()
+    deleted = 0
     listed = sorted(partitions)
     for some in (listed[at : at + AT_ONCE] for at in range(0, len(listed), AT_ONCE)):
         mine = and_(log.asset_key == key, log.partition.in_(some), log.timestamp < before)
         with storage.index_connection() as connection:
-            _really(connection)
-            here = _runs(connection, mine)
-            tags = AssetEventTagsTable.c.event_id.in_(select(log.id).where(mine))
-            connection.execute(AssetEventTagsTable.delete().where(tags))
-            deleted += connection.execute(SqlEventLogStorageTable.delete().where(mine)).rowcount
-        for run in here:
-            with storage.run_connection(run) as connection:
-                _really(connection)
-                connection.execute(SqlEventLogStorageTable.delete().where(mine))
-        runs |= dict.fromkeys(here)
-    _silence(instance, asset, runs, before)
+            deleted += connection.execute(select(func.count()).where(mine)).scalar()
+            runs = _runs(connection, mine)
+        _silence(instance, asset, runs, before)
+        for connect in (*(partial(storage.run_connection, run) for run in runs), storage.index_connection):
+            with connect() as connection:
+                _delete(connection, mine)
     with storage.index_connection() as connection:
         last = AssetKeyTable.update().where(AssetKeyTable.c.asset_key == key)
         connection.execute(last.values(last_materialization=None, cached_status_data=None))
@@ -99,6 +98,13 @@ def wipe(instance: dg.DagsterInstance, asset: dg.AssetKey, partitions: set[str],
 
 def _runs(connection: Any, those: ColumnElement[bool]) -> list[str]:
     return connection.execute(select(log.run_id).where(those).distinct()).scalars().all()
+
+
+def _delete(connection: Any, those: ColumnElement[bool]) -> None:
+    _really(connection)
+    tags = AssetEventTagsTable.c.event_id.in_(select(log.id).where(those))
+    connection.execute(AssetEventTagsTable.delete().where(tags))
+    connection.execute(SqlEventLogStorageTable.delete().where(those))
 
 
 def _silence(instance: dg.DagsterInstance, asset: dg.AssetKey, runs: Iterable[str], before: datetime) -> None:
