@@ -28,7 +28,8 @@ from ctcore.purging.inside import gathering
 
 AT_ONCE = 500  # partitions, or runs, in one statement
 _FAILED = "PIPELINE_FAILURE"
-_SAYING = ("STEP_OUTPUT", "STEP_FAILURE", "ASSET_CHECK_EVALUATION")
+_CHECKED = "ASSET_CHECK_EVALUATION"
+_SAYING = ("STEP_OUTPUT", "STEP_FAILURE", _CHECKED)
 
 log = SqlEventLogStorageTable.c
 
@@ -114,6 +115,14 @@ def _silence(instance: dg.DagsterInstance, asset: dg.AssetKey, runs: Iterable[st
     looked = and_(checks.asset_key == asset.to_string(), checks.evaluation_event_timestamp < before)
     listed = list(runs)
     with storage.index_connection() as connection:
+        has_files = connection.dialect.name == "sqlite"
+        judged = connection.execute(select(checks.run_id).where(looked).distinct()).scalars().all()
+    for run in judged if has_files else ():  # also where a check was run by itself
+        _forget(storage, run, and_(log.step_key == asset.path[-1], log.dagster_event_type == _CHECKED), before)
+    for run in listed:
+        _forget(storage, run, _said(run, asset), before)
+        instance.compute_log_manager.delete_logs(prefix=[run, "compute_logs"])
+    with storage.index_connection() as connection:
         _really(connection)
         found = log.id.in_(select(checks.evaluation_event_storage_id).where(looked))
         connection.execute(SqlEventLogStorageTable.delete().where(found))
@@ -121,11 +130,13 @@ def _silence(instance: dg.DagsterInstance, asset: dg.AssetKey, runs: Iterable[st
         for at in range(0, len(listed), AT_ONCE):
             ended = and_(log.run_id.in_(listed[at : at + AT_ONCE]), log.dagster_event_type == _FAILED)
             connection.execute(SqlEventLogStorageTable.delete().where(ended, log.timestamp < before))
-    for run in listed:
-        with storage.run_connection(run) as connection:
-            _really(connection)
-            connection.execute(SqlEventLogStorageTable.delete().where(_said(run, asset), log.timestamp < before))
-        instance.compute_log_manager.delete_logs(prefix=[run, "compute_logs"])
+
+
+def _forget(storage: Any, run: str, those: ColumnElement[bool], before: datetime) -> None:
+    """Delete in the file of a run."""
+    with storage.run_connection(run) as connection:
+        _really(connection)
+        connection.execute(SqlEventLogStorageTable.delete().where(those, log.timestamp < before))
 
 
 def _said(run: str, asset: dg.AssetKey) -> ColumnElement[bool]:
