@@ -9,6 +9,7 @@ has it of the others.
 import json
 from collections.abc import Iterable, Iterator, Mapping
 from datetime import datetime
+from functools import partial
 from typing import Any
 
 import dagster as dg
@@ -18,7 +19,7 @@ from dagster._core.storage.event_log.schema import (
     AssetKeyTable,
     SqlEventLogStorageTable,
 )
-from sqlalchemy import ColumnElement, and_, or_, select, text
+from sqlalchemy import ColumnElement, and_, func, or_, select, text
 
 from ct_assets.keys import key_of
 from ctcore.catalog.tables import event
@@ -27,7 +28,8 @@ from ctcore.purging.inside import gathering
 
 AT_ONCE = 500  # partitions, or runs, in one statement
 _FAILED = "PIPELINE_FAILURE"
-_SAYING = ("STEP_OUTPUT", "STEP_FAILURE", "ASSET_CHECK_EVALUATION")
+_CHECKED = "ASSET_CHECK_EVALUATION"
+_SAYING = ("STEP_OUTPUT", "STEP_FAILURE", _CHECKED)
 
 log = SqlEventLogStorageTable.c
 
@@ -72,25 +74,23 @@ def _naive(at: str) -> datetime:
 
 
 def wipe(instance: dg.DagsterInstance, asset: dg.AssetKey, partitions: set[str], before: datetime) -> int:
-    """Delete the events of these partitions of an asset that are older. How many there were in the index."""
+    """Delete the events of these partitions of an asset that are older. How many there were in the index.
+
+    The index goes last: it alone knows the runs, and whoever is killed on the way finds the others by it.
+    """
     storage: Any = instance.event_log_storage
     key = asset.to_string()
-    deleted, runs = 0, dict[str, None]()
+    deleted = 0
     listed = sorted(partitions)
     for some in (listed[at : at + AT_ONCE] for at in range(0, len(listed), AT_ONCE)):
         mine = and_(log.asset_key == key, log.partition.in_(some), log.timestamp < before)
         with storage.index_connection() as connection:
-            _really(connection)
-            here = _runs(connection, mine)
-            tags = AssetEventTagsTable.c.event_id.in_(select(log.id).where(mine))
-            connection.execute(AssetEventTagsTable.delete().where(tags))
-            deleted += connection.execute(SqlEventLogStorageTable.delete().where(mine)).rowcount
-        for run in here:
-            with storage.run_connection(run) as connection:
-                _really(connection)
-                connection.execute(SqlEventLogStorageTable.delete().where(mine))
-        runs |= dict.fromkeys(here)
-    _silence(instance, asset, runs, before)
+            deleted += connection.execute(select(func.count()).where(mine)).scalar()
+            runs = _runs(connection, mine)
+        _silence(instance, asset, runs, before)
+        for connect in (*(partial(storage.run_connection, run) for run in runs), storage.index_connection):
+            with connect() as connection:
+                _delete(connection, mine)
     with storage.index_connection() as connection:
         last = AssetKeyTable.update().where(AssetKeyTable.c.asset_key == key)
         connection.execute(last.values(last_materialization=None, cached_status_data=None))
@@ -101,12 +101,27 @@ def _runs(connection: Any, those: ColumnElement[bool]) -> list[str]:
     return connection.execute(select(log.run_id).where(those).distinct()).scalars().all()
 
 
+def _delete(connection: Any, those: ColumnElement[bool]) -> None:
+    _really(connection)
+    tags = AssetEventTagsTable.c.event_id.in_(select(log.id).where(those))
+    connection.execute(AssetEventTagsTable.delete().where(tags))
+    connection.execute(SqlEventLogStorageTable.delete().where(those))
+
+
 def _silence(instance: dg.DagsterInstance, asset: dg.AssetKey, runs: Iterable[str], before: datetime) -> None:
     """What runs said of an asset without naming a partition, and what checks found in it: nobody can tell of whom."""
     storage: Any = instance.event_log_storage
     checks = AssetCheckExecutionsTable.c
     looked = and_(checks.asset_key == asset.to_string(), checks.evaluation_event_timestamp < before)
     listed = list(runs)
+    with storage.index_connection() as connection:
+        has_files = connection.dialect.name == "sqlite"
+        judged = connection.execute(select(checks.run_id).where(looked).distinct()).scalars().all()
+    for run in judged if has_files else ():  # also where a check was run by itself
+        _forget(storage, run, and_(log.step_key == asset.path[-1], log.dagster_event_type == _CHECKED), before)
+    for run in listed:
+        _forget(storage, run, _said(run, asset), before)
+        instance.compute_log_manager.delete_logs(prefix=[run, "compute_logs"])
     with storage.index_connection() as connection:
         _really(connection)
         found = log.id.in_(select(checks.evaluation_event_storage_id).where(looked))
@@ -115,11 +130,13 @@ def _silence(instance: dg.DagsterInstance, asset: dg.AssetKey, runs: Iterable[st
         for at in range(0, len(listed), AT_ONCE):
             ended = and_(log.run_id.in_(listed[at : at + AT_ONCE]), log.dagster_event_type == _FAILED)
             connection.execute(SqlEventLogStorageTable.delete().where(ended, log.timestamp < before))
-    for run in listed:
-        with storage.run_connection(run) as connection:
-            _really(connection)
-            connection.execute(SqlEventLogStorageTable.delete().where(_said(run, asset), log.timestamp < before))
-        instance.compute_log_manager.delete_logs(prefix=[run, "compute_logs"])
+
+
+def _forget(storage: Any, run: str, those: ColumnElement[bool], before: datetime) -> None:
+    """Delete in the file of a run."""
+    with storage.run_connection(run) as connection:
+        _really(connection)
+        connection.execute(SqlEventLogStorageTable.delete().where(those, log.timestamp < before))
 
 
 def _said(run: str, asset: dg.AssetKey) -> ColumnElement[bool]:

@@ -5,6 +5,7 @@ from typing import Any
 import dagster as dg
 
 from ct_assets.build import build_assets, build_resources
+from ct_assets.keys import key_of
 from ctcore.project import Project
 
 RANGE = ("dagster/asset_partition_range_start", "dagster/asset_partition_range_end")
@@ -14,7 +15,7 @@ def run(project: Project, instance: dg.DagsterInstance, *assets: str, **more: An
     """One run of these assets; `more` goes to Dagster: partition_key, tags, raise_on_error."""
     defs = dg.Definitions(assets=build_assets(project), resources=build_resources(project))
     job = defs.resolve_implicit_global_asset_job_def()
-    keys = [dg.AssetKey(name) for name in assets]
+    keys = [key_of(project, name) for name in assets]
     return job.execute_in_process(instance=instance, asset_selection=keys, **more)
 
 

@@ -50,7 +50,7 @@ class Moments:
         if name == "open":
             path, mode, flags = arguments[:3]
             written = isinstance(flags, int) and flags & _WRITES and isinstance(path, str | bytes | os.PathLike)
-            if written and not str(os.fsdecode(path)).startswith("/dev/"):
+            if written and not _is_device(os.fsdecode(path)):
                 self._about_to(f"open {mode}")
         elif name in _DOING:
             self._about_to(name)
@@ -62,6 +62,10 @@ class Moments:
         os.write(self.notes, f"{name}\n".encode())
         self.count += 1
         self.busy = False
+
+
+def _is_device(path: str) -> bool:
+    return path.startswith("/dev/") and not path.startswith("/dev/shm/")  # where tests keep their files
 
 
 def _verb(statement: str) -> str:

@@ -1,12 +1,14 @@
 """What the pages say is what the code says: their examples run, their tables are whole."""
 
 import re
+import shlex
 import subprocess
 import sys
 from dataclasses import fields
 from pathlib import Path
 from typing import get_args
 
+import click
 import pytest
 
 from ctcore.files import look
@@ -87,3 +89,19 @@ def test_every_key_of_a_profile_is_listed_and_every_end_of_a_job_explained() -> 
     shown = {field.name: field.default for field in fields(Profile) if isinstance(field.default, int | float)}
     assert [key for key, value in shown.items() if f"`{value}`" not in listed[key]] == []
     assert [state for state in STATES if is_over(state) and state != "GONE" and state not in page] == []
+
+
+def test_dagsters_own_commands_have_the_options_that_are_shown() -> None:
+    from dagster._cli import create_dagster_cli
+
+    lines = [
+        line for page in (ROOT / "README.md", *(ROOT / "docs").glob("*.md")) for line in page.read_text().splitlines()
+    ]
+    shown = [found[1] for line in lines if (found := re.match(r"(?:[A-Z_]+=\S+ )*dagster (.+)", line))]
+    for line in shown:
+        words, command = shlex.split(line, comments=True), create_dagster_cli()
+        while isinstance(command, click.Group):
+            command = command.commands[words.pop(0)]
+        known = {option for one in command.params for option in one.opts}
+        assert [word for word in words if word.startswith("-") and word not in known] == [], line
+    assert len(shown) > 3

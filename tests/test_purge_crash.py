@@ -4,22 +4,27 @@ import fcntl
 import json
 import os
 import signal
+from collections import Counter
 from pathlib import Path
 
 import pytest
 
+from ctcore.agreement import disagreements
+from ctcore.catalog.chain import check_chain
+from ctcore.catalog.tables import metadata
 from ctcore.catalog.together import halted
 from ctcore.consent import set_consent
 from ctcore.errors import Usage
 from ctcore.project import Project
 from ctcore.purging.proof import check, not_so
-from ctcore.purging.removal import remove
+from ctcore.purging.removal import listed, pending, remove
 from ctcore.recording import Entered, analysis_of, record
 from ctcore.standing import forget
-from tests.killing import forked
-from tests.kit import TOML, make_all, make_project
+from ctcore.verify import verify
+from tests.killing import Moments, forked
+from tests.kit import TOML, again, make_all, make_project
 from tests.shell import ct
-from tests.test_purge import REVOKED, STEPS, cohort, holders, word
+from tests.test_purge import REVOKED, STEPS, cohort, files, holders, word
 from tools.slurm.processes import wait
 
 ANALYSIS = '\n[analyses.pathology]\nlevel = "assay"\ncolumns.said = {}\n'
@@ -100,3 +105,36 @@ def test_nothing_is_purged_while_somebody_waits_to_record_it(project: Project) -
             remove(project, "P1", "asked", "P1")
     remove(project, "P1", "asked", "P1")
     assert not (folder / "1-x.ask").exists()
+
+
+def test_on_postgresql_a_purge_that_is_killed_again_and_again_claims_nothing_false_and_is_finished(
+    tmp_path: Path, postgres_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CT_POSTGRES_URL", postgres_url)
+    root = tmp_path / "toy"
+    project = make_project(root, cohort(root, [[1], [1]]), steps=STEPS)
+    make_all(project)
+    set_consent(project, ["P1"], REVOKED)
+    project.catalog.engine.dispose()
+    before, kills, begun, at = files(root), Counter[bool](), False, 0
+
+    def purge() -> int:
+        forget()
+        Moments(tmp_path / "moments", at).watch()
+        remove(Project.find(root), "P1", "asked", "P1")
+        return 0
+
+    while (ended := forked(purge, tmp_path / "log")) == -9:
+        opened, was = again(project), begun
+        begun, unfinished = bool(listed(opened)), bool(pending(opened))
+        assert unfinished == bool(not_so(opened)) and verify(opened).findings == ()
+        assert check_chain(opened.catalog.journal.read(), "line") == [] and disagreements(opened) == []
+        assert bool(check(opened, 1).findings) == unfinished if begun else files(root) == before
+        opened.catalog.engine.dispose()
+        kills[begun] += 1
+        at = 0 if begun and not was else at + 11
+    assert ended == 0 and min(kills[True], kills[False]) > 5, (kills, (tmp_path / "log").read_text())
+    assert check(project, 1).findings == () and disagreements(project) == [] and holders(root, "P1") == []
+    with project.catalog.read() as connection:
+        told = [str(row) for table in metadata.sorted_tables for row in connection.execute(table.select())]
+    assert not [row for row in told if word("P1") in row] and [row for row in told if word("P0") in row]

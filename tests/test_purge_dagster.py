@@ -1,6 +1,7 @@
 """After a purge, Dagster's event log has nothing of what was purged, and all of the rest."""
 
 from collections.abc import Iterator
+from itertools import count, takewhile
 from pathlib import Path
 from typing import Any
 
@@ -8,16 +9,22 @@ import dagster as dg
 import pytest
 from sqlalchemy import text
 
-from ct_assets.build import build_resources
+from ct_assets.build import build_assets, build_resources
+from ct_assets.keys import PROJECT_TAG
 from ct_assets.partitions import add_missing
 from ct_assets.wiping import wipe_purged
 from ctcore.consent import Statement, set_consent
 from ctcore.project import Project
 from ctcore.purging.removal import remove
 from sensors.integrity import integrity_sensor
+from sensors.staleness import staleness_sensor
 from tests.in_dagster import run, span
-from tests.kit import make_project
+from tests.killing import Moments, forked
+from tests.kit import TOML, again, make_project
 from tests.test_purge import STEPS, cohort, word
+
+PREVIEWED = STEPS.replace('outputs={"words": "words.txt"}', 'outputs={"words": Output("words.tsv", preview=True)}')
+PREVIEWED = PREVIEWED.replace("import Call, step", "import Call, Output, step")
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])
@@ -55,10 +62,8 @@ def told(instance: dg.DagsterInstance, asset: str) -> set[str]:
 
 
 def test_dagster_forgets_what_was_purged_and_nothing_else(tmp_path: Path, instance: dg.DagsterInstance) -> None:
-    steps = STEPS.replace('outputs={"words": "words.txt"}', 'outputs={"words": Output("words.tsv", preview=True)}')
-    steps = steps.replace("import Call, step", "import Call, Output, step")
     fails = '    raise ValueError("P1: " + call.one("all")["words"].read_text())\n'
-    steps = steps.replace(line := "few(call: Call) -> None:\n", line + fails)
+    steps = PREVIEWED.replace(line := "few(call: Call) -> None:\n", line + fails)
     project = make_project(tmp_path / "toy", cohort(tmp_path / "toy", [[1], [2]]), steps=steps)
     add_missing(project, instance)
     made(project, instance, "heard", "A000", "A101")
@@ -82,3 +87,105 @@ def test_dagster_forgets_what_was_purged_and_nothing_else(tmp_path: Path, instan
     assert wipe_purged(project, instance, 0) == (1, 0), "what was told later stays"
     assert holders(tmp_path, instance, "P1") == []
     assert holders(tmp_path, instance, "P0")
+
+
+def checked_alone(project: Project, instance: dg.DagsterInstance) -> str:
+    """What the check says of made files to which a stricter contract has come."""
+    path = project.root / "steps" / "toy.py"
+    strict = PREVIEWED.replace("preview=True", 'contract=Table({"x": "text"})', 1)
+    path.write_text(strict.replace("from ctcore.step", "from ctcore.contract import Table\nfrom ctcore.step"))
+    look = dg.define_asset_job("look", dg.AssetSelection.checks(dg.AssetCheckKey(dg.AssetKey("heard"), "contract")))
+    now = again(project)
+    defs = dg.Definitions(assets=build_assets(now), jobs=[look], resources=build_resources(now))
+    (said,) = defs.resolve_job_def("look").execute_in_process(instance=instance).get_asset_check_evaluations()
+    return str(said.metadata)
+
+
+def test_killed_again_and_again_dagster_forgets_all_of_it_in_the_end(
+    tmp_path: Path, instance: dg.DagsterInstance
+) -> None:
+    project = make_project(tmp_path / "toy", cohort(tmp_path / "toy", [[1], [1]]), steps=PREVIEWED)
+    add_missing(project, instance)
+    for who in ("A000", "A100"):
+        made(project, instance, "heard", who)
+    assert word("P1") in checked_alone(project, instance)
+    set_consent(project, ["P1"], Statement("revoked", form="letter"))
+    remove(project, "P1", "asked", "P1")
+    project.catalog.engine.dispose()
+
+    def wiped(at: int) -> int:
+        def work() -> int:
+            Moments(tmp_path / "moments", at).watch()
+            wipe_purged(Project.find(project.root), instance)
+            return 0
+
+        return forked(work, tmp_path / "log")
+
+    assert holders(tmp_path, instance, "P1")
+    ends = list(takewhile(lambda code: code == -9, map(wiped, count(0, 2))))
+    assert len(ends) > 10 and wiped(1_000_000) == 0, (tmp_path / "log").read_text()
+    assert holders(tmp_path, instance, "P1") == [] and holders(tmp_path, instance, "P0")
+    assert told(instance, "heard") == {"A000"}
+
+
+# Several projects in one instance
+
+
+def sharing(root: Path, project_id: str) -> Project:
+    """A project with the same people and steps as the other one, and a word of its own in all that contains them."""
+    rows = cohort(root, [[1], [2]])
+    for path in (root / "reads").iterdir():
+        path.write_text(f"{project_id} {path.read_text()}")
+    toml = TOML.replace('id = "toy"', f'id = "{project_id}"') + '\n[dagster]\nhome = "../dagster"\n'
+    return make_project(root, rows, steps=PREVIEWED, toml=toml)
+
+
+def asked(project: Project, instance: dg.DagsterInstance) -> set[tuple[str, str]]:
+    """What the sensor asks for: each run with its asset and its key."""
+    with dg.build_sensor_context(instance=instance, resources=build_resources(project)) as context:
+        result = staleness_sensor(project)(context)
+    assert isinstance(result, dg.SensorResult)
+    return {(one.asset_selection[0].to_user_string(), one.run_key) for one in result.run_requests or ()}  # type: ignore[index]
+
+
+def rows_of(instance: dg.DagsterInstance, project_id: str) -> dict[str, list[str]]:
+    """Everything in Dagster's tables that names the project or is of a run of it, and what its runs printed."""
+    runs = [run.run_id for run in instance.get_runs(filters=dg.RunsFilter(tags={PROJECT_TAG: project_id}))]
+    found: dict[str, list[str]] = {}
+    storage: Any = instance.event_log_storage
+    with storage.index_connection() as connection:
+        tables = "SELECT table_name FROM information_schema.tables WHERE table_schema = 'public'"
+        for name in connection.execute(text(tables)).scalars().all():
+            rows = text(f'SELECT t::text FROM "{name}" AS t WHERE t::text LIKE ANY (:words)')
+            words = [f"%{one}%" for one in (project_id, *runs)]
+            found[name] = sorted(connection.execute(rows, {"words": words}).scalars())
+    printed = [path for run in runs for path in (Path(instance.storage_directory()) / run).rglob("*.out")]
+    return {**found, "printed": sorted(path.read_text() for path in printed)}
+
+
+def test_in_one_instance_neither_purge_nor_sensors_of_a_project_touch_another(
+    tmp_path: Path, postgres_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CT_POSTGRES_URL", postgres_url)
+    storage = {"postgres": {"postgres_url": postgres_url.replace("://", "+psycopg2://", 1)}}
+    with dg.instance_for_test(temp_dir=str(tmp_path), overrides={"storage": storage}) as instance:
+        lung, colon = both = [sharing(tmp_path / name, name) for name in ("lung", "colon")]
+        for project in both:
+            add_missing(project, instance)
+            made(project, instance, "heard", "A000", "A101")
+            made(project, instance, "merged", "S10")
+        first, others = asked(lung, instance), asked(colon, instance)
+        assert {name for name, _ in first} == {name.replace("colon", "lung") for name, _ in others}
+        assert {name.split("/")[0] for name, _ in first} == {"lung"}
+        (colon.root / "reads" / "A101.txt").write_text("colon, anew\n")
+        assert (asked(lung, instance), [name for name, _ in asked(colon, instance)]) == (set(), ["colon/heard"])
+
+        set_consent(lung, ["P1"], Statement("revoked", form="letter"))
+        remove(lung, "P1", "asked", "P1")
+        before = rows_of(instance, "colon")
+        assert len(before["event_logs"]) > 50 and len(before["printed"]) == 2
+        assert wipe_purged(colon, instance) == (0, 0) and wipe_purged(lung, instance)[1] > 0
+        assert rows_of(instance, "colon") == before
+        keys = {name: instance.get_materialized_partitions(dg.AssetKey([name, "heard"])) for name in ("lung", "colon")}
+        assert keys == {"lung": {"A000"}, "colon": {"A000", "A100", "A101"}}
+        assert f"lung {word('P1')}" not in str(rows_of(instance, "lung"))
