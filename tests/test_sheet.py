@@ -490,7 +490,7 @@ def test_checksums_that_cannot_be_are_told(tmp_path: Path) -> None:
     rows = [f"A1,a.fq,{good[:-1]}", f"A2,,{good}", f"A1,a.fq,{good}", f"A1,a.fq,{'1' * 32}"]
     text = "\n".join(["sample,assay_id,fastq_1,fastq_1_md5", *(f"S1,{row}" for row in rows)])
     assert problems(tmp_path, text) == (
-        f"row 2, column fastq_1_md5: '{good[:-1]}' is not a md5; 32 hexadecimal digits are expected",
+        f"row 2, column fastq_1_md5: '{good[:-1]}' is no md5; 32 hexadecimal digits are expected",
         "row 3, column fastq_1_md5: a checksum without a file; name the file or remove the checksum",
         f"row 5, column fastq_1_md5: assay A1 has '{'1' * 32}' here and '{good}' in row 4; correct one of them",
     )

@@ -98,7 +98,7 @@ def _cohorts(gate: Gate, verdicts: Verdicts) -> Iterator[Markup]:
     if made:
         lead = "Who was a member when each cohort artifact was made, and who would be today."
         yield section(
-            "Members then and today", lead, table(_heads(ARTIFACTS, {4, 5}), _cells(artifact_rows(made), {4, 5}))
+            "Members then and today", lead, table(_heads(ARTIFACTS, {5, 6}), _cells(artifact_rows(made), {5, 6}))
         )
 
 
