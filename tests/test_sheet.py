@@ -305,16 +305,17 @@ def test_a_huge_cell_is_told_in_a_short_message(tmp_path: Path) -> None:
         (
             f"{IDS},libary",
             "row 1: unknown column 'libary'; did you mean 'library'? Otherwise declare it in ct.toml "
-            "([levels.LEVEL.columns] libary = {}, at its level), or remove it",
+            "([levels.LEVEL.columns] libary = {}, at its level), or pass over it (--ignore COLUMN)",
         ),
         (
             f"{IDS},weight",
             "row 1: unknown column 'weight'; declare it in ct.toml ([levels.LEVEL.columns] weight = {}, at its level), "
-            "or remove it",
+            "or pass over it (--ignore COLUMN)",
         ),
         (
             f"{IDS},Weight (kg)",
-            "row 1: unknown column 'Weight (kg)'; rename it (letters, digits and _), and declare it in ct.toml",
+            "row 1: unknown column 'Weight (kg)'; give it another name (--map THEIRS=OURS), "
+            "or pass over it (--ignore COLUMN)",
         ),
         (f"{IDS},note", "row 1: column 'note' is declared at several levels; write one of patient.note, specimen.note"),
         (f"{IDS},fastq_1_md5", "row 1: column fastq_1_md5 without a column fastq_1; add the files or remove it"),

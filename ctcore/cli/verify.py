@@ -42,7 +42,9 @@ def verify(ctx: click.Context, quick: bool, as_json: bool) -> None:
         echo_json([dict(zip(("where", "file", "problem"), row, strict=True)) for row in rows])
     elif rows:
         table(("where", "file", "problem"), rows)
-    click.echo(f"{found.artifacts} artifacts, {found.bytes} bytes read, {len(rows)} findings", err=True)
+    click.echo(
+        f"{found.artifacts} artifacts, {found.bytes} bytes read, {len(rows)} finding{'s' * (len(rows) != 1)}", err=True
+    )
     if found.findings:
         click.echo("`ct run` makes them again", err=True)
     if edited:
