@@ -9,6 +9,7 @@ have different backfill policies, by which a backfill gives each its own runs.
 import sys
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import fields
 from typing import Any
 
@@ -57,14 +58,24 @@ def step_asset(project: Project, step: Step) -> dg.AssetsDefinition:
     ) -> Iterator[Any]:
         sign(context, project.id)
         made = bool(context.selected_asset_keys)
-        opened = ct.to_write() if made else ct.open()
-        if made:
-            with kept_open(context.instance):
-                yield from _events(context, _making(context, opened, opened.steps[step.name], config, jobs))
         checks = sorted(key.name for key in context.selected_asset_check_keys)
-        yield from check_results(opened, opened.steps[step.name], checks, context.run.run_id if made else None)
+        with _refusing():
+            opened = ct.to_write() if made else ct.open()
+            if made:
+                with kept_open(context.instance):
+                    yield from _events(context, _making(context, opened, opened.steps[step.name], config, jobs))
+            yield from check_results(opened, opened.steps[step.name], checks, context.run.run_id if made else None)
 
     return body
+
+
+@contextmanager
+def _refusing() -> Iterator[None]:
+    """What ct refuses is a failed run that says why, and is not tried again."""
+    try:
+        yield
+    except CtError as error:
+        raise dg.Failure(str(error), allow_retries=False) from error
 
 
 def _spec(project: Project, step: Step) -> dg.AssetSpec:
@@ -111,21 +122,18 @@ def _events(context: dg.AssetExecutionContext, making: Making) -> Iterator[Any]:
     waiting: list[Outcome] = []
     dependencies = [dep.asset_key for dep in _deps(making.project, making.step)]
     tags = step_tags(making.project, making.step, dependencies, last_event(context.instance))
-    try:
-        for settled in making.settled():
-            for outcome in settled:
-                progress.tell(outcome)
-                print_log(outcome, context.run)
-                if outcome.state in ("failed", "blocked"):
-                    context.log.error(failure_text(outcome))
-                    bad.append(outcome)
-                else:
-                    waiting.append(outcome)
-            if not chained:
-                yield from _reported(making, waiting, tags, single)
-                waiting = []
-    except CtError as error:
-        raise dg.Failure(str(error), allow_retries=False) from error
+    for settled in making.settled():
+        for outcome in settled:
+            progress.tell(outcome)
+            print_log(outcome, context.run)
+            if outcome.state in ("failed", "blocked"):
+                context.log.error(failure_text(outcome))
+                bad.append(outcome)
+            else:
+                waiting.append(outcome)
+        if not chained:
+            yield from _reported(making, waiting, tags, single)
+            waiting = []
     if chained and not bad:
         yield dg.MaterializeResult()  # lets the next step of this run begin; the true events follow and count
     yield from _reported(making, waiting, tags, single)

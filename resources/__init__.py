@@ -43,10 +43,12 @@ class Jobs(dg.ConfigurableResource):
     """Runs steps through submitit: on this machine, or as job arrays on Slurm."""
 
     profile: str = Field(default="", description="Where they run; empty: as CT_PROFILE says.")
-    workers: int = Field(default=0, description="Local worker processes at once; 0: as ct.toml says, or one a core.")
-    cpus: int = Field(default=0, description="CPUs a job, whatever step and profile say; 0: as they say.")
-    memory_gb: float = Field(default=0, description="GiB of memory a job; 0: as step and profile say.")
-    minutes: int = Field(default=0, description="Minutes of wall time a job; 0: as step and profile say.")
+    workers: int = Field(
+        default=0, ge=0, description="Local worker processes at once; 0: as ct.toml says, or one a core."
+    )
+    cpus: int = Field(default=0, ge=0, description="CPUs a job, whatever step and profile say; 0: as they say.")
+    memory_gb: float = Field(default=0, ge=0, description="GiB of memory a job; 0: as step and profile say.")
+    minutes: int = Field(default=0, ge=0, description="Minutes of wall time a job; 0: as step and profile say.")
 
     def runner(self, project: Project, stop: Stop | None = None, note: Reader = progress.note) -> Runner:
         """`stop` knows when the run is cancelled; `note` is told how it goes."""

@@ -253,6 +253,12 @@ def test_outside_a_project_ct_says_how_to_make_one(tmp_path: Path, monkeypatch: 
         assert f"no ct.toml in {tmp_path} or above it; `ct init DIR` makes a project" in said.err
 
 
+def test_what_dagster_reads_first_is_missed_before_dagster_does(toy: Path) -> None:
+    said = ct("-C", toy, "dev")
+    assert (said.code, said.out) == (2, "")
+    assert f"{toy / 'definitions.py'} is not there" in said.err and "`ct init`" in said.err
+
+
 def test_a_project_is_found_from_a_folder_within_and_from_elsewhere(
     toy: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -69,9 +69,11 @@ def dev(ctx: click.Context, host: str, port: int) -> None:
     project = opened(ctx)
     together = beside(project)
     for one in together:
+        if not (needed := one.root / "definitions.py").is_file():
+            raise Usage(f"{needed} is not there, and Dagster reads it first; copy that of a new project (`ct init`)")
         launch(one, "sync")
     folder, variables = project.root, environment(project)
-    if project.is_shared or len(together) > 1:
+    if project.is_shared or len(together) > 1 or not (folder / "workspace.yaml").is_file():
         folder = project.dagster_home
         (folder / "workspace.yaml").write_text(workspace(together), encoding="utf-8")
         del variables["CT_PROJECT"]
