@@ -63,7 +63,7 @@ def sync() -> None:
         with dg.DagsterInstance.get() as instance:
             added = add_missing(Project.find(), instance)
         if added:
-            click.echo(f"{added} new partitions in Dagster", err=True)
+            click.echo(f"{added} new partition{'s' * (added != 1)} in Dagster", err=True)
 
 
 @main.command()

@@ -91,7 +91,7 @@ def _checked(version: str) -> str:
 
 def _recorded(project: Project, path: Path) -> str:
     if not path.is_file():
-        raise InputError(f"{path} is not there; name the reference's file")
+        raise InputError(f"{path} is {'no file' if path.exists() else 'not there'}; name the reference's file")
     if path.stat().st_size == 0:
         raise InputError(f"{path} is empty; put the real file there")
     return project.recorded(path)

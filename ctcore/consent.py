@@ -74,9 +74,9 @@ def set_consents(project: Project, sheet: str, lines: Sequence[Line]) -> tuple[i
     """Write all of a sheet, or nothing: SheetError with every problem. Returns how many were written, and of how many
     just this stands already."""
     judged = {said: _problems(project, said) for said in {line.said for line in lines}}
-    problems = [(line.row, wrong) for line in lines for wrong in judged[line.said]]
+    problems = [(line.row, wrong) for line in lines for wrong in _blank(line) or judged[line.said]]
     first: dict[str, Line] = {}
-    for line in lines:
+    for line in (one for one in lines if one.patient):
         if first.setdefault(line.patient, line) is not line:
             problems.append((line.row, f"patient {line.patient} is in row {first[line.patient].row} already"))
     with project.catalog.write() as writer:
@@ -93,6 +93,11 @@ def set_consents(project: Project, sheet: str, lines: Sequence[Line]) -> tuple[i
         new = [line for who, line in first.items() if who not in stands or not _says(stands[who], line.said)]
         _write(writer, {line.patient: (numbers[line.patient], _as_row(line.said)) for line in new})
     return len(new), len(first) - len(new)
+
+
+def _blank(line: Line) -> list[str]:
+    cells = (("patient", line.patient), ("status", line.said.status))
+    return [f"column {name} is blank" for name, text in cells if not text]
 
 
 def _standing(connection: Connection, numbers: Mapping[str, int]) -> dict[str, Any]:

@@ -53,11 +53,14 @@ class Contradiction:
     def __str__(self) -> str:
         """Without values, for logs."""
         listed = ", ".join(self.ids[:SHOWN]) + ", …" * (len(self.ids) > SHOWN)
-        return f"{self.level}.{self.column}: {self.many} {self.asked} ({listed}); {self.way}"
+        return f"{self.said} ({listed}); {self.way}"
 
     @property
-    def many(self) -> str:
-        return f"{len(self.ids)} {self.noun or self.level}" + "s" * (len(self.ids) != 1)
+    def said(self) -> str:
+        """What is wrong, of how many."""
+        n, noun = len(self.ids), self.noun or self.level
+        who = f"{n} {noun}s {self.asked}" if n != 1 else f"1 {noun} {self.asked.replace('have', 'has', 1)}"
+        return f"{self.level}.{self.column}: {who}"
 
 
 @dataclass(frozen=True)

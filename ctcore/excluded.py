@@ -25,7 +25,7 @@ def why_excluded(
     said = _words(connection, inputs, [who for some in barred.values() for who in some])
     needs = ", ".join([*step.files, *step.inputs]) or step.level
     lacks = (Reason("missing", f"has not what {step.name} needs ({needs})"),)
-    return {at: tuple(one for who in some for one in said[who]) or lacks for at, some in barred.items()}
+    return {at: tuple(dict.fromkeys(one for who in some for one in said[who])) or lacks for at, some in barred.items()}
 
 
 def why_not_used(

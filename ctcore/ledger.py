@@ -362,10 +362,14 @@ def _make_current(writer: Writer, rows: list[dict[str, Any]], about: _About) -> 
             writer.execute(settle, {"b_asset": asset, "keys": bound(partitions)})
 
 
-def _said(one: Mapping[str, Any]) -> dict[str, Any]:
-    """`record` ties the other rows of the making to its event: a hand that changes them is found by it."""
+def record_of(one: Mapping[str, Any]) -> str:
+    """Ties the other rows of the making to its event: a hand that changes them is found by it."""
     side, row = one["side"], _making(one, 0)
     files = [(file["file"], file["digest"], file["size"]) for file in one["outputs"]]
-    record = making_digest(row, one["recipe"].digest, (files, side["inputs"], side["members"]))
+    return making_digest(row, one["recipe"].digest, (files, side["inputs"], side["members"]))
+
+
+def _said(one: Mapping[str, Any]) -> dict[str, Any]:
+    row, record = _making(one, 0), record_of(one)
     told = {name: row[name] for name in ("key", "data_version", "folder", "reason", "run_id")}
     return {**told, "materialization": one["id"], "record": record}

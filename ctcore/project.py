@@ -98,6 +98,8 @@ class Project:
             raise ProjectError(f"{self.root / FILE_NAME}: " + "\n  ".join(problems))
         problems = [said for step in graph for said in _undeclared(step, self.settings)]
         if problems:
+            folders = ", ".join(self.settings.step_folders)
+            problems.append(f"or do without these steps: [steps] folders says where steps are (now {folders})")
             lines = "\n".join(f"  {problem}" for problem in problems)
             raise ProjectError(f"{self.root / FILE_NAME} does not declare what its steps use\n{lines}")
         return graph

@@ -122,7 +122,7 @@ def _problem(project: Project, one: Saying, kind: QcKind | None) -> str | None:
     if kind is None:
         return f"{one.name}: {_unknown(one.kind, 'kind', project.settings.qc_kinds)} ([qc.kinds] of ct.toml adds more)"
     if one.level not in kind.levels:
-        return f"{one.name}: {one.kind} is said of {' or '.join(kind.levels)}, not of a {one.level}"
+        return f"{one.name}: {one.kind} is said of {' or '.join(kind.levels)} only"
     if not one.reason.strip() or not one.reason.isprintable():
         return f'{one.name}: say why, in one line: --reason "foreign DNA, 3 %"'
     if one.step is not None and one.step not in project.steps:

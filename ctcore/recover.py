@@ -14,7 +14,7 @@ from ctcore.catalog.engine import HEAD, Catalog, Writer
 from ctcore.catalog.replay import Event, Replay, Told
 from ctcore.catalog.tables import event, metadata, tombstone
 from ctcore.errors import CatalogError, Usage
-from ctcore.ledger import entry_of, insert_makings, recipe_numbers, recipe_of
+from ctcore.ledger import entry_of, insert_makings, recipe_numbers, recipe_of, record_of
 from ctcore.project import Project
 from ctcore.purging.inside import inside
 from ctcore.purging.redaction import take_out
@@ -30,11 +30,13 @@ _UNKNOWN = {"mtime_ns": 0, "inode": 0}  # so each raw file is read again when it
 
 @dataclass(frozen=True)
 class Recovered:
-    """How much there is again, and which makings have no files any more: they are not in the ledger."""
+    """How much there is again, and which makings have no files any more, or others in their place since: they are not
+    in the ledger."""
 
     events: int
     makings: int
     lost: tuple[str, ...]
+    replaced: tuple[str, ...]
     left: tuple[tuple[str, str], ...]
 
 
@@ -49,18 +51,19 @@ def recover(project: Project) -> Recovered:
     if problems := check_chain(iter(events), f"{journal.name} line"):
         raise CatalogError("the journal is not whole, and nothing was written:\n  " + "\n  ".join(problems))
     replay = Replay().take(Event(*(row[name] for name in Event._fields)) for row in events)
-    makings, lost = _makings(project, replay)
+    makings, lost, replaced = _makings(project, replay)
+    names = [[name_of((one.row["asset"], one.row["partition"])) for one in some.values()] for some in (lost, replaced)]
     with catalog.alone() as connection:
         writer = Writer(connection, catalog.actor)
         writer.insert(event, events)
         _write(writer, replay, makings)
         _redact(project, writer)
-        writer.event("recover", "catalog", {"events": len(events), "lost": lost})
+        writer.event("recover", "catalog", {"events": len(events), "lost": names[0], "without": [*lost, *replaced]})
         writer.flush()
         left = compared(connection)
     catalog.mirror()
     catalog.engine.dispose()
-    return Recovered(len(events), len(makings), tuple(lost), tuple(left))
+    return Recovered(len(events), len(makings), tuple(names[0]), tuple(names[1]), tuple(left))
 
 
 def _refuse_full(catalog: Catalog) -> None:
@@ -73,10 +76,12 @@ def _refuse_full(catalog: Catalog) -> None:
             raise Usage(f"the catalog {catalog.place} is not lost: it has events; `ct verify` says whether it is right")
 
 
-def _makings(project: Project, replay: Replay) -> tuple[list[dict[str, Any]], list[str]]:
-    """What the ledger has to know of those whose files are in the store or were purged; the names of the others."""
+def _makings(project: Project, replay: Replay) -> tuple[list[dict[str, Any]], dict[int, Told], dict[int, Told]]:
+    """What the ledger has to know of those whose files are in the store or were purged; of the others by number those
+    that have none, and those whose files are of a later making of the same call."""
     found: list[dict[str, Any]] = []
-    lost: list[str] = []
+    lost, replaced = dict[int, Told](), dict[int, Told]()
+    last = {_call(told.row): number for (number,), told in replay.tables["materialization"].items()}
     for (number,), told in replay.tables["materialization"].items():
         row = told.row
         if number in replay.stones:
@@ -85,12 +90,21 @@ def _makings(project: Project, replay: Replay) -> tuple[list[dict[str, Any]], li
             continue
         published = project.store.find(row["asset"], row["partition"], row["key"])
         if published is None or published.data_version != row["data_version"]:
-            lost.append(name_of((row["asset"], row["partition"])))
+            lost[number] = told
+            continue
+        entry = entry_of(project, published)
+        side = {**entry["side"], "reason": row["reason"]}
+        one = {**entry, "side": side, "recipe": recipe_of(side), "id": number}
+        if last[_call(row)] != number and row.get("record") not in (None, record_of(one)):
+            replaced[number] = told
         else:
-            entry = entry_of(project, published)
-            side = {**entry["side"], "reason": row["reason"]}
-            found.append({**entry, "side": side, "recipe": recipe_of(side), "id": number})
-    return found, lost
+            found.append(one)
+    return found, lost, replaced
+
+
+def _call(row: Mapping[str, Any]) -> tuple[str, str, str]:
+    """Makings of one call have one folder: the last one is in it."""
+    return row["asset"], row["partition"], row["key"]
 
 
 def _write(writer: Writer, replay: Replay, makings: list[dict[str, Any]]) -> None:

@@ -174,6 +174,17 @@ def test_members_today_stand_beside_those_when_it_was_made(project: Project) -> 
     assert (found["now"], found["went"], found["withheld"]) == (6, [], 2)
 
 
+def test_an_artifact_of_two_inputs_of_one_level_is_two_rows_that_name_them(tmp_path: Path) -> None:
+    two = 'inputs={"specimens": "merged", "same": "merged"}'
+    project = make_project(tmp_path / "toy", COHORT, steps=STEPS.replace('inputs={"specimens": "merged"}', two))
+    head, *lines = ct("-C", project.root, "cohort").out.rpartition("\n\n")[2].splitlines()
+    found = [dict(zip(head.split("\t"), line.split("\t"), strict=True)) for line in lines]
+    assert [(row["artifact"], row["input"], row["of"]) for row in found] == [
+        ("joined", "specimens", "specimens"),
+        ("joined", "same", "specimens"),
+    ]
+
+
 TRIO = TOML.replace('age = "integer"', 'age = "integer"\nfamily = {}\nrole = {}')
 FAMILY = '[pairings.trio]\nwithin = "patient.family"\nby = "patient.role"\norder = ["father", "mother", "proband"]\n'
 

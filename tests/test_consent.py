@@ -268,8 +268,9 @@ P78,agreed,,,
         assert words in said.err
     said = ct("-C", project.root, "consent", "set", "--sheet", sheet(project, "patient,statsu\nP1,full\n"))
     assert "row 1: no column status" in said.err and "did you mean 'status'?" in said.err
-    said = ct("-C", project.root, "consent", "set", "--sheet", sheet(project, "patient,status\nP1,\n"))
-    assert "row 2, column status: is blank" in said.err and history(project) == before
+    said = ct("-C", project.root, "consent", "set", "--sheet", sheet(project, "patient,status\nP1,\n,full\nP77,full\n"))
+    told = ("row 2: column status is blank", "row 3: column patient is blank", "row 4: no patient 'P77'")
+    assert all(words in said.err for words in told) and "3 problems" in said.err and history(project) == before
 
 
 def test_where_consent_is_required_nobody_is_used_before_it_is_on_record(tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 """`ct dashboard` and `ct heatmap`: what people see is what the verdicts say; what data says runs nowhere."""
 
 import re
+import warnings
 from collections import Counter
 from html.parser import HTMLParser
 from pathlib import Path
@@ -137,6 +138,15 @@ def test_the_picture_is_written(project: Project, tmp_path: Path, name: str, mag
     assert said.code == 0 and found.startswith(magic)
     if name.endswith("svg"):
         assert b"<script" not in found and b"onerror=alert(1)>" not in found
+
+
+def test_there_is_room_for_the_longest_names(tmp_path: Path) -> None:
+    long, step = "N" * 62, "a_step_with_a_name_that_is_longer_than_its_picture_is_high"
+    rows = [assay(f"P{long}", f"S{long}", f"A{long}")]
+    project = make_project(tmp_path / "toy", rows, steps=STEPS.replace("merged", step))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")  # matplotlib's, where the axes have no room left
+        assert ct("-C", project.root, "heatmap", tmp_path / "h.png").code == 0
 
 
 def test_a_picture_of_another_kind_is_refused(project: Project, tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ import pytest
 
 from ctcore.asking import look
 from ctcore.batches import NOBODY
+from ctcore.cli.render import NO_STEPS
 from ctcore.project import Project
 from tests.kit import ROWS, STEPS, TOML, add
 from tests.shell import ct
@@ -69,6 +70,22 @@ def test_where_nobody_is_registered_a_command_says_so_and_what_to_do(
     assert "Traceback" not in said.err
     if code == 2:
         assert len(said.err.splitlines()) == 2, "what is there, and what was wrong with what was asked for"
+
+
+@pytest.mark.parametrize("command", ["status", "stale", "plan", "run"])
+def test_where_there_is_no_step_a_command_says_so_and_what_to_do(tmp_path: Path, command: str) -> None:
+    assert ct("init", tmp_path / "new").code == 0
+    assert ct("-C", tmp_path / "new", "register", "patient", "P1").code == 0
+    said = ct("-C", tmp_path / "new", command)
+    assert said.code == 0 and said.err.splitlines()[0] == NO_STEPS
+
+
+def test_a_step_that_lacks_what_it_uses_names_both_ways_out(tmp_path: Path) -> None:
+    assert ct("init", tmp_path / "new").code == 0
+    (tmp_path / "new" / "ct.toml").write_text('[project]\nid = "new"\n')
+    said = ct("-C", tmp_path / "new", "stale")
+    assert said.code == 1 and "add [references.genome]" in said.err
+    assert said.err.splitlines()[-1].strip().startswith("or do without these steps: [steps] folders")
 
 
 @pytest.mark.parametrize("command", ["schema show", "reference list", "projects"])

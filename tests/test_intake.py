@@ -406,7 +406,8 @@ def test_a_phenopacket_gives_patients_and_specimens_and_says_what_it_leaves(proj
     ],
 )
 def test_what_is_no_phenopacket_is_refused(project: Project, text: str, said: str) -> None:
-    assert said in "\n".join(problems(project, text, "packets.json"))
+    found = "\n".join(problems(project, text, "packets.json"))
+    assert said in found and "no column specimen_id" not in found, "a packet has no columns of its own"
 
 
 # Moving somebody

@@ -140,6 +140,7 @@ def test_the_list_shows_state_and_size_and_changes_nothing(tmp_path: Path) -> No
     (tmp_path / "c" / "ct.toml").write_text(toml("skin"))
     assert ct("projects", "add", tmp_path / "c").code == 0
     found = {one["id"]: one for one in json.loads(ct("projects", "list", "--json").out)}
+    assert json.loads(ct("projects", "--json").out) == list(found.values())
     assert found["lung"]["counts"] == {"patient": 2, "specimen": 2, "assay": 3, "artifact": 6}
     assert [found[name]["state"] for name in ("lung", "colon", "skin")] == ["active", "archived", "active"]
     assert found["lung"]["changed"] and not (tmp_path / "c" / "catalog.db").exists()

@@ -121,7 +121,7 @@ def test_every_problem_is_said_at_once_and_nothing_is_written(project: Project) 
     for words in (
         "no assay 'A9' is registered",
         "assay/A2: no kind 'contaminated'; did you mean 'contamination'?",
-        "patient/P1: library_prep_failed is said of assay, not of a patient",
+        "patient/P1: library_prep_failed is said of assay only",
         "assay/A3: say why",
         "no step 'mergd'; did you mean 'merged'?",
     ):
@@ -224,6 +224,8 @@ def test_censoring_for_a_cohort_step_leaves_the_other_steps_alone(project: Proje
 def test_a_specimen_whose_only_assay_is_not_for_a_step_is_excluded_from_it_with_the_words(project: Project) -> None:
     add(project, [of("assay/A3", step="merged")])
     assert said(project, "merged/S2").startswith("merged/S2 is excluded: assay A3: qc_fail for merged only")
+    add(project, [of("assay/A1"), of("assay/A2")])
+    assert said(project, "merged/S1").count("assay A1: qc_fail") == 1, "barred from both steps, for one cause"
     assert state(project, "counted/A3") == "fresh"
 
 
@@ -327,7 +329,13 @@ def test_a_step_that_says_half_of_it_fails_and_publishes_nothing(tmp_path: Path,
 
 def test_the_list_and_the_history_are_for_programs_too(project: Project) -> None:
     told = ct("-C", project.root, "qc", "add", "assay/A1", "contamination", "--reason", "DNA", "--source", "lab")
-    assert (told.code, told.out) == (0, "event 1: assay/A1\n")
+    assert (told.code, told.out) == (0, "event\tentity\n1\tassay/A1\n")
+    ended = ct("-C", project.root, "qc", "resolve", "--event", "9", "--reason", "no")
+    assert ended.code == 2 and "nothing to resolve" in ended.err
+    warned = ct("-C", project.root, "qc", "add", "assay/A2", "qc_warn", "--reason", "low", "--json")
+    assert json.loads(warned.out) == {"act": 2, "events": [{"event": 2, "entity": "assay/A2"}]}
+    ended = ct("-C", project.root, "qc", "resolve", "--act", "2", "--reason", "no", "--json")
+    assert json.loads(ended.out)["events"] == [{"event": 2, "entity": "assay/A2"}]
     listed = json.loads(ct("-C", project.root, "qc", "list", "--json").out)
     assert [(one["entity"], one["status"], one["events"][0]["source"]) for one in listed] == [
         ("assay/A1", "fail", "lab")

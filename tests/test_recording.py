@@ -200,7 +200,7 @@ def test_the_command_records_one_and_a_sheet_by_other_names(project: Project) ->
     more = ("--map", "Probe=assay_id", "--map", "MIB-1=ki67", "--ignore", "note")
     assert ct("-C", root, "record", "pathology", path, *more).err == "recorded 1\n"
     said = ct("-C", root, "record", "pathology", "A1", "ki67=31", "--reason", "typing error")
-    assert said.out == "A1: version 2\n"
+    assert said.out == "entity\tversion\nA1\t2\n"
     assert ct("-C", root, "record", "patology", "A1", "ki67=1").code == 2
 
 

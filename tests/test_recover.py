@@ -90,6 +90,26 @@ def test_what_has_no_files_any_more_is_named_and_the_rest_comes_back(tmp_path: P
     said = ct("-C", lose(project).root, "recover")
     assert said.code == 3 and "merged/S1\tits files are gone" in said.out and "5 makings" in said.err, said
     assert evaluate(again(project)).of("merged", "S1").state == "missing"
+    found = ct("-C", project.root, "verify")
+    assert (found.code, found.out) == (0, ""), "said once, by recover"
+
+
+def test_what_was_damaged_and_made_again_in_its_place_is_no_edit_by_hand(tmp_path: Path) -> None:
+    project = make_project(tmp_path / "toy")
+    make_all(project)
+    (path,) = (project.store.root / "counted/A1").glob("*/n.txt")
+    path.parent.chmod(0o755)
+    path.unlink()
+    assert ct("-C", project.root, "verify").code == 3
+    assert make_all(again(project))["counted/A1"] == "made"
+    said = ct("-C", lose(project).root, "recover")
+    assert said.code == 3 and said.out.splitlines()[1:] == [
+        "counted/A1\twas made again since, in the same place: the earlier making is not in the ledger any more"
+    ]
+    found = ct("-C", project.root, "verify")
+    assert (found.code, found.out) == (0, ""), found
+    assert evaluate(again(project)).of("counted", "A1").state == "fresh"
+    assert make_all(again(project)) == {} and ct("-C", lose(project).root, "recover").code == 0
 
 
 @pytest.mark.parametrize("how", ["gone", "edited", "cut"])

@@ -230,6 +230,7 @@ def test_what_cannot_be_bumped_is_refused_and_nothing_is_written(own: Path) -> N
     for arguments, said in (
         (("genom", own / "genome.txt", "--version", "2"), "did you mean 'genome'?"),
         (("genome", own / "nothing", "--version", "2"), "is not there"),
+        (("genome", own, "--version", "2"), "is no file"),
         (("genome", own / "empty", "--version", "2"), "is empty"),
         (("genome", own / "genome.txt", "--version", " "), "--version"),
         (("genome", own / "genome.txt", "--version", "1"), "with this content already"),

@@ -135,6 +135,8 @@ def test_recorded_results_are_on_the_page_of_their_entity_in_exports_and_on_the_
     assert json.loads(ct("-C", root, "show", "assay/A1", "--json").out)["results"][0]["values"] == {"ki67": 4.5}
     wide = ct("-C", root, "export", "-", "--wide", "assay", "--columns", "pathology.*", "--format", "csv").out
     assert "pathology.ki67,pathology.second.ki67" in wide.splitlines()[0] and "4.5,5.5" in wide
+    said = ct("-C", root, "export", "-", "--wide", "assay", "--columns", "patology.*")
+    assert (said.code, said.out) == (2, "") and "--columns patology.*: no step or analysis 'patology'" in said.err
     page = project.root / "page.html"
     assert ct("-C", root, "dashboard", str(page)).code == 0
     assert "Recorded" in page.read_text() and "pathology" in page.read_text()

@@ -235,7 +235,7 @@ def test_what_the_data_contradict_is_refused_with_every_row_and_nothing_is_writt
 def test_a_sheet_that_fills_a_newly_required_column_is_taken_with_it(rich: Project) -> None:
     project = with_toml(rich, RICH.replace('age = "integer"', 'age = "integer"\nsite = { required = true }'))
     (project.root / "fill.csv").write_text("patient_id,patient.site\nP1,lung\n")
-    with pytest.raises(ProjectError, match=r"patient.site: 1 patient have no value, but it is required \(P2\)"):
+    with pytest.raises(ProjectError, match=r"patient.site: 1 patient has no value, but it is required \(P2\)"):
         register(project, project.root / "fill.csv")
     (project.root / "fill.csv").write_text("patient_id,patient.site\nP1,lung\nP2,liver\n")
     register(project, project.root / "fill.csv")
@@ -264,9 +264,7 @@ def test_text_that_is_no_number_is_not_converted(tmp_path: Path) -> None:
     rows = [assay("P1", "S1", "A1", site="7"), assay("P2", "S2", "A2", site="lung")]
     project = make_project(tmp_path / "toy", rows)
     project = with_toml(project, TOML.replace("site = {}", 'site = "integer"'))
-    with pytest.raises(
-        ProjectError, match=r"specimen.site: 1 specimen have a value that is not of type integer \(S2\)"
-    ):
+    with pytest.raises(ProjectError, match=r"specimen.site: 1 specimen has a value that is not of type integer \(S2\)"):
         apply(project, Edits(convert=frozenset({"specimen.site"})))
     assert attributes(project, "specimen", "S1") == {"site": "7"}
 

@@ -305,16 +305,17 @@ def test_a_huge_cell_is_told_in_a_short_message(tmp_path: Path) -> None:
         (
             f"{IDS},libary",
             "row 1: unknown column 'libary'; did you mean 'library'? Otherwise declare it in ct.toml "
-            "([levels.LEVEL.columns] libary = {}, at its level), or remove it",
+            "([levels.LEVEL.columns] libary = {}, at its level), or pass over it (--ignore COLUMN)",
         ),
         (
             f"{IDS},weight",
             "row 1: unknown column 'weight'; declare it in ct.toml ([levels.LEVEL.columns] weight = {}, at its level), "
-            "or remove it",
+            "or pass over it (--ignore COLUMN)",
         ),
         (
             f"{IDS},Weight (kg)",
-            "row 1: unknown column 'Weight (kg)'; rename it (letters, digits and _), and declare it in ct.toml",
+            "row 1: unknown column 'Weight (kg)'; give it another name (--map THEIRS=OURS), "
+            "or pass over it (--ignore COLUMN)",
         ),
         (f"{IDS},note", "row 1: column 'note' is declared at several levels; write one of patient.note, specimen.note"),
         (f"{IDS},fastq_1_md5", "row 1: column fastq_1_md5 without a column fastq_1; add the files or remove it"),
@@ -490,7 +491,7 @@ def test_checksums_that_cannot_be_are_told(tmp_path: Path) -> None:
     rows = [f"A1,a.fq,{good[:-1]}", f"A2,,{good}", f"A1,a.fq,{good}", f"A1,a.fq,{'1' * 32}"]
     text = "\n".join(["sample,assay_id,fastq_1,fastq_1_md5", *(f"S1,{row}" for row in rows)])
     assert problems(tmp_path, text) == (
-        f"row 2, column fastq_1_md5: '{good[:-1]}' is not a md5; 32 hexadecimal digits are expected",
+        f"row 2, column fastq_1_md5: '{good[:-1]}' is no md5; 32 hexadecimal digits are expected",
         "row 3, column fastq_1_md5: a checksum without a file; name the file or remove the checksum",
         f"row 5, column fastq_1_md5: assay A1 has '{'1' * 32}' here and '{good}' in row 4; correct one of them",
     )

@@ -171,6 +171,15 @@ def _materialize(replay: Replay, event: Event, body: Body) -> None:
     replay.point(asset, partition, number)
 
 
+def _recover(replay: Replay, _event: Event, body: Body) -> None:
+    """Makings that came back without their files are in no table from then on."""
+    gone = set(body.get("without", ()))
+    for number in gone:
+        replay.tables["materialization"].pop((number,), None)
+    pointers = replay.tables["artifact"].items()
+    replay.tables["artifact"] = {key: told for key, told in pointers if told.row["materialization"] not in gone}
+
+
 def _reuse(replay: Replay, event: Event, body: Body) -> None:
     replay.point(*_node(event.subject), body["materialization"])
 
@@ -307,8 +316,9 @@ KINDS: Mapping[str, Tell] = {
     "analyses": _analyses,
     "cohort-rule": _cohort_rule,
     "project": _project,
+    "recover": _recover,
 }
-SAYING_ONLY = ("disclose", "recover")  # they change no table
+SAYING_ONLY = ("disclose",)  # they change no table
 
 
 def _node(subject: str) -> tuple[str, str]:

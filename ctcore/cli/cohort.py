@@ -89,7 +89,8 @@ def pairs(option: str, said: Sequence[str]) -> dict[str, str]:
     for one in said:
         name, equals, value = one.partition("=")
         if not equals or not name.strip() or not value.strip():
-            raise Usage(f"{option} {one}: a name, = and a value are expected, as in {option} sex=F")
+            example = '--map "Sample Name=specimen_id"' if option == "--map" else f"{option} sex=F"
+            raise Usage(f"{option} {one}: a name, = and a value are expected, as in {example}")
         if name.strip() in pairs:
             raise Usage(f"{option} {name.strip()} was said twice; leave one of them out")
         pairs[name.strip()] = value.strip()

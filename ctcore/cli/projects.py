@@ -16,11 +16,12 @@ reason_option = click.option("--reason", required=True, metavar="TEXT", help="Wh
 
 
 @click.group(invoke_without_command=True)
+@json_option
 @click.pass_context
-def projects(ctx: click.Context) -> None:
+def projects(ctx: click.Context, as_json: bool) -> None:
     """All known projects: list, add, remove; and the state of one: set, open."""
     if ctx.invoked_subcommand is None:
-        ctx.invoke(list_projects)
+        ctx.invoke(list_projects, as_json=as_json)
 
 
 @projects.command("list")
@@ -38,7 +39,8 @@ def list_projects(state: State | None = None, as_json: bool = False) -> None:
         if one.problem:
             click.echo(f"{one.id}: {one.problem}", err=True)
     if not found:
-        click.echo("none is known; `ct init` makes one, `ct projects add DIR` makes one known", err=True)
+        none = f"none is {state}" if state else "none is known"
+        click.echo(f"{none}; `ct init` makes one, `ct projects add DIR` makes one known", err=True)
 
 
 def _row(one: book.Listed) -> tuple[Any, ...]:

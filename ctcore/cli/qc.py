@@ -29,6 +29,7 @@ def qc() -> None:
 @_analysis
 @click.option("--source", default="manual", show_default=True, help="Where it comes from.")
 @click.option("--from", "sheet", type=click.Path(path_type=Path), help="A sheet: level, id, kind, reason[, analysis].")
+@json_option
 @click.pass_context
 def add_(
     ctx: click.Context,
@@ -38,6 +39,7 @@ def add_(
     analysis: str | None,
     source: str,
     sheet: Path | None,
+    as_json: bool,
 ) -> None:
     """Say something of the quality of somebody: LEVEL/ID KIND, a batch (--where), or a sheet (--from)."""
     project = opened(ctx)
@@ -54,7 +56,7 @@ def add_(
         whom = [(level, who) for who in some] or [_named(name) for name in names]
         sayings = [Saying(at, who, kind, reason, analysis) for at, who in whom]
         found = add(project, sayings, source=source, scope=scope_of(where) if where else "by name")
-    _tell(project, found, "said of")
+    _tell(project, found, "said of", as_json)
 
 
 @qc.command("resolve")
@@ -64,6 +66,7 @@ def add_(
 @_analysis
 @click.option("--event", type=int, metavar="N", help="This event.")
 @click.option("--act", type=int, metavar="N", help="All that was said at once: the number `ct qc add` gave.")
+@json_option
 @click.pass_context
 def resolve_(
     ctx: click.Context,
@@ -73,6 +76,7 @@ def resolve_(
     analysis: str | None,
     event: int | None,
     act: int | None,
+    as_json: bool,
 ) -> None:
     """End what was said: the history stays. A batch ends only what was said of it as a batch."""
     names, kinds = [one for one in what if "/" in one], [one for one in what if "/" not in one]
@@ -87,7 +91,7 @@ def resolve_(
         event=event,
         act=act,
     )
-    _tell(project, resolve(project, choice, reason), "resolved for")
+    _tell(project, resolve(project, choice, reason), "resolved for", as_json)
 
 
 def _named(text: str) -> tuple[str, str]:
@@ -97,11 +101,13 @@ def _named(text: str) -> tuple[str, str]:
     return level, who
 
 
-def _tell(project: Project, said: Said, verb: str) -> None:
-    for number, name in said.events[:SHOWN]:
-        click.echo(f"event {number}: {name}")
-    if len(said.events) > SHOWN:
-        click.echo(f"… and {len(said.events) - SHOWN} more")
+def _tell(project: Project, said: Said, verb: str, as_json: bool) -> None:
+    if as_json:
+        echo_json({"act": said.act, "events": [{"event": number, "entity": name} for number, name in said.events]})
+    else:
+        table(("event", "entity"), said.events[:SHOWN])
+    if len(said.events) > SHOWN and not as_json:
+        click.echo(f"… and {len(said.events) - SHOWN} more (--json)", err=True)
     already = f"; {said.already} had it already" if said.already else ""
     act = f" (act {said.act})" if said.act is not None else ""
     click.echo(f"{verb} {len(said.events)} by {project.catalog.actor}{act}{already}", err=True)

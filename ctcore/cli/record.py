@@ -5,7 +5,7 @@ from pathlib import Path
 import click
 
 from ctcore.cli.cohort import pairs
-from ctcore.cli.render import echo_json, json_option, opened
+from ctcore.cli.render import echo_json, json_option, opened, table
 from ctcore.errors import Usage
 from ctcore.recording import BY_NAME, Entered, Recorded, analysis_of, read_entered, values_of
 from ctcore.recording import record as write
@@ -62,9 +62,9 @@ def _say(found: Recorded, as_json: bool) -> None:
         echo_json({"recorded": listed, "same": found.same})
         return
     later = [(who, number) for who, number in found.written if number > 1]
-    for who, number in later[:SHOWN]:
-        click.echo(f"{who}: version {number}")
+    if later:
+        table(("entity", "version"), later[:SHOWN])
     if len(later) > SHOWN:
-        click.echo(f"… and {len(later) - SHOWN} more")
+        click.echo(f"… and {len(later) - SHOWN} more (--json)", err=True)
     same = f"; {found.same} there already, the same" if found.same else ""
     click.echo(f"recorded {len(found.written)}{same}", err=True)

@@ -24,6 +24,9 @@ _OF_PEOPLE = {
     *("show", "why", "path", "trace", "impact", "diff", "heatmap", "qc", "consent", "purge", "record", "verify"),
 }
 
+_OF_STEPS = {"run", "plan", "stale", "status"}
+NO_STEPS = "no steps yet: write one into a folder of [steps] folders in ct.toml, or name ct_assets/steps there"
+
 _COLOURS = {
     "fresh": "green",
     "missing": "bright_black",
@@ -41,9 +44,11 @@ def excluded_options(command: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def opened(ctx: click.Context) -> Project:
-    """The project that the command is about; of one in which there is nobody, most commands say so first."""
-    project = Project.find(Path(ctx.obj) if ctx.obj else None)
-    if ctx.find_root().invoked_subcommand in _OF_PEOPLE:
+    """The project that the command is about; of one with nobody or nothing in it, most commands say so first."""
+    project, command = Project.find(Path(ctx.obj) if ctx.obj else None), ctx.find_root().invoked_subcommand
+    if command in _OF_STEPS and not project.steps.order:
+        click.echo(NO_STEPS, err=True)
+    if command in _OF_PEOPLE:
         from ctcore.batches import NOBODY, is_empty
 
         if is_empty(project):

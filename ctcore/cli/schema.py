@@ -142,7 +142,7 @@ def _as_json(found: list[Contradiction]) -> list[dict[str, Any]]:
 
 def _contradictions(found: list[Contradiction]) -> None:
     for one in found:
-        click.echo(f"{one.level}.{one.column}: {one.many} {one.asked}; {one.way}", err=True)
+        click.echo(f"{one.said}; {one.way}", err=True)
         for name, value in list(zip(one.ids, one.values, strict=True))[:SHOWN]:
             click.echo(f"  {name}" + ("" if value is None else f"  {value!r:.80}"), err=True)
         if len(one.ids) > SHOWN:

@@ -42,7 +42,9 @@ def verify(ctx: click.Context, quick: bool, as_json: bool) -> None:
         echo_json([dict(zip(("where", "file", "problem"), row, strict=True)) for row in rows])
     elif rows:
         table(("where", "file", "problem"), rows)
-    click.echo(f"{found.artifacts} artifacts, {found.bytes} bytes read, {len(rows)} findings", err=True)
+    click.echo(
+        f"{found.artifacts} artifacts, {found.bytes} bytes read, {len(rows)} finding{'s' * (len(rows) != 1)}", err=True
+    )
     if found.findings:
         click.echo("`ct run` makes them again", err=True)
     if edited:
@@ -57,6 +59,8 @@ def recover(ctx: click.Context, as_json: bool) -> None:
     """Make a lost catalog again, from provenance.jsonl and the store. Exit code 3 where something could not be."""
     done = rebuild(Project.find(Path(ctx.obj) if ctx.obj else None))
     rows = [(name, "its files are gone: it is not in the ledger any more") for name in done.lost]
+    again = "was made again since, in the same place: the earlier making is not in the ledger any more"
+    rows += [(name, again) for name in done.replaced]
     rows += list(done.left)
     if as_json:
         echo_json({"events": done.events, "makings": done.makings, "problems": [list(row) for row in rows]})

@@ -68,7 +68,8 @@ def dashboard(gate: Gate, verdicts: Verdicts, rows: int = ROWS) -> str:
 
 def _counts(gate: Gate, counts: Sequence[Count]) -> Iterator[tuple[str, str]]:
     for level in ENTITY_LEVELS:
-        yield f"{int(gate.shows(level).sum()):,}", level_names(level)
+        shown = int(gate.shows(level).sum())
+        yield f"{shown:,}", level if shown == 1 else level_names(level)
     nodes, fresh = sum(one.nodes for one in counts), sum(one.fresh for one in counts)
     # rounded down: only what is whole is 100 %
     yield f"{1000 * fresh // nodes / 10:g} %" if nodes else "–", f"fresh: {fresh:,} of {nodes:,} nodes"
@@ -98,7 +99,7 @@ def _cohorts(gate: Gate, verdicts: Verdicts) -> Iterator[Markup]:
     if made:
         lead = "Who was a member when each cohort artifact was made, and who would be today."
         yield section(
-            "Members then and today", lead, table(_heads(ARTIFACTS, {4, 5}), _cells(artifact_rows(made), {4, 5}))
+            "Members then and today", lead, table(_heads(ARTIFACTS, {5, 6}), _cells(artifact_rows(made), {5, 6}))
         )
 
 

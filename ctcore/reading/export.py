@@ -78,8 +78,17 @@ def chosen_views(views: Views, asked: Asked) -> list[View]:
     return [view for view in found.values() if view is not None]
 
 
+def _known(views: Views, patterns: Sequence[str]) -> None:
+    known = [*(step.name for step in views.project.steps), *views.project.settings.analyses]
+    for pattern in patterns:
+        of = pattern.partition(".")[0]
+        if of not in known and not set(of) & set("*?["):
+            raise Usage(f"--columns {pattern}: no step or analysis {of!r}; known: {', '.join(known) or 'none'}")
+
+
 def wide(views: Views, level: Level, patterns: Sequence[str]) -> View:
     """A level with its current results as columns, `step.name` or `analysis.run.name` each, as many as there are."""
+    _known(views, patterns)
     own = views.all[level_names(level)]
     types: dict[str, set[str]] = {}
     found: dict[str, dict[str, object]] = {}

@@ -17,6 +17,7 @@ LINES = 1_000  # more are not seen on a screen
 NAMED = 60  # entities whose IDs are all written; of more, those that are not fresh
 TALL = 50  # a panel of few entities is drawn as if it had so many: its cells are lines, not walls
 ROOM = 70  # IDs beneath each other that do not overlap
+LETTER = 0.075  # inches of a letter of an ID or a step's name, at 8 points
 FORMATS = (".png", ".svg", ".pdf")
 Codes = NDArray[Any]
 
@@ -54,26 +55,35 @@ def _figure(gate: Gate, panels: Sequence[tuple[Level, Codes, int]]) -> Any:
 
     most = max(len(codes) for _, codes, _ in panels)
     wide = [1.1 + 0.45 * codes.shape[1] for _, codes, _ in panels]
-    figure = Figure(
-        figsize=(max(7.0, sum(wide) + 1.2 * len(panels)), 3.4 + min(9.0, 0.16 * most)), layout="constrained"
-    )
+    ids = [_ids(gate, *panel) for panel in panels]
+    beside = [max(1.2, 0.4 + LETTER * max(map(len, some.values()), default=0)) for some in ids]
+    above = LETTER * max(len(step.name) for step in gate.project.steps)
+    size = (max(7.0, sum(wide) + sum(beside)), 2.4 + max(1.0, above) + min(9.0, 0.16 * most))
+    figure = Figure(figsize=size, layout="constrained")
     FigureCanvasAgg(figure)
     axes = figure.subplots(1, len(panels), squeeze=False, width_ratios=wide)[0]
     colours = ListedColormap([LOOKS[state][0] for state in WORST])
-    for axis, (level, codes, every) in zip(axes, panels, strict=True):
+    for axis, (level, codes, every), some in zip(axes, panels, ids, strict=True):
         axis.imshow(codes, cmap=colours, vmin=-0.5, vmax=len(WORST) - 0.5, aspect="auto", interpolation="nearest")
         axis.set_ylim(max(len(codes), min(most, TALL)) - 0.5, -0.5)
         axis.spines[:].set_visible(False)
         high, across = codes.shape
         axis.add_patch(Rectangle((-0.5, -0.5), across, high, fill=False, edgecolor="#6b7280", clip_on=False))
-        _labels(axis, gate, level, codes, every)
+        _labels(axis, gate, level, every, some)
     patches = [Patch(facecolor=LOOKS[state][0], edgecolor="#6b7280", label=state) for state in LOOKS]
     figure.legend(handles=patches, loc="outside lower center", ncols=len(patches), frameon=False, fontsize=9)
     figure.suptitle(_plain(gate.project.settings.name), fontsize=12)
     return figure
 
 
-def _labels(axis: Any, gate: Gate, level: Level, codes: Codes, every: int) -> None:
+def _ids(gate: Gate, level: Level, codes: Codes, every: int) -> dict[int, str]:
+    """The lines whose IDs are written, with these."""
+    first = next(step.name for step in gate.project.steps if step.level == level)
+    names = [name for name, on in zip(gate.mirror.names(first), gate.shows(level), strict=True) if on]
+    return {at: names[at] for at in named(codes)} if every == 1 else {}
+
+
+def _labels(axis: Any, gate: Gate, level: Level, every: int, ids: dict[int, str]) -> None:
     steps = [step.name for step in gate.project.steps if step.level == level]
     entities = int(gate.shows(level).sum())
     axis.xaxis.tick_top()
@@ -83,11 +93,9 @@ def _labels(axis: Any, gate: Gate, level: Level, codes: Codes, every: int) -> No
     axis.tick_params(which="both", length=0)
     title = level if entities == 1 else level_names(level)
     axis.set_title(f"{entities:,} {title}" + (f"\na line: the worst of {every}" if every > 1 else ""), fontsize=10)
-    names = [name for name, on in zip(gate.mirror.names(steps[0]), gate.shows(level), strict=True) if on]
-    lines = named(codes) if every == 1 else []
-    axis.set_yticks(lines, [_plain(names[at]) for at in lines], fontsize=8)
+    axis.set_yticks(list(ids), list(map(_plain, ids.values())), fontsize=8)
     if entities <= NAMED:
-        axis.set_yticks(np.arange(-0.5, len(names)), minor=True)
+        axis.set_yticks(np.arange(-0.5, entities), minor=True)
         axis.grid(which="minor", axis="y", color="#ffffff", linewidth=1)
 
 

@@ -17,7 +17,7 @@ from ctcore.rulebook import counts
 from ctcore.step import ENTITY_LEVELS, Level, Step
 
 RULES = ("cohort", "version", *map(level_names, ENTITY_LEVELS), "rule")
-ARTIFACTS = ("cohort", "artifact", "of", "state", "members then", "today", "roles", "difference")
+ARTIFACTS = ("cohort", "artifact", "input", "of", "state", "members then", "today", "roles", "difference")
 
 
 def rules(gate: Gate, name: str | None = None) -> list[dict[str, Any]]:
@@ -41,7 +41,10 @@ def rule_rows(found: Sequence[dict[str, Any]]) -> list[tuple[str, ...]]:
 
 
 def artifact_rows(found: Sequence[Membership]) -> list[tuple[str, ...]]:
-    return [(o.cohort, o.step, f"{o.level}s", o.state, str(o.then), str(o.now), o.roles_said, o.said) for o in found]
+    return [
+        (o.cohort, o.step, o.input, level_names(o.level), o.state, str(o.then), str(o.now), o.roles_said, o.said)
+        for o in found
+    ]
 
 
 def pair_columns(found: Readiness) -> tuple[str, ...]:

@@ -122,10 +122,9 @@ def _unknown(written: str, name: str, meanings: dict[str, Meaning]) -> str:
     near = difflib.get_close_matches(name.lower(), [*meanings, *ALIASES, LANE], 1, 0.75)
     hint = f"did you mean {near[0]!r}? Otherwise " if near else ""
     if not re.fullmatch(COLUMN_NAME, name):
-        return f"{where}; {hint}rename it (letters, digits and _), and declare it in ct.toml"
-    return (
-        f"{where}; {hint}declare it in ct.toml ([levels.LEVEL.columns] {name:.80} = {{}}, at its level), or remove it"
-    )
+        return f"{where}; {hint}give it another name (--map THEIRS=OURS), or pass over it (--ignore COLUMN)"
+    at = f"[levels.LEVEL.columns] {name:.80} = {{}}, at its level"
+    return f"{where}; {hint}declare it in ct.toml ({at}), or pass over it (--ignore COLUMN)"
 
 
 def _without_file(found: Columns) -> Iterator[str]:

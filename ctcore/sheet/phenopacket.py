@@ -29,6 +29,8 @@ def read_phenopackets(text: str, place: str) -> tuple[list[str], list[Line], lis
     found = [(number, one) for number, packet in enumerate(packets, 1) for one in _entities(packet)]
     problems = [f"row {number}: {one}" for number, one in found if isinstance(one, str)]
     listed = [(number, one) for number, one in found if isinstance(one, dict)]
+    if not listed:
+        raise SheetError(place, problems)
     header = list(dict.fromkeys(name for _, one in listed for name in one))
     rows = [(number, [one.get(name, "") for name in header]) for number, one in listed]
     return header, rows, [*problems, *control_characters(rows, header)], tuple(_not_taken(packets))

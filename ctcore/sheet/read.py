@@ -250,7 +250,7 @@ class _Reader:
             where = f"row {line}, column {role}_{algorithm}"
             if not re.fullmatch(rf"[0-9A-Fa-f]{{{_LENGTHS[algorithm]}}}", text):
                 self.problems.append(
-                    f"{where}: {text!r:.80} is not a {algorithm}; {_LENGTHS[algorithm]} hexadecimal digits are expected"
+                    f"{where}: {text!r:.80} is no {algorithm}; {_LENGTHS[algorithm]} hexadecimal digits are expected"
                 )
             elif role in found[level]:
                 found[level][role].checksums[algorithm] = text.lower()
