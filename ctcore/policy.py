@@ -110,7 +110,7 @@ def standing(connection: Connection, only: Collection[int] | None = None) -> lis
     return list(connection.execute(_standing(only is not None), _keys(only)))
 
 
-def _keys(only: Collection[int] | None) -> dict[str, str]:
+def _keys(only: Collection[int] | None) -> dict[str, Any]:
     return {} if only is None else {"keys": bound(only)}
 
 

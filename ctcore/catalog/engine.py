@@ -22,6 +22,7 @@ from sqlalchemy import (
     Engine,
     Table,
     Text,
+    TypeDecorator,
     bindparam,
     create_engine,
     event,
@@ -375,9 +376,19 @@ class _InKeys(FunctionElement[bool]):
 
 
 class _Among(_InKeys):
-    """For a few keys: PostgreSQL looks each of them up, and plans no join."""
+    """For a few keys: PostgreSQL gets an array, looks each of them up, and plans no join."""
 
     inherit_cache = True
+
+
+class _Keys(TypeDecorator[Any]):
+    """A list of keys as the database takes it: SQLite as JSON, PostgreSQL as an array."""
+
+    impl = Text
+    cache_ok = True
+
+    def process_bind_param(self, value: Any, dialect: Any) -> Any:
+        return json.dumps(value) if dialect.name == "sqlite" else value
 
 
 @compiles(_InKeys, "sqlite")
@@ -388,35 +399,30 @@ def _in_keys_sqlite(element: Any, compiler: Any, **kw: Any) -> str:
 
 @compiles(_InKeys, "postgresql")
 def _in_keys_postgresql(element: Any, compiler: Any, **kw: Any) -> str:
-    column, keys = _listed(element, compiler, **kw)
-    return f"{column} IN ({keys})"
+    column, keys = (compiler.process(one, **kw) for one in element.clauses)
+    kind = compiler.dialect.type_compiler_instance.process(element.clauses.clauses[0].type)
+    listed = f"SELECT CAST(value AS {kind}) FROM jsonb_array_elements_text(CAST({keys} AS JSONB)) AS value"
+    return f"{column} IN ({listed})"
 
 
 @compiles(_Among, "postgresql")
 def _among_postgresql(element: Any, compiler: Any, **kw: Any) -> str:
-    column, keys = _listed(element, compiler, **kw)
-    return f"{column} = ANY (ARRAY({keys}))"
-
-
-def _listed(element: Any, compiler: Any, **kw: Any) -> tuple[str, str]:
-    """The column, and PostgreSQL's query for the keys, of the column's type."""
     column, keys = (compiler.process(one, **kw) for one in element.clauses)
-    kind = compiler.dialect.type_compiler_instance.process(element.clauses.clauses[0].type)
-    return column, f"SELECT CAST(value AS {kind}) FROM jsonb_array_elements_text(CAST({keys} AS JSONB)) AS value"
+    return f"{column} = ANY ({keys})"
 
 
 def in_keys(column: Any, keys: Iterable[str] | Iterable[int]) -> ColumnElement[bool]:
     """`column IN keys` for any number of keys, as one bound value."""
-    return _InKeys(column, literal(bound(keys)))  # pyright: ignore[reportArgumentType]
+    return _InKeys(column, literal(json.dumps(bound(keys))))  # pyright: ignore[reportArgumentType]
 
 
 def among(column: Any, name: str = "keys") -> ColumnElement[bool]:
     """The same in a statement that is made once, as making one takes longer than doing it: `bound` is its value."""
-    return _Among(column, bindparam(name, type_=Text()))  # pyright: ignore[reportArgumentType]
+    return _Among(column, bindparam(name, type_=_Keys()))  # pyright: ignore[reportArgumentType]
 
 
-def bound(keys: Iterable[str] | Iterable[int]) -> str:
-    return json.dumps(sorted(keys))
+def bound(keys: Iterable[str] | Iterable[int]) -> list[Any]:
+    return sorted(keys)
 
 
 def upsert(writer: Writer, table: Table, rows: list[dict[str, Any]]) -> None:
