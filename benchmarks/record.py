@@ -23,7 +23,7 @@ from ctcore.project import Project
 from ctcore.recording import Entered, analysis_of, record, values_of
 from ctcore.store import Published
 from tests.kit import STEPS
-from tests.postgres import NoPostgres, server
+from tests.postgres import NoPostgres, Server, server
 
 ASSAYS = (1_000, 10_000, 40_000)
 QUICK = (20,)
@@ -59,7 +59,7 @@ def measure(folder: Path, quick: bool) -> Iterator[Row]:
         for assays in QUICK if quick else ASSAYS:
             with ExitStack() as stack:
                 try:
-                    url = None if name == "SQLite" else stack.enter_context(stack.enter_context(server()).fresh())
+                    url = None if name == "SQLite" else stack.enter_context(_server(stack).fresh())
                 except NoPostgres as error:
                     print(f"without PostgreSQL: {error}", file=sys.stderr)
                     return
@@ -72,6 +72,10 @@ def measure(folder: Path, quick: bool) -> Iterator[Row]:
             if less < more:
                 slower = after.seconds / before.seconds
                 yield Row(f"{what}, flat", f"{less} → {more} assays", after, target=Target(FLAT, "×", slower))
+
+
+def _server(stack: ExitStack) -> Server:
+    return stack.enter_context(server(waits_for_disk=True))
 
 
 def _both(root: Path, name: str, assays: int, number: int, url: str | None) -> list[Row]:

@@ -68,9 +68,12 @@ class Server:
 
 
 @contextmanager
-def server() -> Iterator[Server]:
-    """Start a server, and stop it whatever happens. NoPostgres says why there is none."""
-    started = _start()
+def server(*, waits_for_disk: bool = False) -> Iterator[Server]:
+    """Start a server, and stop it whatever happens. NoPostgres says why there is none.
+
+    Whoever measures commits lets it wait for its disk; tests have better things to do.
+    """
+    started = _start(waits_for_disk)
     try:
         yield started
     finally:
@@ -84,7 +87,7 @@ def _stop(watcher: "subprocess.Popen[bytes]") -> None:
     watcher.wait(SECONDS)
 
 
-def _start() -> Server:
+def _start(waits_for_disk: bool) -> Server:
     """Somebody else may take the port between asking for it and using it; then with another one."""
     programs = _programs()
     for last in (False, False, True):
@@ -93,7 +96,7 @@ def _start() -> Server:
             if os.geteuid() == 0:
                 shutil.chown(folder, _unprivileged())
             _initdb(programs, folder)
-            return _launch(programs, folder)
+            return _launch(programs, folder, waits_for_disk)
         except BaseException as error:
             shutil.rmtree(folder, ignore_errors=True)
             if last or not isinstance(error, NoPostgres):
@@ -144,15 +147,15 @@ def _options(folder: Path) -> dict[str, Any]:
     return options
 
 
-def _launch(programs: Path, folder: Path) -> Server:
-    port = _free_port()
+def _launch(programs: Path, folder: Path, waits_for_disk: bool) -> Server:
+    port, durable = _free_port(), "on" if waits_for_disk else "off"
     settings = {
         "listen_addresses": "127.0.0.1",
         "port": port,
         "unix_socket_directories": folder,
-        "fsync": "off",
-        "synchronous_commit": "off",
-        "full_page_writes": "off",
+        "fsync": durable,
+        "synchronous_commit": durable,
+        "full_page_writes": durable,
         "max_connections": 200,
         "shared_buffers": "16MB",
         "autovacuum": "off",
