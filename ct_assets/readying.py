@@ -76,7 +76,7 @@ def _pairing(title: str, found: Readiness) -> list[str]:
     more = f"… and {many - ROWS} more: `ct cohort --pairing {found.pairing.name}`" if many > ROWS else ""
     return [
         f"### {title}",
-        f"{found.words}, {found.without} have none of it",
+        f"{found.words}, {found.without} without any of it",
         table("Not complete", pair_columns(found), rows),
         more,
     ]

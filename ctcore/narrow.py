@@ -155,7 +155,7 @@ class _Narrower:
         if not many:
             return [f"left out: nobody; all are complete in {self.pairing}"]
         rows = [row for row in ready.rows if row.status != "complete"] if self.narrowing.complete_only else []
-        without = f", {ready.without} have none of it" if ready.without else ""
+        without = f", {ready.without} without any of it" if ready.without else ""
         told = [f"  {row.who} {row.status}: {row.reason}" for row in rows[:TOLD]]
         more = [f"  … and {len(rows) - TOLD} more: `ct cohort --pairing {self.pairing}`"] if len(rows) > TOLD else []
         own = [f"  {self.cohort.name} itself is made from all of its members, and left out too"] if self.cohort else []

@@ -293,7 +293,8 @@ def chosen(project: Project, connection: Connection, choice: Choice) -> list[Any
             query = query.where(column == wanted)
     rows = list(connection.execute(query))
     if not rows:
-        raise Usage("nothing to resolve: no such event is open; `ct qc list` shows those that are")
+        number = f" {choice.event}" * (choice.event is not None)
+        raise Usage(f"nothing to resolve: no such event{number} is open; `ct qc list` shows those that are")
     if choice.entity is not None and choice.event is None and choice.act is None and len(rows) > 1:
         listed = "\n  ".join(f"--event {row.id}: {_line(row)}" for row in rows)
         raise Usage(f"{'/'.join(choice.entity)} has {len(rows)} open events; name one of them\n  {listed}")

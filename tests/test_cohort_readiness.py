@@ -135,7 +135,7 @@ def test_the_command_shows_rows_and_counts(project: Project) -> None:
         "patient\tnormal\ttumour\tstatus\treason",
         "P2\t\tT2\tsingleton\tno assay of normal",
     ]
-    assert "2 complete, 0 incomplete, 0 broken, 1 singleton; 2 have 2 or more; 1 have none" in said.err
+    assert "2 complete, 0 incomplete, 0 broken, 1 singleton; 2 have 2 or more; 1 without any" in said.err
     assert ct("-C", project.root, "cohort", "--complete-only").code == 2
     assert ct("-C", project.root, "cohort", "nobody").code == 2
 

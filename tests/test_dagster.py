@@ -353,7 +353,7 @@ def test_readiness_is_an_asset_that_shows_who_has_all_of_it(project: Project, in
     shown = event.asset_materialization.metadata if event and event.asset_materialization else {}
     text = str(shown["readiness"].value)
     assert "| P1 | S1 |  | singleton | no assay of skin |" in text
-    assert "0 complete, 0 incomplete, 0 broken, 1 singleton, 1 have none of it" in text
+    assert "0 complete, 0 incomplete, 0 broken, 1 singleton, 1 without any of it" in text
     assert (shown["sites: complete"].value, shown["sites: all"].value) == (0, 1)
     assert len(reasons(again(project))) == 6, "nothing was made"
 

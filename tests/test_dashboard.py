@@ -208,7 +208,7 @@ def test_cohorts_and_pairings_are_on_the_page_and_name_nobody_who_may_not_be_use
         "Members then and today",
         "Pairing tn: specimen.site",
         "Pairing tn in cohort all",
-        "0 complete, 0 incomplete, 1 broken, 1 singleton; 0 have none of it",
+        "0 complete, 0 incomplete, 1 broken, 1 singleton; 0 without any of it",
         "tumour: somebody may not be used",
         "no assay of tumour",
     ):

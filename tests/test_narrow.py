@@ -54,7 +54,7 @@ def test_complete_only_leaves_out_what_is_not_and_says_why(project: Project) -> 
     found = narrow(project, Narrowing(complete_only=True), None)
     assert found.keys == {"counted": {"N1-0", "T1-0", "N3-0", "T3-0"}, "merged": {"N1", "T1", "N3", "T3"}}
     assert found.said == (
-        "left out: 2 patients by tn (2 complete, 0 incomplete, 0 broken, 1 singleton, 1 have none of it)",
+        "left out: 2 patients by tn (2 complete, 0 incomplete, 0 broken, 1 singleton, 1 without any of it)",
         "  P2 singleton: no assay of normal",
     )
 
@@ -62,7 +62,7 @@ def test_complete_only_leaves_out_what_is_not_and_says_why(project: Project) -> 
 def test_a_pairing_alone_is_who_has_any_of_it(project: Project) -> None:
     found = narrow(project, Narrowing(pairing="tn"), None)
     assert found.keys["merged"] == {"N1", "T1", "T2", "N3", "T3"}
-    assert found.said == ("left out: 1 patient by tn (3 have some of it, 1 have none of it)",)
+    assert found.said == ("left out: 1 patient by tn (3 have some of it, 1 without any of it)",)
 
 
 def test_a_cohort_of_which_somebody_is_left_out_is_left_out_itself(project: Project) -> None:

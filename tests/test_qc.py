@@ -331,7 +331,7 @@ def test_the_list_and_the_history_are_for_programs_too(project: Project) -> None
     told = ct("-C", project.root, "qc", "add", "assay/A1", "contamination", "--reason", "DNA", "--source", "lab")
     assert (told.code, told.out) == (0, "event\tentity\n1\tassay/A1\n")
     ended = ct("-C", project.root, "qc", "resolve", "--event", "9", "--reason", "no")
-    assert ended.code == 2 and "nothing to resolve" in ended.err
+    assert ended.code == 2 and "nothing to resolve: no such event 9 is open" in ended.err
     warned = ct("-C", project.root, "qc", "add", "assay/A2", "qc_warn", "--reason", "low", "--json")
     assert json.loads(warned.out) == {"act": 2, "events": [{"event": 2, "entity": "assay/A2"}]}
     ended = ct("-C", project.root, "qc", "resolve", "--act", "2", "--reason", "no", "--json")

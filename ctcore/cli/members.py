@@ -79,7 +79,7 @@ def _paired(found: Readiness, only: Status | None) -> None:
     table(pair_columns(found), pair_rows(found, only), title=f"{found.pairing.name}: {found.pairing.by}")
     enough = f"; {found.enough} have {found.pairing.require} or more" if found.pairing.require else ""
     barred = f"may not be used{f' for {found.step}' if found.step else ''}"
-    click.echo(f"{found.words}{enough}; {found.without} have none of it (in brackets: {barred})", err=True)
+    click.echo(f"{found.words}{enough}; {found.without} without any of it (in brackets: {barred})", err=True)
 
 
 def _paired_json(found: Readiness, only: Status | None) -> None:

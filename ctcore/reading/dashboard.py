@@ -107,7 +107,7 @@ def _pairing(title: str, found: Readiness, most: int) -> Markup:
     """How many are complete, and the others one by one."""
     open_ = len(found.rows) - found.counts["complete"]
     said = f"{most:,} of {open_:,} that are not complete. `ct cohort --pairing {found.pairing.name}` has all."
-    lead = f"{found.words}; {found.without} have none of it. In brackets: may not be used."
+    lead = f"{found.words}; {found.without} without any of it. In brackets: may not be used."
     rows = _cells(open_rows(found, most), set())
     listed = table(pair_columns(found), rows) if rows else note("")
     return section(f"Pairing {title}", lead, note(said if open_ > most else ""), listed)
