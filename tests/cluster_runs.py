@@ -36,6 +36,8 @@ OBEY = """
     print("begun", call.entity, flush=True)
     todo = Path(f"{calls}.{call.entity}")
     told = todo.read_text().strip() if todo.exists() else ""
+    while told.endswith("later") and not Path(f"{calls}.later").exists():
+        time.sleep(0.05)
     if told.startswith("sleep"):
         time.sleep(float(told.split()[1]))
     elif told.startswith("wait"):
@@ -87,11 +89,17 @@ class Cohort:
         self.project = make_project(root, rows, steps=steps, toml=text)
 
     def tell(self, name: str, what: str) -> None:
-        """`sleep S`, `wait` (for `go`), `eat MIB`, `kill`, `fail`, `luck N` (after N failures), `once` (hang once)."""
+        """`sleep S`, `wait` (for `go`), `eat MIB`, `kill`, `fail`, `luck N` (after N failures), `once` (hang once).
+
+        Each also `later`: not before `later` is called.
+        """
         Path(f"{self.calls}.{name}").write_text(what)
 
     def go(self) -> None:
         Path(f"{self.calls}.go").touch()
+
+    def later(self) -> None:
+        Path(f"{self.calls}.later").touch()
 
     def begun(self) -> Counter[str]:
         """How often each assay's call began."""

@@ -291,12 +291,14 @@ def test_a_run_killed_while_it_waits_is_gone_on_with(
 
 def test_what_a_dead_run_left_in_slurm_is_settled_within_two_sweeps(cohort: Callable[..., Cohort]) -> None:
     toy = cohort(3)
-    toy.tell("A000", "fail")
+    toy.tell("A000", "fail later")
     toy.tell("A001", "wait")
+    toy.tell("A002", "sleep 0 later")
     run = toy.process()
     begun(toy, *toy.names)
     run.kill()
     run.wait()
+    toy.later()  # what the run had judged and not recorded yet would be the next run's to repair, and no sweep's
     project = again(toy.project)
     wait(lambda: len(list((toy.project.work / "results").glob("*.json"))) >= 2, PATIENCE_S)
     first = sweep(project)
