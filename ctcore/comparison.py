@@ -108,7 +108,7 @@ class Comparison:
         rows = list(map(Known._make, connection.execute(select(entity))))
         self.known = {(row.level, row.id): row for row in rows}
         self.next_seq = max((row.seq for row in rows), default=0) + 1
-        files = map(KnownFile._make, connection.execute(select(file)))
+        files = map(KnownFile._make, connection.execute(select(*(file.c[name] for name in KnownFile._fields))))
         self.files = {(row.entity, row.role): row for row in files}
         self.parsed: dict[str, dict[str, Value]] = {}
         self.new_rows: list[dict[str, Any]] = []

@@ -41,7 +41,7 @@ class Memory:
             rows = connection.execute(select(digest_memory).where(in_keys(digest_memory.c.path, by_name))).all()
         return {
             by_name[name]: digest
-            for name, size, mtime_ns, inode, digest in rows
+            for name, size, mtime_ns, inode, digest, _ in rows
             if paths[by_name[name]] == (size, mtime_ns, inode)
         }
 

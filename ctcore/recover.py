@@ -25,7 +25,7 @@ from ctcore.tombstones import entry_told, unfinished
 _BEFORE = ("entity", "file", "reference", "reference_version", "result")
 _AFTER = ("artifact", "damage", "acceptance", "waiver", "qc_act", "qc_event", "qc_resolution", "consent", "attempt")
 _LAST = ("purge", "tombstone", "cohort_rule", "setting")
-_UNKNOWN = {"mtime_ns": 0, "inode": 0}  # so each raw file is read again when it is looked at
+_UNKNOWN = {"mtime_ns": 0, "inode": 0, "ctime_ns": 0}  # so each raw file is read again when it is looked at
 
 
 @dataclass(frozen=True)

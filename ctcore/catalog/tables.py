@@ -48,6 +48,7 @@ file = Table(
     Column("mtime_ns", BigInteger, nullable=False),
     Column("inode", BigInteger, nullable=False),
     Column("problem", Text, comment="why it cannot be read now; NULL where it can"),
+    Column("ctime_ns", BigInteger, nullable=False, server_default="0", comment="0: not known, so it is read again"),
 )
 
 reference = Table(
@@ -84,6 +85,7 @@ digest_memory = Table(
     Column("mtime_ns", BigInteger, nullable=False),
     Column("inode", BigInteger, nullable=False),
     Column("digest", Text, nullable=False),
+    Column("ctime_ns", BigInteger, nullable=False, server_default="0", comment="0: not known, so it is read again"),
 )
 
 recipe = Table(
@@ -115,8 +117,28 @@ materialization = Table(
     Column("seconds", Float, nullable=False),
     Column("reported", Boolean, nullable=False, comment="its Dagster event was logged"),
     Column("rule", Text, comment="version of the cohort's rule that chose its members"),
+    Column("actor", Text, comment="who asked for the call"),
+    Column("host", Text, comment="where it ran"),
+    Column("git", Text, comment="commit of the step's folder; + behind it: with changes that are in none"),
+    Column(
+        "undeclared", Text, comment="canonical JSON: what it read that the step does not declare; NULL: nobody watched"
+    ),
     Index("materialization_key", "key"),
     Index("materialization_node", "asset", "partition"),
+)
+
+reproduction = Table(
+    "reproduction",
+    metadata,
+    Column("id", Integer, primary_key=True, autoincrement=False),
+    Column("materialization", Integer, ForeignKey("materialization.id"), nullable=False, comment="what was made again"),
+    Column("at", Text, nullable=False),
+    Column("actor", Text, nullable=False),
+    Column("run_id", Text),
+    Column("host", Text, nullable=False),
+    Column("data_version", Text, nullable=False, comment="of the content that came this time"),
+    Column("differs", Text, nullable=False, comment="canonical JSON: the files that differ; []: reproduced"),
+    Index("reproduction_materialization", "materialization"),
 )
 
 cohort_rule = Table(
@@ -141,6 +163,7 @@ output = Table(
     Column("size", BigInteger, nullable=False),
     Column("mtime_ns", BigInteger, nullable=False),
     Column("inode", BigInteger, nullable=False),
+    Column("ctime_ns", BigInteger, nullable=False, server_default="0", comment="0: not known, so it is read again"),
     sqlite_with_rowid=False,
 )
 
