@@ -8,9 +8,10 @@ from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 from typing import Any
 
-from ctcore.code import Code, code_of
+from ctcore.code import Code
 from ctcore.code.load import load_file
 from ctcore.code.sources import Sources
+from ctcore.code.tools import problems as tool_problems
 from ctcore.digest import digest_value
 from ctcore.errors import StepError, StoreError, Usage
 from ctcore.facts import declared_wrongly
@@ -146,7 +147,7 @@ class StepGraph:
         if step.role is not None and not self._has_roles(step):
             yield f"{where}: role {step.role!r}: no input has members of that level or below it"
         others = (*_name_problems(step), *_output_problems(step), *_parameter_problems(step))
-        others = (*others, *declared_wrongly(step.facts))
+        others = (*others, *declared_wrongly(step.facts), *tool_problems(step.tools))
         yield from (f"{where}: {said}" for said in others)
 
 
@@ -241,8 +242,6 @@ def parameters_of(params: Any) -> dict[str, Any]:
     return {name: list(value) if isinstance(value, tuple) else value for name, value in values.items()}
 
 
-def recipe_of(step: Step, params: Any, lock: str | None) -> Recipe:
-    """How the step would be done now; `lock` is the digest of the project's declared lock file, if any."""
-    code: Code = code_of(step)
-    environment = {**code.environment, **({"lock": lock} if lock else {})}
-    return Recipe(step.name, code.digest, parameters_of(params), environment)
+def recipe_of(step: Step, code: Code, params: Any, environment: Mapping[str, str]) -> Recipe:
+    """How the step would be done now; `environment` is what is known besides the versions of its libraries."""
+    return Recipe(step.name, code.digest, parameters_of(params), {**code.environment, **environment})

@@ -16,7 +16,7 @@ from ctcore.code.environment import versions
 from ctcore.code.load import file_of
 from ctcore.code.plain import Note
 from ctcore.code.sources import Sources, files_below
-from ctcore.code.values import Carried, carried
+from ctcore.code.values import Carried, is_plain
 from ctcore.code.walk import Walk
 from ctcore.digest import digest_value
 from ctcore.step import Step
@@ -77,15 +77,14 @@ def _listed(walk: Walk) -> list[list[str]]:
 
 
 def _walked(step: Step, sources: Sources, docs: bool) -> tuple[Walk, Any, Carried]:
-    walk = Walk(step.source.parent, sources, docs)
-    values, found = carried(step.function, str(step.source.parent))
-    module = walk.load(step.source)
-    name = getattr(step.function, "__name__", None)
-    if values is None and name in module.bound and not module.effects:
+    walk, values, found = Walk(step.source.parent, sources, docs), None, Carried(str(step.source.parent))
+    module, name = walk.load(step.source), getattr(step.function, "__name__", "")
+    if is_plain(step.function) and name in module.bound and not module.effects:
         walk.follow(step.source, name)
     else:
         walk.count_whole(step.source, 0, f"{step.name} is made by code")
-    for code in found.codes if values is not None else ():
+        values = found.value(step.function, step.name)
+    for code in found.codes:
         _follow_place(walk, Path(code.co_filename), code.co_firstlineno, code.co_name)
     for kind in (*found.classes, *([step.params] if step.params is not None else [])):
         _follow_class(walk, kind, _parameters(kind) if kind is step.params else frozenset())

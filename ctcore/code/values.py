@@ -34,12 +34,6 @@ class Carried:
     opaque: list[str] = field(default_factory=list)
     _seen: set[int] = field(default_factory=set)
 
-    def of(self, function: Callable[..., Any]) -> Any:
-        """None for a plain function: its code is all of it."""
-        found = self.value(function, "it")
-        is_plain = isinstance(function, FunctionType) and found == {"function": function.__qualname__}
-        return None if is_plain else found
-
     def value(self, value: Any, name: str) -> Any:
         """A value as JSON, with its type where JSON has none of it."""
         if value is None or (isinstance(value, bool | int) and not isinstance(value, Enum)):
@@ -60,6 +54,8 @@ class Carried:
                 return told(self, value, name)
         if hasattr(value, "tobytes") and hasattr(value, "dtype"):
             return {"array": [str(value.dtype), list(value.shape), tagged("ct.array.v1", value.tobytes())]}
+        if is_dataclass(value):
+            return self._dataclass(value, name)
         own = getattr(value, "__dict__", None)
         if own is not None and self._is_ours(type(value)):
             self.classes.append(type(value))
@@ -78,7 +74,7 @@ class Carried:
         if cells:
             found["closes over"] = self._mapping(cells, function.__name__)
         for what in ("__defaults__", "__kwdefaults__"):
-            if "<locals>" in function.__qualname__ and (given := getattr(function, what)):
+            if given := getattr(function, what):
                 found[what] = self.value(given, function.__name__)
         if (wrapped := getattr(function, "__wrapped__", None)) is not None:
             found["wraps"] = self.value(wrapped, function.__name__)
@@ -131,10 +127,6 @@ _TOLD: Mapping[Any, Callable[[Carried, Any, str], Any]] = {
 }
 
 
-def carried(function: Callable[..., Any], folder: str) -> tuple[Any, Carried]:
-    """What a step's function carries, and where that leads."""
-    found = Carried(folder)
-    own = function
-    if not isinstance(function, FunctionType | functools.partial | MethodType) and is_dataclass(function):
-        return found._dataclass(function, "it"), found
-    return found.of(own), found
+def is_plain(function: Callable[..., Any]) -> bool:
+    """A function that carries nothing but its defaults."""
+    return isinstance(function, FunctionType) and not function.__closure__ and not hasattr(function, "__wrapped__")
