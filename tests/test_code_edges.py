@@ -232,6 +232,23 @@ def test_a_module_that_nobody_installed_counts_whole(tmp_path: Path, monkeypatch
     assert local_files("pytest") is None and local_files("json") is None
 
 
+def test_a_file_that_is_found_through_the_path_of_modules_counts_and_runs_from_its_source(tmp_path: Path) -> None:
+    found = "import sys\nfrom pathlib import Path\nsys.path.insert(0, str(Path(__file__).parent))\nimport ct_found_a\n"
+    body = f"@step({DECLARED})\ndef one(call):\n    call.out('n').write_text(str(ct_found_a.V))\n"
+    place = tmp_path / "s" / "ct_found_a.py"
+    before = digests(tmp_path / "s", found + body, ct_found_a="V = 1\n")
+    py_compile.compile(str(place))
+    seen = place.stat()
+    place.write_text("V = 2\n")
+    os.utime(place, ns=(seen.st_atime_ns, seen.st_mtime_ns))
+    del sys.modules["ct_found_a"]
+    try:
+        assert digests(tmp_path / "s", found + body) != before
+        assert ran(tmp_path / "s", "one") == "2"
+    finally:
+        sys.path[:] = [one for one in sys.path if one != str(tmp_path / "s")]
+
+
 def test_what_cannot_be_followed_is_named_with_file_and_line(tmp_path: Path) -> None:
     (tmp_path / "far.py").write_text("V = 1\n")
     text = f"@step({DECLARED})\ndef one(call):\n    eval('1 + ' + call.entity)\n"

@@ -40,7 +40,7 @@ def local_files(name: str) -> Mapping[str, Path] | None:
     if not places and not (spec.has_location and spec.origin):
         return None
     roots = [Path(place) for place in places] or [Path(spec.origin or "")]
-    if all(map(_is_installed, roots)):
+    if all(map(is_installed, roots)):
         return None
     if not places:
         return {roots[0].name: roots[0]}
@@ -53,8 +53,13 @@ def local_files(name: str) -> Mapping[str, Path] | None:
     }
 
 
-def _is_installed(path: Path) -> bool:
+def is_installed(path: Path) -> bool:
+    """Whether it is of Python's own library, or of an installed package."""
     if {"site-packages", "dist-packages"} & set(path.parts):
         return True
-    own = (Path(sysconfig.get_path(name)) for name in ("stdlib", "platstdlib", "purelib", "platlib"))
-    return any(path.is_relative_to(one) for one in own)
+    return any(path.is_relative_to(one) for one in _own())
+
+
+@cache
+def _own() -> tuple[Path, ...]:
+    return tuple(Path(sysconfig.get_path(name)) for name in ("stdlib", "platstdlib", "purelib", "platlib"))

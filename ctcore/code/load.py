@@ -4,17 +4,28 @@ A folder is a package of its own, so that its files can share code (`from .share
 clash; neither has to be installed. What is run are the bytes that count as code.
 """
 
+import errno
 import sys
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import lru_cache
 from importlib.abc import Loader, MetaPathFinder
-from importlib.machinery import EXTENSION_SUFFIXES, ExtensionFileLoader, FileFinder, ModuleSpec
+from importlib.machinery import (
+    EXTENSION_SUFFIXES,
+    ExtensionFileLoader,
+    FileFinder,
+    ModuleSpec,
+    PathFinder,
+    SourceFileLoader,
+)
 from importlib.util import spec_from_file_location
 from pathlib import Path
 from traceback import extract_tb
 from types import CodeType, ModuleType
+from typing import Any
 
+from ctcore.code.environment import is_installed
+from ctcore.code.plain import is_own
 from ctcore.code.sources import Sources
 from ctcore.digest import tagged
 from ctcore.errors import CtError, StepError
@@ -81,15 +92,22 @@ def _compiled(source: bytes, path: str) -> CodeType:
     return compile(source, path, "exec", dont_inherit=True)
 
 
+class _FromSource(SourceFileLoader):
+    """Reads no bytecode: of two edits within a moment, it may be that of the first."""
+
+    def path_stats(self, path: str) -> Any:
+        raise OSError(errno.ENOENT, "no bytecode", path)
+
+
 class _Finder(MetaPathFinder):
-    """Finds the modules of step folders."""
+    """Finds the modules of step folders; and runs from their source those that no installed package provides."""
 
     def find_spec(
         self, fullname: str, path: Sequence[str] | None = None, target: ModuleType | None = None
     ) -> ModuleSpec | None:
         package = fullname.partition(".")[0]
         if package not in _READ or not path:
-            return None
+            return None if is_own(package) else _from_source(fullname, path, target)
         sources, name = _READ[package], fullname.rpartition(".")[2]
         for folder in map(Path, path):
             if sources.has(folder / name / "__init__.py"):
@@ -100,6 +118,13 @@ class _Finder(MetaPathFinder):
             if compiled is not None:  # a compiled module, or a folder without __init__.py
                 return compiled
         return None
+
+
+def _from_source(fullname: str, path: Sequence[str] | None, target: ModuleType | None) -> ModuleSpec | None:
+    found = PathFinder.find_spec(fullname, path, target)
+    if found is not None and type(found.loader) is SourceFileLoader and not is_installed(Path(found.loader.path)):
+        found.loader = _FromSource(fullname, found.loader.path)
+    return found
 
 
 def _spec(fullname: str, place: Path, sources: Sources, folders: list[str] | None) -> ModuleSpec | None:

@@ -156,7 +156,12 @@ class Plain:
             return all(map(self.is_plain, (*node.args.defaults, *(one for one in node.args.kw_defaults if one))))
         if isinstance(node, ast.Call):
             inside = [*node.args, *(keyword.value for keyword in node.keywords)]
-            return self._is_harmless_call(node.func) and all(map(self.is_plain, inside))
+            called = [keyword.value for keyword in node.keywords if keyword.arg == "key"]  # sorted, min, max
+            return (
+                self._is_harmless_call(node.func)
+                and all(map(self.is_plain, inside))
+                and all(isinstance(one, ast.Call) or self._is_harmless_call(one) for one in called)
+            )
         if isinstance(node, _COMPOSED):
             return all(map(self.is_plain, ast.iter_child_nodes(node)))
         return isinstance(node, _HARMLESS)

@@ -93,7 +93,7 @@ class Walk:
         label = self._label(path)
         self.unseen += [Note(label, line, f"{what}: {WHOLE_FOLDER}") for line, what in found.unseen]
         self.places += [Note(label, line, "asks where it lies") for line in found.places]
-        self.reads_docs |= found.reads_docs
+        self.reads_docs |= found.reads_docs or any(what.startswith("inspect") for _, what in found.unseen)
         self.texts |= found.texts
         module = self._loaded[path]
         for one in found.imports:
