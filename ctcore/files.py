@@ -41,8 +41,8 @@ class Memory:
             rows = connection.execute(select(digest_memory).where(in_keys(digest_memory.c.path, by_name))).all()
         return {
             by_name[name]: digest
-            for name, size, mtime_ns, inode, digest, _ in rows
-            if paths[by_name[name]] == (size, mtime_ns, inode)
+            for name, size, mtime_ns, inode, digest, ctime_ns in rows
+            if paths[by_name[name]] == (size, mtime_ns, inode, ctime_ns)
         }
 
     def remember(self, digests: Mapping[P, tuple[Signature, str]], /) -> None:
@@ -54,6 +54,7 @@ class Memory:
                 "size": seen.size,
                 "mtime_ns": seen.mtime_ns,
                 "inode": seen.inode,
+                "ctime_ns": seen.ctime_ns,
                 "digest": digest,
             }
             for path, (seen, digest) in digests.items()
@@ -127,7 +128,7 @@ def _look_at_files(project: Project, found: Looked, on_bytes: OnBytes, some: Col
             continue
         if row.problem is not None:
             problems.append((row, None))
-        if (seen.size, seen.mtime_ns, seen.inode) != (row.size, row.mtime_ns, row.inode):
+        if seen != (row.size, row.mtime_ns, row.inode, row.ctime_ns):
             touched.setdefault(path, []).append(row)
     digests = digest_remembered(list(touched), Memory(project), on_bytes=on_bytes) if touched else {}
     if digests or problems:
@@ -157,6 +158,7 @@ def _write_files(
             "size": seen.size,
             "mtime_ns": seen.mtime_ns,
             "inode": seen.inode,
+            "ctime_ns": seen.ctime_ns,
             "problem": None,
         }
         for row, digest, seen in looked

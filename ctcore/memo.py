@@ -219,7 +219,7 @@ def _lost(project: Project, folders: Mapping[int, str], files: Iterable[Any]) ->
         except OSError:
             lost.add(file.materialization)
             continue
-        if (seen.size, seen.mtime_ns, seen.inode) != (file.size, file.mtime_ns, file.inode):
+        if seen != (file.size, file.mtime_ns, file.inode, file.ctime_ns):
             touched[path] = file
     digests = digest_files(list(touched)) if touched else {}
     return lost | {file.materialization for path, file in touched.items() if digests[path] != file.digest}

@@ -19,7 +19,7 @@ from ctcore.verify import verify as verify_store
 
 
 @click.command()
-@click.option("--quick", is_flag=True, help="Read only files whose size, time or inode differ.")
+@click.option("--quick", is_flag=True, help="Read only files whose size, times or inode differ.")
 @json_option
 @click.pass_context
 def verify(ctx: click.Context, quick: bool, as_json: bool) -> None:
