@@ -28,9 +28,10 @@ from ctcore.batches import Batch, batches
 from ctcore.cli.bars import Bars
 from ctcore.cli.narrowing import narrowing_options
 from ctcore.errors import CtError
-from ctcore.files import check_references, look
+from ctcore.files import check_references
 from ctcore.leases import process_name
 from ctcore.ledger import record_run
+from ctcore.looking import look_around, refuse_without_store
 from ctcore.making import Outcome
 from ctcore.narrow import Narrowing
 from ctcore.plan import Scope, left_alone, scope
@@ -40,7 +41,6 @@ from ctcore.reasons import Verdict, name_of
 from ctcore.slurm.choose import chosen
 from ctcore.staleness import evaluate
 from ctcore.steps import REGISTRY
-from ctcore.verify import verify
 
 START_TAG = "dagster/asset_partition_range_start"
 END_TAG = "dagster/asset_partition_range_end"
@@ -85,6 +85,7 @@ def run(
         project.catalog.refuse_archived()
         chosen(project)
         check_references(project)
+        refuse_without_store(project)
         project.store.ensure()
         add_missing(project, instance)
         end_orphans(instance, project)
@@ -262,13 +263,8 @@ def _planned(project: Project, file: Path, partial: bool) -> Scope:
 
 def _look(project: Project) -> None:
     """See what changed on disk before asking what is stale."""
-    looked = look(project)
-    for said in looked.changes:
-        click.echo(f"changed: {said}", err=True)
-    for said in looked.problems:
-        click.echo(f"problem: {said}", err=True)
-    for one in verify(project, deep=False).findings:
-        click.echo(f"damaged: {name_of(one.node)}: {one.file} {one.problem}", err=True)
+    for said in look_around(project, most=None).lines():
+        click.echo(said, err=True)
 
 
 if __name__ == "__main__":

@@ -179,19 +179,33 @@ def digest_seen(
 
     The signature of a file that was too young to be read has no ctime: whoever keeps it reads the file once more.
     """
+    found, problems = try_seen(signatures, memory, before_reading=before_reading, on_bytes=on_bytes, go_on=False)
+    _refuse(problems)
+    return found
+
+
+def try_seen(
+    signatures: Mapping[P, Signature],
+    memory: DigestMemory[P],
+    *,
+    before_reading: Callable[[], None] = lambda: None,
+    on_bytes: OnBytes | None = None,
+    go_on: bool = True,
+) -> tuple[dict[P, tuple[str, Signature]], dict[P, str]]:
+    """The same of those files that can be read; for each of the others, the problem in words."""
     began = time.time_ns()
     known = memory.lookup(signatures)
     unknown = [path for path in signatures if path not in known]
     if unknown:
         before_reading()
-    found, problems = try_digests(unknown, on_bytes=on_bytes, go_on=False)
+    found, problems = try_digests(unknown, on_bytes=on_bytes, go_on=go_on)
     fresh = {path: (digest, Signature(*signature)) for path, (digest, *signature) in found.items()}
     settled = {path: (s, digest) for path, (digest, s) in fresh.items() if is_old(s, began)}
     if settled:
         memory.remember(settled)
-    _refuse(problems)
     read = {path: (digest, seen.proven(began)) for path, (digest, seen) in fresh.items()}
-    return {path: read.get(path) or (known[path], signature) for path, signature in signatures.items()}
+    kept = {path: (known[path], signature) for path, signature in signatures.items() if path in known}
+    return {path: (read.get(path) or kept[path]) for path in signatures if path in read or path in kept}, problems
 
 
 def checksum_file(path: P, algorithm: str) -> str:

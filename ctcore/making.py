@@ -17,6 +17,7 @@ from ctcore.execute import StepCall, StepResult, forget
 from ctcore.files import Memory
 from ctcore.inputs import ROLE
 from ctcore.local import LocalRunner
+from ctcore.looking import refuse_without_store
 from ctcore.memo import Hit, Prepared, hits, prepare
 from ctcore.project import Project
 from ctcore.reasons import Node, role_text
@@ -76,6 +77,7 @@ class Making:
 
         With `stale_only`, what is fresh is passed over, unless Dagster was not told of it.
         """
+        refuse_without_store(self.project)
         todo = self._asked()
         preparation = prepare(self.project, self.step, todo, self.params)
         yield [Outcome((self.step.name, key), "blocked", problem) for key, problem in preparation.blocked.items()]

@@ -80,9 +80,11 @@ VerifyInputs = Literal["signature", "bytes"]
 @dataclass(frozen=True)
 class RunSettings:
     """How much runs at once: local worker processes (0 = one a core), partitions a Dagster run, runs a sensor tick and
-    runs under way; how often sensors look, and when a failure is tried again, in seconds; how much the integrity
-    sensor reads a day; whether a call reads its inputs' bytes before it begins, or trusts size, times and inode; for how
-    many seconds commands go by what was seen on disk before."""
+    runs under way; how often sensors look, and when a failure is tried again, in seconds.
+
+    How much the integrity sensor reads a day; whether a call reads its inputs' bytes before it begins, or trusts size,
+    times and inode; for how many seconds commands go by what was seen on disk before.
+    """
 
     workers: int = 0
     partitions_per_run: int = 500
