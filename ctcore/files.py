@@ -182,7 +182,7 @@ def _look_at_files(
     allowance: Allowance | None = None,
 ) -> None:
     with project.catalog.read() as connection:
-        rows = list(map(_Row._make, connection.execute(_RAW if some is None else _RAW.where(some))))
+        rows = list(map(_Row._make, connection.execute(_RAW if some is None else _RAW.where(some)).all()))
     touched: dict[str, Signature] = {}
     of_path: dict[str, list[_Row]] = {}
     problems: list[tuple[_Row, str]] = []

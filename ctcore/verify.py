@@ -1,7 +1,7 @@
 """⑤ Are the bytes still there? Compares the store with the ledger and writes down what is gone or changed."""
 
 import os
-from collections.abc import Callable, Container, Iterable, Mapping
+from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -12,7 +12,7 @@ from ctcore.catalog.tables import artifact, damage, materialization, output
 from ctcore.clock import now
 from ctcore.digest import Signature
 from ctcore.files import Memory, stats
-from ctcore.manifest import OWN, Allowance, Checked, Expected, checked
+from ctcore.manifest import SIDECAR, Allowance, Checked, Expected, checked
 from ctcore.project import Project
 from ctcore.reasons import Node, name_of
 from ctcore.veil import NOBODY, WITHHELD, veil
@@ -66,19 +66,18 @@ def look_at_store(
     joined = columns.join(materialization, materialization.c.id == artifact.c.materialization)
     joined = joined.join(output, output.c.materialization == artifact.c.materialization)
     with project.catalog.read() as connection:
-        rows: list[Any] = list(connection.execute(joined))
+        rows: Sequence[Any] = connection.execute(joined).all()
         doubted = connection.execute(select(damage.c.asset, damage.c.partition).distinct()).all()
     root = os.fspath(project.store.root)
     folders = {row[2]: (row[0], row[1]) for row in rows}
-    own = [(folder, name) for folder in folders for name in OWN]
-    seen = stats([f"{root}/{row[2]}/{row[3]}" for row in rows] + [f"{root}/{folder}/{name}" for folder, name in own])
+    # without its sidecar, no call can read an artifact; the rest of what the store wrote, a quick check looks at
+    seen = stats([f"{root}/{row[2]}/{row[3]}" for row in rows] + [f"{root}/{folder}/{SIDECAR}" for folder in folders])
     nodes = {(asset, partition) for asset, partition in doubted}
     for row, stat in zip(rows, seen, strict=False):
         if isinstance(stat, str) or Signature.seen(stat) != row[4:]:
             nodes.add((row[0], row[1]))
-    nodes |= {
-        folders[folder] for (folder, _), stat in zip(own, seen[len(rows) :], strict=True) if isinstance(stat, str)
-    }
+    sidecars = zip(folders.values(), seen[len(rows) :], strict=True)
+    nodes |= {node for node, stat in sidecars if isinstance(stat, str)}
     if not nodes:
         return Verified(len(folders), 0, ())
     found = verify_rows(project, current(project, among=nodes), set(), on_bytes, allowance)
