@@ -16,7 +16,7 @@ from sqlalchemy import Connection, and_, func, select
 
 from ctcore.catalog.engine import in_keys
 from ctcore.catalog.tables import artifact, damage, edge, materialization, output
-from ctcore.digest import Signature, digest_files, digest_value
+from ctcore.digest import Signature, digest_value, try_digests
 from ctcore.excluded import why_excluded
 from ctcore.inputs import Inputs, Want
 from ctcore.mirror.mirror import Mirror
@@ -228,8 +228,12 @@ def _lost(project: Project, folders: Mapping[int, str], files: Iterable[Any]) ->
             continue
         if seen != (file.size, file.mtime_ns, file.inode, file.ctime_ns):
             touched[path] = file
-    digests = digest_files(list(touched)) if touched else {}
-    return lost | {file.materialization for path, file in touched.items() if digests[path] != file.digest}
+    reads, _ = try_digests(touched)
+    return lost | {
+        file.materialization
+        for path, file in touched.items()
+        if path not in reads or reads[path][0] != file.digest
+    }
 
 
 def current_edges(project: Project, node: Node) -> list[Edge]:
