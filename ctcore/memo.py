@@ -230,9 +230,7 @@ def _lost(project: Project, folders: Mapping[int, str], files: Iterable[Any]) ->
             touched[path] = file
     reads, _ = try_digests(touched)
     return lost | {
-        file.materialization
-        for path, file in touched.items()
-        if path not in reads or reads[path][0] != file.digest
+        file.materialization for path, file in touched.items() if path not in reads or reads[path][0] != file.digest
     }
 
 

@@ -17,7 +17,7 @@ from ctcore.project import Project
 from ctcore.scrub import items, scrub, share, words
 from ctcore.staleness import evaluate
 from ctcore.verify import verify
-from tests.kit import TOML, Inline, again, make, make_all, make_project, reasons
+from tests.kit import TOML, Inline, again, change, make, make_all, make_project, reasons, rot
 from tests.shell import Said, ct, quiet_dagster, shell
 
 both = pytest.mark.usefixtures("catalog_url")
@@ -43,29 +43,6 @@ def _made(folder: Path) -> Project:
 def own(tmp_path: Path) -> Project:
     """The same on SQLite: what is asked for is of the disk."""
     return _made(tmp_path)
-
-
-def change(path: Path) -> bytes:
-    """Other bytes of the same size; the mtime is put back, as `cp -p` in place or a restored backup does."""
-    before, content = path.stat(), path.read_bytes()
-    path.chmod(0o644)
-    with path.open("r+b") as stream:
-        stream.write(bytes([content[0] ^ 1]))
-    os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
-    return content
-
-
-def rot(project: Project, path: Path) -> bytes:
-    """The same below the file system: the disk gives other bytes, and not even the ctime tells."""
-    content = change(path)
-    ctime = path.stat().st_ctime_ns
-    name = project.recorded(path)
-    with project.catalog.write() as writer:
-        if name.startswith("store/"):
-            writer.execute(update(output).where(output.c.size == len(content)).values(ctime_ns=ctime))
-        else:
-            writer.execute(update(file).where(file.c.path == name).values(ctime_ns=ctime))
-    return content
 
 
 def published(project: Project, asset: str, partition: str) -> Path:
