@@ -352,6 +352,15 @@ def test_nobody_without_consent_is_named_by_a_look(own: Project) -> None:
     assert "A3" not in said.err and "somebody who may not be used" in said.err
 
 
+def test_a_run_that_has_nothing_to_make_says_what_is_missing_and_not_that_all_is_fresh(own: Project) -> None:
+    quiet_dagster(own.root)
+    assert shell("-C", own.root, "run").code == 0, "Dagster knows of all that was made"
+    (own.root / "reads/A1.txt").unlink()
+    said = shell("-C", own.root, "run")
+    assert said.code == 3 and "nothing to do; 1 problem of raw files or references" in said.err
+    assert "fresh" not in said.err
+
+
 def test_a_run_makes_nothing_where_the_store_is_gone(own: Project) -> None:
     quiet_dagster(own.root)
     own.store.root.rename(own.root / "elsewhere")
