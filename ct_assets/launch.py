@@ -27,10 +27,12 @@ from ctcore.asking import registry_batches, untold
 from ctcore.batches import Batch, batches
 from ctcore.cli.bars import Bars
 from ctcore.cli.narrowing import narrowing_options
+from ctcore.cli.render import FOUND
 from ctcore.errors import CtError
-from ctcore.files import check_references, look
+from ctcore.files import check_references
 from ctcore.leases import process_name
 from ctcore.ledger import record_run
+from ctcore.looking import Sight, look_around, refuse_without_store
 from ctcore.making import Outcome
 from ctcore.narrow import Narrowing
 from ctcore.plan import Scope, left_alone, scope
@@ -40,7 +42,6 @@ from ctcore.reasons import Verdict, name_of
 from ctcore.slurm.choose import chosen
 from ctcore.staleness import evaluate
 from ctcore.steps import REGISTRY
-from ctcore.verify import verify
 
 START_TAG = "dagster/asset_partition_range_start"
 END_TAG = "dagster/asset_partition_range_end"
@@ -85,18 +86,19 @@ def run(
         project.catalog.refuse_archived()
         chosen(project)
         check_references(project)
+        refuse_without_store(project)
         project.store.ensure()
         add_missing(project, instance)
         end_orphans(instance, project)
-        _look(project)
+        sight = _look(project)
         narrowing = Narrowing(cohort, pairing, complete_only)
         asked = _planned(project, file, partial) if file else scope(project, what, narrowing)
         for said in asked.said:
             click.echo(said, err=True)
         launch = Launch(project, instance, asked)
         launch.run()
-        launch.report()
-    sys.exit(1 if launch.bad else 0)
+        launch.report(sight)
+    sys.exit(1 if launch.bad else FOUND if sight.problems else 0)
 
 
 @contextmanager
@@ -209,8 +211,8 @@ class Launch:
             said = [event.message or "" for event in result.all_events if event.is_failure]
             self.bad.append(Outcome((batch.asset, batch.start), "failed", said[0] if said else "the run failed"))
 
-    def report(self) -> None:
-        """What was done, in one line; then what could not be, in one line each."""
+    def report(self, sight: Sight) -> None:
+        """What was done, in one line; then what could not be, in one line each. `sight`: what was seen before."""
         made, reused = self.counts["made"], self.counts["hit"]
         left = sum(map(len, self.left.values()))
         nothing = not made and not reused and not self.bad
@@ -219,7 +221,7 @@ class Launch:
         if self.elsewhere:
             click.echo(f"left to another run that makes them now: {self.elsewhere} (`ct status`)", err=True)
         elif nothing:
-            click.echo("nothing else to do" if left else "everything is fresh: nothing to do", err=True)
+            click.echo(f"nothing else to do{_wanting(sight)}" if left else _nothing(sight), err=True)
         if nothing:
             return
         click.echo(f"{made} made, {reused} reused, {len(self.bad)} not made", err=True)
@@ -229,6 +231,16 @@ class Launch:
                 click.echo(f"    log: {one.log}", err=True)
         if len(self.bad) > SHOWN:
             click.echo(f"  … and {len(self.bad) - SHOWN} more (`ct status`)", err=True)
+
+
+def _nothing(sight: Sight) -> str:
+    return f"nothing to do{_wanting(sight)}" if sight.problems else "everything is fresh: nothing to do"
+
+
+def _wanting(sight: Sight) -> str:
+    """What stands above, and is no step's work."""
+    many = len(sight.problems)
+    return f"; {many} problem{'s' * (many != 1)} of raw files or references" if many else ""
 
 
 def _is_interrupt(event: dg.DagsterEvent) -> bool:
@@ -260,15 +272,12 @@ def _planned(project: Project, file: Path, partial: bool) -> Scope:
     return Scope(compared.holds, compared.holds)
 
 
-def _look(project: Project) -> None:
+def _look(project: Project) -> Sight:
     """See what changed on disk before asking what is stale."""
-    looked = look(project)
-    for said in looked.changes:
-        click.echo(f"changed: {said}", err=True)
-    for said in looked.problems:
-        click.echo(f"problem: {said}", err=True)
-    for one in verify(project, deep=False).findings:
-        click.echo(f"damaged: {name_of(one.node)}: {one.file} {one.problem}", err=True)
+    found = look_around(project, most=None)
+    for said in found.lines():
+        click.echo(said, err=True)
+    return found
 
 
 if __name__ == "__main__":

@@ -20,7 +20,7 @@ from typing import Any
 from ctcore.clock import utc
 from ctcore.code import code_of
 from ctcore.code.tools import tool_versions
-from ctcore.digest import Signature
+from ctcore.digest import Signature, try_digests
 from ctcore.errors import ContractError, CtError, InputError, StepError
 from ctcore.facts import typed
 from ctcore.reasons import differences
@@ -32,8 +32,9 @@ from ctcore.store import Store, way_out
 
 @dataclass(frozen=True)
 class StepCall:
-    """Everything that a call needs, as a file. Paths are absolute; `watch` are signatures of what it reads. `rule`: the
-    version of the cohort's rule that chose the members; it is no part of the key."""
+    """Everything that a call needs, as a file. Paths are absolute; `watch`: what it reads, as path, size, mtime, inode,
+    ctime and digest; `reads_first`: the digests are checked whatever the signatures say. `rule`: the version of the
+    cohort's rule that chose the members; it is no part of the key."""
 
     attempt: str
     node: tuple[str, str]
@@ -46,11 +47,12 @@ class StepCall:
     inputs: Mapping[str, Sequence[tuple[str, str]]]
     edges: Sequence[Sequence[str]]
     members: Sequence[Sequence[str]]
-    watch: Sequence[tuple[str, int, int, int]]
+    watch: Sequence[tuple[str, int, int, int, int, str]]
     reason: str
     run_id: str | None
     cpus: int | None = None
     rule: str | None = None
+    reads_first: bool = False
 
     def write(self, work: Path) -> Path:
         return write_json(work / "calls" / f"{self.attempt}.json", asdict(self))
@@ -149,13 +151,13 @@ def execute(call: StepCall, store: Store) -> dict[str, Any]:
     """Run the step's function in a private folder and publish what it made. Returns the facts it measured."""
     step = _step(call)
     started, clock = time.time(), time.monotonic()
-    _unchanged(call)
+    seen = _unchanged(call)
     staged = store.stage(*call.node, call.key)
     try:
         facts = _facts(step, step.function(_call(call, step, staged)) or {})
         shutil.rmtree(staged / ".scratch", ignore_errors=True)
         _keep_contracts(step, staged)
-        _unchanged(call)
+        _unchanged(call, seen)
         sidecar = {
             "format": "ct.artifact.v1",
             "node": list(call.node),
@@ -247,15 +249,29 @@ def _keep_contracts(step: Step, folder: Path) -> None:
         raise ContractError(f"{step.name} breaks its contract; nothing was published\n  {listed}")
 
 
-def _unchanged(call: StepCall) -> None:
-    """What the call reads is what its key was made from; a file that was touched since is another input."""
-    for path, *known in call.watch:
+def _unchanged(call: StepCall, before: Mapping[str, Signature] | None = None) -> Mapping[str, Signature]:
+    """What the call reads is what its key was made from: a file that looks otherwise is read, and has to be the same.
+
+    Returns the signatures; given again when the call ends, they tell what changed meanwhile.
+    """
+    seen: dict[str, Signature] = {}
+    doubtful: dict[str, str] = {}
+    for path, *known, digest in call.watch:
         try:
-            seen = Signature.of(Path(path))
+            seen[path] = Signature.of(path)
         except OSError as error:
             raise InputError(f"{path}: {error.strerror}; put it back, then run again") from error
-        if [seen.size, seen.mtime_ns, seen.inode] != known:
+        expected = tuple(known) if before is None else before[path]
+        if seen[path] != expected or (before is None and call.reads_first):
+            doubtful[path] = digest
+    reads, problems = try_digests(doubtful)
+    for path, digest in doubtful.items():
+        if path in problems:
+            raise InputError(f"{path}: {problems[path]}; put it back, then run again")
+        if reads[path][0] != digest:
             raise InputError(f"{path} changed since it was last looked at; `ct verify`, then run again")
+        seen[path] = Signature(*reads[path][1:])
+    return seen
 
 
 @contextmanager

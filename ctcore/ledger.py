@@ -339,6 +339,7 @@ def _outputs(one: Published) -> Iterable[dict[str, Any]]:
             "size": entry.size,
             "mtime_ns": seen.mtime_ns,
             "inode": seen.inode,
+            "ctime_ns": seen.ctime_ns,
         }
 
 
@@ -347,7 +348,7 @@ def _seen(path: Path) -> Signature:
     try:
         return Signature.of(path)
     except FileNotFoundError:
-        return Signature(0, 0, 0)
+        return Signature(0, 0, 0, 0)
 
 
 def _make_current(writer: Writer, rows: list[dict[str, Any]], about: _About) -> None:

@@ -18,6 +18,7 @@ from ctcore.execute import StepCall, StepResult, forget
 from ctcore.files import Memory
 from ctcore.inputs import ROLE
 from ctcore.local import LocalRunner
+from ctcore.looking import refuse_without_store
 from ctcore.memo import Hit, Prepared, hits, prepare
 from ctcore.project import Project
 from ctcore.reasons import Node, role_text
@@ -77,6 +78,7 @@ class Making:
 
         With `stale_only`, what is fresh is passed over, unless Dagster was not told of it.
         """
+        refuse_without_store(self.project)
         self.project.look_at_tools()
         todo = self._asked()
         preparation = prepare(self.project, self.step, todo, self.params)
@@ -216,6 +218,7 @@ def _step_calls(
                 edges=[list(edge) for edge in call.edges],
                 members=_members(step, call),
                 watch=watch,
+                reads_first=project.settings.run.verify_inputs == "bytes",
                 reason=why.get(call.node[1], "asked for"),
                 run_id=run_id,
                 rule=project.settings.cohorts[call.node[1]].version if step.level == "cohort" else None,
@@ -231,12 +234,17 @@ def _members(step: Step, call: Prepared) -> list[list[str]]:
     return [[level, who, roles.get((level, who), "member")] for level, who in call.members]
 
 
-Watched = tuple[str, int, int, int]
-_NEVER = Signature(-1, -1, -1)
+Watched = tuple[str, int, int, int, int, str]
+_NEVER = Signature(-1, -1, -1, -1)
+
+
+def _watched(place: str, row: Any) -> Watched:
+    """A file as its row says it was last seen."""
+    return place, row.size, row.mtime_ns, row.inode, row.ctime_ns, row.digest
 
 
 def _files(project: Project, step: Step, keys: Sequence[str]) -> dict[str, dict[str, Watched]]:
-    """The raw files of these entities by role, with their signatures."""
+    """The raw files of these entities by role, with their signatures and digests."""
     if not step.files:
         return {}
     found: dict[str, dict[str, Watched]] = {}
@@ -252,7 +260,7 @@ def _files(project: Project, step: Step, keys: Sequence[str]) -> dict[str, dict[
         )
         for row in rows:
             place = str(project.absolute(row.path))
-            found.setdefault(row.id, {})[row.role] = (place, row.size, row.mtime_ns, row.inode)
+            found.setdefault(row.id, {})[row.role] = _watched(place, row)
     return found
 
 
@@ -263,8 +271,8 @@ def _references(project: Project, step: Step) -> list[Watched]:
         known = {row.key: row.digest for row in connection.execute(select(reference.c.key, reference.c.digest))}
     now = digest_remembered([path for path in paths.values() if path.is_file()], Memory(project))
     seen = {key: now[path][1] for key, path in paths.items() if path in now and now[path][0] == known.get(key)}
-    watched = ((str(path), seen.get(key, _NEVER)) for key, path in paths.items())
-    return [(place, found.size, found.mtime_ns, found.inode) for place, found in watched]
+    watched = ((str(path), seen.get(key, _NEVER), known.get(key, "")) for key, path in paths.items())
+    return [(place, one.size, one.mtime_ns, one.inode, one.ctime_ns, digest) for place, one, digest in watched]
 
 
 def _upstream_outputs(project: Project, calls: Sequence[Prepared]) -> dict[str, list[Watched]]:
@@ -280,5 +288,5 @@ def _upstream_outputs(project: Project, calls: Sequence[Prepared]) -> dict[str, 
         )
         for row in rows:
             place = str(Path(project.store.root, row.folder, row.file))
-            found.setdefault(row.folder, {})[row.file] = (place, row.size, row.mtime_ns, row.inode)
+            found.setdefault(row.folder, {})[row.file] = _watched(place, row)
     return {folder: list(files.values()) for folder, files in found.items()}

@@ -73,10 +73,18 @@ class Pairing:
         return f"{many} {name}" if many == 1 else f"{many} {name[:-1]}ies" if name.endswith("y") else f"{many} {name}s"
 
 
+_ZERO = ("workers", "look_again_s")  # of these, 0 says something
+VerifyInputs = Literal["signature", "bytes"]
+
+
 @dataclass(frozen=True)
 class RunSettings:
     """How much runs at once: local worker processes (0 = one a core), partitions a Dagster run, runs a sensor tick and
-    runs under way; how often sensors look, and when a failure is tried again, in seconds."""
+    runs under way; how often sensors look, and when a failure is tried again, in seconds.
+
+    How much the integrity sensor reads a day; whether a call reads its inputs' bytes before it begins, or trusts size,
+    times and inode; for how many seconds commands go by what was seen on disk before.
+    """
 
     workers: int = 0
     partitions_per_run: int = 500
@@ -85,6 +93,9 @@ class RunSettings:
     retry_after_s: int = 300
     look_every_s: int = 15
     verify_every_s: int = 300
+    verify_gib_a_day: int = 1000
+    verify_inputs: VerifyInputs = "signature"
+    look_again_s: int = 0
 
 
 @dataclass(frozen=True)
@@ -459,8 +470,12 @@ class _Reader:
         self._only(table, {*known, *RUN_KEYS}, "[run]")
         good = {}
         for key in known & set(table):
-            value, least = table[key], 0 if key == "workers" else 1
-            if isinstance(value, int) and not isinstance(value, bool) and value >= least:
+            value, least = table[key], 0 if key in _ZERO else 1
+            if key == "verify_inputs":
+                good[key] = value
+                if value not in (allowed := get_args(VerifyInputs)):
+                    self.problems.append(f"[run] {key} = {value!r:.80}: one of {', '.join(allowed)}")
+            elif isinstance(value, int) and not isinstance(value, bool) and value >= least:
                 good[key] = value
             else:
                 self.problems.append(f"[run] {key} = {value!r:.80}: a whole number, {least} or more")

@@ -75,6 +75,14 @@ class Store:
     def staging(self) -> Path:
         return self.root / STAGING
 
+    @property
+    def is_there(self) -> bool:
+        """Whether this is a store: a folder where its disk should be mounted is none."""
+        try:
+            return self.staging.is_dir() or any(not name.startswith(".") for name in os.listdir(self.root))
+        except OSError:
+            return False
+
     def close(self, why: str | None) -> None:
         """Refuse every change from now on, in these words; None: not any more. Processes on any machine see it."""
         place = self.root / ARCHIVED

@@ -65,7 +65,7 @@ def entry_told(said: Mapping[str, Any]) -> dict[str, Any]:
     """The same of one making, from the event that tells of its end; with its files."""
     files = [{"file": name, "size": size, "digest": digest} for name, (size, digest) in said["files"].items()]
     side = {**said, "node": said["node"].partition("/")[::2], "facts": {}}
-    unseen = {"mtime_ns": 0, "inode": 0}
+    unseen = {"mtime_ns": 0, "inode": 0, "ctime_ns": 0}
     return {**said, "id": said["materialization"], "side": side, "outputs": [{**one, **unseen} for one in files]}
 
 

@@ -36,7 +36,7 @@ from sensors.sheet import sheet_sensor
 from sensors.staleness import staleness_sensor
 from tests.fake_slurm import FakeSlurm
 from tests.in_dagster import RANGE, run, span
-from tests.kit import ROWS, STEPS, TOML, again, assay, make_all, make_project, reasons, write_sheet
+from tests.kit import ROWS, STEPS, TOML, again, assay, make_all, make_project, reasons, rot, write_sheet
 from tests.shell import ct, environment, shell
 
 CHECKED = STEPS.replace(
@@ -420,6 +420,15 @@ def test_the_integrity_sensor_fails_the_check_of_what_is_damaged(
         ("merged", "bytes", False)
     ]
     assert reasons(again(project))["merged/S1"] == ["bytes"]
+
+
+def test_the_integrity_sensor_reads_a_share_of_raw_files_too(project: Project, instance: dg.DagsterInstance) -> None:
+    make_all(project)
+    rot(project, project.root / "reads/A1.txt")
+    tick = _tick(integrity_sensor(project), _context(project, instance))
+    said = tick.skip_reason.skip_message if tick.skip_reason else ""
+    assert "10 things" in (said or "") and "1 inputs changed or cannot be read" in (said or "")
+    assert reasons(again(project))["counted/A1"] == ["input"]
 
 
 @pytest.mark.slow

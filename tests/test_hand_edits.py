@@ -31,8 +31,9 @@ from tests.shell import ct
 
 # What is no fact: when something was last looked at, and where it lies on this disk
 LOOKED = {
-    "file": {"mtime_ns", "inode"},
-    "output": {"mtime_ns", "inode"},
+    "file": {"mtime_ns", "inode", "ctime_ns", "checked_at"},
+    "reference": {"checked_at"},
+    "output": {"mtime_ns", "inode", "ctime_ns"},
     "artifact": {"checked_at"},
     "materialization": {"reported"},
 }

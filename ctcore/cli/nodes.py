@@ -5,6 +5,7 @@ from typing import Any
 
 import click
 
+from ctcore.cli.looks import looked
 from ctcore.cli.render import FOUND, echo_json, excluded_options, is_terminal, json_option, opened, say, table
 from ctcore.cli.stale import reasons_json
 from ctcore.disclosure import disclose, results_of, why_withheld
@@ -31,6 +32,7 @@ def why(ctx: click.Context, node: str, values: bool, as_json: bool) -> None:
     if values and (as_json or not is_terminal(sys.stdout)):
         raise Usage("--values shows personal data: only on a terminal, as text")
     project = opened(ctx)
+    sight = looked(project)
     found = explain(project, find_node(project, node))
     verdict = found.verdict
     hidden = why_withheld(project, verdict.node) is not None
@@ -48,13 +50,14 @@ def why(ctx: click.Context, node: str, values: bool, as_json: bool) -> None:
                 "unseen": found.unseen,
                 "made": None if hidden else found.made,
                 "failure": None if hidden else found.failure,
+                "looked": sight.as_json(),
             }
         )
     else:
         say(found.text)
     for line in column_values(project, verdict) if values else ():
         say(line)
-    ctx.exit(0 if verdict.state == "fresh" else FOUND)
+    ctx.exit(0 if verdict.state == "fresh" and sight.is_clear else FOUND)
 
 
 @click.command()
@@ -71,6 +74,7 @@ def show(ctx: click.Context, node: str, code: bool, excluded: bool, reason: str 
     if code:
         show_code(project, which, as_json)
         return
+    looked(project)
     if which[0] in REGISTRY:
         made = {**entry(project, which), "results": results_of(project, which, excluded, reason)}
         fed = of_specimen(project, which[1]) if which[0] == "specimen" else []
