@@ -1,8 +1,8 @@
-"""④ Making nodes of one step: reuse what is there, run the rest, record each as it ends. A key runs once at a time."""
+"""④ Making nodes of one step: reuse what is there, run the rest, record each as it ends. A key is executed once."""
 
 import secrets
 import time
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Generator, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal, Protocol
@@ -17,7 +17,8 @@ from ctcore.execute import StepCall, StepResult, forget
 from ctcore.files import Memory
 from ctcore.inputs import ROLE
 from ctcore.local import LocalRunner
-from ctcore.memo import Hit, Prepared, hits, prepare
+from ctcore.meanwhile import Meanwhile
+from ctcore.memo import Hit, Preparation, Prepared, hits, prepare
 from ctcore.project import Project
 from ctcore.reasons import Node, role_text
 from ctcore.slurm import jobs
@@ -76,23 +77,64 @@ class Making:
 
         With `stale_only`, what is fresh is passed over, unless Dagster was not told of it.
         """
+        began = Meanwhile.from_now(self.project)
         todo = self._asked()
         preparation = prepare(self.project, self.step, todo, self.params)
-        yield [Outcome((self.step.name, key), "blocked", problem) for key, problem in preparation.blocked.items()]
+        yield _blocked(self.step, preparation)
         calls = list(preparation.ready.values())
         while calls:
             found = hits(self.project, calls)
             yield self._reused(calls, found)
             calls = [call for call in calls if call.key not in found]
-            recovered = self._recovered(calls)
-            yield recovered
-            done = {one.node for one in recovered}
-            calls = [call for call in calls if call.node not in done]
             mine = leases.take(self.project, [(call.key, call.node) for call in calls], self.run_id)
-            yield from self._run([call for call in calls if call.key in mine])
+            moved = yield from self._claimed([call for call in calls if call.key in mine], began)
             calls = [call for call in calls if call.key not in mine]
             if calls:  # another process works on these: look again when it may be done
+                yield (recovered := self._left_behind(calls))
+                done = {one.node for one in recovered}
+                calls = [call for call in calls if call.node not in done]
                 time.sleep(WAIT_S)
+            calls += moved
+
+    def _claimed(self, calls: Sequence[Prepared], began: Meanwhile) -> Generator[list[Outcome], None, list[Prepared]]:
+        """Run calls whose leases are ours. Gives those that are other calls by now: an input was made anew."""
+        free = {call.key for call in calls}
+        moved: list[Prepared] = []
+        try:
+            run = yield from self._looked_at_again(calls, began, moved)
+            free -= {call.key for call in run}
+        finally:
+            if free:
+                leases.give_back_ours(self.project, free)
+        yield from self._run(run)
+        return moved
+
+    def _looked_at_again(
+        self, calls: Sequence[Prepared], began: Meanwhile, moved: list[Prepared]
+    ) -> Generator[list[Outcome], None, list[Prepared]]:
+        """Which of these are still to be run. Before their leases were ours, another run may have made or tried them,
+        or made an input anew; from now on, none can."""
+        if not calls:
+            return []
+        now = prepare(self.project, self.step, [call.node[1] for call in calls], self.params)
+        yield _blocked(self.step, now)
+        held = {call.key for call in calls}
+        moved += [call for call in now.ready.values() if call.key not in held]
+        run = [call for call in now.ready.values() if call.key in held]
+        found = hits(self.project, run)
+        yield self._reused(run, found)
+        run = [call for call in run if call.key not in found]
+        tried = began.failed(self.project, [call.key for call in run])
+        yield [Outcome(one.node, "failed", one.error, log=one.log) for one in tried.values()]
+        run = [call for call in run if call.key not in tried]
+        yield (recovered := self._recovered(run))
+        done = {one.node for one in recovered}
+        return [call for call in run if call.node not in done]
+
+    def _left_behind(self, calls: Sequence[Prepared]) -> list[Outcome]:
+        """Of calls that others work on: published already by a worker that outlives its run."""
+        left = leases.left_behind(self.project, [call.key for call in calls])
+        return self._recovered([call for call in calls if call.key in left])
 
     def _asked(self) -> list[str]:
         listed = evaluate(self.project).listed(self.step.name, self.keys)
@@ -174,6 +216,10 @@ class Making:
         if failed:
             ledger.record_failures(self.project, failed, self.run_id)
         return outcomes + [Outcome(one.node, "failed", one.error, log=one.log) for one in failed]
+
+
+def _blocked(step: Step, found: Preparation) -> list[Outcome]:
+    return [Outcome((step.name, key), "blocked", problem) for key, problem in found.blocked.items()]
 
 
 def _step_calls(

@@ -1,9 +1,11 @@
 """Steps on a real Slurm cluster: each state is provoked, processes are killed, and every call is made exactly once."""
 
 import os
+import random
 import shutil
 import signal
 import threading
+import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -80,6 +82,18 @@ def test_a_step_of_many_nodes_is_one_array_and_each_call_runs_once(
     assert not list((toy.project.work / "slurm").glob("*"))
     assert states(toy.make()) == dict.fromkeys(toy.names, "hit")
     assert submitted(submissions) == 1
+
+
+def test_runs_at_once_submit_each_call_once(cohort: Callable[..., Cohort]) -> None:
+    toy = cohort(24)
+    runs = []
+    for names in (toy.names, toy.names[12:], toy.names[:16], toy.names):
+        runs.append(toy.process(*names))
+        time.sleep(random.random() * 0.8)
+    said = [run.communicate(timeout=PATIENCE_S * 2) for run in runs]
+    assert [run.returncode for run in runs] == [0] * 4, said
+    assert toy.begun() == Counter(toy.names)
+    toy.settled()
 
 
 def test_what_slurm_made_has_the_digests_of_what_was_made_here(cohort: Callable[..., Cohort], tmp_path: Path) -> None:
