@@ -23,7 +23,7 @@ from ctcore.digest import Signature
 from ctcore.errors import ContractError, CtError, InputError, StepError
 from ctcore.facts import typed
 from ctcore.rules import qc_problem
-from ctcore.step import Call, Source, Step
+from ctcore.step import LEVELS, Call, Source, Step
 from ctcore.steps import load_file, params_of
 from ctcore.store import Store, way_out
 
@@ -197,7 +197,7 @@ def _step(call: StepCall) -> Step:
 
 
 def _call(call: StepCall, step: Step, folder: Path) -> Call:
-    roles = {(level, who): json.loads(role) for name, level, who, role in call.edges if name == f"role:{step.role}"}
+    known = _Known(call, step)
     return Call(
         entity=call.node[1],
         level=step.level,
@@ -206,20 +206,41 @@ def _call(call: StepCall, step: Step, folder: Path) -> Call:
         files={role: Path(path) for role, path in call.files.items()},
         references={key: Path(path) for key, path in call.references.items()},
         inputs={
-            name: [_source(entity, Path(place), roles) for entity, place in sources]
+            name: [_source(entity, Path(place), known) for entity, place in sources]
             for name, sources in call.inputs.items()
         },
-        columns={(name, who): json.loads(value) for name, _, who, value in call.edges if name in step.columns},
+        columns=known.own,
         params=params_of(step, call.recipe["parameters"]),
         cpus=call.cpus or step.resources.cpus or 1,
     )
 
 
-def _source(entity: str, folder: Path, roles: Mapping[tuple[str, str], Any]) -> Source:
+class _Known:
+    """Columns and roles by level and ID, as the call's edges have them: an ID may stand on several levels."""
+
+    def __init__(self, call: StepCall, step: Step) -> None:
+        self.columns: dict[tuple[str, str], dict[str, Any]] = {}
+        self.roles: dict[tuple[str, str], Any] = {}
+        for name, level, who, value in call.edges:
+            if name in step.columns:
+                self.columns.setdefault((level, who), {})[name] = json.loads(value)
+            elif name == f"role:{step.role}":
+                self.roles[level, who] = json.loads(value)
+        self.own = self.columns.get((step.level, call.node[1]), {})
+
+    def of(self, level: str, who: str) -> dict[str, Any]:
+        """A source below or above the node has the node's own values of every level that is above both."""
+        reach = LEVELS[: LEVELS.index(level) + 1]  # type: ignore[arg-type]
+        shared = {name: value for name, value in self.own.items() if name.partition(".")[0] in reach}
+        return {**shared, **self.columns.get((level, who), {})}
+
+
+def _source(entity: str, folder: Path, known: _Known) -> Source:
     """An upstream artifact: its outputs by the names that its own step gives them."""
     sidecar = json.loads((folder / "ct.json").read_bytes())
     outputs = {output: folder / file for output, file in sidecar["outputs"].items()}
-    return Source(entity, outputs, roles.get((sidecar["level"], entity)))
+    level = sidecar["level"]
+    return Source(entity, outputs, known.roles.get((level, entity)), level, known.of(level, entity))
 
 
 def _facts(step: Step, returned: Mapping[str, Any]) -> dict[str, Any]:
