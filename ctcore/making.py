@@ -227,7 +227,7 @@ def _step_calls(
 ) -> list[StepCall]:
     """StepCalls with real paths: a few statements for all of them."""
     files = _files(project, step, [call.node[1] for call in calls])
-    references = {key: str(path) for key, path in project.references() if key in step.references}
+    references = {key: str(path) for key, path in sorted(project.references()) if key in step.references}
     watched = _references(project, step)
     outputs = _upstream_outputs(project, calls)
     found = []
@@ -253,7 +253,7 @@ def _step_calls(
                     "parameters": dict(call.recipe.parameters),
                     "environment": dict(call.recipe.environment),
                 },
-                files={role: seen[0] for role, seen in mine.items()},
+                files={role: seen[0] for role, seen in sorted(mine.items())},
                 references=references,
                 inputs=inputs,
                 edges=[list(edge) for edge in call.edges],

@@ -102,8 +102,8 @@ class Source:
 class Call:
     """What a step's function is given: one node, with everything that it declared and nothing else.
 
-    `files` and `references` are paths by role and by key; `inputs` are upstream artifacts by input name, in
-    the order of the cohort; `folder` is private to this call, and every declared output must be written there.
+    `files` and `references` are paths by role and by key; `inputs` are upstream artifacts by input name, sorted by
+    ID; `folder` is private to this call, and every declared output must be written there.
     """
 
     entity: str
@@ -145,7 +145,7 @@ class Call:
         return read_bed(self.reference(key))
 
     def many(self, name: str) -> Sequence[Source]:
-        """All upstream artifacts of an input, in the order of the cohort."""
+        """All upstream artifacts of an input, sorted by ID: no step sees the order of registration, which is in no key."""
         return _named(self.inputs, name, "input")
 
     def members(self, name: str, role: Any) -> Sequence[Source]:

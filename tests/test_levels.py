@@ -8,13 +8,14 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from sqlalchemy import select
 
-from ctcore.catalog.tables import edge
+from ctcore.catalog.tables import artifact, edge
 from ctcore.errors import StepError
 from ctcore.project import Project
 from ctcore.register import Allowed, register
 from ctcore.step import Call, Source
-from tests.kit import again, assay, make_all, make_project, reasons, write_sheet
+from tests.kit import COLUMNS, TOML, again, assay, make_all, make_project, reasons, write_sheet
 
 STEPS = '''
 import json
@@ -170,3 +171,54 @@ def test_a_question_that_has_no_single_answer_is_refused_with_the_way_out(ask: A
 def test_a_source_says_its_own_values() -> None:
     assert (CALL.column("patient.sex"), SOURCE.column("specimen.site")) == ("F", "s")
     assert CALL.column("specimen.site", of=SOURCE) == "s"
+
+
+ORDER = """
+from ctcore.step import Call, step
+
+
+@step(level="assay", files=["reads", "index"], references=["genome", "extra"], outputs={"o": "o.txt"})
+def seen(call: Call) -> None:
+    call.out("o").write_text(f"{call.entity} {list(call.files)} {list(call.references)}")
+
+
+@step(level="patient", inputs={"parts": "seen"}, columns=["assay.library", "specimen.site"], role="specimen.site",
+      outputs={"o": "o.txt"})
+def gathered(call: Call) -> None:
+    said = [(one.entity, one.role, list(one.columns), one["o"].read_text()) for one in call.many("parts")]
+    call.out("o").write_text(f"{said} {[one.entity for one in call.members('parts', 'left')]}")
+
+
+@step(level="cohort", inputs={"people": "gathered", "parts": "seen"}, columns=["patient.sex"], outputs={"o": "o.txt"})
+def joined(call: Call) -> None:
+    said = {name: [(one.entity, one["o"].read_text()) for one in call.many(name)] for name in call.inputs}
+    call.out("o").write_text(f"{said} {list(call.columns)}")
+"""
+
+
+def test_the_order_of_registration_changes_no_key_and_no_byte(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tests.kit.COLUMNS", (*COLUMNS, "index"))
+    rows = [
+        assay("P2", "S3", "A9", sex="M", site="left", library="a"),
+        assay("P1", "S2", "A1", sex="F", site="left", library="b"),
+        assay("P1", "S1", "A2", sex="F", site="right", library="c"),
+        assay("P1", "S2", "A10", sex="F", site="left", library="a"),
+    ]
+    toml = TOML.replace('["reads"]', '["reads", "index"]')
+    more = ['[references.extra]\npath = "genome.txt"\nversion = "2"\n', ""]
+    found = []
+    for number, listed in enumerate((rows, rows[::-1], [rows[1], rows[3], rows[0], rows[2]])):
+        root = tmp_path / f"toy{number}"
+        (root / "reads").mkdir(parents=True)
+        for row in rows:
+            row["index"] = f"reads/{row['assay_id']}.idx"
+            (root / row["index"]).write_text(f"index of {row['assay_id']}")
+        there = more[number % 2] + toml.replace("[cohorts.all]", f"{more[(number + 1) % 2]}\n[cohorts.all]")
+        project = make_project(root, listed, steps=ORDER, toml=there)
+        assert set(make_all(project).values()) == {"made"}
+        with project.catalog.read() as connection:
+            made = connection.execute(
+                select(*(artifact.c[name] for name in ("asset", "partition", "key", "data_version")))
+            )
+            found.append({tuple(row) for row in made})
+    assert len(found[0]) == 7 and found[0] == found[1] == found[2]
