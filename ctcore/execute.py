@@ -22,6 +22,7 @@ from ctcore.code import code_of
 from ctcore.digest import Signature
 from ctcore.errors import ContractError, CtError, InputError, StepError
 from ctcore.facts import typed
+from ctcore.manifest import SIDECAR, FileEntry, Manifest
 from ctcore.rules import qc_problem
 from ctcore.step import LEVELS, Call, Source, Step
 from ctcore.steps import load_file, params_of
@@ -206,7 +207,7 @@ def _call(call: StepCall, step: Step, folder: Path) -> Call:
         files={role: Path(path) for role, path in call.files.items()},
         references={key: Path(path) for key, path in call.references.items()},
         inputs={
-            name: [_source(entity, Path(place), known) for entity, place in sources]
+            name: [_source(name, entity, Path(place), known) for entity, place in sources]
             for name, sources in call.inputs.items()
         },
         columns=known.own,
@@ -221,6 +222,7 @@ class _Known:
     def __init__(self, call: StepCall, step: Step) -> None:
         self.columns: dict[tuple[str, str], dict[str, Any]] = {}
         self.roles: dict[tuple[str, str], Any] = {}
+        self.versions = {(name, who): version for name, _, who, version in call.edges if name in step.inputs}
         for name, level, who, value in call.edges:
             if name in step.columns:
                 self.columns.setdefault((level, who), {})[name] = json.loads(value)
@@ -235,9 +237,13 @@ class _Known:
         return {**shared, **self.columns.get((level, who), {})}
 
 
-def _source(entity: str, folder: Path, known: _Known) -> Source:
-    """An upstream artifact: its outputs by the names that its own step gives them."""
-    sidecar = json.loads((folder / "ct.json").read_bytes())
+def _source(name: str, entity: str, folder: Path, known: _Known) -> Source:
+    """An upstream artifact: its outputs by the names that its own step gives them, which its data version covers."""
+    place = folder / SIDECAR
+    sidecar = json.loads(place.read_bytes())
+    files = {file: FileEntry(one["digest"]) for file, one in sidecar["store"]["files"].items()}
+    if Manifest(files).version_by(sidecar) != known.versions[name, entity]:
+        raise InputError(f"{place} is not what was published for input {name} of {entity}; `ct verify`, then run again")
     outputs = {output: folder / file for output, file in sidecar["outputs"].items()}
     level = sidecar["level"]
     return Source(entity, outputs, known.roles.get((level, entity)), level, known.of(level, entity))

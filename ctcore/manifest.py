@@ -11,16 +11,18 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from stat import S_ISREG
+from typing import Any
 
 from blake3 import blake3
 
-from ctcore.digest import OnBytes, Signature, inode_of, read_files, tagged, try_digests
+from ctcore.digest import OnBytes, Signature, canonical, inode_of, read_files, tagged, try_digests
 from ctcore.errors import StoreError
 
 MANIFEST = "MANIFEST.b3"
 SIDECAR = "ct.json"
 OWN = frozenset({MANIFEST, SIDECAR})
 UNKNOWN = -1
+TAG = "ct.files.v2"
 
 SEGMENT = r"[A-Za-z0-9][A-Za-z0-9_.-]*"
 _NAME = re.compile(rf"{SEGMENT}(?:/{SEGMENT})*")
@@ -37,7 +39,7 @@ class FileEntry:
 
 @dataclass(frozen=True)
 class Manifest:
-    """The files of an artifact by relative name. Names and bytes are its identity, nothing else is."""
+    """The files of an artifact by relative name. Names, bytes and which output is which file are its identity."""
 
     files: Mapping[str, FileEntry]
 
@@ -50,8 +52,16 @@ class Manifest:
 
     @cached_property
     def data_version(self) -> str:
-        """The digest that identifies the artifact's content."""
+        """The digest that identifies the files alone: the content of artifacts that were published without `TAG`."""
         return tagged("ct.files.v1", self.text().encode())
+
+    def version(self, outputs: Mapping[str, str]) -> str:
+        """The digest that identifies an artifact's content: the files, and the file of each output's name."""
+        return tagged(TAG, self.text().encode() + canonical(dict(outputs)))
+
+    def version_by(self, side: Mapping[str, Any]) -> str:
+        """The same under the tag that a sidecar names; before there were two, it named none."""
+        return self.version(side["outputs"]) if side["store"].get("tag") == TAG else self.data_version
 
     @classmethod
     def parse(cls, text: str, sizes: Mapping[str, int] | None = None) -> "Manifest":
@@ -173,12 +183,14 @@ class _Look:
         """What the store wrote itself: without it the artifact would not be found again."""
         there = {name for name in OWN if (stat := seen.pop(name, None)) and S_ISREG(stat.st_mode)}
         damages.extend(Damage(name, "gone") for name in sorted(OWN - there))
-        if self.deep and MANIFEST in there:
-            text = Manifest({name: FileEntry(digest) for name, (_, digest) in files.items()}).text()
-            digest = blake3(text.encode()).hexdigest()
+        if not self.deep:
+            return
+        manifest = Manifest({name: FileEntry(digest) for name, (_, digest) in files.items()})
+        if MANIFEST in there:
+            digest = blake3(manifest.text().encode()).hexdigest()
             self.doubtful[f"{folder}/{MANIFEST}"] = (MANIFEST, digest, damages)
-        if self.deep and SIDECAR in there and not _is_json(f"{folder}/{SIDECAR}"):
-            damages.append(Damage(SIDECAR, "no longer JSON"))
+        if SIDECAR in there and (problem := _sidecar_problem(f"{folder}/{SIDECAR}", manifest)):
+            damages.append(Damage(SIDECAR, problem))
 
     def read(self, on_bytes: OnBytes | None) -> None:
         reads, problems = try_digests(self.doubtful, on_bytes=on_bytes)
@@ -214,9 +226,14 @@ def _touched(stat: os.stat_result | None, signature: Signature | None) -> bool:
     )
 
 
-def _is_json(path: str) -> bool:
+def _sidecar_problem(path: str, manifest: Manifest) -> str | None:
     try:
         with open(path, encoding="utf-8") as file:
-            return isinstance(json.load(file), dict)
+            side = json.load(file)
     except (OSError, ValueError):
-        return False
+        return "no longer JSON"
+    try:
+        same = side["store"]["data_version"] == manifest.version_by(side)
+    except (LookupError, TypeError, AttributeError, ValueError):
+        same = False
+    return None if same else "its files or its outputs are not those of its data version"

@@ -145,7 +145,7 @@ class Call:
         return read_bed(self.reference(key))
 
     def many(self, name: str) -> Sequence[Source]:
-        """All upstream artifacts of an input, sorted by ID: no step sees the order of registration, which is in no key."""
+        """All upstream artifacts of an input, sorted by ID: the order of registration is in no key."""
         return _named(self.inputs, name, "input")
 
     def members(self, name: str, role: Any) -> Sequence[Source]:
