@@ -22,6 +22,7 @@ from ctcore.code import code_of
 from ctcore.digest import Signature
 from ctcore.errors import ContractError, CtError, InputError, StepError
 from ctcore.facts import typed
+from ctcore.kept_log import pack
 from ctcore.manifest import SIDECAR, FileEntry, Manifest
 from ctcore.rules import qc_problem
 from ctcore.step import LEVELS, Call, Source, Step
@@ -32,7 +33,8 @@ from ctcore.store import Store, way_out
 @dataclass(frozen=True)
 class StepCall:
     """Everything that a call needs, as a file. Paths are absolute; `watch` are signatures of what it reads. `rule`: the
-    version of the cohort's rule that chose the members; it is no part of the key."""
+    version of the cohort's rule that chose the members; `actor`, `git`: who asked, and the commit of the step's file.
+    None of these is part of the key."""
 
     attempt: str
     node: tuple[str, str]
@@ -50,6 +52,9 @@ class StepCall:
     run_id: str | None
     cpus: int | None = None
     rule: str | None = None
+    actor: str | None = None
+    git: str | None = None
+    store: str | None = None  # another than the project's: it is made again beside what is there
 
     def write(self, work: Path) -> Path:
         return write_json(work / "calls" / f"{self.attempt}.json", asdict(self))
@@ -99,7 +104,7 @@ def run_calls(work: str, store: str, calls: Sequence[str]) -> int:
         call = StepCall(**json.loads(Path(path).read_bytes()))
         log, before = call.log(Path(work)), _usage()
         with _output_into(log):
-            error, facts = _run(call, Store(Path(store)))
+            error, facts = _run(call, Store(Path(call.store or store)), log)
         result = StepResult(call.attempt, call.node, call.key, error, str(log), facts, _used(before))
         write_json(Path(work) / "results" / f"{call.attempt}.json", asdict(result))
         failed += error is not None
@@ -124,9 +129,9 @@ def _used(before: tuple[float, float]) -> dict[str, Any]:
     }
 
 
-def _run(call: StepCall, store: Store) -> tuple[str | None, dict[str, Any]]:
+def _run(call: StepCall, store: Store, log: Path) -> tuple[str | None, dict[str, Any]]:
     try:
-        return None, execute(call, store)
+        return None, execute(call, store, log)
     except CtError as error:
         print(error, file=sys.stderr, flush=True)
         return str(error), {}
@@ -144,8 +149,11 @@ def _print_traceback(error: BaseException) -> None:
     traceback.print_exception(type(error), error, frames or error.__traceback__)
 
 
-def execute(call: StepCall, store: Store) -> dict[str, Any]:
-    """Run the step's function in a private folder and publish what it made. Returns the facts it measured."""
+def execute(call: StepCall, store: Store, log: Path) -> dict[str, Any]:
+    """Run the step's function in a private folder and publish what it made. Returns the facts it measured.
+
+    What it printed until then is in `log`, and is kept beside what it made.
+    """
     step = _step(call)
     started, clock = time.time(), time.monotonic()
     _unchanged(call)
@@ -168,12 +176,16 @@ def execute(call: StepCall, store: Store) -> dict[str, Any]:
             "facts": facts,
             "reason": call.reason,
             "run_id": call.run_id,
+            "actor": call.actor,
             "host": socket.gethostname(),
+            "git": call.git,
             "started_at": utc(started),
             "seconds": round(time.monotonic() - clock, 3),
         }
         names = [output.file for output in step.outputs.values()]
-        store.publish(staged, *call.node, call.key, sidecar, names)
+        sys.stdout.flush()
+        sys.stderr.flush()
+        store.publish(staged, *call.node, call.key, sidecar, names, log=pack(log))
     finally:
         shutil.rmtree(staged, ignore_errors=True)
     return facts

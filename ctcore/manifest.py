@@ -20,7 +20,9 @@ from ctcore.errors import StoreError
 
 MANIFEST = "MANIFEST.b3"
 SIDECAR = "ct.json"
-OWN = frozenset({MANIFEST, SIDECAR})
+LOG = "ct.log.gz"
+OWN = frozenset({MANIFEST, SIDECAR, LOG})
+NEEDED = frozenset({MANIFEST, SIDECAR})
 UNKNOWN = -1
 TAG = "ct.files.v2"
 
@@ -182,7 +184,7 @@ class _Look:
     ) -> None:
         """What the store wrote itself: without it the artifact would not be found again."""
         there = {name for name in OWN if (stat := seen.pop(name, None)) and S_ISREG(stat.st_mode)}
-        damages.extend(Damage(name, "gone") for name in sorted(OWN - there))
+        damages.extend(Damage(name, "gone") for name in sorted(NEEDED - there))
         if not self.deep:
             return
         manifest = Manifest({name: FileEntry(digest) for name, (_, digest) in files.items()})

@@ -1,4 +1,4 @@
-"""④ What other runs have done since this one began: calls that failed there are not tried here a second time."""
+"""④ What other runs have done since this one began: what failed there is not tried here, what was made is not anew."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -6,21 +6,24 @@ from dataclasses import dataclass
 from sqlalchemy import func, select
 
 from ctcore.catalog.engine import in_keys
-from ctcore.catalog.tables import attempt
+from ctcore.catalog.tables import attempt, materialization
 from ctcore.ledger import Failed
 from ctcore.project import Project
 
 
 @dataclass(frozen=True)
 class Meanwhile:
-    """The time since a run began, told by the last failure that was in the catalog then."""
+    """The time since a run began, told by the last failure and the last making that were in the catalog then."""
 
     last: int
+    made: int
 
     @classmethod
     def from_now(cls, project: Project) -> "Meanwhile":
         with project.catalog.read() as connection:
-            return cls(connection.execute(select(func.max(attempt.c.id))).scalar() or 0)
+            last = connection.execute(select(func.max(attempt.c.id))).scalar()
+            made = connection.execute(select(func.max(materialization.c.id))).scalar()
+        return cls(last or 0, made or 0)
 
     def failed(self, project: Project, keys: Iterable[str]) -> dict[str, Failed]:
         """Of these keys those that failed since, with what the other run said."""

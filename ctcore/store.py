@@ -25,6 +25,7 @@ from typing import Any
 from ctcore.digest import OnBytes, Signature, canonical, try_digests
 from ctcore.errors import StoreError
 from ctcore.manifest import (
+    LOG,
     MANIFEST,
     OWN,
     SEGMENT,
@@ -124,13 +125,15 @@ class Store:
         sidecar: Mapping[str, Any],
         names: Sequence[str],
         same_as: Path | None = None,
+        log: bytes | None = None,
     ) -> Published:
         """Make a staged folder the artifact of this call, or keep the intact one that is there already.
 
         The first making of a key wins, also over one with other bytes: what was made from it stays true. A
         damaged one is replaced. Files equal to those of `same_as`, an earlier artifact, become hard links to
-        them. Doing it again after a crash is safe. StoreError where the files are not exactly the declared
-        ones (staged stays, to be looked at), or where the disk does not allow it (staged is removed).
+        them. `log`, compressed, is kept beside them. Doing it again after a crash is safe. StoreError where the
+        files are not exactly the declared ones (staged stays, to be looked at), or where the disk does not allow
+        it (staged is removed).
         """
         self._refuse_archived()
         target = self.folder(asset, partition, key)
@@ -146,6 +149,9 @@ class Store:
                 _share(staged, manifest, same_as)
             own = {"asset": asset, "partition": partition, "key": key}
             described = _described(manifest, sidecar.get("outputs"))
+            if log is not None:
+                (staged / LOG).write_bytes(log)
+                os.chmod(staged / LOG, 0o444)
             _seal(staged, manifest, {**sidecar, "store": own | described})
             return self._put(staged, Published(target, manifest, described["data_version"]), key)
 
