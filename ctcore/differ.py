@@ -12,6 +12,7 @@ from ctcore.memo import Edge
 from ctcore.project import Project
 from ctcore.reasons import Node, Reason, changed, differences, name_of, reference_change, role_change, short
 from ctcore.step import ENTITY_LEVELS
+from ctcore.story import stories_of
 from ctcore.targets import Target, choose, find_target
 from ctcore.trace import outputs_of, recipes_of
 
@@ -46,6 +47,7 @@ class Difference:
     files: list[str] = field(default_factory=list)
     causes: list[Reason] = field(default_factory=list)
     roots: list[Reason] = field(default_factory=list)
+    beside: list[tuple[str, str]] = field(default_factory=list)  # what is no cause: who asked, where, which commit
 
     @property
     def same_content(self) -> bool:
@@ -115,12 +117,16 @@ def diff(project: Project, pair: Pair) -> Difference:
         lineage = upwards(project, connection, pair)
         recipes = recipes_of(connection, {one.recipe for one in lineage.makings.values()})
         outputs = outputs_of(connection, pair)
+        stories = stories_of(connection, pair)
     compare = _Comparison(lineage, recipes, _fan_ins(project))
     found = Difference(lineage.makings[pair[0]], lineage.makings[pair[1]])
     found.files = list(_files(*({one["file"]: one["digest"] for one in outputs.get(n, ())} for n in pair)))
     causes = compare.causes(pair)
     found.causes = [cause.reason for cause in causes]
     found.roots = compare.roots(pair, causes)
+    one, other = stories[pair[0]], stories[pair[1]]
+    told = [(name, getattr(one, name), getattr(other, name)) for name in ("actor", "host", "git")]
+    found.beside = [(name, f"{was or 'not told'} → {now or 'not told'}") for name, was, now in told if was != now]
     return found
 
 

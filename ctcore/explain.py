@@ -19,6 +19,7 @@ from ctcore.reasons import Node, Reason, Verdict, name_of, short
 from ctcore.staleness import Verdicts, evaluate
 from ctcore.standing import today
 from ctcore.steps import REGISTRY
+from ctcore.story import NOTHING, stories_of
 from ctcore.tombstones import is_purged, of_makings
 from ctcore.trace import outputs_of
 from ctcore.veil import veil
@@ -32,7 +33,8 @@ class Explained:
     """A node's verdict as one sentence, with the evidence as data.
 
     `accepted` are its reasons that somebody waived, `built_from` the same of what it was built from; `roots` the root
-    causes of what is only about to change, each with the path to it; `members` why each came or went.
+    causes of what is only about to change, each with the path to it; `members` why each came or went; `again` that it
+    came out with other bytes when it was made again.
     """
 
     verdict: Verdict
@@ -43,13 +45,14 @@ class Explained:
     built_from: Sequence[str] = ()
     roots: Sequence[str] = ()
     members: Sequence[str] = ()
+    again: Sequence[str] = ()
 
     @property
     def text(self) -> str:
         """All that people read."""
         accepted = [f"accepted: {one}" for one in self.accepted if self.verdict.state != "fresh"]
         members = [*self.members[:SHOWN], *([f"… and {len(self.members) - SHOWN} more"] * (len(self.members) > SHOWN))]
-        return "\n".join([self.sentence, *accepted, *self.built_from, *members, *self.roots])
+        return "\n".join([self.sentence, *accepted, *self.again, *self.built_from, *members, *self.roots])
 
 
 def why(project: Project, node: Node) -> Explained:
@@ -66,9 +69,11 @@ def why(project: Project, node: Node) -> Explained:
     with project.catalog.read() as connection:
         accepted = holding(connection, [verdict]).get(node, [])
         built = built_from(connection, step.name, [node[1]], marks).get(node[1], [])
+        story = stories_of(connection, [made["id"]])[made["id"]] if made else NOTHING
+    again = [story.again[-1].words] if story.reproduced == "other" else []
     sentence = _sentence(project, verdict, made, failure, accepted)
     roots, members = [*_roots(verdict, verdicts)], came_and_went(project, verdict)
-    return Explained(verdict, sentence, made, failure, accepted, built, roots, members)
+    return Explained(verdict, sentence, made, failure, accepted, built, roots, members, again)
 
 
 def _roots(verdict: Verdict, verdicts: Verdicts) -> Iterator[str]:
@@ -130,6 +135,7 @@ def _made(project: Project, node: Node) -> dict[str, Any] | None:
             **row,
             "reason": veil(project).text(row["reason"]),
             "facts": json.loads(row["facts"]),
+            **stories_of(connection, [row["id"]])[row["id"]].data,
             "path": str(project.store.root / row["folder"]),
             "files": [dict(one) for one in files],
         }

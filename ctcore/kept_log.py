@@ -6,8 +6,6 @@ import zlib
 from collections.abc import Iterator
 from pathlib import Path
 
-from ctcore.manifest import LOG
-
 END = 1 << 20  # of a longer log, so much of its beginning and of its end
 
 
@@ -28,13 +26,8 @@ def pack(log: Path) -> bytes | None:
     return gzip.compress(text, mtime=0) if text else None
 
 
-def lines(folder: Path) -> Iterator[str] | None:
-    """The log beside an artifact; None where there is none."""
-    place = folder / LOG
-    return _read(place) if place.is_file() else None
-
-
-def _read(place: Path) -> Iterator[str]:
+def kept_lines(place: Path) -> Iterator[str]:
+    """The lines of a kept log; where it is damaged, the last one says so."""
     try:
         with gzip.open(place, "rt", encoding="utf-8", errors="replace") as text:
             yield from text

@@ -1,6 +1,8 @@
 """`ct why`, `ct show` and `ct path`: one node."""
 
+import json
 import sys
+from collections.abc import Iterator
 from typing import Any
 
 import click
@@ -44,6 +46,7 @@ def why(ctx: click.Context, node: str, values: bool, as_json: bool) -> None:
                 "built_from_accepted": found.built_from,
                 "roots": found.roots,
                 "members": found.members,
+                "again": found.again,
                 "made": None if hidden else found.made,
                 "failure": None if hidden else found.failure,
             }
@@ -93,6 +96,8 @@ def show(ctx: click.Context, node: str, excluded: bool, reason: str | None, as_j
         _tombstones(project, which)
         return
     click.echo(f"\npath        {found.made['path']}")
+    for line in told_of(found.made):
+        say(line)
     for name, value in found.made["facts"].items():
         say(f"{name:<11} {value}")
     click.echo()
@@ -114,6 +119,17 @@ def show(ctx: click.Context, node: str, excluded: bool, reason: str | None, as_j
     if project.steps[which[0]].role is not None:
         click.echo()
         table(("level", "member", "role"), listed, title="members")
+
+
+def told_of(made: dict[str, Any]) -> Iterator[str]:
+    """Who asked for it, where it ran, its commit, what else it read, and how often it was made again."""
+    said = [("asked by", made["actor"]), ("ran on", made["host"]), ("commit", made["git"])]
+    yield from (f"{name:<11} {value}" for name, value in said if value)
+    if made["undeclared"]:
+        yield f"{'also read':<11} {json.dumps(made['undeclared'], ensure_ascii=False)} (the step does not declare it)"
+    for one in made["again"]:
+        bytes_said = f"other bytes in {', '.join(one['differs'])}" if one["differs"] else "the same bytes"
+        yield f"{'made again':<11} {one['at']} by {one['actor']} on {one['host']}: {bytes_said}"
 
 
 def _tombstones(project: Project, node: Node) -> None:
