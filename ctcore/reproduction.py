@@ -1,8 +1,9 @@
 """④ Calls made again beside what is there: are the bytes the same? Nothing in the store is replaced."""
 
 import shutil
+import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from secrets import token_hex
@@ -18,6 +19,7 @@ from ctcore.project import Project
 from ctcore.reasons import Node, name_of
 from ctcore.store import Published, Store
 
+FORGET_S = 7 * 24 * 3600
 BESIDE = "again"  # in work/: private stores, gone when their run has ended
 
 
@@ -41,6 +43,7 @@ class Again:
 @contextmanager
 def beside(project: Project, calls: Sequence[StepCall]) -> Iterator[tuple[Store, list[StepCall]]]:
     """These calls, to be made in a private store."""
+    _forget(project.work / BESIDE)
     store = Store(project.work / BESIDE / token_hex(8))
     store.ensure()
     try:
@@ -104,12 +107,19 @@ def _differing(before: Mapping[str, str], now: Published) -> tuple[str, ...]:
     return tuple(sorted(name for name in {*before, *digests} if before.get(name) != digests.get(name)))
 
 
+def _forget(folder: Path) -> None:
+    """What a killed run left long ago."""
+    for place in folder.glob("*"):
+        with suppress(FileNotFoundError):
+            if place.stat().st_mtime < time.time() - FORGET_S:
+                _erase(Store(place))
+
+
 def _erase(store: Store) -> None:
     """Published folders are read-only."""
     for folder in store.root.rglob("*"):
         if folder.is_dir() and not folder.is_symlink():
             folder.chmod(0o700)
     shutil.rmtree(store.root, ignore_errors=True)
-    parent: Path = store.root.parent
-    if not any(parent.iterdir()):
-        shutil.rmtree(parent, ignore_errors=True)
+    with suppress(OSError):  # another run may have its own there
+        store.root.parent.rmdir()

@@ -20,6 +20,7 @@ from ctcore.making import Making
 from ctcore.project import Project
 from ctcore.recover import recover
 from ctcore.standing import forget
+from ctcore.store import Store
 from ctcore.verify import verify
 from tests.kit import STEPS, Inline, again, make, make_all, make_project, reasons
 from tests.shell import ct
@@ -225,6 +226,20 @@ def test_made_again_with_the_same_bytes_is_reproduced(tmp_path: Path, catalog_ur
         ]
         kinds = connection.execute(select(event.c.kind, event.c.subject).order_by(event.c.seq)).all()
         assert [tuple(row) for row in kinds[-2:]] == [("reproduce", "counted/A1"), ("reproduce", "counted/A2")]
+
+
+def test_what_a_killed_run_left_of_making_somebody_again_goes_with_a_purge(tmp_path: Path) -> None:
+    project = make_project(tmp_path / "toy")
+    make_all(project)
+    for name, step, who in (("one", "counted", "A3"), ("two", "counted", "A1"), ("three", "joined", "all")):
+        key = str(row_of(project, step, who)["key"])
+        store = Store(project.work / "again" / name)
+        (store.stage(step, who, key) if name == "one" else store.folder(step, who, key)).mkdir(
+            parents=True, exist_ok=True
+        )
+    set_consent(project, ["P2"], Statement("revoked", form="form 7"))
+    said_by(project, "purge", "P2", "--confirm", "P2", "--reason", "asked for")
+    assert [path.name for path in (project.work / "again").iterdir()] == ["two"]
 
 
 def test_other_bytes_are_told_with_their_files_and_replace_nothing(tmp_path: Path) -> None:
