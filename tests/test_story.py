@@ -6,6 +6,7 @@ import os
 import shutil
 import subprocess
 from pathlib import Path
+from typing import Any
 
 import pytest
 from sqlalchemy import select, update
@@ -119,6 +120,31 @@ def test_what_is_told_of_a_making_is_in_its_event_and_comes_back(tmp_path: Path)
     names = [column.name for column in materialization.columns if column.name != "reported"]
     kept = [[tuple(row._mapping[name] for name in names) for row in rows[0]] for rows in (before, after)]
     assert kept[0] == kept[1] and before[1] == after[1]
+
+
+def test_what_a_call_read_undeclared_is_kept_shown_and_purged(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    project = make_project(tmp_path / "toy")
+    publish = Store.publish
+
+    def telling(store: Store, staged: Path, *node: str, **more: Any) -> object:
+        asset, partition, key, sidecar, names = node
+        told = {**sidecar, "undeclared": [f"/ref/{partition}.bed"]}  # type: ignore[dict-item]
+        return publish(store, staged, asset, partition, key, told, names, **more)
+
+    monkeypatch.setattr(Store, "publish", telling)
+    make(project, "counted", runner=Inline(project))
+    assert row_of(project, "counted", "A3")["undeclared"] == '["/ref/A3.bed"]'
+    assert "read what it does not declare: /ref/A3.bed" in said_by(project, "trace", "counted/A3")
+    assert "/ref/A3.bed" in said_by(project, "show", "counted/A3")
+    sql = "SELECT undeclared FROM artifacts WHERE entity = 'A3'"
+    assert "/ref/A3.bed" in said_by(project, "query", sql)
+    assert disagreements(project) == []
+    set_consent(project, ["P2"], Statement("revoked", form="form 7"))
+    said_by(project, "purge", "P2", "--confirm", "P2", "--reason", "asked for")
+    row = row_of(project, "counted", "A3")
+    assert row["undeclared"] is None and row["actor"] == project.catalog.actor
+    assert disagreements(again(project)) == []
+    assert "/ref/A3.bed" not in (project.root / "provenance.jsonl").read_text()
 
 
 def test_events_of_before_still_hold(tmp_path: Path) -> None:
