@@ -70,7 +70,7 @@ def why(project: Project, node: Node) -> Explained:
         accepted = holding(connection, [verdict]).get(node, [])
         built = built_from(connection, step.name, [node[1]], marks).get(node[1], [])
         story = stories_of(connection, [made["id"]])[made["id"]] if made else NOTHING
-    again = [story.again[-1].words] if story.reproduced == "other" else []
+    again = [story.again[-1].words] if story.reproduced == "other" and verdict.state != "excluded" else []
     sentence = _sentence(project, verdict, made, failure, accepted)
     roots, members = [*_roots(verdict, verdicts)], came_and_went(project, verdict)
     return Explained(verdict, sentence, made, failure, accepted, built, roots, members, again)

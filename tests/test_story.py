@@ -301,6 +301,15 @@ def test_what_cannot_be_made_again_is_said_and_what_is_there_stays(tmp_path: Pat
     assert ct("-C", str(project.root), "run", "--again").code == 2
 
 
+def test_whoever_may_not_be_used_is_not_made_again(tmp_path: Path) -> None:
+    project = make_project(tmp_path / "toy")
+    make_all(project)
+    set_consent(project, ["P2"], Statement("revoked", form="form 7"))
+    said = ct("-C", str(project.root), "run", "--again", "counted")
+    assert said.code == 0 and "made again: 2 reproduced" in said.err and "A3" not in said.out + said.err
+    assert ct("-C", str(project.root), "run", "--again", "counted/A3").code == 2
+
+
 def test_what_was_never_made_is_not_made_by_making_it_again(tmp_path: Path) -> None:
     project = make_project(tmp_path / "toy")
     make(project, "counted", "A1", runner=Inline(project))

@@ -50,15 +50,20 @@ def _with_a_making(project: "Project", texts: Sequence[str]) -> dict[str, list[s
     from ctcore.batches import partitions
     from ctcore.memo import hits, prepare
     from ctcore.select import selected
+    from ctcore.staleness import evaluate
 
     wanted = selected(project, texts)
     if not wanted:
         raise Usage("--again needs the nodes that are to be made again: ct run --again STEP/PARTITION")
+    verdicts = evaluate(project)
     found: dict[str, list[str]] = {}
     problems: list[str] = []
     for name, some in wanted.items():
         step = project.steps[name]
-        keys = [key for key in partitions(project, step.level) if key in some]
+        out = {
+            one.partition for one in verdicts.listed(name, some) if one.state == "excluded"
+        }  # named ones are refused
+        keys = [key for key in partitions(project, step.level) if key in some and key not in out]
         preparation = prepare(project, step, keys)
         made = hits(project, preparation.ready.values())
         problems += preparation.blocked.values()
