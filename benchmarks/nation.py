@@ -207,7 +207,7 @@ class _Filling:
 
     def _materialization(self, asset: str, used: int, number: int, name: str, key: str, version: str) -> Sequence[Any]:
         folder = f"{asset}/{name}/{key[:16]}"
-        said = (self.facts, "missing: never made", None, self.at, 0.1, True, None)
+        said = (self.facts, "missing: never made", None, self.at, 0.1, True, None, *(None,) * 4)
         return (number, asset, name, key, used, version, folder, 9, *said)
 
     def _members(self, step: Step) -> Any:

@@ -18,7 +18,7 @@ import dagster as dg
 from sqlalchemy.exc import DBAPIError
 
 from ct_assets.eventlog import kept_open
-from ct_assets.factory import ONLY_STALE
+from ct_assets.factory import CACHE, ONLY_STALE
 from ct_assets.keys import PROJECT_TAG, key_of
 from ct_assets.partitions import add_missing
 from ct_assets.runs import PROCESS_TAG, SHELL_TAG, end_orphans, going, only
@@ -71,11 +71,13 @@ def sync() -> None:
 @click.argument("what", nargs=-1)
 @click.option("--plan", "file", type=click.Path(path_type=Path))
 @click.option("--partial", is_flag=True)
+@click.option("--no-cache", is_flag=True)
 @narrowing_options
 def run(
     what: tuple[str, ...],
     file: Path | None,
     partial: bool,
+    no_cache: bool,
     cohort: str | None,
     pairing: str | None,
     complete_only: bool,
@@ -95,10 +97,10 @@ def run(
         asked = _planned(project, file, partial) if file else scope(project, what, narrowing)
         for said in asked.said:
             click.echo(said, err=True)
-        launch = Launch(project, instance, asked)
+        launch = Launch(project, instance, asked, no_cache)
         launch.run()
         launch.report(sight)
-    sys.exit(1 if launch.bad else FOUND if sight.problems else 0)
+    sys.exit(1 if launch.bad else FOUND if sight.problems or launch.other else 0)
 
 
 @contextmanager
@@ -120,7 +122,7 @@ def _edge() -> Iterator[None]:
 class Launch:
     """One `ct run`: step after step in dependency order, asking before each what is stale now."""
 
-    def __init__(self, project: Project, instance: dg.DagsterInstance, asked: Scope) -> None:
+    def __init__(self, project: Project, instance: dg.DagsterInstance, asked: Scope, no_cache: bool = False) -> None:
         self.project = project
         self.instance = instance
         self.asked = asked
@@ -128,6 +130,8 @@ class Launch:
         self.left: dict[str, set[str]] = {}
         self.counts: Counter[str] = Counter()
         self.bad: list[Outcome] = []
+        self.again = no_cache
+        self.other = 0
         self.elsewhere = 0
         self.untold = untold(project, lambda runs: going(instance, runs))
         self.job = _definitions(project).resolve_implicit_global_asset_job_def()
@@ -174,6 +178,9 @@ class Launch:
         def settled(outcome: Outcome) -> None:
             self.counts[outcome.state] += 1
             bars.advance(name, 1)
+            if outcome.same is not None:
+                self.other += not outcome.same
+                bars.say(f"{name_of(outcome.node)}: {outcome.why}", style=None)
             if outcome.state in ("failed", "blocked"):
                 self.bad.append(outcome)
                 bars.say(f"{name_of(outcome.node)} {outcome.state}: {outcome.why}")
@@ -190,6 +197,8 @@ class Launch:
         tags = {PROCESS_TAG: process_name(), SHELL_TAG: "ct run", PROJECT_TAG: self.project.id}
         if batch.asset not in REGISTRY:
             tags[ONLY_STALE] = "stale"
+            if self.again:
+                tags[CACHE] = "off"
         partition: dict[str, Any] = {}
         if batch.start == batch.end:
             partition["partition_key"] = batch.start

@@ -23,9 +23,11 @@ from ctcore.code.tools import tool_versions
 from ctcore.digest import Signature, try_digests
 from ctcore.errors import ContractError, CtError, InputError, StepError
 from ctcore.facts import typed
+from ctcore.kept_log import pack
+from ctcore.manifest import SIDECAR, FileEntry, Manifest
 from ctcore.reasons import differences
 from ctcore.rules import qc_problem
-from ctcore.step import Call, Source, Step
+from ctcore.step import LEVELS, Call, Source, Step
 from ctcore.steps import load_file, params_of
 from ctcore.store import Store, way_out
 
@@ -34,7 +36,8 @@ from ctcore.store import Store, way_out
 class StepCall:
     """Everything that a call needs, as a file. Paths are absolute; `watch`: what it reads, as path, size, mtime, inode,
     ctime and digest; `reads_first`: the digests are checked whatever the signatures say. `rule`: the version of the
-    cohort's rule that chose the members; it is no part of the key."""
+    cohort's rule that chose the members; `actor`, `git`: who asked, and the commit of the step's file. None of these is
+    part of the key."""
 
     attempt: str
     node: tuple[str, str]
@@ -53,6 +56,9 @@ class StepCall:
     cpus: int | None = None
     rule: str | None = None
     reads_first: bool = False
+    actor: str | None = None
+    git: str | None = None
+    store: str | None = None  # another than the project's: it is made again beside what is there
 
     def write(self, work: Path) -> Path:
         return write_json(work / "calls" / f"{self.attempt}.json", asdict(self))
@@ -102,7 +108,7 @@ def run_calls(work: str, store: str, calls: Sequence[str]) -> int:
         call = StepCall(**json.loads(Path(path).read_bytes()))
         log, before = call.log(Path(work)), _usage()
         with _output_into(log):
-            error, facts = _run(call, Store(Path(store)))
+            error, facts = _run(call, Store(Path(call.store or store)), log)
         result = StepResult(call.attempt, call.node, call.key, error, str(log), facts, _used(before))
         write_json(Path(work) / "results" / f"{call.attempt}.json", asdict(result))
         failed += error is not None
@@ -127,9 +133,9 @@ def _used(before: tuple[float, float]) -> dict[str, Any]:
     }
 
 
-def _run(call: StepCall, store: Store) -> tuple[str | None, dict[str, Any]]:
+def _run(call: StepCall, store: Store, log: Path) -> tuple[str | None, dict[str, Any]]:
     try:
-        return None, execute(call, store)
+        return None, execute(call, store, log)
     except CtError as error:
         print(error, file=sys.stderr, flush=True)
         return str(error), {}
@@ -147,8 +153,11 @@ def _print_traceback(error: BaseException) -> None:
     traceback.print_exception(type(error), error, frames or error.__traceback__)
 
 
-def execute(call: StepCall, store: Store) -> dict[str, Any]:
-    """Run the step's function in a private folder and publish what it made. Returns the facts it measured."""
+def execute(call: StepCall, store: Store, log: Path) -> dict[str, Any]:
+    """Run the step's function in a private folder and publish what it made. Returns the facts it measured.
+
+    What it printed until then is in `log`, and is kept beside what it made.
+    """
     step = _step(call)
     started, clock = time.time(), time.monotonic()
     seen = _unchanged(call)
@@ -171,12 +180,16 @@ def execute(call: StepCall, store: Store) -> dict[str, Any]:
             "facts": facts,
             "reason": call.reason,
             "run_id": call.run_id,
+            "actor": call.actor,
             "host": socket.gethostname(),
+            "git": call.git,
             "started_at": utc(started),
             "seconds": round(time.monotonic() - clock, 3),
         }
         names = [output.file for output in step.outputs.values()]
-        store.publish(staged, *call.node, call.key, sidecar, names)
+        sys.stdout.flush()
+        sys.stderr.flush()
+        store.publish(staged, *call.node, call.key, sidecar, names, log=pack(log))
     finally:
         shutil.rmtree(staged, ignore_errors=True)
     return facts
@@ -201,7 +214,7 @@ def _step(call: StepCall) -> Step:
 
 
 def _call(call: StepCall, step: Step, folder: Path) -> Call:
-    roles = {(level, who): json.loads(role) for name, level, who, role in call.edges if name == f"role:{step.role}"}
+    known = _Known(call, step)
     return Call(
         entity=call.node[1],
         level=step.level,
@@ -210,20 +223,46 @@ def _call(call: StepCall, step: Step, folder: Path) -> Call:
         files={role: Path(path) for role, path in call.files.items()},
         references={key: Path(path) for key, path in call.references.items()},
         inputs={
-            name: [_source(entity, Path(place), roles) for entity, place in sources]
+            name: [_source(name, entity, Path(place), known) for entity, place in sources]
             for name, sources in call.inputs.items()
         },
-        columns={(name, who): json.loads(value) for name, _, who, value in call.edges if name in step.columns},
+        columns=known.own,
         params=params_of(step, call.recipe["parameters"]),
         cpus=call.cpus or step.resources.cpus or 1,
     )
 
 
-def _source(entity: str, folder: Path, roles: Mapping[tuple[str, str], Any]) -> Source:
-    """An upstream artifact: its outputs by the names that its own step gives them."""
-    sidecar = json.loads((folder / "ct.json").read_bytes())
+class _Known:
+    """Columns and roles by level and ID, as the call's edges have them: an ID may stand on several levels."""
+
+    def __init__(self, call: StepCall, step: Step) -> None:
+        self.columns: dict[tuple[str, str], dict[str, Any]] = {}
+        self.roles: dict[tuple[str, str], Any] = {}
+        self.versions = {(name, who): version for name, _, who, version in call.edges if name in step.inputs}
+        for name, level, who, value in call.edges:
+            if name in step.columns:
+                self.columns.setdefault((level, who), {})[name] = json.loads(value)
+            elif name == f"role:{step.role}":
+                self.roles[level, who] = json.loads(value)
+        self.own = self.columns.get((step.level, call.node[1]), {})
+
+    def of(self, level: str, who: str) -> dict[str, Any]:
+        """A source below or above the node has the node's own values of every level that is above both."""
+        reach = LEVELS[: LEVELS.index(level) + 1]  # type: ignore[arg-type]
+        shared = {name: value for name, value in self.own.items() if name.partition(".")[0] in reach}
+        return {**shared, **self.columns.get((level, who), {})}
+
+
+def _source(name: str, entity: str, folder: Path, known: _Known) -> Source:
+    """An upstream artifact: its outputs by the names that its own step gives them, which its data version covers."""
+    place = folder / SIDECAR
+    sidecar = json.loads(place.read_bytes())
+    files = {file: FileEntry(one["digest"]) for file, one in sidecar["store"]["files"].items()}
+    if Manifest(files).version_by(sidecar) != known.versions[name, entity]:
+        raise InputError(f"{place} is not what was published for input {name} of {entity}; `ct verify`, then run again")
     outputs = {output: folder / file for output, file in sidecar["outputs"].items()}
-    return Source(entity, outputs, roles.get((sidecar["level"], entity)))
+    level = sidecar["level"]
+    return Source(entity, outputs, known.roles.get((level, entity)), level, known.of(level, entity))
 
 
 def _facts(step: Step, returned: Mapping[str, Any]) -> dict[str, Any]:

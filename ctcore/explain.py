@@ -19,6 +19,7 @@ from ctcore.reasons import Node, Reason, Verdict, name_of, short
 from ctcore.staleness import Verdicts, evaluate
 from ctcore.standing import today
 from ctcore.steps import REGISTRY
+from ctcore.story import NOTHING, stories_of
 from ctcore.tombstones import is_purged, of_makings
 from ctcore.trace import outputs_of
 from ctcore.veil import veil
@@ -33,7 +34,7 @@ class Explained:
 
     `accepted` are its reasons that somebody waived, `built_from` the same of what it was built from; `roots` the root
     causes of what is only about to change, each with the path to it; `members` why each came or went; `unseen` what of
-    its step's code cannot be followed.
+    its step's code cannot be followed; `again` that it came out with other bytes when it was made again.
     """
 
     verdict: Verdict
@@ -45,6 +46,7 @@ class Explained:
     roots: Sequence[str] = ()
     members: Sequence[str] = ()
     unseen: Sequence[str] = ()
+    again: Sequence[str] = ()
 
     @property
     def text(self) -> str:
@@ -52,7 +54,7 @@ class Explained:
         accepted = [f"accepted: {one}" for one in self.accepted if self.verdict.state != "fresh"]
         members = [*self.members[:SHOWN], *([f"… and {len(self.members) - SHOWN} more"] * (len(self.members) > SHOWN))]
         unseen = [f"not seen: {one}" for one in self.unseen]
-        return "\n".join([self.sentence, *accepted, *self.built_from, *members, *self.roots, *unseen])
+        return "\n".join([self.sentence, *accepted, *self.again, *self.built_from, *members, *self.roots, *unseen])
 
 
 def why(project: Project, node: Node) -> Explained:
@@ -69,10 +71,12 @@ def why(project: Project, node: Node) -> Explained:
     with project.catalog.read() as connection:
         accepted = holding(connection, [verdict]).get(node, [])
         built = built_from(connection, step.name, [node[1]], marks).get(node[1], [])
+        story = stories_of(connection, [made["id"]])[made["id"]] if made else NOTHING
+    again = [story.again[-1].words] if story.reproduced == "other" and verdict.state != "excluded" else []
     sentence = _sentence(project, verdict, made, failure, accepted)
     roots, members = [*_roots(verdict, verdicts)], came_and_went(project, verdict)
     unseen = [str(one) for one in project.codes[step.name].unfollowed]
-    return Explained(verdict, sentence, made, failure, accepted, built, roots, members, unseen)
+    return Explained(verdict, sentence, made, failure, accepted, built, roots, members, unseen, again)
 
 
 def _roots(verdict: Verdict, verdicts: Verdicts) -> Iterator[str]:
@@ -134,6 +138,7 @@ def _made(project: Project, node: Node) -> dict[str, Any] | None:
             **row,
             "reason": veil(project).text(row["reason"]),
             "facts": json.loads(row["facts"]),
+            **stories_of(connection, [row["id"]])[row["id"]].data,
             "path": str(project.store.root / row["folder"]),
             "files": [dict(one) for one in files],
         }

@@ -1,8 +1,8 @@
-"""④ Making nodes of one step: reuse what is there, run the rest, record each as it ends. A key runs once at a time."""
+"""④ Making nodes of one step: reuse what is there, run the rest, record each as it ends. A key is executed once."""
 
 import secrets
 import time
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Generator, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal, Protocol
@@ -13,15 +13,19 @@ from ctcore import leases, ledger, rulebook
 from ctcore.catalog.engine import in_keys
 from ctcore.catalog.tables import entity, file, materialization, output, reference
 from ctcore.code.kept import keep
+from ctcore.commits import commit_of
 from ctcore.digest import Signature, digest_remembered
 from ctcore.execute import StepCall, StepResult, forget
 from ctcore.files import Memory
 from ctcore.inputs import ROLE
 from ctcore.local import LocalRunner
 from ctcore.looking import refuse_without_store
-from ctcore.memo import Hit, Prepared, hits, prepare
+from ctcore.meanwhile import Meanwhile
+from ctcore.memo import Hit, Preparation, Prepared, hits, prepare
 from ctcore.project import Project
 from ctcore.reasons import Node, role_text
+from ctcore.reproduction import Again, beside, compared
+from ctcore.reproduction import record as record_again
 from ctcore.slurm import jobs
 from ctcore.staleness import evaluate
 from ctcore.step import Step
@@ -51,6 +55,7 @@ class Outcome:
     materialization: int | None = None
     data_version: str | None = None
     log: str | None = None
+    same: bool | None = None  # of what was made again: whether it has the same bytes
 
 
 @dataclass
@@ -66,6 +71,7 @@ class Making:
     tells: bool = False  # whoever takes the outcomes tells Dagster of them
     among: Collection[str] | None = None  # with `stale_only`: these and no others, where a run covers more
     runner: Runner | None = None
+    again: bool = False  # what was made before the run began is made again beside it, and compared
     _why: dict[str, str] = field(default_factory=dict)
 
     def outcomes(self) -> Iterator[Outcome]:
@@ -76,27 +82,98 @@ class Making:
     def settled(self) -> Iterator[list[Outcome]]:
         """Make them, yielding those that were settled since the last time: they can be told of at once.
 
-        With `stale_only`, what is fresh is passed over, unless Dagster was not told of it.
+        With `stale_only`, what is fresh is passed over, unless Dagster was not told of it. With `again`, no earlier
+        making spares a call; it is kept all the same, and whether it could be reproduced is on record.
         """
         refuse_without_store(self.project)
         self.project.look_at_tools()
+        began = Meanwhile.from_now(self.project)
         todo = self._asked()
         preparation = prepare(self.project, self.step, todo, self.params)
-        yield [Outcome((self.step.name, key), "blocked", problem) for key, problem in preparation.blocked.items()]
+        yield _blocked(self.step, preparation)
         calls = list(preparation.ready.values())
         while calls:
-            found = hits(self.project, calls)
+            found = self._made_before(calls, began)
             yield self._reused(calls, found)
             calls = [call for call in calls if call.key not in found]
-            recovered = self._recovered(calls)
-            yield recovered
-            done = {one.node for one in recovered}
-            calls = [call for call in calls if call.node not in done]
             mine = leases.take(self.project, [(call.key, call.node) for call in calls], self.run_id)
-            yield from self._run([call for call in calls if call.key in mine])
+            moved = yield from self._claimed([call for call in calls if call.key in mine], began)
             calls = [call for call in calls if call.key not in mine]
             if calls:  # another process works on these: look again when it may be done
+                yield (recovered := self._left_behind(calls))
+                done = {one.node for one in recovered}
+                calls = [call for call in calls if call.node not in done]
                 time.sleep(WAIT_S)
+            calls += moved
+
+    def _claimed(self, calls: Sequence[Prepared], began: Meanwhile) -> Generator[list[Outcome], None, list[Prepared]]:
+        """Run calls whose leases are ours. Gives those that are other calls by now: an input was made anew."""
+        free = {call.key for call in calls}
+        moved: list[Prepared] = []
+        try:
+            run = yield from self._looked_at_again(calls, began, moved)
+            free -= {call.key for call in run}
+        finally:
+            if free:
+                leases.give_back_ours(self.project, free)
+        yield from self._run(run)
+        return moved
+
+    def _looked_at_again(
+        self, calls: Sequence[Prepared], began: Meanwhile, moved: list[Prepared]
+    ) -> Generator[list[Outcome], None, list[Prepared]]:
+        """Which of these are still to be run. Before their leases were ours, another run may have made or tried them,
+        or made an input anew; from now on, none can."""
+        if not calls:
+            return []
+        now = prepare(self.project, self.step, [call.node[1] for call in calls], self.params)
+        yield _blocked(self.step, now)
+        held = {call.key for call in calls}
+        moved += [call for call in now.ready.values() if call.key not in held]
+        run = [call for call in now.ready.values() if call.key in held]
+        found = hits(self.project, run)
+        if self.again:
+            yield from self._repeated([call for call in run if call.key in found], found, began)
+        else:
+            yield self._reused(run, found)
+        run = [call for call in run if call.key not in found]
+        tried = began.failed(self.project, [call.key for call in run])
+        yield [Outcome(one.node, "failed", one.error, log=one.log) for one in tried.values()]
+        run = [call for call in run if call.key not in tried]
+        yield (recovered := self._recovered(run))
+        done = {one.node for one in recovered}
+        return [call for call in run if call.node not in done]
+
+    def _made_before(self, calls: Sequence[Prepared], began: Meanwhile) -> dict[str, Hit]:
+        """Calls that need not be made. If they are to be made again, those which another run made meanwhile."""
+        found = hits(self.project, calls)
+        return {key: hit for key, hit in found.items() if not self.again or hit.materialization > began.made}
+
+    def _repeated(
+        self, calls: Sequence[Prepared], found: Mapping[str, Hit], began: Meanwhile
+    ) -> Iterator[list[Outcome]]:
+        """Made again beside what is there, compared, and written down; the node is what it was made to be first."""
+        yield self._reused([call for call in calls if found[call.key].materialization > began.made], found)
+        old = [call for call in calls if found[call.key].materialization <= began.made]
+        if not old:
+            return
+        runner = self.runner or LocalRunner(self.project)
+        with beside(self.project, _step_calls(self.project, self.step, old, self._why, self.run_id)) as (store, listed):
+            for results in runner.run(listed):
+                ended = list(compared(self.project, store, results, found))
+                made = [one for one in ended if isinstance(one, Again)]
+                record_again(self.project, made, self.run_id)
+                reused = {one.node: one for one in self._reused([c for c in old if _has(made, c)], found)}
+                logs = {(result.node[0], result.node[1]): result.log for result in results}
+                yield [
+                    replace(reused[one.node], why=one.words, same=not one.differs, log=logs[one.node]) for one in made
+                ]
+                yield [_not_again(one) for one in ended if isinstance(one, StepResult)]
+
+    def _left_behind(self, calls: Sequence[Prepared]) -> list[Outcome]:
+        """Of calls that others work on: published already by a worker that outlives its run."""
+        left = leases.left_behind(self.project, [call.key for call in calls])
+        return self._recovered([call for call in calls if call.key in left])
 
     def _asked(self) -> list[str]:
         listed = evaluate(self.project).listed(self.step.name, self.keys)
@@ -181,14 +258,29 @@ class Making:
         return outcomes + [Outcome(one.node, "failed", one.error, log=one.log) for one in failed]
 
 
+def _has(made: Sequence[Again], call: Prepared) -> bool:
+    return any(one.node == call.node for one in made)
+
+
+def _not_again(result: StepResult) -> Outcome:
+    """What is there was not touched: no failure of the node is on record."""
+    said = f"could not be made again, and what is there was kept: {result.error}"
+    return Outcome((result.node[0], result.node[1]), "failed", said, log=result.log)
+
+
+def _blocked(step: Step, found: Preparation) -> list[Outcome]:
+    return [Outcome((step.name, key), "blocked", problem) for key, problem in found.blocked.items()]
+
+
 def _step_calls(
     project: Project, step: Step, calls: Sequence[Prepared], why: Mapping[str, str], run_id: str | None
 ) -> list[StepCall]:
     """StepCalls with real paths: a few statements for all of them."""
     files = _files(project, step, [call.node[1] for call in calls])
-    references = {key: str(path) for key, path in project.references() if key in step.references}
+    references = {key: str(path) for key, path in sorted(project.references()) if key in step.references}
     watched = _references(project, step)
     outputs = _upstream_outputs(project, calls)
+    git = commit_of(step.source)
     found = []
     for call in calls:
         mine = files.get(call.node[1], {})
@@ -212,7 +304,7 @@ def _step_calls(
                     "parameters": dict(call.recipe.parameters),
                     "environment": dict(call.recipe.environment),
                 },
-                files={role: seen[0] for role, seen in mine.items()},
+                files={role: seen[0] for role, seen in sorted(mine.items())},
                 references=references,
                 inputs=inputs,
                 edges=[list(edge) for edge in call.edges],
@@ -222,6 +314,8 @@ def _step_calls(
                 reason=why.get(call.node[1], "asked for"),
                 run_id=run_id,
                 rule=project.settings.cohorts[call.node[1]].version if step.level == "cohort" else None,
+                actor=project.catalog.actor,
+                git=git,
             )
         )
     return found

@@ -12,17 +12,30 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from stat import S_ISREG
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from blake3 import blake3
 
-from ctcore.digest import DigestMemory, OnBytes, Signature, inode_of, is_old, read_files, tagged, try_digests
+from ctcore.digest import (
+    DigestMemory,
+    OnBytes,
+    Signature,
+    canonical,
+    inode_of,
+    is_old,
+    read_files,
+    tagged,
+    try_digests,
+)
 from ctcore.errors import StoreError
 
 MANIFEST = "MANIFEST.b3"
 SIDECAR = "ct.json"
-OWN = frozenset({MANIFEST, SIDECAR})
+LOG = "ct.log.gz"
+OWN = frozenset({MANIFEST, SIDECAR, LOG})
+NEEDED = frozenset({MANIFEST, SIDECAR})
 UNKNOWN = -1
+TAG = "ct.files.v2"
 
 SEGMENT = r"[A-Za-z0-9][A-Za-z0-9_.-]*"
 _NAME = re.compile(rf"{SEGMENT}(?:/{SEGMENT})*")
@@ -39,7 +52,7 @@ class FileEntry:
 
 @dataclass(frozen=True)
 class Manifest:
-    """The files of an artifact by relative name. Names and bytes are its identity, nothing else is."""
+    """The files of an artifact by relative name. Names, bytes and which output is which file are its identity."""
 
     files: Mapping[str, FileEntry]
 
@@ -52,8 +65,16 @@ class Manifest:
 
     @cached_property
     def data_version(self) -> str:
-        """The digest that identifies the artifact's content."""
+        """The digest that identifies the files alone: the content of artifacts that were published without `TAG`."""
         return tagged("ct.files.v1", self.text().encode())
+
+    def version(self, outputs: Mapping[str, str]) -> str:
+        """The digest that identifies an artifact's content: the files, and the file of each output's name."""
+        return tagged(TAG, self.text().encode() + canonical(dict(outputs)))
+
+    def version_by(self, side: Mapping[str, Any]) -> str:
+        """The same under the tag that a sidecar names; before there were two, it named none."""
+        return self.version(side["outputs"]) if side["store"].get("tag") == TAG else self.data_version
 
     @classmethod
     def parse(cls, text: str, sizes: Mapping[str, int] | None = None) -> "Manifest":
@@ -230,13 +251,16 @@ class _Look:
     ) -> None:
         """What the store wrote itself: without it the artifact would not be found again."""
         there = {name for name in OWN if (stat := seen.pop(name, None)) and S_ISREG(stat.st_mode)}
-        found.damages.extend(Damage(name, "gone") for name in sorted(OWN - there))
-        if MANIFEST in there and (self.deep or MANIFEST in item.doubted):
-            text = Manifest({name: FileEntry(digest) for name, (_, digest) in files.items()}).text()
-            digest = blake3(text.encode()).hexdigest()
+        found.damages.extend(Damage(name, "gone") for name in sorted(NEEDED - there))
+        wanted = {name for name in there if self.deep or name in item.doubted}
+        if not wanted:
+            return
+        manifest = Manifest({name: FileEntry(digest) for name, (_, digest) in files.items()})
+        if MANIFEST in wanted:
+            digest = blake3(manifest.text().encode()).hexdigest()
             self.doubtful[f"{folder}/{MANIFEST}"] = _Doubt(MANIFEST, digest, found, None)
-        if SIDECAR in there and (self.deep or SIDECAR in item.doubted) and not _is_json(f"{folder}/{SIDECAR}"):
-            found.damages.append(Damage(SIDECAR, "no longer JSON"))
+        if SIDECAR in wanted and (problem := _sidecar_problem(f"{folder}/{SIDECAR}", manifest)):
+            found.damages.append(Damage(SIDECAR, problem))
 
     def recall(self, memory: DigestMemory[str]) -> None:
         """A file that was read as it is, and was damaged, is damaged still. That one is whole, only reading says."""
@@ -303,9 +327,14 @@ def _touched(stat: os.stat_result | None, signature: Signature | None) -> bool:
     )
 
 
-def _is_json(path: str) -> bool:
+def _sidecar_problem(path: str, manifest: Manifest) -> str | None:
     try:
         with open(path, encoding="utf-8") as file:
-            return isinstance(json.load(file), dict)
+            side = json.load(file)
     except (OSError, ValueError):
-        return False
+        return "no longer JSON"
+    try:
+        same = side["store"]["data_version"] == manifest.version_by(side)
+    except (LookupError, TypeError, AttributeError, ValueError):
+        same = False
+    return None if same else "its files or its outputs are not those of its data version"

@@ -99,14 +99,14 @@ def prepare(
             said = f"is excluded: {known}" if known else f"is none: no {step.level} {partition} is registered"
             found.blocked[partition] = f"{step.name}/{partition} {said}"
         elif partition not in found.blocked:
-            mine = tuple(taken.edges[partition])
+            mine = tuple(sorted(taken.edges[partition]))  # as the key has them: what a step sees follows from its key
             node = (step.name, partition)
             found.ready[partition] = Prepared(
                 node=node,
                 recipe=recipe,
                 params=given,
                 edges=mine,
-                members=tuple(dict.fromkeys(taken.members[partition])),
+                members=tuple(sorted(set(taken.members[partition]))),
                 folders={e[1:3]: folders.get(e[1:3], "") for e in mine if e.input in step.inputs},
                 key=key_of(recipe, node, mine),
             )

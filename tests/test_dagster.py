@@ -11,6 +11,7 @@ from pathlib import Path
 import dagster as dg
 import pytest
 from sqlalchemy import delete, event
+from sqlalchemy.exc import IntegrityError
 from sqlalchemy.pool import Pool
 
 from ct_assets.build import build_assets, build_resources
@@ -58,6 +59,24 @@ def latest(instance: dg.DagsterInstance, asset: str, partition: str) -> dg.Asset
     return found
 
 
+def test_two_who_tell_dagster_of_the_same_keys_at_once_both_succeed(
+    tmp_path: Path, instance: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    project = make_project(tmp_path / "toy")
+    add, others = instance.add_dynamic_partitions, ["A1"]
+
+    def raced(name: str, keys: list[str]) -> None:
+        while others and name.endswith(".assays"):  # between Dagster's own look and its writing
+            add(name, [others.pop()])
+            raise IntegrityError("INSERT INTO dynamic_partitions", {}, Exception("UNIQUE constraint failed"))
+        add(name, keys)
+
+    monkeypatch.setattr(instance, "add_dynamic_partitions", raced)
+    add_missing(project, instance)
+    assert set(instance.get_dynamic_partitions("toy.assays")) == {"A1", "A2", "A3"}
+    assert add_missing(project, instance) == 0
+
+
 def test_a_node_shows_what_it_is_and_what_it_was_made_from(project: Project, instance: dg.DagsterInstance) -> None:
     for name, partition in (("counted", "A1"), ("counted", "A2"), ("merged", "S1")):
         assert run(project, instance, name, partition_key=partition).success
@@ -74,6 +93,7 @@ def test_a_node_shows_what_it_is_and_what_it_was_made_from(project: Project, ins
         "seconds",
     } <= shown.keys()
     assert shown["memo"].value == "made (missing: never made)"
+    assert (shown["asked for by"].value, shown["host"].value) == (project.catalog.actor, os.uname().nodename)
     made_from = [record.data for record in shown["inputs"].records]
     assert {row["from"] for row in made_from if row["input"] == "counts"} == {"counted/A1", "counted/A2"}
     assert [record.data["member"] for record in shown["members"].records] == ["A1", "A2"]

@@ -1,6 +1,8 @@
 """`ct why`, `ct show` and `ct path`: one node."""
 
+import json
 import sys
+from collections.abc import Iterator
 from typing import Any
 
 import click
@@ -48,6 +50,7 @@ def why(ctx: click.Context, node: str, values: bool, as_json: bool) -> None:
                 "roots": found.roots,
                 "members": found.members,
                 "unseen": found.unseen,
+                "again": None if hidden else found.again,
                 "made": None if hidden else found.made,
                 "failure": None if hidden else found.failure,
                 "looked": sight.as_json(),
@@ -103,6 +106,8 @@ def show(ctx: click.Context, node: str, code: bool, excluded: bool, reason: str 
         _tombstones(project, which)
         return
     click.echo(f"\npath        {found.made['path']}")
+    for line in told_of(found.made):
+        say(line)
     for name, value in found.made["facts"].items():
         say(f"{name:<11} {value}")
     click.echo()
@@ -141,6 +146,17 @@ def show_code(project: Project, node: Node, as_json: bool) -> None:
     else:
         for line in veil(project).lines(lines(content)):
             say(line)
+
+
+def told_of(made: dict[str, Any]) -> Iterator[str]:
+    """Who asked for it, where it ran, its commit, what else it read, and how often it was made again."""
+    said = [("asked by", made["actor"]), ("ran on", made["host"]), ("commit", made["git"])]
+    yield from (f"{name:<11} {value}" for name, value in said if value)
+    if made["undeclared"]:
+        yield f"{'also read':<11} {json.dumps(made['undeclared'], ensure_ascii=False)} (the step does not declare it)"
+    for one in made["again"]:
+        bytes_said = f"other bytes in {', '.join(one['differs'])}" if one["differs"] else "the same bytes"
+        yield f"{'made again':<11} {one['at']} by {one['actor']} on {one['host']}: {bytes_said}"
 
 
 def _tombstones(project: Project, node: Node) -> None:
