@@ -17,6 +17,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from ctcore.alone import adopt, alone, in_the_project, sweep_temporary, where_instead
 from ctcore.clock import utc
 from ctcore.code import code_of
 from ctcore.digest import Signature
@@ -94,11 +95,13 @@ def run_calls(work: str, store: str, calls: Sequence[str]) -> int:
     """Run calls one after another; each leaves its result as soon as it has ended. Gives the number that failed."""
     sys.dont_write_bytecode = True  # step files are read as they are, see ctcore.steps
     failed = 0
-    for path in calls:
+    sweep_temporary()
+    work, store = os.path.abspath(work), os.path.abspath(store)
+    for path in map(os.path.abspath, calls):
         call = StepCall(**json.loads(Path(path).read_bytes()))
         log, before = call.log(Path(work)), _usage()
         with _output_into(log):
-            error, facts = _run(call, Store(Path(store)))
+            error, facts = _run(call, Store(Path(store)), Path(work).parent)
         result = StepResult(call.attempt, call.node, call.key, error, str(log), facts, _used(before))
         write_json(Path(work) / "results" / f"{call.attempt}.json", asdict(result))
         failed += error is not None
@@ -123,7 +126,7 @@ def _used(before: tuple[float, float]) -> dict[str, Any]:
     }
 
 
-def _run(call: StepCall, store: Store) -> tuple[str | None, dict[str, Any]]:
+def _run(call: StepCall, store: Store, project: Path) -> tuple[str | None, dict[str, Any]]:
     try:
         return None, execute(call, store)
     except CtError as error:
@@ -132,7 +135,8 @@ def _run(call: StepCall, store: Store) -> tuple[str | None, dict[str, Any]]:
     except (Exception, SystemExit) as error:  # the worker's edge: whatever a step raises is a failed call
         _print_traceback(error)
         way = way_out(error) if isinstance(error, OSError) else None
-        return f"{type(error).__name__}: {error}" + (f" ({store.root}); {way}" if way else ""), {}
+        hint = f" ({store.root}); {way}" if way else f"; {found}" if (found := in_the_project(error, project)) else ""
+        return f"{type(error).__name__}: {error}{hint}", {}
 
 
 def _print_traceback(error: BaseException) -> None:
@@ -150,9 +154,10 @@ def execute(call: StepCall, store: Store) -> dict[str, Any]:
     _unchanged(call)
     staged = store.stage(*call.node, call.key)
     try:
-        facts = _facts(step, step.function(_call(call, step, staged)) or {})
-        shutil.rmtree(staged / ".scratch", ignore_errors=True)
-        _keep_contracts(step, staged)
+        with alone(staged) as place:
+            facts = _facts(step, step.function(_call(call, step, staged)) or {})
+            adopt(place, staged, [output.file for output in step.outputs.values()])
+            _keep_contracts(step, staged, place)
         _unchanged(call)
         sidecar = {
             "format": "ct.artifact.v1",
@@ -232,12 +237,14 @@ def _facts(step: Step, returned: Mapping[str, Any]) -> dict[str, Any]:
     return facts
 
 
-def _keep_contracts(step: Step, folder: Path) -> None:
+def _keep_contracts(step: Step, folder: Path, place: Path) -> None:
     problems: list[str] = []
+    files = [output.file for output in step.outputs.values()]
     for name, output in step.outputs.items():
         path = folder / output.file
         if not path.is_file():
-            problems.append(f"output {name} ({output.file}) was not written")
+            instead = where_instead(place, folder, name, output.file, files)
+            problems.append(f"output {name} ({output.file}) was not written{instead}")
         elif output.contract is not None:
             problems.extend(f"{output.file}: {said}" for said in output.contract.problems(path))
     if problems:
