@@ -11,7 +11,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from hashlib import blake2s
 from pathlib import Path
@@ -109,17 +109,21 @@ def adopt(place: Path, staged: Path, files: Sequence[str]) -> None:
                 mine.rename(target)
 
 
-def where_instead(place: Path, staged: Path, name: str, file: str, outputs: Sequence[str]) -> str:
-    """Where a missing output went, as far as that can be seen; empty where the step wrote nothing."""
+def where_instead(
+    place: Path, staged: Path, name: str, file: str, outputs: Collection[str], written: Collection[str]
+) -> str:
+    """Where a missing output went, as far as that was seen; empty where nobody knows. `written` is what it opened."""
     way = f'write it to call.out("{name}")'
+    bare = os.path.basename(file)
     left = _files(place)
-    same = [one for one in left if os.path.basename(one) == os.path.basename(file)]
-    if same or left:
-        return f"; but the step left {_listed(same or left)} in its working directory: {way}"
+    same = [one for one in left if os.path.basename(one) == bare]
+    elsewhere = sorted(one for one in written if os.path.basename(one) == bare and os.path.exists(one))
     others = [one for one in _files(staged) if one not in outputs and not one.startswith(SCRATCH)]
-    if others:
-        return f"; but the step wrote {_listed(others)} into call.folder: {way}"
-    return ""
+    if not same and elsewhere:
+        return f"; but the step wrote {_listed(elsewhere)}: {way}"
+    if left:
+        return f"; but the step left {_listed(same or left)} in its working directory: {way}"
+    return f"; but the step wrote {_listed(others)} into call.folder: {way}" if others else ""
 
 
 def _files(folder: Path) -> list[str]:

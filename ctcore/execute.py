@@ -11,8 +11,8 @@ import socket
 import sys
 import time
 import traceback
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -23,10 +23,12 @@ from ctcore.code import code_of
 from ctcore.digest import Signature
 from ctcore.errors import ContractError, CtError, InputError, StepError
 from ctcore.facts import typed
+from ctcore.known import Known
 from ctcore.rules import qc_problem
 from ctcore.step import Call, Source, Step
 from ctcore.steps import load_file, params_of
 from ctcore.store import Store, way_out
+from ctcore.watch import Seen
 
 
 @dataclass(frozen=True)
@@ -50,6 +52,7 @@ class StepCall:
     run_id: str | None
     cpus: int | None = None
     rule: str | None = None
+    sandbox: str = "watch"
 
     def write(self, work: Path) -> Path:
         return write_json(work / "calls" / f"{self.attempt}.json", asdict(self))
@@ -149,15 +152,20 @@ def _print_traceback(error: BaseException) -> None:
 
 def execute(call: StepCall, store: Store) -> dict[str, Any]:
     """Run the step's function in a private folder and publish what it made. Returns the facts it measured."""
-    step = _step(call)
+    seen = Seen(f"{call.source} {call.node[0]}") if call.sandbox != "off" else None
+    with seen or nullcontext():
+        step = _step(call)
     started, clock = time.time(), time.monotonic()
     _unchanged(call)
     staged = store.stage(*call.node, call.key)
     try:
         with alone(staged) as place:
-            facts = _facts(step, step.function(_call(call, step, staged)) or {})
-            adopt(place, staged, [output.file for output in step.outputs.values()])
-            _keep_contracts(step, staged, place)
+            given = _call(call, step, staged)
+            with seen.inside(str(staged), os.environ["TMPDIR"]) if seen else nullcontext():
+                facts = _facts(step, step.function(given) or {})
+                adopt(place, staged, [output.file for output in step.outputs.values()])
+                _keep_contracts(step, staged, place, seen.written if seen else ())
+            undeclared = seen and seen.undeclared(_known(call, step, staged, store.root.parent))
         _unchanged(call)
         sidecar = {
             "format": "ct.artifact.v1",
@@ -170,6 +178,7 @@ def execute(call: StepCall, store: Store) -> dict[str, Any]:
             "rule": call.rule,
             "outputs": {name: output.file for name, output in step.outputs.items()},
             "facts": facts,
+            "undeclared": undeclared,
             "reason": call.reason,
             "run_id": call.run_id,
             "host": socket.gethostname(),
@@ -237,13 +246,21 @@ def _facts(step: Step, returned: Mapping[str, Any]) -> dict[str, Any]:
     return facts
 
 
-def _keep_contracts(step: Step, folder: Path, place: Path) -> None:
+def _known(call: StepCall, step: Step, staged: Path, project: Path) -> Known:
+    """What the step declares, as places on this machine."""
+    upstream = [place for sources in call.inputs.values() for _, place in sources]
+    code = [str(path) for pattern in getattr(step, "code", ()) for path in step.source.parent.glob(pattern)]
+    files = [*call.files.values(), *call.references.values()]
+    return Known(project, files, [str(staged), *upstream], code, list(getattr(step, "tools", ())))
+
+
+def _keep_contracts(step: Step, folder: Path, place: Path, written: Collection[str]) -> None:
     problems: list[str] = []
     files = [output.file for output in step.outputs.values()]
     for name, output in step.outputs.items():
         path = folder / output.file
         if not path.is_file():
-            instead = where_instead(place, folder, name, output.file, files)
+            instead = where_instead(place, folder, name, output.file, files, written)
             problems.append(f"output {name} ({output.file}) was not written{instead}")
         elif output.contract is not None:
             problems.extend(f"{output.file}: {said}" for said in output.contract.problems(path))

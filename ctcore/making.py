@@ -216,6 +216,7 @@ def _step_calls(
                 reason=why.get(call.node[1], "asked for"),
                 run_id=run_id,
                 rule=project.settings.cohorts[call.node[1]].version if step.level == "cohort" else None,
+                sandbox=project.settings.run.sandbox,
             )
         )
     return found

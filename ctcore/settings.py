@@ -73,10 +73,13 @@ class Pairing:
         return f"{many} {name}" if many == 1 else f"{many} {name[:-1]}ies" if name.endswith("y") else f"{many} {name}s"
 
 
+Sandbox = Literal["off", "watch", "strict"]
+
+
 @dataclass(frozen=True)
 class RunSettings:
     """How much runs at once: local worker processes (0 = one a core), partitions a Dagster run, runs a sensor tick and
-    runs under way; how often sensors look, and when a failure is tried again, in seconds."""
+    runs under way; how often sensors look, and when a failure is tried again, in seconds; what calls may see."""
 
     workers: int = 0
     partitions_per_run: int = 500
@@ -85,6 +88,7 @@ class RunSettings:
     retry_after_s: int = 300
     look_every_s: int = 15
     verify_every_s: int = 300
+    sandbox: Sandbox = "watch"
 
 
 @dataclass(frozen=True)
@@ -457,8 +461,12 @@ class _Reader:
     def _run(self, table: dict[str, Any]) -> RunSettings:
         known = {option.name for option in fields(RunSettings)}
         self._only(table, {*known, *RUN_KEYS}, "[run]")
-        good = {}
-        for key in known & set(table):
+        good: dict[str, Any] = {}
+        if (sandbox := table.get("sandbox", "watch")) not in get_args(Sandbox):
+            self.problems.append(f"[run] sandbox = {sandbox!r:.80}: one of {', '.join(get_args(Sandbox))}")
+        else:
+            good["sandbox"] = sandbox
+        for key in known & set(table) - {"sandbox"}:
             value, least = table[key], 0 if key == "workers" else 1
             if isinstance(value, int) and not isinstance(value, bool) and value >= least:
                 good[key] = value

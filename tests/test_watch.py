@@ -1,0 +1,225 @@
+"""What a call reads that its step does not declare is seen, and what it declares is not named."""
+
+import json
+import os
+import sys
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ctcore.execute import StepCall
+from ctcore.programs import commands
+from ctcore.project import Project
+from ctcore.watch import MOST
+from tests.kit import TOML, Inline, assay, make, make_project
+
+TWO = [assay("P1", "S1", "A1", sex="F"), assay("P1", "S1", "A2", sex="F")]
+STEP = '''\
+"""One step."""
+
+import os
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+from ctcore.step import Call, step
+
+HERE = Path(__file__).parent
+
+
+@step(level="assay", files=["reads"], references=["genome"], outputs={{"n": "n.txt"}})
+def counted(call: Call) -> None:
+    """What the test wants."""
+    {body}
+    call.out("n").write_text("1")
+'''
+
+Watched = Callable[..., list[dict[str, Any]]]
+
+
+def sidecar(project: Project, name: str = "A1") -> dict[str, Any]:
+    (path,) = project.store.root.glob(f"counted/{name}/*/ct.json")
+    return json.loads(path.read_bytes())
+
+
+@pytest.fixture
+def watched(tmp_path: Path) -> Watched:
+    """What a step with this body reads; other files lie beside its file, or in the project."""
+
+    def run(body: str, toml: str = TOML, **files: str) -> list[dict[str, Any]]:
+        project = make_project(tmp_path / "toy", TWO, steps=STEP.format(body=body.strip()), toml=toml)
+        for name, text in files.items():
+            path = tmp_path / "toy" / name.replace("__", "/").replace("_DOT_", ".")
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(text)
+            path.chmod(0o755)
+        (one,) = make(project, "counted", "A1", runner=Inline(project))
+        assert one.state == "made", one.why
+        return sidecar(project)["undeclared"]
+
+    return run
+
+
+def what(found: list[dict[str, Any]], kind: str) -> list[str]:
+    return [one["what"] for one in found if one["kind"] == kind]
+
+
+def test_a_table_that_is_read_by_its_path_is_named_with_the_line_that_reads_it(watched: Watched) -> None:
+    found = watched("(HERE.parent / 'panel.tsv').read_text()", panel_DOT_tsv="x")
+    assert found == [{"kind": "file", "what": "panel.tsv", "at": "toy.py:17"}]
+
+
+def test_what_is_declared_and_what_the_call_makes_itself_is_not_named(watched: Watched) -> None:
+    found = watched(
+        """
+    call.file("reads").read_text(), call.reference("genome").read_text()
+    Path(f"{call.reference('genome')}.fai").read_text()
+    call.reference("genome").with_suffix(".dict").read_text()
+    Path("own").write_text("x"), Path("own").read_text()
+    call.scratch("s").write_text("x"), call.scratch("s").read_text()
+    with tempfile.TemporaryDirectory() as folder, tempfile.TemporaryFile() as file:
+        Path(folder, "x").write_text("x"), os.listdir(folder), os.listdir(), Path(folder, "x").read_text()
+    made = HERE.parent / "made"
+    made.write_text("x"), made.read_text(), made.unlink()
+    Path("/dev/null").read_text(), Path("/proc/self/status").read_text(), Path("/etc/hostname").exists()
+    call.out("n").write_text("1"), call.out("n").read_text(), list(call.folder.iterdir())
+    import sqlite3, xml.dom.minidom, email.mime.text, zoneinfo, numpy, pandas
+    zoneinfo.ZoneInfo("Europe/Berlin")
+    sqlite3.connect("own.db").close()
+    """,
+        genome_DOT_txt_DOT_fai="",
+        genome_DOT_dict="",
+    )
+    assert found == []
+
+
+@pytest.mark.parametrize(
+    ("body", "named"),
+    [
+        ("subprocess.run(['sh', str(HERE / 'tool.sh')], check=True)", "steps/tool.sh"),
+        ("subprocess.run([sys.executable, HERE / 'tool.py'], check=True)", "steps/tool.py"),
+        ("os.system(f'cat < {HERE}/table.txt >/dev/null')", "steps/table.txt"),
+        ("subprocess.run(['true', f'--table={HERE}/table.txt'], check=True)", "steps/table.txt"),
+        ("sorted(HERE.glob('*.txt'))", "steps/"),
+        ("import sqlite3; sqlite3.connect(HERE / 'table.txt').close()", "steps/table.txt"),
+        ("(HERE / 'table.txt').open('r+').close()", "steps/table.txt"),
+        ("os.close(os.open(HERE / 'table.txt', os.O_RDONLY))", "steps/table.txt"),
+        (
+            "import threading; t = threading.Thread(target=(HERE / 'table.txt').read_text); t.start(); t.join()",
+            "steps/table.txt",
+        ),
+    ],
+)
+def test_a_script_and_a_table_that_are_used_by_their_path_are_named(watched: Watched, body: str, named: str) -> None:
+    found = watched(body, steps__tool_DOT_sh="true\n", steps__tool_DOT_py="", steps__table_DOT_txt="x")
+    assert [one["what"] for one in found if one["kind"] in ("file", "module")] == [named]
+
+
+def test_a_program_that_is_started_is_named_and_what_only_passes_bytes_on_is_not(watched: Watched) -> None:
+    body = """
+    tool = HERE.parent / "bin"
+    search = f"{tool}:{os.defpath}"
+    subprocess.run(["bcfcount", "x"], env={"PATH": search}, check=True)
+    subprocess.run(f"cat {call.file('reads')} | sort > x", shell=True, check=True)
+    subprocess.run([sys.executable, "-c", "1"], check=True)
+    subprocess.run([HERE / "own.sh"], check=True)
+    """
+    found = watched(body, bin__bcfcount="#!/bin/sh\n", steps__own_DOT_sh="#!/bin/sh\n")
+    assert [os.path.basename(one) for one in what(found, "program")] == ["sort", "bcfcount", "own.sh"]
+    assert what(found, "program")[1:] == ["bin/bcfcount", "steps/own.sh"]
+    assert what(found, "file") == []
+
+
+def test_a_variable_that_the_step_asks_for_is_named_and_what_libraries_ask_for_is_not(
+    watched: Watched, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("CT_TEST_ONE", "CT_TEST_TWO", "CT_TEST_THREE"):
+        monkeypatch.setenv(name, "1")
+    body = """
+    os.environ["CT_TEST_ONE"], os.getenv("CT_TEST_TWO"), os.environ.get("CT_TEST_THREE"), os.environ.get("CT_TEST_NONE")
+    dict(os.environ), {**os.environ}, os.environ.copy(), tempfile.gettempdir(), Path.home(), os.environ["TMPDIR"]
+    {name: value for name, value in os.environ.items()}
+    """
+    names = ["CT_TEST_NONE", "CT_TEST_ONE", "CT_TEST_THREE", "CT_TEST_TWO"]
+    assert watched(body) == [{"kind": "environment", "what": name, "at": "toy.py:17"} for name in names]
+    assert type(os.environ).__getitem__.__module__ == "os"
+
+
+def test_a_module_that_is_no_package_is_named_for_every_call_of_the_process(tmp_path: Path) -> None:
+    body = "sys.path.insert(0, str(HERE.parent)); import ct_test_helper"
+    project = make_project(tmp_path / "toy", TWO, steps=STEP.format(body=body))
+    (tmp_path / "toy" / "ct_test_helper.py").write_text(
+        "from pathlib import Path\nX = (Path(__file__).parent / 'conf.json').read_text()\n"
+    )
+    (tmp_path / "toy" / "conf.json").write_text("{}")
+    try:
+        make(project, "counted", runner=Inline(project))
+    finally:
+        sys.path.remove(str(tmp_path / "toy"))
+        del sys.modules["ct_test_helper"]
+    for name in ("A1", "A2"):
+        found = sidecar(project, name)["undeclared"]
+        assert (what(found, "module"), what(found, "file")) == (["ct_test_helper.py"], ["conf.json"])
+
+
+def test_siblings_that_ct_loads_are_code_and_are_not_named(watched: Watched) -> None:
+    found = watched("from ._shared import X; call.out('n').write_text(X)", steps___shared_DOT_py="X = '1'\n")
+    assert found == []
+
+
+def test_what_a_file_of_steps_reads_while_it_is_loaded_is_named(tmp_path: Path) -> None:
+    steps = STEP.format(body="pass").replace("HERE =", "TABLE = Path(__file__).with_name('t.txt').read_text()\nHERE =")
+    (tmp_path / "toy" / "steps").mkdir(parents=True)
+    (tmp_path / "toy" / "steps" / "t.txt").write_text("x")
+    project = make_project(tmp_path / "toy", TWO, steps=steps)
+    make(project, "counted", "A1", runner=Inline(project))
+    assert sidecar(project)["undeclared"] == [{"kind": "file", "what": "steps/t.txt", "at": "toy.py:11"}]
+
+
+def test_many_are_counted(watched: Watched) -> None:
+    found = watched(f"for n in range({MOST + 7}): os.environ.get(f'CT_TEST_{{n}}')")
+    assert len(found) == MOST + 1 and found[-1] == {"kind": "more", "what": "7"}
+
+
+def test_nobody_watches_where_the_project_does_not_want_it(watched: Watched) -> None:
+    off = TOML.replace("workers = 2", 'workers = 2\nsandbox = "off"')
+    assert watched("(HERE.parent / 'panel.tsv').read_text()", off, panel_DOT_tsv="x") is None
+
+
+def test_a_call_that_was_written_by_an_earlier_version_is_watched(tmp_path: Path) -> None:
+    old = {name for name in StepCall.__dataclass_fields__ if name != "sandbox"}
+    given: dict[str, Any] = dict.fromkeys(old, ())
+    assert StepCall(**given).sandbox == "watch"
+    assert replace(StepCall(**given), sandbox="off").sandbox == "off"
+
+
+def test_an_output_that_was_written_elsewhere_is_told_with_its_place(tmp_path: Path) -> None:
+    steps = STEP.format(body="(HERE.parent / 'n.txt').write_text('1'); return")
+    project = make_project(tmp_path / "toy", TWO, steps=steps)
+    (one,) = make(project, "counted", "A1", runner=Inline(project))
+    assert f'was not written; but the step wrote {tmp_path}/toy/n.txt: write it to call.out("n")' in one.why
+
+
+@pytest.mark.parametrize(
+    ("line", "found"),
+    [
+        ("a x | b y && X=1 c; d", ["a", "b", "c", "d"]),
+        ("(a; b 2>&1) | c > out", ["a", "b", "c"]),
+        ("bash -c 'a | b'", ["a", "b"]),
+        ("a 'unclosed", []),
+    ],
+)
+def test_a_line_of_shell_is_read_for_its_commands(line: str, found: list[str]) -> None:
+    assert [one[0] for one in commands(["sh", "-c", line])] == found
+
+
+def test_workers_watch_too(tmp_path: Path) -> None:
+    project = make_project(tmp_path / "toy", TWO, steps=STEP.format(body="(HERE / 't.txt').read_text()"))
+    (tmp_path / "toy" / "steps" / "t.txt").write_text("x")
+    make(project, "counted")
+    for name in ("A1", "A2"):
+        assert sidecar(project, name)["undeclared"] == [{"kind": "file", "what": "steps/t.txt", "at": "toy.py:17"}]
