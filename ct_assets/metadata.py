@@ -22,6 +22,7 @@ from ctcore.reasons import short, shown
 from ctcore.slurm.made import Made, made_by
 from ctcore.staleness import evaluate
 from ctcore.step import Step
+from ctcore.undeclared import seen_of, sentences
 from ctcore.veil import Veil, veil
 from ctcore.waivers import any_waiver, built_from
 
@@ -58,6 +59,7 @@ def describe(project: Project, step: Step, outcomes: Sequence[Outcome]) -> dict[
             "outputs": _outputs(files[row.id]),
             "inputs": _inputs(step, edges[row.id]),
             **({"members": _members(members[row.id])} if members[row.id] else {}),
+            **_undeclared(project, step, row, seen),
             **({"accepted": accepted[row.partition]} if row.partition in accepted else {}),
         }
         for row in made
@@ -105,6 +107,11 @@ def _memo(outcome: Outcome, row: Any, seen: Veil) -> dict[str, Any]:
         "made at": row.started_at,
         "memo key": row.key,
     }
+
+
+def _undeclared(project: Project, step: Step, row: Any, seen: Veil) -> dict[str, Any]:
+    found = sentences(project, step.name, seen_of((step.name, row.partition), row.undeclared, seen) or ())
+    return {"not declared": dg.MetadataValue.md(listed(found))} if found else {}
 
 
 def _named(values: Mapping[str, Any]) -> str:

@@ -21,6 +21,7 @@ from ctcore.standing import today
 from ctcore.steps import REGISTRY
 from ctcore.tombstones import is_purged, of_makings
 from ctcore.trace import outputs_of
+from ctcore.undeclared import seen_of, sentences
 from ctcore.veil import veil
 from ctcore.waivers import Waiver, built_from, holding
 
@@ -32,7 +33,8 @@ class Explained:
     """A node's verdict as one sentence, with the evidence as data.
 
     `accepted` are its reasons that somebody waived, `built_from` the same of what it was built from; `roots` the root
-    causes of what is only about to change, each with the path to it; `members` why each came or went.
+    causes of what is only about to change, each with the path to it; `members` why each came or went; `undeclared` what
+    was read for it and is not declared.
     """
 
     verdict: Verdict
@@ -43,13 +45,14 @@ class Explained:
     built_from: Sequence[str] = ()
     roots: Sequence[str] = ()
     members: Sequence[str] = ()
+    undeclared: Sequence[str] = ()
 
     @property
     def text(self) -> str:
         """All that people read."""
         accepted = [f"accepted: {one}" for one in self.accepted if self.verdict.state != "fresh"]
         members = [*self.members[:SHOWN], *([f"… and {len(self.members) - SHOWN} more"] * (len(self.members) > SHOWN))]
-        return "\n".join([self.sentence, *accepted, *self.built_from, *members, *self.roots])
+        return "\n".join([self.sentence, *accepted, *self.built_from, *members, *self.roots, *self.undeclared])
 
 
 def why(project: Project, node: Node) -> Explained:
@@ -68,7 +71,8 @@ def why(project: Project, node: Node) -> Explained:
         built = built_from(connection, step.name, [node[1]], marks).get(node[1], [])
     sentence = _sentence(project, verdict, made, failure, accepted)
     roots, members = [*_roots(verdict, verdicts)], came_and_went(project, verdict)
-    return Explained(verdict, sentence, made, failure, accepted, built, roots, members)
+    beyond = sentences(project, step.name, (made or {}).get("undeclared") or ())
+    return Explained(verdict, sentence, made, failure, accepted, built, roots, members, beyond)
 
 
 def _roots(verdict: Verdict, verdicts: Verdicts) -> Iterator[str]:
@@ -126,9 +130,11 @@ def _made(project: Project, node: Node) -> dict[str, Any] | None:
             .where(output.c.materialization == row["id"])
             .order_by(output.c.file)
         ).mappings()
+        seen = veil(project)
         return {
             **row,
-            "reason": veil(project).text(row["reason"]),
+            "reason": seen.text(row["reason"]),
+            "undeclared": seen_of(node, row["undeclared"], seen),
             "facts": json.loads(row["facts"]),
             "path": str(project.store.root / row["folder"]),
             "files": [dict(one) for one in files],

@@ -327,6 +327,7 @@ def _making(one: Mapping[str, Any], recipe_number: int) -> dict[str, Any]:
         "seconds": side["seconds"],
         "reported": False,
         "rule": side.get("rule"),
+        "undeclared": None if side.get("undeclared") is None else canonical(side["undeclared"]).decode(),
     }
 
 

@@ -10,11 +10,13 @@ from typing import Any
 
 import pytest
 
+from ctcore.consent import Statement, set_consent
 from ctcore.execute import StepCall
 from ctcore.programs import commands
 from ctcore.project import Project
 from ctcore.watch import MOST
-from tests.kit import TOML, Inline, assay, make, make_project
+from tests.kit import TOML, Inline, again, assay, make, make_project
+from tests.shell import ct
 
 TWO = [assay("P1", "S1", "A1", sex="F"), assay("P1", "S1", "A2", sex="F")]
 STEP = '''\
@@ -223,3 +225,70 @@ def test_workers_watch_too(tmp_path: Path) -> None:
     make(project, "counted")
     for name in ("A1", "A2"):
         assert sidecar(project, name)["undeclared"] == [{"kind": "file", "what": "steps/t.txt", "at": "toy.py:17"}]
+
+
+@pytest.fixture
+def read_beyond(tmp_path: Path) -> Project:
+    """A project whose step reads a table, a script beside it, a program and a variable that it does not declare."""
+    body = """
+    (HERE.parent / "panel.tsv").read_text(), (HERE / "filter.sh").read_text(), os.environ.get("CT_TEST")
+    subprocess.run(["sort", os.devnull], check=True)
+    """
+    project = make_project(tmp_path / "toy", TWO, steps=STEP.format(body=body.strip()))
+    (tmp_path / "toy" / "panel.tsv").write_text("x")
+    (tmp_path / "toy" / "steps" / "filter.sh").write_text("x")
+    make(project, "counted", runner=Inline(project))
+    return again(project)
+
+
+def test_why_and_show_name_what_was_not_declared_and_the_line_that_declares_it(read_beyond: Project) -> None:
+    for command in ("why", "show"):
+        said = ct("-C", read_beyond.root, command, "counted/A1")
+        assert said.code == 0
+        for words in (
+            "it also read panel.tsv (toy.py:17), which the step does not declare; a change of it is not seen. "
+            'Add references=("panel",), and [references.panel] path = "panel.tsv" in ct.toml',
+            "it also read steps/filter.sh (toy.py:17), which the step does not declare; a change of it is not seen. "
+            'Add code=("filter.sh",)',
+            'Add tools={"sort": "sort --version"}',
+            "it also read the variable CT_TEST (toy.py:17), which the step does not declare; "
+            "a change of it is not seen. Read it through a parameter: [params.counted] in ct.toml",
+        ):
+            assert words in said.out
+    shown = json.loads(ct("-C", read_beyond.root, "why", "counted/A1", "--json").out)
+    assert len(shown["undeclared"]) == 4 and {one["kind"] for one in shown["made"]["undeclared"]} == set(_KINDS)
+
+
+_KINDS = ("file", "program", "environment")
+
+
+def test_verify_counts_by_step_what_was_not_declared(read_beyond: Project) -> None:
+    said = ct("-C", read_beyond.root, "verify")
+    assert said.code == 0 and "0 findings" in said.err
+    assert '  counted: read panel.tsv (2 nodes). Add references=("panel",)' in said.err
+
+
+def test_the_page_of_a_materialization_names_what_was_not_declared(read_beyond: Project) -> None:
+    from ct_assets.metadata import describe
+
+    outcomes = make(read_beyond, "counted", "A1", runner=Inline(read_beyond))
+    (shown,) = describe(read_beyond, read_beyond.steps["counted"], outcomes).values()
+    assert "it also read panel.tsv" in shown["not declared"].value
+
+
+def test_nobody_without_consent_is_named_by_what_was_read(tmp_path: Path) -> None:
+    body = "Path(call.file('reads').parent, 'A2.txt').read_text()"
+    rows = [assay("P1", "S1", "A1", sex="F"), assay("P2", "S2", "A2", sex="F")]
+    project = make_project(tmp_path / "toy", rows, steps=STEP.format(body=body))
+    make(project, "counted", runner=Inline(project))
+    assert "it also read reads/A2.txt" in ct("-C", project.root, "why", "counted/A1").out
+    assert "reads/A2.txt (1 node)" in ct("-C", project.root, "verify").err
+    set_consent(project, ["P2"], Statement("revoked", dated="2024-01-20", form="form 12"))
+    for words in (
+        ("why", "counted/A1"),
+        ("why", "counted/A1", "--json"),
+        ("show", "counted/A1", "--json"),
+        ("verify",),
+    ):
+        said = ct("-C", project.root, *words)
+        assert "A2" not in said.out + said.err

@@ -44,6 +44,7 @@ def why(ctx: click.Context, node: str, values: bool, as_json: bool) -> None:
                 "built_from_accepted": found.built_from,
                 "roots": found.roots,
                 "members": found.members,
+                "undeclared": found.undeclared,
                 "made": None if hidden else found.made,
                 "failure": None if hidden else found.failure,
             }

@@ -15,6 +15,7 @@ from ctcore.project import Project
 from ctcore.purging.proof import not_so
 from ctcore.reasons import name_of
 from ctcore.recover import recover as rebuild
+from ctcore.undeclared import by_step, rows_of
 from ctcore.verify import verify as verify_store
 
 
@@ -45,11 +46,21 @@ def verify(ctx: click.Context, quick: bool, as_json: bool) -> None:
     click.echo(
         f"{found.artifacts} artifacts, {found.bytes} bytes read, {len(rows)} finding{'s' * (len(rows) != 1)}", err=True
     )
+    _undeclared(project)
     if found.findings:
         click.echo("`ct run` makes them again", err=True)
     if edited:
         click.echo("the catalog was changed by hand: put back its last backup from before that", err=True)
     ctx.exit(FOUND if rows else 0)
+
+
+def _undeclared(project: Project) -> None:
+    """No finding: nothing is known to be wrong. But of these, a change would not be seen."""
+    beyond = by_step(project)
+    if beyond:
+        click.echo("read, and not declared by the step: a change of it is not seen (`ct why NODE`)", err=True)
+    for step, said, nodes, way in rows_of(beyond):
+        click.echo(f"  {step}: {said} ({nodes} node{'s' * (nodes != 1)}). {way}", err=True)
 
 
 @click.command()
