@@ -11,13 +11,13 @@ import socket
 import sys
 import time
 import traceback
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from ctcore.alone import adopt, alone, in_the_project, sweep_temporary, where_instead
+from ctcore.alone import adopt, alone, in_the_project, where_instead
 from ctcore.clock import utc
 from ctcore.code import code_of
 from ctcore.digest import Signature
@@ -54,8 +54,12 @@ class StepCall:
     rule: str | None = None
     sandbox: str = "watch"
 
+    def place(self, work: Path) -> Path:
+        """Where it waits for a worker."""
+        return work / "calls" / f"{self.attempt}.json"
+
     def write(self, work: Path) -> Path:
-        return write_json(work / "calls" / f"{self.attempt}.json", asdict(self))
+        return write_json(self.place(work), asdict(self))
 
     def log(self, work: Path) -> Path:
         """Where its output goes."""
@@ -94,11 +98,10 @@ def forget(work: Path, older_than_s: float) -> None:
                     path.unlink()
 
 
-def run_calls(work: str, store: str, calls: Sequence[str]) -> int:
+def run_calls(work: str, store: str, calls: Iterable[str]) -> int:
     """Run calls one after another; each leaves its result as soon as it has ended. Gives the number that failed."""
     sys.dont_write_bytecode = True  # step files are read as they are, see ctcore.steps
     failed = 0
-    sweep_temporary()
     work, store = os.path.abspath(work), os.path.abspath(store)
     for path in map(os.path.abspath, calls):
         call = StepCall(**json.loads(Path(path).read_bytes()))
@@ -165,7 +168,7 @@ def execute(call: StepCall, store: Store) -> dict[str, Any]:
                 facts = _facts(step, step.function(given) or {})
                 adopt(place, staged, [output.file for output in step.outputs.values()])
                 _keep_contracts(step, staged, place, seen.written if seen else ())
-            undeclared = seen and seen.undeclared(_known(call, step, staged, store.root.parent))
+            undeclared = seen and seen.undeclared(_declared(call, step, staged, store.root.parent))
         _unchanged(call)
         sidecar = {
             "format": "ct.artifact.v1",
@@ -246,7 +249,7 @@ def _facts(step: Step, returned: Mapping[str, Any]) -> dict[str, Any]:
     return facts
 
 
-def _known(call: StepCall, step: Step, staged: Path, project: Path) -> Known:
+def _declared(call: StepCall, step: Step, staged: Path, project: Path) -> Known:
     """What the step declares, as places on this machine."""
     upstream = [place for sources in call.inputs.values() for _, place in sources]
     code = [str(path) for pattern in getattr(step, "code", ()) for path in step.source.parent.glob(pattern)]

@@ -154,10 +154,10 @@ class Making:
                 left -= {(result.node[0], result.node[1]) for result in results}
                 yield self._settle(results)
         finally:
-            if left:  # the run is being ended: what did not start is free again
+            if left:  # the run is being ended: what nobody works on is free again
                 with self.project.catalog.write() as writer:
                     keys = [call.key for call in calls if call.node in left]
-                    leases.give_back(writer, keys)
+                    leases.give_back_idle(writer, keys)
 
     def _settle(self, results: Sequence[StepResult]) -> list[Outcome]:
         published, failed = [], []

@@ -29,6 +29,13 @@ END_S = 20  # how long the daemon may take to end
 @click.option("--plan", "file", type=click.Path(path_type=Path), help="Exactly what `ct plan --save FILE` wrote down.")
 @click.option("--partial", is_flag=True, help="With --plan: leave out what is not as planned any more.")
 @click.option("--profile", metavar="NAME", help="Where jobs run: local, or a [slurm.NAME] of ct.toml (or CT_PROFILE).")
+@click.option(
+    "--fail",
+    type=click.Choice(["slow", "fast"]),
+    default="slow",
+    show_default=True,
+    help="What a failed call does to the others. slow: nothing; fast: those that run may finish, no other starts.",
+)
 @narrowing_options
 @click.pass_context
 def run(
@@ -38,6 +45,7 @@ def run(
     file: Path | None,
     partial: bool,
     profile: str | None,
+    fail: str,
     cohort: str | None,
     pairing: str | None,
     complete_only: bool,
@@ -57,7 +65,7 @@ def run(
     narrowing.paired(project)
     if is_empty(project):
         ctx.exit(0)
-    ctx.exit(launch(project, "run", *planned, *narrowing.options, "--", *texts))
+    ctx.exit(launch(project, "run", "--fail", fail, *planned, *narrowing.options, "--", *texts))
 
 
 @click.command()

@@ -46,7 +46,7 @@ def take_out(project: Project, writer: Writer, found: Inside, numbers: Iterable[
     if levels is not None:
         enforce(writer.connection, levels)
     made = update(materialization).where(in_keys(materialization.c.id, numbers))
-    writer.execute(made.values(facts="{}", undeclared=None))
+    writer.execute(made.values(facts="{}", undeclared=None))  # paths may name people
     writer.execute(made.where(materialization.c.reason.contains(_ROLES)).values(reason=GONE))
     value = edge.c.asset.in_(ENTITY_LEVELS) & edge.c.input.contains(".")
     inside = in_keys(edge.c.materialization, numbers)
