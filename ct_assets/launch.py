@@ -27,7 +27,7 @@ from ctcore.asking import registry_batches, untold
 from ctcore.batches import Batch, batches
 from ctcore.cli.bars import Bars
 from ctcore.cli.narrowing import narrowing_options
-from ctcore.errors import CtError
+from ctcore.errors import CtError, ProjectError
 from ctcore.files import check_references, look
 from ctcore.leases import process_name
 from ctcore.ledger import record_run
@@ -37,6 +37,7 @@ from ctcore.plan import Scope, left_alone, scope
 from ctcore.planfile import compare, load, refuse
 from ctcore.project import Project
 from ctcore.reasons import Verdict, name_of
+from ctcore.sandbox import refusal
 from ctcore.slurm.choose import chosen
 from ctcore.slurm.stop import Fail, failing
 from ctcore.staleness import evaluate
@@ -86,7 +87,8 @@ def run(
     with _edge(), dg.DagsterInstance.get() as instance:
         project = Project.find()
         project.catalog.refuse_archived()
-        chosen(project)
+        if chosen(project) is None and project.settings.run.sandbox == "strict" and (said := refusal()) is not None:
+            raise ProjectError(said)
         check_references(project)
         project.store.ensure()
         add_missing(project, instance)

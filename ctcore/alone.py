@@ -11,7 +11,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from hashlib import blake2s
 from pathlib import Path
@@ -136,9 +136,9 @@ def _listed(names: Sequence[str]) -> str:
     return ", ".join(names[:_SHOWN]) + more
 
 
-def in_the_project(error: BaseException, root: Path) -> str | None:
+def in_the_project(names: Iterable[str], root: Path) -> str | None:
     """What to do where a step looked for a file of the project by a relative path; None where it did not."""
-    for said in _looked_for(error):
+    for said in names:
         if said and not os.path.isabs(said) and (root / said).is_file():
             return (
                 f"{said} lies in the project, and a call has a working directory of its own. Declare it: as a reference"
@@ -148,7 +148,7 @@ def in_the_project(error: BaseException, root: Path) -> str | None:
     return None
 
 
-def _looked_for(error: BaseException) -> Iterator[str]:
+def looked_for(error: BaseException) -> Iterator[str]:
     """File names in an error: of what was not found, or of the words of a command that failed."""
     if isinstance(error, OSError):
         yield from (os.fsdecode(one) for one in (error.filename, error.filename2) if isinstance(one, str | bytes))

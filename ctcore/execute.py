@@ -17,7 +17,8 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from ctcore.alone import adopt, alone, in_the_project, where_instead
+from ctcore import sandbox
+from ctcore.alone import adopt, alone, in_the_project, looked_for, where_instead
 from ctcore.clock import utc
 from ctcore.code import code_of
 from ctcore.digest import Signature
@@ -139,13 +140,20 @@ def _run(call: StepCall, store: Store, project: Path) -> tuple[str | None, dict[
         print(error, file=sys.stderr, flush=True)
         return str(error), {}
     except (Exception, SystemExit) as error:  # the worker's edge: whatever a step raises is a failed call
-        _print_traceback(error)
-        way = way_out(error) if isinstance(error, OSError) else None
-        hint = f" ({store.root}); {way}" if way else f"; {found}" if (found := in_the_project(error, project)) else ""
-        return f"{type(error).__name__}: {error}{hint}", {}
+        print_traceback(error)
+        return words_of(error, store.root, in_the_project(looked_for(error), project)), {}
 
 
-def _print_traceback(error: BaseException) -> None:
+def words_of(error: BaseException, store: Path, hint: str | None = None) -> str:
+    """What a person reads of whatever a step raised."""
+    if isinstance(error, CtError):
+        return str(error)
+    way = way_out(error) if isinstance(error, OSError) else None
+    more = f" ({store}); {way}" if way else f"; {hint}" if hint else ""
+    return f"{type(error).__name__}: {error}{more}"
+
+
+def print_traceback(error: BaseException) -> None:
     """From the step's own code on: how it was called is no news."""
     frames = error.__traceback__
     while frames is not None and frames.tb_frame.f_code.co_filename == __file__:
@@ -155,20 +163,18 @@ def _print_traceback(error: BaseException) -> None:
 
 def execute(call: StepCall, store: Store) -> dict[str, Any]:
     """Run the step's function in a private folder and publish what it made. Returns the facts it measured."""
-    seen = Seen(f"{call.source} {call.node[0]}") if call.sandbox != "off" else None
+    seen = watcher(call) if call.sandbox == "watch" else None
     with seen or nullcontext():
-        step = _step(call)
+        step = step_of(call)
     started, clock = time.time(), time.monotonic()
     _unchanged(call)
     staged = store.stage(*call.node, call.key)
     try:
         with alone(staged) as place:
-            given = _call(call, step, staged)
-            with seen.inside(str(staged), os.environ["TMPDIR"]) if seen else nullcontext():
-                facts = _facts(step, step.function(given) or {})
-                adopt(place, staged, [output.file for output in step.outputs.values()])
-                _keep_contracts(step, staged, place, seen.written if seen else ())
-            undeclared = seen and seen.undeclared(_declared(call, step, staged, store.root.parent))
+            if call.sandbox == "strict":
+                done = sandbox.run(asdict(call), step, _declared(call, step, staged, store.root.parent), place)
+            else:
+                done = perform(call, step, staged, place, store.root.parent, seen)
         _unchanged(call)
         sidecar = {
             "format": "ct.artifact.v1",
@@ -180,8 +186,7 @@ def execute(call: StepCall, store: Store) -> dict[str, Any]:
             "members": [list(member) for member in call.members],
             "rule": call.rule,
             "outputs": {name: output.file for name, output in step.outputs.items()},
-            "facts": facts,
-            "undeclared": undeclared,
+            **done,
             "reason": call.reason,
             "run_id": call.run_id,
             "host": socket.gethostname(),
@@ -192,10 +197,26 @@ def execute(call: StepCall, store: Store) -> dict[str, Any]:
         store.publish(staged, *call.node, call.key, sidecar, names)
     finally:
         shutil.rmtree(staged, ignore_errors=True)
-    return facts
+    return done["facts"]
 
 
-def _step(call: StepCall) -> Step:
+def watcher(call: StepCall) -> Seen:
+    return Seen(f"{call.source} {call.node[0]}")
+
+
+def perform(call: StepCall, step: Step, staged: Path, place: Path, project: Path, seen: Seen | None) -> dict[str, Any]:
+    """The step's function, in the folder that is the call's own, and what it must keep. Gives its facts, and what it
+    read that it does not declare (None where nobody watches)."""
+    given, files = _call(call, step, staged), [output.file for output in step.outputs.values()]
+    with seen.inside(str(staged), os.environ["TMPDIR"]) if seen else nullcontext():
+        facts = _facts(step, step.function(given) or {})
+        adopt(place, staged, files)
+        _keep_contracts(step, staged, place, seen.written if seen else ())
+    undeclared = None if seen is None else seen.undeclared(_declared(call, step, staged, project))
+    return {"facts": facts, "undeclared": undeclared}
+
+
+def step_of(call: StepCall) -> Step:
     """The step's declaration, if its code is still the code that the call was made for."""
     name = call.node[0]
     step = next((one for one in load_file(Path(call.source)) if one.name == name), None)

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
-_INDEXES = (".fai", ".gzi", ".bai", ".crai", ".csi", ".tbi", ".dict")
+INDEXES = (".fai", ".gzi", ".bai", ".crai", ".csi", ".tbi", ".dict")
 
 
 def folders(paths: Iterable[str | None]) -> tuple[str, ...]:
@@ -75,7 +75,7 @@ class Known:
 
     def _is_index(self, path: str) -> bool:
         stem, suffix = os.path.splitext(path)
-        return suffix in _INDEXES and stem in self._stems
+        return suffix in INDEXES and stem in self._stems
 
     @cached_property
     def _files(self) -> set[str]:
