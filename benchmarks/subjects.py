@@ -19,6 +19,7 @@ SUBJECTS = (
     "tick",
     "record",
     "pages",
+    "watching",
     "slurm",
 )
 
