@@ -4,6 +4,7 @@ One audit hook a process, which cannot be taken back and is deaf outside of call
 itself, and what a started program reads, is not seen here: `[run] sandbox = "strict"` keeps that away.
 """
 
+import json
 import os
 import shutil
 import sys
@@ -11,6 +12,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from itertools import islice
+from pathlib import Path
 from types import FrameType
 from typing import Any, Literal
 
@@ -20,6 +22,7 @@ from ctcore.programs import PLUMBING, PROBES, commands, of_shell
 MOST = 50
 OWN = frozenset({"TMPDIR", "TEMP", "TMP", "PWD"})
 _WORDS = 1000  # of a command, looked at
+_NOTES = ".seen-"
 _EXECUTE = f"{CT}execute.py"
 _MAPPINGS = {"<frozen os>", "<frozen _collections_abc>", os.__file__, sys.modules["_collections_abc"].__file__}
 _PASSED = ("<", *STDLIB)
@@ -33,19 +36,21 @@ class Seen:
 
     def __init__(self, step: str) -> None:
         self.step = step
-        self.files: dict[str, str] = {}
-        self.programs: dict[str, str] = {}
-        self.variables: dict[str, str] = {}
+        self.found: dict[tuple[str, str], str] = {}
         self.written: set[str] = set()
+        self._looked_at: set[str] = set()
+        self._notes: Path | None = None
+        self._pid = os.getpid()
         self._own: tuple[str, ...] = ()
         self._passed: tuple[str, ...] = SYSTEM
         self._made: set[str] = set()
         self._copied: tuple[int, int] | None = None
 
-    def inside(self, *own: str) -> "Seen":
-        """These folders are the call's own."""
+    def inside(self, *own: str, notes: Path | None = None) -> "Seen":
+        """These folders are the call's own. Its forks leave in `notes` what they have looked at."""
         self._own = folders(own)
         self._passed = (*self._own, *SYSTEM)
+        self._notes = notes
         return self
 
     def __enter__(self) -> "Seen":
@@ -60,23 +65,26 @@ class Seen:
 
     def undeclared(self, known: Known) -> list[Told]:
         """What nobody declared, sorted; at most MOST of it, and then how many more there were."""
-        files = {**_at_import.get(self.step, {}), **self.files}
-        sources = {path: source for path in files if (source := _source(path)) is not None}
-        read = {path: at for path, at in files.items() if path not in sources and not known.has(path)}
-        modules = {source: files[path] for path, source in sources.items() if not known.is_code(source)}
-        programs = {path: at for path, at in self.programs.items() if not known.runs(path)}
-        found = [
-            *_told("environment", self.variables),
-            *_told("file", {known.shown(path): at for path, at in read.items() if os.path.exists(path)}),
-            *_told("module", {known.shown(path): at for path, at in modules.items() if os.path.exists(path)}),
-            *_told("program", {known.shown(path): at for path, at in programs.items()}),
-        ]
-        more = len(found) - MOST
-        return found if more <= 0 else [*found[:MOST], {"kind": "more", "what": str(more)}]
+        found = {**_at_import.get(self.step, {}), **self._of_forks(), **self.found}
+        told: list[Told] = []
+        for (kind, what), at in found.items():
+            if not _is_declared(kind, what, known) and (kind in ("environment", "program") or os.path.exists(what)):
+                shown = what if kind == "environment" else known.shown(what)
+                told.append({"kind": kind, "what": shown, **({"at": at} if at else {})})
+        told.sort(key=lambda one: (one["kind"], one["what"]))
+        more = len(told) - MOST
+        return told if more <= 0 else [*told[:MOST], {"kind": "more", "what": str(more)}]
+
+    def _of_forks(self) -> dict[tuple[str, str], str]:
+        lines = [line for path in self._forks() for line in path.read_text(encoding="utf-8").splitlines()]
+        return {(kind, what): at for kind, what, at in map(json.loads, lines)}
+
+    def _forks(self) -> list[Path]:
+        return sorted(self._notes.glob(f"{_NOTES}*")) if self._notes else []
 
     def opened(self, path: Any, _mode: Any = None, flags: Any = None) -> None:
         text = _absolute(path)
-        if text is None or text in self.files or text.startswith(self._passed):
+        if text is None or text in self._looked_at or text.startswith(self._passed):
             return
         flags = flags if isinstance(flags, int) else os.O_RDONLY
         access = flags & os.O_ACCMODE
@@ -112,20 +120,32 @@ class Seen:
         if asking is None or (id(asking), asking.f_lasti) == self._copied:
             return
         if (text := os.fsdecode(name)) not in OWN:
-            self.variables.setdefault(text, _line(asking))
+            self._note("environment", text, _line(asking))
 
     def all_variables(self, frame: FrameType | None) -> None:
         asking = _asking(frame)
         self._copied = (id(asking), asking.f_lasti) if asking is not None else None
 
     def _read(self, text: str) -> None:
-        if text in self._made or text in self.files:
+        if text in self._made or text in self._looked_at:
             return
         asked = _asked()
-        if asked.by != "ct":
-            self.files[text] = asked.line
-            if asked.importing:
-                _at_import.setdefault(self.step, {})[text] = asked.line
+        if asked.by == "ct":
+            return
+        self._looked_at.add(text)
+        source = _source(text) if asked.importing else None
+        kind, what = ("file", text) if source is None else ("module", source)
+        self._note(kind, what, asked.line)
+        if asked.importing:
+            _at_import.setdefault(self.step, {})[kind, what] = asked.line
+
+    def _note(self, kind: str, what: str, at: str) -> None:
+        if (kind, what) in self.found:
+            return
+        self.found[kind, what] = at
+        if self._notes is not None and os.getpid() != self._pid:
+            with open(self._notes / f"{_NOTES}{os.getpid()}", "a", encoding="utf-8") as file:
+                file.write(json.dumps([kind, what, at]) + "\n")
 
     def _command(self, words: Sequence[str], cwd: str, env: Any) -> None:
         """A program, and the files that its words name."""
@@ -145,7 +165,7 @@ class Seen:
         if os.path.realpath(found) != os.path.realpath(sys.executable) and not (
             asked.by != "step" and os.path.basename(name) in PROBES
         ):
-            self.programs.setdefault(found, asked.line)
+            self._note("program", found, asked.line)
 
 
 class _Now:
@@ -155,7 +175,7 @@ class _Now:
     installed = False
 
 
-_at_import: dict[str, dict[str, str]] = {}
+_at_import: dict[str, dict[tuple[str, str], str]] = {}
 """By step: a module is imported once a process, and what it read then holds for every later call, too."""
 
 _EVENTS: Mapping[str, Callable[..., None]] = {
@@ -272,6 +292,7 @@ def _source(path: str) -> str | None:
     return None
 
 
-def _told(kind: str, found: Mapping[str, str]) -> Iterator[Told]:
-    for what, at in sorted(found.items()):
-        yield {"kind": kind, "what": what, **({"at": at} if at else {})}
+def _is_declared(kind: str, what: str, known: Known) -> bool:
+    if kind == "environment":
+        return False
+    return known.runs(what) if kind == "program" else known.has(what) or known.is_code(what)

@@ -104,6 +104,7 @@ def test_what_is_declared_and_what_the_call_makes_itself_is_not_named(watched: W
     [
         ("subprocess.run(['sh', str(HERE / 'tool.sh')], check=True)", "steps/tool.sh"),
         ("subprocess.run([sys.executable, HERE / 'tool.py'], check=True)", "steps/tool.py"),
+        ("import runpy; runpy.run_path(HERE / 'tool.py')", "steps/tool.py"),
         ("os.system(f'cat < {HERE}/table.txt >/dev/null')", "steps/table.txt"),
         ("subprocess.run(['true', f'--table={HERE}/table.txt'], check=True)", "steps/table.txt"),
         ("sorted(HERE.glob('*.txt'))", "steps/"),
@@ -118,7 +119,18 @@ def test_what_is_declared_and_what_the_call_makes_itself_is_not_named(watched: W
 )
 def test_a_script_and_a_table_that_are_used_by_their_path_are_named(watched: Watched, body: str, named: str) -> None:
     found = watched(body, steps__tool_DOT_sh="true\n", steps__tool_DOT_py="", steps__table_DOT_txt="x")
-    assert [one["what"] for one in found if one["kind"] in ("file", "module")] == [named]
+    assert [one["what"] for one in found if one["kind"] == "file"] == [named]
+
+
+def test_what_forks_read_is_named_as_if_the_step_had_read_it(watched: Watched) -> None:
+    body = """
+    import multiprocessing
+    with multiprocessing.get_context("fork").Pool(2) as pool:
+        pool.map(Path.read_text, [HERE.parent / "panel.tsv", HERE.parent / "sites.tsv"])
+        pool.map(os.getenv, ["CT_TEST"])
+    """
+    found = watched(body, panel_DOT_tsv="x", sites_DOT_tsv="x")
+    assert what(found, "file") == ["panel.tsv", "sites.tsv"]
 
 
 def test_a_program_that_is_started_is_named_and_what_only_passes_bytes_on_is_not(watched: Watched) -> None:
