@@ -4,7 +4,7 @@ import os
 import site
 import sys
 import sysconfig
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -57,10 +57,16 @@ class Known:
 
     def has(self, path: str) -> bool:
         """Whether a file is declared, or belongs to one that is: an index beside it, a file of a declared folder."""
-        return any(
-            one in self._files or one.startswith(self._starts) or self._is_index(one)
-            for one in (path, os.path.realpath(path))
-        )
+        place = path.rstrip("/")
+        return self._has(place) or self._has(os.path.realpath(place))
+
+    def _has(self, place: str) -> bool:
+        """In a number of looks that does not grow with what is declared: a cohort's step has many inputs."""
+        if place in self._files or self._is_index(place):
+            return True
+        folder, name = os.path.split(place)
+        beside = (os.path.join(folder, name[:at]) for at, sign in enumerate(name) if sign == ".")
+        return any(one in self._files for one in beside) or any(one in self._places for one in _upwards(place))
 
     def is_code(self, source: str) -> bool:
         """Whether a module's file is in the step's key: so are its siblings, which ct loads by itself."""
@@ -70,8 +76,8 @@ class Known:
         return os.path.basename(program) in self.tools or self.has(program)
 
     def shown(self, path: str) -> str:
-        """As people see it: within the project, relative to it."""
-        return path.removeprefix(os.path.join(self.root, ""))
+        """As people see it, and every database takes it: within the project, relative to it."""
+        return os.fsencode(path.removeprefix(os.path.join(self.root, ""))).decode(errors="replace")
 
     def _is_index(self, path: str) -> bool:
         stem, suffix = os.path.splitext(path)
@@ -86,14 +92,19 @@ class Known:
         return {os.path.splitext(one)[0] for one in _real(self.files)}
 
     @cached_property
-    def _starts(self) -> tuple[str, ...]:
-        beside = tuple(one + end for one in _real(self.files) for end in (".", "/"))
-        return (*beside, *folders(self.places))
+    def _places(self) -> set[str]:
+        return _real([*self.files, *self.places])
 
     @cached_property
     def _loaded(self) -> set[str]:
         modules = [module for name, module in list(sys.modules.items()) if name.startswith("ct_steps_")]
         return _real(str(file) for module in modules if (file := getattr(module, "__file__", None)))
+
+
+def _upwards(place: str) -> Iterator[str]:
+    while len(place) > 1:
+        yield place
+        place = os.path.dirname(place)
 
 
 def _real(paths: Iterable[str]) -> set[str]:

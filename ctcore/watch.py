@@ -69,18 +69,19 @@ class Seen:
         told: list[Told] = []
         for (kind, what), at in found.items():
             if not _is_declared(kind, what, known) and (kind in ("environment", "program") or os.path.exists(what)):
-                shown = what if kind == "environment" else known.shown(what)
-                told.append({"kind": kind, "what": shown, **({"at": at} if at else {})})
+                told.append({"kind": kind, "what": known.shown(what), **({"at": at} if at else {})})
         told.sort(key=lambda one: (one["kind"], one["what"]))
         more = len(told) - MOST
         return told if more <= 0 else [*told[:MOST], {"kind": "more", "what": str(more)}]
 
     def _of_forks(self) -> dict[tuple[str, str], str]:
-        lines = [line for path in self._forks() for line in path.read_text(encoding="utf-8").splitlines()]
-        return {(kind, what): at for kind, what, at in map(json.loads, lines)}
-
-    def _forks(self) -> list[Path]:
-        return sorted(self._notes.glob(f"{_NOTES}*")) if self._notes else []
+        found: dict[tuple[str, str], str] = {}
+        for path in sorted(self._notes.glob(f"{_NOTES}*")) if self._notes else ():
+            for line in path.read_text(encoding="utf-8").splitlines():
+                with suppress(ValueError):  # one that was killed may have written half a line
+                    kind, what, at = json.loads(line)
+                    found[kind, what] = at
+        return found
 
     def opened(self, path: Any, _mode: Any = None, flags: Any = None) -> None:
         text = _absolute(path)

@@ -12,6 +12,7 @@ import pytest
 
 from ctcore.consent import Statement, set_consent
 from ctcore.execute import StepCall
+from ctcore.known import Known
 from ctcore.programs import commands
 from ctcore.project import Project
 from ctcore.watch import MOST
@@ -216,6 +217,24 @@ def test_an_output_that_was_written_elsewhere_is_told_with_its_place(tmp_path: P
     project = make_project(tmp_path / "toy", TWO, steps=steps)
     (one,) = make(project, "counted", "A1", runner=Inline(project))
     assert f'was not written; but the step wrote {tmp_path}/toy/n.txt: write it to call.out("n")' in one.why
+
+
+def test_a_name_that_is_no_text_costs_no_result(watched: Watched) -> None:
+    odd = "os.path.join(os.fsencode(HERE.parent), b'odd\\xff.tsv')"
+    found = watched(f"open({odd}, 'a').close(), open({odd}).close()")
+    assert what(found, "file") == ["odd\ufffd.tsv"]
+
+
+def test_what_is_declared_is_known_by_its_place_and_by_where_it_really_is(tmp_path: Path) -> None:
+    (tmp_path / "real").mkdir()
+    (tmp_path / "link").symlink_to("real")
+    known = Known(tmp_path, [f"{tmp_path}/link/g.fa", f"{tmp_path}/r.bam"], [f"{tmp_path}/store/one"])
+    for name in ("link/g.fa", "real/g.fa", "real/g.fa.fai", "real/g.dict", "link/g.fa.bwt.2bit", "r.bai", "r.bam.bai"):
+        assert known.has(f"{tmp_path}/{name}"), name
+    for name in ("store/one", "store/one/", "store/one/n.txt", "store/one/d/n.txt", "link/g.fa/inside"):
+        assert known.has(f"{tmp_path}/{name}"), name
+    for name in ("real/g", "real/g.f", "real/g.fasta", "real/g.bed", "store/one2/n.txt", "store/", "real/", "r.bam2"):
+        assert not known.has(f"{tmp_path}/{name}"), name
 
 
 @pytest.mark.parametrize(
