@@ -29,7 +29,7 @@ def counted(call: Call) -> None:
     for n in range(100):
         call.scratch(str(n)).write_text("x")
         call.scratch(str(n)).read_text(), call.file("reads").read_text(), os.environ.get("HOME")
-    panel = Path(__file__).with_name("panel.tsv")
+    panel = Path(__file__).parents[1] / "panel.tsv"
     panel = panel.read_text() if panel.exists() else ""
     for _ in range({turns}):
         sum(range(100))
@@ -50,7 +50,7 @@ class _Kept:
 def measure(folder: Path, quick: bool) -> Iterator[Row]:
     turns = _turns()
     project = make_project(folder / "p", [assay("P1", "S1", "A1")], STEPS.replace("{turns}", str(turns)), TOML)
-    (project.root / "steps" / "panel.tsv").write_text("x")
+    (project.root / "panel.tsv").write_text("x")
     kept = _Kept()
     make(project, "counted", "A1", runner=kept)
     (call,) = kept.calls
@@ -78,7 +78,7 @@ def _run(project: Project, call: StepCall, how: str) -> None:
     read = project.store.sidecar(folder)["undeclared"]
     project.store.remove(folder)
     if how != "strict":  # there, it could not be read
-        wanted = ["HOME", "steps/panel.tsv"] if how == "watch" else None
+        wanted = ["HOME", "panel.tsv"] if how == "watch" else None
         expect(how, read and [one["what"] for one in read], wanted)
 
 

@@ -20,7 +20,7 @@ from typing import Any
 from ctcore import sandbox
 from ctcore.alone import adopt, alone, in_the_project, looked_for, where_instead
 from ctcore.clock import utc
-from ctcore.code import code_of
+from ctcore.code import Code, code_of
 from ctcore.digest import Signature
 from ctcore.errors import ContractError, CtError, InputError, StepError
 from ctcore.facts import typed
@@ -165,16 +165,16 @@ def execute(call: StepCall, store: Store) -> dict[str, Any]:
     """Run the step's function in a private folder and publish what it made. Returns the facts it measured."""
     seen = watcher(call) if call.sandbox == "watch" else None
     with seen or nullcontext():
-        step = step_of(call)
+        step, code = step_of(call)
     started, clock = time.time(), time.monotonic()
     _unchanged(call)
     staged = store.stage(*call.node, call.key)
     try:
         with alone(staged) as place:
             if call.sandbox == "strict":
-                done = sandbox.run(asdict(call), step, _declared(call, step, staged, store.root.parent), place)
+                done = sandbox.run(asdict(call), step, declared_by(call, step, code, staged, store.root.parent), place)
             else:
-                done = perform(call, step, staged, place, store.root.parent, seen)
+                done = perform(call, step, code, staged, place, store.root.parent, seen)
         _unchanged(call)
         sidecar = {
             "format": "ct.artifact.v1",
@@ -204,7 +204,9 @@ def watcher(call: StepCall) -> Seen:
     return Seen(f"{call.source} {call.node[0]}")
 
 
-def perform(call: StepCall, step: Step, staged: Path, place: Path, project: Path, seen: Seen | None) -> dict[str, Any]:
+def perform(
+    call: StepCall, step: Step, code: Code, staged: Path, place: Path, project: Path, seen: Seen | None
+) -> dict[str, Any]:
     """The step's function, in the folder that is the call's own, and what it must keep. Gives its facts, and what it
     read that it does not declare (None where nobody watches)."""
     given, files = _call(call, step, staged), [output.file for output in step.outputs.values()]
@@ -212,12 +214,12 @@ def perform(call: StepCall, step: Step, staged: Path, place: Path, project: Path
         facts = _facts(step, step.function(given) or {})
         adopt(place, staged, files)
         _keep_contracts(step, staged, place, seen.written if seen else ())
-    undeclared = None if seen is None else seen.undeclared(_declared(call, step, staged, project))
+    undeclared = None if seen is None else seen.undeclared(declared_by(call, step, code, staged, project))
     return {"facts": facts, "undeclared": undeclared}
 
 
-def step_of(call: StepCall) -> Step:
-    """The step's declaration, if its code is still the code that the call was made for."""
+def step_of(call: StepCall) -> tuple[Step, Code]:
+    """The step's declaration and its code, if that is still the code that the call was made for."""
     name = call.node[0]
     step = next((one for one in load_file(Path(call.source)) if one.name == name), None)
     if step is None:
@@ -231,7 +233,7 @@ def step_of(call: StepCall) -> Step:
             f"the environment of {name} is another one here: {code.environment} where the call was made "
             f"for {call.recipe['environment']}; install the same versions on this machine"
         )
-    return step
+    return step, code
 
 
 def _call(call: StepCall, step: Step, folder: Path) -> Call:
@@ -270,12 +272,14 @@ def _facts(step: Step, returned: Mapping[str, Any]) -> dict[str, Any]:
     return facts
 
 
-def _declared(call: StepCall, step: Step, staged: Path, project: Path) -> Known:
-    """What the step declares, as places on this machine."""
+def declared_by(call: StepCall, step: Step, code: Code, staged: Path, project: Path) -> Known:
+    """What the step declares, as places on this machine; with the files beside it that its code's digest covers."""
     upstream = [place for sources in call.inputs.values() for _, place in sources]
-    code = [str(path) for pattern in getattr(step, "code", ()) for path in step.source.parent.glob(pattern)]
+    folder = step.source.parent
+    beside = [folder / name for name in getattr(code, "content", {}).get("files", ())]
+    beside += [path for pattern in getattr(step, "code", ()) for path in folder.glob(pattern)]
     files = [*call.files.values(), *call.references.values()]
-    return Known(project, files, [str(staged), *upstream], code, list(getattr(step, "tools", ())))
+    return Known(project, files, [str(staged), *upstream], list(map(str, beside)), list(getattr(step, "tools", ())))
 
 
 def _keep_contracts(step: Step, folder: Path, place: Path, written: Collection[str]) -> None:

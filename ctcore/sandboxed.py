@@ -28,8 +28,8 @@ def _outcome(call: StepCall, staged: Path, place: Path, project: Path) -> dict[s
     seen = watcher(call)
     try:
         with seen:
-            step = step_of(call)
-        return {"error": None, **perform(call, step, staged, place, project, seen)}
+            step, code = step_of(call)
+        return {"error": None, **perform(call, step, code, staged, place, project, seen)}
     except (Exception, SystemExit) as error:  # an edge, as in the worker
         if not isinstance(error, CtError):
             print_traceback(error)

@@ -18,6 +18,7 @@ from ctcore.veil import Veil, veil
 
 Told = Mapping[str, str]
 _VERBS = {"file": "read", "module": "imported", "program": "ran", "environment": "read the variable"}
+_SCRIPTS = {".sh", ".py", ".R", ".r", ".pl", ".awk", ".jl", ".sql"}
 _SHOWN = 10
 
 
@@ -62,20 +63,23 @@ def sentences(project: Project, step: str, found: Iterable[Told]) -> list[str]:
 def way_of(project: Project, step: str, one: Told) -> str:
     """What to write, and where, so that it is declared."""
     kind, what = one["kind"], one["what"]
-    name = os.path.basename(what.rstrip("/"))
     if kind == "environment":
         return f"Read it through a parameter: [params.{step}] in ct.toml"
     if kind == "module":
-        return (
-            "Put it beside the step's file and import it from there (from .NAME import …), or install it as a package"
-        )
+        return "Put it beside the step's file and import it as from .NAME import …; or install it as a package"
     if (beside := _beside(project, step, what)) is not None:
         return f'Add code=("{beside}",)'
-    if kind == "program":
-        return f'Add tools={{"{name}": "{name} --version"}}'
+    name = os.path.basename(what)
+    return f'Add tools={{"{name}": "{name} --version"}}' if kind == "program" else _way_of_file(what)
+
+
+def _way_of_file(what: str) -> str:
+    stem, suffix = os.path.splitext(os.path.basename(what))
     if what.endswith("/"):
         return "Give the step its files by name: as references, as raw files, or as what another step makes"
-    key = re.sub(r"[^A-Za-z0-9_]+", "_", name.partition(".")[0]).strip("_") or "KEY"
+    if suffix in _SCRIPTS:
+        return f'Put it beside the step\'s file, and add code=("{stem}{suffix}",)'
+    key = re.sub(r"[^A-Za-z0-9_]+", "_", stem.partition(".")[0]).strip("_") or "KEY"
     return f'Add references=("{key}",), and [references.{key}] path = "{what}" in ct.toml'
 
 

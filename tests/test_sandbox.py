@@ -71,7 +71,6 @@ def test_what_is_declared_is_there_with_its_indexes_and_libraries_and_tools_work
     [
         "(HERE.parent / 'panel.tsv').read_text()",
         "(call.file('reads').with_name('A2.txt')).read_text()",
-        "(HERE / 'table.tsv').read_text()",
         "call.reference('genome').write_text('x')",
         "import socket; socket.create_connection(('127.0.0.1', 9), 1)",
     ],
@@ -79,7 +78,6 @@ def test_what_is_declared_is_there_with_its_indexes_and_libraries_and_tools_work
 def test_what_is_not_declared_cannot_be_reached(tmp_path: Path, body: str) -> None:
     project = project_of(tmp_path / "toy", body)
     (tmp_path / "toy" / "panel.tsv").write_text("x")
-    (tmp_path / "toy" / "steps" / "table.tsv").write_text("x")
     assert "Error" in why(project)
     assert (tmp_path / "toy" / "genome.txt").read_text() == "ACGT\n"
 

@@ -32,6 +32,7 @@ from pathlib import Path
 from ctcore.step import Call, step
 
 HERE = Path(__file__).parent
+SCRIPTS = HERE.parent / "scripts"
 
 
 @step(level="assay", files=["reads"], references=["genome"], outputs={{"n": "n.txt"}})
@@ -73,7 +74,7 @@ def what(found: list[dict[str, Any]], kind: str) -> list[str]:
 
 def test_a_table_that_is_read_by_its_path_is_named_with_the_line_that_reads_it(watched: Watched) -> None:
     found = watched("(HERE.parent / 'panel.tsv').read_text()", panel_DOT_tsv="x")
-    assert found == [{"kind": "file", "what": "panel.tsv", "at": "toy.py:17"}]
+    assert found == [{"kind": "file", "what": "panel.tsv", "at": "toy.py:18"}]
 
 
 def test_what_is_declared_and_what_the_call_makes_itself_is_not_named(watched: Watched) -> None:
@@ -103,23 +104,23 @@ def test_what_is_declared_and_what_the_call_makes_itself_is_not_named(watched: W
 @pytest.mark.parametrize(
     ("body", "named"),
     [
-        ("subprocess.run(['sh', str(HERE / 'tool.sh')], check=True)", "steps/tool.sh"),
-        ("subprocess.run([sys.executable, HERE / 'tool.py'], check=True)", "steps/tool.py"),
-        ("import runpy; runpy.run_path(HERE / 'tool.py')", "steps/tool.py"),
-        ("os.system(f'cat < {HERE}/table.txt >/dev/null')", "steps/table.txt"),
-        ("subprocess.run(['true', f'--table={HERE}/table.txt'], check=True)", "steps/table.txt"),
-        ("sorted(HERE.glob('*.txt'))", "steps/"),
-        ("import sqlite3; sqlite3.connect(HERE / 'table.txt').close()", "steps/table.txt"),
-        ("(HERE / 'table.txt').open('r+').close()", "steps/table.txt"),
-        ("os.close(os.open(HERE / 'table.txt', os.O_RDONLY))", "steps/table.txt"),
+        ("subprocess.run(['sh', str(SCRIPTS / 'tool.sh')], check=True)", "scripts/tool.sh"),
+        ("subprocess.run([sys.executable, SCRIPTS / 'tool.py'], check=True)", "scripts/tool.py"),
+        ("import runpy; runpy.run_path(SCRIPTS / 'tool.py')", "scripts/tool.py"),
+        ("os.system(f'cat < {SCRIPTS}/table.txt >/dev/null')", "scripts/table.txt"),
+        ("subprocess.run(['true', f'--table={SCRIPTS}/table.txt'], check=True)", "scripts/table.txt"),
+        ("sorted(SCRIPTS.glob('*.txt'))", "scripts/"),
+        ("import sqlite3; sqlite3.connect(SCRIPTS / 'table.txt').close()", "scripts/table.txt"),
+        ("(SCRIPTS / 'table.txt').open('r+').close()", "scripts/table.txt"),
+        ("os.close(os.open(SCRIPTS / 'table.txt', os.O_RDONLY))", "scripts/table.txt"),
         (
-            "import threading; t = threading.Thread(target=(HERE / 'table.txt').read_text); t.start(); t.join()",
-            "steps/table.txt",
+            "import threading; t = threading.Thread(target=(SCRIPTS / 'table.txt').read_text); t.start(); t.join()",
+            "scripts/table.txt",
         ),
     ],
 )
 def test_a_script_and_a_table_that_are_used_by_their_path_are_named(watched: Watched, body: str, named: str) -> None:
-    found = watched(body, steps__tool_DOT_sh="true\n", steps__tool_DOT_py="", steps__table_DOT_txt="x")
+    found = watched(body, scripts__tool_DOT_sh="true\n", scripts__tool_DOT_py="", scripts__table_DOT_txt="x")
     assert [one["what"] for one in found if one["kind"] == "file"] == [named]
 
 
@@ -141,11 +142,11 @@ def test_a_program_that_is_started_is_named_and_what_only_passes_bytes_on_is_not
     subprocess.run(["bcfcount", "x"], env={"PATH": search}, check=True)
     subprocess.run(f"cat {call.file('reads')} | sort > x", shell=True, check=True)
     subprocess.run([sys.executable, "-c", "1"], check=True)
-    subprocess.run([HERE / "own.sh"], check=True)
+    subprocess.run([SCRIPTS / "own.sh"], check=True)
     """
-    found = watched(body, bin__bcfcount="#!/bin/sh\n", steps__own_DOT_sh="#!/bin/sh\n")
+    found = watched(body, bin__bcfcount="#!/bin/sh\n", scripts__own_DOT_sh="#!/bin/sh\n")
     assert [os.path.basename(one) for one in what(found, "program")] == ["sort", "bcfcount", "own.sh"]
-    assert what(found, "program")[1:] == ["bin/bcfcount", "steps/own.sh"]
+    assert what(found, "program")[1:] == ["bin/bcfcount", "scripts/own.sh"]
     assert what(found, "file") == []
 
 
@@ -160,7 +161,7 @@ def test_a_variable_that_the_step_asks_for_is_named_and_what_libraries_ask_for_i
     {name: value for name, value in os.environ.items()}
     """
     names = ["CT_TEST_NONE", "CT_TEST_ONE", "CT_TEST_THREE", "CT_TEST_TWO"]
-    assert watched(body) == [{"kind": "environment", "what": name, "at": "toy.py:17"} for name in names]
+    assert watched(body) == [{"kind": "environment", "what": name, "at": "toy.py:18"} for name in names]
     assert type(os.environ).__getitem__.__module__ == "os"
 
 
@@ -187,12 +188,12 @@ def test_siblings_that_ct_loads_are_code_and_are_not_named(watched: Watched) -> 
 
 
 def test_what_a_file_of_steps_reads_while_it_is_loaded_is_named(tmp_path: Path) -> None:
-    steps = STEP.format(body="pass").replace("HERE =", "TABLE = Path(__file__).with_name('t.txt').read_text()\nHERE =")
-    (tmp_path / "toy" / "steps").mkdir(parents=True)
-    (tmp_path / "toy" / "steps" / "t.txt").write_text("x")
+    table = tmp_path / "t.txt"
+    table.write_text("x")
+    steps = STEP.format(body="pass").replace("HERE =", f"TABLE = Path({str(table)!r}).read_text()\nHERE =")
     project = make_project(tmp_path / "toy", TWO, steps=steps)
     make(project, "counted", "A1", runner=Inline(project))
-    assert sidecar(project)["undeclared"] == [{"kind": "file", "what": "steps/t.txt", "at": "toy.py:11"}]
+    assert sidecar(project)["undeclared"] == [{"kind": "file", "what": str(table), "at": "toy.py:11"}]
 
 
 def test_many_are_counted(watched: Watched) -> None:
@@ -251,23 +252,24 @@ def test_a_line_of_shell_is_read_for_its_commands(line: str, found: list[str]) -
 
 
 def test_workers_watch_too(tmp_path: Path) -> None:
-    project = make_project(tmp_path / "toy", TWO, steps=STEP.format(body="(HERE / 't.txt').read_text()"))
-    (tmp_path / "toy" / "steps" / "t.txt").write_text("x")
+    project = make_project(tmp_path / "toy", TWO, steps=STEP.format(body="(HERE.parent / 't.txt').read_text()"))
+    (tmp_path / "toy" / "t.txt").write_text("x")
     make(project, "counted")
     for name in ("A1", "A2"):
-        assert sidecar(project, name)["undeclared"] == [{"kind": "file", "what": "steps/t.txt", "at": "toy.py:17"}]
+        assert sidecar(project, name)["undeclared"] == [{"kind": "file", "what": "t.txt", "at": "toy.py:18"}]
 
 
 @pytest.fixture
 def read_beyond(tmp_path: Path) -> Project:
     """A project whose step reads a table, a script beside it, a program and a variable that it does not declare."""
     body = """
-    (HERE.parent / "panel.tsv").read_text(), (HERE / "filter.sh").read_text(), os.environ.get("CT_TEST")
+    (HERE.parent / "panel.tsv").read_text(), (SCRIPTS / "filter.sh").read_text(), os.environ.get("CT_TEST")
     subprocess.run(["sort", os.devnull], check=True)
     """
     project = make_project(tmp_path / "toy", TWO, steps=STEP.format(body=body.strip()))
     (tmp_path / "toy" / "panel.tsv").write_text("x")
-    (tmp_path / "toy" / "steps" / "filter.sh").write_text("x")
+    (tmp_path / "toy" / "scripts").mkdir()
+    (tmp_path / "toy" / "scripts" / "filter.sh").write_text("x")
     make(project, "counted", runner=Inline(project))
     return again(project)
 
@@ -277,12 +279,12 @@ def test_why_and_show_name_what_was_not_declared_and_the_line_that_declares_it(r
         said = ct("-C", read_beyond.root, command, "counted/A1")
         assert said.code == 0
         for words in (
-            "it also read panel.tsv (toy.py:17), which the step does not declare; a change of it is not seen. "
+            "it also read panel.tsv (toy.py:18), which the step does not declare; a change of it is not seen. "
             'Add references=("panel",), and [references.panel] path = "panel.tsv" in ct.toml',
-            "it also read steps/filter.sh (toy.py:17), which the step does not declare; a change of it is not seen. "
-            'Add code=("filter.sh",)',
+            "it also read scripts/filter.sh (toy.py:18), which the step does not declare; a change of it is not seen. "
+            'Put it beside the step\'s file, and add code=("filter.sh",)',
             'Add tools={"sort": "sort --version"}',
-            "it also read the variable CT_TEST (toy.py:17), which the step does not declare; "
+            "it also read the variable CT_TEST (toy.py:18), which the step does not declare; "
             "a change of it is not seen. Read it through a parameter: [params.counted] in ct.toml",
         ):
             assert words in said.out
