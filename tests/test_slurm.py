@@ -1,5 +1,6 @@
 """Steps on a real Slurm cluster: each state is provoked, processes are killed, and every call is made exactly once."""
 
+import contextvars
 import os
 import shutil
 import signal
@@ -12,6 +13,7 @@ import pytest
 
 from ctcore.errors import ProjectError
 from ctcore.slurm import jobs
+from ctcore.slurm.stop import failing
 from ctcore.slurm.sweep import sweep
 from tests.cluster_runs import PROFILE, Cohort
 from tests.kit import again, make
@@ -342,6 +344,25 @@ def test_a_second_ctrl_c_cancels_and_nothing_is_left_running(cohort: Callable[..
     assert wait(lambda: run.poll() is not None, PATIENCE_S)
     told.join()
     assert wait(lambda: not cluster.command("squeue", "-h"), PATIENCE_S)
+    toy.settled()
+
+
+def test_fail_fast_withdraws_what_waits_and_keeps_what_runs(cohort: Callable[..., Cohort]) -> None:
+    toy = cohort(4, "in_flight = 2\n")
+    toy.tell("A000", "fail later")
+    for name in toy.names[1:]:
+        toy.tell(name, "wait")
+    found: dict[str, str] = {}
+    with failing("fast"):
+        run = threading.Thread(target=contextvars.copy_context().run, args=(lambda: found.update(states(toy.make())),))
+        run.start()
+    begun(toy, "A000", "A001")
+    toy.later()
+    assert wait(lambda: any(row["state"] == "FAILED" for row in toy.rows()), PATIENCE_S)
+    toy.go()
+    run.join(PATIENCE_S)
+    assert found == {"A000": "failed", "A001": "made"}
+    assert toy.begun() == {"A000": 1, "A001": 1}
     toy.settled()
 
 

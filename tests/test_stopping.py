@@ -7,14 +7,17 @@ import sys
 from collections import Counter
 from pathlib import Path
 
+import dagster as dg
 import pytest
 from sqlalchemy import select
 
 from ctcore.catalog.tables import attempt, lease
+from ctcore.dagster_home import environment as dagster_environment
 from ctcore.project import Project
 from tests.cluster_runs import Cohort
 from tests.kit import again, make
 from tests.shell import environment, quiet_dagster, shell
+from tests.test_slurm_dagster import RUN as IN_DAGSTER
 from tools.slurm.processes import wait
 
 PATIENCE_S = 60
@@ -120,6 +123,41 @@ def test_fail_fast_finishes_what_runs_and_starts_nothing_new(toy: Cohort) -> Non
     assert run.returncode == 0 and Counter(out.split())["failed"] == 1
     assert sum(toy.begun().values()) == begun_then <= 3, "at most the one that the worker took meanwhile"
     toy.settled()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("forced", [False, True])
+def test_a_run_that_is_terminated_in_the_ui_finishes_what_runs_and_a_forced_one_ends_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, forced: bool
+) -> None:
+    root = tmp_path / "toy"
+    assert shell("init", root).code == 0
+    toy = Cohort(quiet_dagster(root), 4)
+    monkeypatch.setenv("CT_PROFILE", "local")
+    for name, value in dagster_environment(toy.project).items():
+        monkeypatch.setenv(name, value)
+    for name in toy.names:
+        toy.tell(name, "wait")
+    synced = [sys.executable, "-m", "ct_assets.launch", "sync"]
+    subprocess.run(synced, env=environment(CT_PROJECT=str(root)), check=True)
+    run = subprocess.Popen([sys.executable, "-c", IN_DAGSTER], env=environment(CT_PROJECT=str(root)), cwd=root)
+    begun(toy, 2)
+    with dg.DagsterInstance.get() as instance:
+        (one,) = instance.get_runs()
+        instance.report_run_canceling(one)
+        run.send_signal(signal.SIGINT)
+        assert not wait(lambda: run.poll() is not None, 2)
+        if forced:
+            instance.report_run_canceled(one)
+        else:
+            toy.go()
+        assert wait(lambda: run.poll() is not None, PATIENCE_S)
+        (one,) = instance.get_runs()
+        assert one.status == dg.DagsterRunStatus.CANCELED
+    toy.settled()
+    toy.go()
+    states = Counter(state.state for state in make(again(toy.project), "counted"))
+    assert states == ({"made": 4} if forced else {"hit": 2, "made": 2})
 
 
 @pytest.mark.slow
