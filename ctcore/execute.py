@@ -210,7 +210,7 @@ def perform(
     """The step's function, in the folder that is the call's own, and what it must keep. Gives its facts, and what it
     read that it does not declare (None where nobody watches)."""
     given, files = _call(call, step, staged), [output.file for output in step.outputs.values()]
-    with seen.inside(str(staged), os.environ["TMPDIR"], notes=place.parent) if seen else nullcontext():
+    with seen.inside(str(staged), os.environ["TMPDIR"], notes=place.parent, root=project) if seen else nullcontext():
         facts = _facts(step, step.function(given) or {})
         adopt(place, staged, files)
         _keep_contracts(step, staged, place, seen.written if seen else ())

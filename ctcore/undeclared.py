@@ -17,7 +17,15 @@ from ctcore.reasons import Node
 from ctcore.veil import Veil, veil
 
 Told = Mapping[str, str]
-_VERBS = {"file": "read", "module": "imported", "program": "ran", "environment": "read the variable"}
+_VERBS = {
+    "file": "read",
+    "module": "imported",
+    "program": "ran",
+    "environment": "read the variable",
+    "missed": "looked in vain for",
+}
+_UNSEEN = "a change of it is not seen"
+_WHY = {"missed": "a relative path leads into the call's own folder"}
 _SCRIPTS = {".sh", ".py", ".R", ".r", ".pl", ".awk", ".jl", ".sql"}
 _SHOWN = 10
 
@@ -55,7 +63,12 @@ def sentences(project: Project, step: str, found: Iterable[Told]) -> list[str]:
             continue
         at = f" ({one['at']})" if one.get("at") else ""
         said = f"it also {_VERBS[one['kind']]} {one['what']}{at}, which the step does not declare"
-        lines.append(f"{said}; a change of it is not seen. {way_of(project, step, one)}")
+        seen = (
+            "a relative path leads into a call's own folder"
+            if one["kind"] == "missed"
+            else "a change of it is not seen"
+        )
+        lines.append(f"{said}; {seen}. {way_of(project, step, one)}")
     more = len(told) - _SHOWN + sum(int(one["what"]) - 1 for one in told if one["kind"] == "more")
     return [*lines, f"… and {more} more"] if more > 0 else lines
 

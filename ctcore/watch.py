@@ -28,7 +28,8 @@ _MAPPINGS = {"<frozen os>", "<frozen _collections_abc>", os.__file__, sys.module
 _PASSED = ("<", *STDLIB)
 
 Told = dict[str, str]
-"""One thing that was read: `kind` (file, module, program, environment), `what` it is, `at` which line of the step."""
+"""One thing that was read: its `kind` (file, module, program, environment; missed, where it was looked for in vain),
+`what` it is, `at` which line of the step."""
 
 
 class Seen:
@@ -40,17 +41,18 @@ class Seen:
         self.written: set[str] = set()
         self._looked_at: set[str] = set()
         self._notes: Path | None = None
+        self._root: Path | None = None
         self._pid = os.getpid()
         self._own: tuple[str, ...] = ()
         self._passed: tuple[str, ...] = SYSTEM
         self._made: set[str] = set()
         self._copied: tuple[int, int] | None = None
 
-    def inside(self, *own: str, notes: Path | None = None) -> "Seen":
-        """These folders are the call's own. Its forks leave in `notes` what they have looked at."""
+    def inside(self, *own: str, notes: Path, root: Path) -> "Seen":
+        """`own`: folders that are the call's. Its forks leave in `notes` what they looked at; `root` is the project."""
         self._own = folders(own)
         self._passed = (*self._own, *SYSTEM)
-        self._notes = notes
+        self._notes, self._root = notes, root
         return self
 
     def __enter__(self) -> "Seen":
@@ -68,7 +70,7 @@ class Seen:
         found = {**_at_import.get(self.step, {}), **self._of_forks(), **self.found}
         told: list[Told] = []
         for (kind, what), at in found.items():
-            if not _is_declared(kind, what, known) and (kind in ("environment", "program") or os.path.exists(what)):
+            if not _is_declared(kind, what, known) and (kind not in ("file", "module") or os.path.exists(what)):
                 told.append({"kind": kind, "what": known.shown(what), **({"at": at} if at else {})})
         told.sort(key=lambda one: (one["kind"], one["what"]))
         more = len(told) - MOST
@@ -86,7 +88,7 @@ class Seen:
     def opened(self, path: Any, _mode: Any = None, flags: Any = None) -> None:
         text = _absolute(path)
         if text is None or text in self._looked_at or text.startswith(self._passed):
-            return
+            return self.missed(path)
         flags = flags if isinstance(flags, int) else os.O_RDONLY
         access = flags & os.O_ACCMODE
         if access != os.O_RDONLY:
@@ -95,15 +97,17 @@ class Seen:
                 self._made.add(text)
         if access != os.O_WRONLY:
             self._read(text)
+        return None
 
     def listed(self, path: Any = None) -> None:
         """Which files there are in a folder. What libraries list, to find their modules for one, is not the step's."""
         text = _absolute(path)
         if text is None or os.path.join(text, "").startswith(self._passed):
-            return
+            return self.missed(path)
         asked = _asked()
         if asked.by == "step" and not asked.importing:
             self._read(os.path.join(text, ""))
+        return None
 
     def started(self, program: Any, words: Any, cwd: Any = None, env: Any = None) -> None:
         given = words if isinstance(words, list | tuple) else [program]
@@ -126,6 +130,16 @@ class Seen:
     def all_variables(self, frame: FrameType | None) -> None:
         asking = _asking(frame)
         self._copied = (id(asking), asking.f_lasti) if asking is not None else None
+
+    def missed(self, path: Any) -> None:
+        """A relative path that leads to nothing here, and to something in the project: who lists it finds nothing."""
+        if self._root is None or isinstance(path, int) or path is None:
+            return
+        text = os.fsdecode(path)
+        if text and not os.path.isabs(text) and not os.path.exists(text) and os.path.exists(place := self._root / text):
+            asked = _asked()
+            if asked.by != "ct" and not asked.importing:
+                self._note("missed", f"{place}/" if place.is_dir() else str(place), asked.line)
 
     def _read(self, text: str) -> None:
         if text in self._made or text in self._looked_at:
@@ -163,9 +177,9 @@ class Seen:
         if found is None or found.startswith(self._own or ("\0",)) or not os.path.isfile(found):
             return
         asked = _asked()
-        if os.path.realpath(found) != os.path.realpath(sys.executable) and not (
-            asked.by != "step" and os.path.basename(name) in PROBES
-        ):
+        is_python = os.path.realpath(found) == os.path.realpath(sys.executable)
+        is_probe = asked.by == "library" and os.path.basename(name) in PROBES
+        if not (is_python or is_probe or asked.by == "ct"):
             self._note("program", found, asked.line)
 
 
@@ -183,6 +197,8 @@ _EVENTS: Mapping[str, Callable[..., None]] = {
     "open": Seen.opened,
     "os.listdir": Seen.listed,
     "os.scandir": Seen.listed,
+    "pathlib.Path.glob": lambda seen, path, _pattern: seen.missed(path),
+    "pathlib.Path.rglob": lambda seen, path, _pattern: seen.missed(path),
     "sqlite3.connect": Seen.opened,
     "import": lambda seen, _name, path, *_: seen.opened(path),
     "ctypes.dlopen": lambda seen, path: seen.opened(path if "/" in str(path) else None),
@@ -294,6 +310,6 @@ def _source(path: str) -> str | None:
 
 
 def _is_declared(kind: str, what: str, known: Known) -> bool:
-    if kind == "environment":
+    if kind in ("environment", "missed"):
         return False
     return known.runs(what) if kind == "program" else known.has(what) or known.is_code(what)

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from ctcore.consent import Statement, set_consent
+from ctcore.errors import ProjectError
 from ctcore.execute import StepCall
 from ctcore.known import Known
 from ctcore.programs import commands
@@ -135,6 +136,20 @@ def test_what_forks_read_is_named_as_if_the_step_had_read_it(watched: Watched) -
     assert what(found, "file") == ["panel.tsv", "sites.tsv"]
 
 
+@pytest.mark.parametrize(
+    ("body", "what"),
+    [
+        ("import glob; assert glob.glob('scripts/*') == []", "scripts/"),
+        ("assert list(Path('scripts').glob('*')) == []", "scripts/"),
+        ("import contextlib\n    with contextlib.suppress(OSError): open('scripts/x.tsv')", "scripts/x.tsv"),
+    ],
+)
+def test_what_is_looked_for_where_the_project_used_to_be_is_named(watched: Watched, body: str, what: str) -> None:
+    """Nothing fails where a folder is listed that is not there: the step would go on with nothing."""
+    found = watched(body, scripts__x_DOT_tsv="x")
+    assert [(one["kind"], one["what"]) for one in found] == [("missed", what)]
+
+
 def test_a_program_that_is_started_is_named_and_what_only_passes_bytes_on_is_not(watched: Watched) -> None:
     body = """
     tool = HERE.parent / "bin"
@@ -199,6 +214,12 @@ def test_what_a_file_of_steps_reads_while_it_is_loaded_is_named(tmp_path: Path) 
 def test_many_are_counted(watched: Watched) -> None:
     found = watched(f"for n in range({MOST + 7}): os.environ.get(f'CT_TEST_{{n}}')")
     assert len(found) == MOST + 1 and found[-1] == {"kind": "more", "what": "7"}
+
+
+def test_a_word_that_is_no_sandbox_is_refused_with_those_that_are(tmp_path: Path) -> None:
+    toml = TOML.replace("workers = 2", 'workers = 2\nsandbox = "loose"')
+    with pytest.raises(ProjectError, match=r"\[run\] sandbox = 'loose': one of off, watch, strict"):
+        make_project(tmp_path / "toy", toml=toml).settings
 
 
 def test_nobody_watches_where_the_project_does_not_want_it(watched: Watched) -> None:
