@@ -20,6 +20,7 @@ SUBJECTS = (
     "tick",
     "record",
     "pages",
+    "watching",
     "slurm",
 )
 

@@ -28,7 +28,7 @@ from ctcore.batches import Batch, batches
 from ctcore.cli.bars import Bars
 from ctcore.cli.narrowing import narrowing_options
 from ctcore.cli.render import FOUND
-from ctcore.errors import CtError
+from ctcore.errors import CtError, ProjectError
 from ctcore.files import check_references
 from ctcore.leases import process_name
 from ctcore.ledger import record_run
@@ -39,7 +39,9 @@ from ctcore.plan import Scope, left_alone, scope
 from ctcore.planfile import compare, load, refuse
 from ctcore.project import Project
 from ctcore.reasons import Verdict, name_of
+from ctcore.sandbox import refusal
 from ctcore.slurm.choose import chosen
+from ctcore.slurm.stop import Fail, failing
 from ctcore.staleness import evaluate
 from ctcore.steps import REGISTRY
 
@@ -72,12 +74,14 @@ def sync() -> None:
 @click.option("--plan", "file", type=click.Path(path_type=Path))
 @click.option("--partial", is_flag=True)
 @click.option("--no-cache", is_flag=True)
+@click.option("--fail", type=click.Choice(["slow", "fast"]), default="slow")
 @narrowing_options
 def run(
     what: tuple[str, ...],
     file: Path | None,
     partial: bool,
     no_cache: bool,
+    fail: Fail,
     cohort: str | None,
     pairing: str | None,
     complete_only: bool,
@@ -86,7 +90,8 @@ def run(
     with _edge(), dg.DagsterInstance.get() as instance:
         project = Project.find()
         project.catalog.refuse_archived()
-        chosen(project)
+        if chosen(project) is None and project.settings.run.sandbox == "strict" and (said := refusal()) is not None:
+            raise ProjectError(said)
         check_references(project)
         refuse_without_store(project)
         project.store.ensure()
@@ -97,8 +102,9 @@ def run(
         asked = _planned(project, file, partial) if file else scope(project, what, narrowing)
         for said in asked.said:
             click.echo(said, err=True)
-        launch = Launch(project, instance, asked, no_cache)
-        launch.run()
+        launch = Launch(project, instance, asked, no_cache, fail)
+        with failing(fail):
+            launch.run()
         launch.report(sight)
     sys.exit(1 if launch.bad else FOUND if sight.problems or launch.other else 0)
 
@@ -122,10 +128,13 @@ def _edge() -> Iterator[None]:
 class Launch:
     """One `ct run`: step after step in dependency order, asking before each what is stale now."""
 
-    def __init__(self, project: Project, instance: dg.DagsterInstance, asked: Scope, no_cache: bool = False) -> None:
+    def __init__(
+        self, project: Project, instance: dg.DagsterInstance, asked: Scope, no_cache: bool = False, fail: Fail = "slow"
+    ) -> None:
         self.project = project
         self.instance = instance
         self.asked = asked
+        self.fail = fail
         self.only = asked.only
         self.left: dict[str, set[str]] = {}
         self.counts: Counter[str] = Counter()
@@ -140,9 +149,16 @@ class Launch:
         with Bars() as bars:
             self._registry(bars)
             for step in self.project.steps:
+                if self.is_stopped:
+                    return
                 todo = self._todo(step.name)
                 if todo:
                     self._step(step.name, todo, bars)
+
+    @property
+    def is_stopped(self) -> bool:
+        """Whether a call has failed, and nothing new is to be started then."""
+        return self.fail == "fast" and any(one.state == "failed" for one in self.bad)
 
     def _registry(self, bars: Bars) -> None:
         """Dagster learns what is registered. No step waits for it, and it is no work on data."""
@@ -190,6 +206,8 @@ class Launch:
 
         with progress.listening(settled), progress.reading(noted):
             for batch in batches(self.project, name, able):
+                if self.is_stopped:
+                    return
                 with only({verdict.partition for verdict in batch.verdicts}):
                     self._execute(batch)
 
@@ -238,6 +256,8 @@ class Launch:
             click.echo(f"  {name_of(one.node)} {one.state}: {one.why}", err=True)
             if one.log:
                 click.echo(f"    log: {one.log}", err=True)
+        if self.is_stopped:
+            click.echo("stopped at the first failure (--fail fast); `ct run` goes on with the rest", err=True)
         if len(self.bad) > SHOWN:
             click.echo(f"  … and {len(self.bad) - SHOWN} more (`ct status`)", err=True)
 

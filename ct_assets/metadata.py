@@ -23,6 +23,7 @@ from ctcore.slurm.made import Made, made_by
 from ctcore.staleness import evaluate
 from ctcore.step import Step
 from ctcore.story import Story, stories_of
+from ctcore.undeclared import seen_of, sentences
 from ctcore.veil import Veil, veil
 from ctcore.waivers import any_waiver, built_from
 
@@ -56,11 +57,12 @@ def describe(project: Project, step: Step, outcomes: Sequence[Outcome]) -> dict[
             **_facts(row),
             **_preview(project, step, row.folder),
             **_memo(whys[row.id], row, seen),
-            **_story(stories[row.id], seen),
+            **_story(stories[row.id]),
             **_job(by.get(row.key)),
             "outputs": _outputs(files[row.id]),
             "inputs": _inputs(step, edges[row.id]),
             **({"members": _members(members[row.id])} if members[row.id] else {}),
+            **_undeclared(project, step, row, seen),
             **({"accepted": accepted[row.partition]} if row.partition in accepted else {}),
         }
         for row in made
@@ -110,14 +112,17 @@ def _memo(outcome: Outcome, row: Any, seen: Veil) -> dict[str, Any]:
     }
 
 
-def _story(story: Story, seen: Veil) -> dict[str, Any]:
-    """Who asked, where it ran, its commit; what it read beside; whether it came out the same when made again."""
+def _story(story: Story) -> dict[str, Any]:
+    """Who asked, where it ran, its commit; whether it came out the same when made again."""
     told: dict[str, Any] = {"asked for by": story.actor, "host": story.host, "commit": story.git}
-    if story.undeclared:
-        told["undeclared reads"] = seen.text(json.dumps(story.undeclared, ensure_ascii=False))
     if story.again:
         told["reproduced"] = f"{story.reproduced}: {story.again[-1].words}"
     return {name: value for name, value in told.items() if value is not None}
+
+
+def _undeclared(project: Project, step: Step, row: Any, seen: Veil) -> dict[str, Any]:
+    found = sentences(project, step.name, seen_of((step.name, row.partition), row.undeclared, seen) or ())
+    return {"not declared": dg.MetadataValue.md(listed(found))} if found else {}
 
 
 def _named(values: Mapping[str, Any]) -> str:

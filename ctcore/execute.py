@@ -11,25 +11,29 @@ import socket
 import sys
 import time
 import traceback
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from ctcore import sandbox
+from ctcore.alone import adopt, alone, in_the_project, looked_for, where_instead
 from ctcore.clock import utc
-from ctcore.code import code_of
+from ctcore.code import Code, code_of
 from ctcore.code.tools import tool_versions
 from ctcore.digest import Signature, try_digests
 from ctcore.errors import ContractError, CtError, InputError, StepError
 from ctcore.facts import typed
 from ctcore.kept_log import pack
+from ctcore.known import Known
 from ctcore.manifest import SIDECAR, FileEntry, Manifest
 from ctcore.reasons import differences
 from ctcore.rules import qc_problem
 from ctcore.step import LEVELS, Call, Source, Step
 from ctcore.steps import load_file, params_of
 from ctcore.store import Store, way_out
+from ctcore.watch import Seen
 
 
 @dataclass(frozen=True)
@@ -59,9 +63,14 @@ class StepCall:
     actor: str | None = None
     git: str | None = None
     store: str | None = None  # another than the project's: it is made again beside what is there
+    sandbox: str = "watch"
+
+    def place(self, work: Path) -> Path:
+        """Where it waits for a worker."""
+        return work / "calls" / f"{self.attempt}.json"
 
     def write(self, work: Path) -> Path:
-        return write_json(work / "calls" / f"{self.attempt}.json", asdict(self))
+        return write_json(self.place(work), asdict(self))
 
     def log(self, work: Path) -> Path:
         """Where its output goes."""
@@ -100,15 +109,16 @@ def forget(work: Path, older_than_s: float) -> None:
                     path.unlink()
 
 
-def run_calls(work: str, store: str, calls: Sequence[str]) -> int:
+def run_calls(work: str, store: str, calls: Iterable[str]) -> int:
     """Run calls one after another; each leaves its result as soon as it has ended. Gives the number that failed."""
     sys.dont_write_bytecode = True  # step files are read as they are, see ctcore.steps
     failed = 0
-    for path in calls:
+    work, store = os.path.abspath(work), os.path.abspath(store)
+    for path in map(os.path.abspath, calls):
         call = StepCall(**json.loads(Path(path).read_bytes()))
         log, before = call.log(Path(work)), _usage()
         with _output_into(log):
-            error, facts = _run(call, Store(Path(call.store or store)), log)
+            error, facts = _run(call, Store(Path(call.store or store)), log, Path(work).parent)
         result = StepResult(call.attempt, call.node, call.key, error, str(log), facts, _used(before))
         write_json(Path(work) / "results" / f"{call.attempt}.json", asdict(result))
         failed += error is not None
@@ -133,19 +143,27 @@ def _used(before: tuple[float, float]) -> dict[str, Any]:
     }
 
 
-def _run(call: StepCall, store: Store, log: Path) -> tuple[str | None, dict[str, Any]]:
+def _run(call: StepCall, store: Store, log: Path, project: Path) -> tuple[str | None, dict[str, Any]]:
     try:
-        return None, execute(call, store, log)
+        return None, execute(call, store, log, project)
     except CtError as error:
         print(error, file=sys.stderr, flush=True)
         return str(error), {}
     except (Exception, SystemExit) as error:  # the worker's edge: whatever a step raises is a failed call
-        _print_traceback(error)
-        way = way_out(error) if isinstance(error, OSError) else None
-        return f"{type(error).__name__}: {error}" + (f" ({store.root}); {way}" if way else ""), {}
+        print_traceback(error)
+        return words_of(error, store.root, in_the_project(looked_for(error), project)), {}
 
 
-def _print_traceback(error: BaseException) -> None:
+def words_of(error: BaseException, store: Path, hint: str | None = None) -> str:
+    """What a person reads of whatever a step raised."""
+    if isinstance(error, CtError):
+        return str(error)
+    way = way_out(error) if isinstance(error, OSError) else None
+    more = f" ({store}); {way}" if way else f"; {hint}" if hint else ""
+    return f"{type(error).__name__}: {error}{more}"
+
+
+def print_traceback(error: BaseException) -> None:
     """From the step's own code on: how it was called is no news."""
     frames = error.__traceback__
     while frames is not None and frames.tb_frame.f_code.co_filename == __file__:
@@ -153,19 +171,23 @@ def _print_traceback(error: BaseException) -> None:
     traceback.print_exception(type(error), error, frames or error.__traceback__)
 
 
-def execute(call: StepCall, store: Store, log: Path) -> dict[str, Any]:
+def execute(call: StepCall, store: Store, log: Path, project: Path) -> dict[str, Any]:
     """Run the step's function in a private folder and publish what it made. Returns the facts it measured.
 
     What it printed until then is in `log`, and is kept beside what it made.
     """
-    step = _step(call)
+    watching = watcher(call) if call.sandbox == "watch" else None
+    with watching or nullcontext():
+        step, code = step_of(call)
     started, clock = time.time(), time.monotonic()
     seen = _unchanged(call)
     staged = store.stage(*call.node, call.key)
     try:
-        facts = _facts(step, step.function(_call(call, step, staged)) or {})
-        shutil.rmtree(staged / ".scratch", ignore_errors=True)
-        _keep_contracts(step, staged)
+        with alone(staged) as place:
+            if call.sandbox == "strict":
+                done = sandbox.run(asdict(call), step, declared_by(call, step, code, staged, project), place)
+            else:
+                done = perform(call, step, code, staged, place, project, watching)
         _unchanged(call, seen)
         sidecar = {
             "format": "ct.artifact.v1",
@@ -177,7 +199,7 @@ def execute(call: StepCall, store: Store, log: Path) -> dict[str, Any]:
             "members": [list(member) for member in call.members],
             "rule": call.rule,
             "outputs": {name: output.file for name, output in step.outputs.items()},
-            "facts": facts,
+            **done,
             "reason": call.reason,
             "run_id": call.run_id,
             "actor": call.actor,
@@ -192,11 +214,29 @@ def execute(call: StepCall, store: Store, log: Path) -> dict[str, Any]:
         store.publish(staged, *call.node, call.key, sidecar, names, log=pack(log))
     finally:
         shutil.rmtree(staged, ignore_errors=True)
-    return facts
+    return done["facts"]
 
 
-def _step(call: StepCall) -> Step:
-    """The step's declaration, if its code is still the code that the call was made for."""
+def watcher(call: StepCall) -> Seen:
+    return Seen(f"{call.source} {call.node[0]}")
+
+
+def perform(
+    call: StepCall, step: Step, code: Code, staged: Path, place: Path, project: Path, seen: Seen | None
+) -> dict[str, Any]:
+    """The step's function, in the folder that is the call's own, and what it must keep. Gives its facts, and what it
+    read that it does not declare (None where nobody watches)."""
+    given, files = _call(call, step, staged), [output.file for output in step.outputs.values()]
+    with seen.inside(str(staged), os.environ["TMPDIR"], notes=place.parent, root=project) if seen else nullcontext():
+        facts = _facts(step, step.function(given) or {})
+        adopt(place, staged, files)
+        _keep_contracts(step, staged, place, seen.written if seen else ())
+    undeclared = None if seen is None else seen.undeclared(declared_by(call, step, code, staged, project))
+    return {"facts": facts, "undeclared": undeclared}
+
+
+def step_of(call: StepCall) -> tuple[Step, Code]:
+    """The step's declaration and its code, if that is still the code that the call was made for."""
     name = call.node[0]
     step = next((one for one in load_file(Path(call.source)) if one.name == name), None)
     if step is None:
@@ -210,7 +250,7 @@ def _step(call: StepCall) -> Step:
             f"the environment of {name} on {socket.gethostname()} is not that of where the call was made: {other}; "
             "use the same versions on both"
         )
-    return step
+    return step, code
 
 
 def _call(call: StepCall, step: Step, folder: Path) -> Call:
@@ -275,12 +315,23 @@ def _facts(step: Step, returned: Mapping[str, Any]) -> dict[str, Any]:
     return facts
 
 
-def _keep_contracts(step: Step, folder: Path) -> None:
+def declared_by(call: StepCall, step: Step, code: Code, staged: Path, project: Path) -> Known:
+    """What the step declares, as places on this machine; with the files beside it that its code's digest covers."""
+    upstream = [place for sources in call.inputs.values() for _, place in sources]
+    folder = step.source.parent
+    beside = [str(folder / name) for name in code.content.get("files", ())]
+    files = [*call.files.values(), *call.references.values()]
+    return Known(project, files, [str(staged), *upstream], beside, list(step.tools))
+
+
+def _keep_contracts(step: Step, folder: Path, place: Path, written: Collection[str]) -> None:
     problems: list[str] = []
+    files = [output.file for output in step.outputs.values()]
     for name, output in step.outputs.items():
         path = folder / output.file
         if not path.is_file():
-            problems.append(f"output {name} ({output.file}) was not written")
+            instead = where_instead(place, folder, name, output.file, files, written)
+            problems.append(f"output {name} ({output.file}) was not written{instead}")
         elif output.contract is not None:
             problems.extend(f"{output.file}: {said}" for said in output.contract.problems(path))
     if problems:

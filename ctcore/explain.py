@@ -22,6 +22,7 @@ from ctcore.steps import REGISTRY
 from ctcore.story import NOTHING, stories_of
 from ctcore.tombstones import is_purged, of_makings
 from ctcore.trace import outputs_of
+from ctcore.undeclared import seen_of, sentences
 from ctcore.veil import veil
 from ctcore.waivers import Waiver, built_from, holding
 
@@ -34,7 +35,8 @@ class Explained:
 
     `accepted` are its reasons that somebody waived, `built_from` the same of what it was built from; `roots` the root
     causes of what is only about to change, each with the path to it; `members` why each came or went; `unseen` what of
-    its step's code cannot be followed; `again` that it came out with other bytes when it was made again.
+    its step's code cannot be followed; `again` that it came out with other bytes when it was made again; `undeclared`
+    what was read for it and is not declared.
     """
 
     verdict: Verdict
@@ -47,6 +49,7 @@ class Explained:
     members: Sequence[str] = ()
     unseen: Sequence[str] = ()
     again: Sequence[str] = ()
+    undeclared: Sequence[str] = ()
 
     @property
     def text(self) -> str:
@@ -54,7 +57,8 @@ class Explained:
         accepted = [f"accepted: {one}" for one in self.accepted if self.verdict.state != "fresh"]
         members = [*self.members[:SHOWN], *([f"… and {len(self.members) - SHOWN} more"] * (len(self.members) > SHOWN))]
         unseen = [f"not seen: {one}" for one in self.unseen]
-        return "\n".join([self.sentence, *accepted, *self.again, *self.built_from, *members, *self.roots, *unseen])
+        beside = [*self.built_from, *members, *self.roots, *self.undeclared, *unseen]
+        return "\n".join([self.sentence, *accepted, *self.again, *beside])
 
 
 def why(project: Project, node: Node) -> Explained:
@@ -76,7 +80,8 @@ def why(project: Project, node: Node) -> Explained:
     sentence = _sentence(project, verdict, made, failure, accepted)
     roots, members = [*_roots(verdict, verdicts)], came_and_went(project, verdict)
     unseen = [str(one) for one in project.codes[step.name].unfollowed]
-    return Explained(verdict, sentence, made, failure, accepted, built, roots, members, unseen, again)
+    beyond = sentences(project, step.name, (made or {}).get("undeclared") or ())
+    return Explained(verdict, sentence, made, failure, accepted, built, roots, members, unseen, again, beyond)
 
 
 def _roots(verdict: Verdict, verdicts: Verdicts) -> Iterator[str]:
@@ -134,9 +139,11 @@ def _made(project: Project, node: Node) -> dict[str, Any] | None:
             .where(output.c.materialization == row["id"])
             .order_by(output.c.file)
         ).mappings()
+        seen = veil(project)
         return {
             **row,
-            "reason": veil(project).text(row["reason"]),
+            "reason": seen.text(row["reason"]),
+            "undeclared": seen_of(node, row["undeclared"], seen),
             "facts": json.loads(row["facts"]),
             **stories_of(connection, [row["id"]])[row["id"]].data,
             "path": str(project.store.root / row["folder"]),

@@ -94,6 +94,12 @@ def give_back(writer: Writer, keys: Iterable[str]) -> None:
     writer.execute(_GIVE_BACK, {"keys": bound(keys)})
 
 
+def give_back_idle(writer: Writer, keys: Iterable[str]) -> None:
+    """Those on which no process of this host works any more."""
+    held = writer.execute(select(lease.c.key, lease.c.job).where(in_keys(lease.c.key, keys))).all()
+    give_back(writer, [row.key for row in held if not is_alive(row.job)])
+
+
 @cache
 def _host() -> str:
     return socket.gethostname().replace(":", "_")

@@ -1,7 +1,8 @@
 """④ Calls on this machine, through submitit's local executor: a few worker processes, each with a batch of calls.
 
 submitit pickles, starts and logs; the watching is ours (one folder listing a poll), because its own waits a second
-a job and cannot find a job again. A worker outlives the run that started it: what it publishes is not lost.
+a job and cannot find a job again. A worker that outlives its run ends the call that it is at: what it publishes is
+not lost. Ending a run has the same three stages as on Slurm.
 """
 
 import json
@@ -16,9 +17,13 @@ from pathlib import Path
 from secrets import token_hex
 from typing import Any
 
+from ctcore import progress
+from ctcore.alone import sweep_temporary
 from ctcore.execute import StepCall, StepResult, run_calls
 from ctcore.leases import hand_to, process_name
+from ctcore.progress import Reader
 from ctcore.project import Project
+from ctcore.slurm.stop import CANCELLING, FAILED, WITHDRAWING, Stop, Wish, left_alone
 
 POLL_S = 0.05
 BATCH = 64
@@ -52,32 +57,79 @@ class _Retries:
 class LocalRunner:
     """Runs calls with at most `workers` processes at a time."""
 
-    def __init__(self, project: Project, workers: int = 0) -> None:
+    def __init__(
+        self, project: Project, workers: int = 0, stop: Stop | None = None, note: Reader = progress.note
+    ) -> None:
         self.project = project
         self.workers = workers or project.settings.run.workers or os.cpu_count() or 1
+        self.stop = stop or Stop()
+        self.note = note
 
     def run(self, calls: Sequence[StepCall]) -> Iterator[list[StepResult]]:
-        """Yield results as they come, a list a poll. Every call gets one, also where its process died."""
-        waiting = deque(_batches(calls, self.workers))
-        running: list[_Job] = []
-        retries = _Retries(self.project, calls)
+        """Yield results as they come, a list a poll. A call without one was withdrawn, because the run was ended; of a
+        process that died, the call that it was at has failed."""
+        return _Shift(self, calls).results()
+
+
+class _Shift:
+    """One run of some calls: batches that wait, and processes at work."""
+
+    def __init__(self, runner: LocalRunner, calls: Sequence[StepCall]) -> None:
+        self.project, self.workers, self.stop, self.note = runner.project, runner.workers, runner.stop, runner.note
+        self.waiting = deque(_batches(calls, self.workers))
+        self.running: list[_Job] = []
+        self.retries = _Retries(self.project, calls)
+        self.wish: Wish = "go"
+
+    def results(self) -> Iterator[list[StepResult]]:
+        whole = False
         try:
-            while waiting or running:
-                while waiting and len(running) < self.workers:
-                    running.append(self._start(waiting.popleft()))
-                ended = [result for job in running for result in self._results(job)]
-                for job in [job for job in running if self._ended(job)]:
-                    running.remove(job)
-                    ended += self._results(job)
-                    ended += self._leftover(job, waiting)
-                results, again = retries.split(ended)
-                waiting.extend([call] for call in again)
-                if results:
-                    yield results
-                else:
-                    time.sleep(POLL_S)
+            while (self.waiting or self.running) and self.wish != "leave":
+                with self.stop.listening():
+                    found = self._look()
+                    if not found:
+                        time.sleep(POLL_S)
+                if found:
+                    yield found
+            whole = True
         finally:
-            for job in running:
+            if not whole:
+                self._obey(self.stop.torn("slow"))
+        if self.stop.heard:
+            self.stop.end()
+
+    def _look(self) -> list[StepResult]:
+        self._obey(self.stop.wish("slow"))
+        while self.wish == "go" and self.waiting and len(self.running) < self.workers:
+            self.running.append(self._start(self.waiting.popleft()))
+        ended = [result for job in self.running for result in self._results(job)]
+        for job in [job for job in self.running if self._ended(job)]:
+            self.running.remove(job)
+            ended += self._results(job)
+            ended += self._leftover(job)
+        if self.wish != "go":
+            return ended
+        results, again = self.retries.split(ended)
+        self.waiting.extend([call] for call in again)
+        if any(result.error is not None for result in results):
+            self.stop.failed()
+        return results
+
+    def _obey(self, wish: Wish) -> None:
+        """Start nothing more, and let what runs finish (`slow`), end it (`fast`), or go without waiting (`leave`)."""
+        if wish == self.wish:
+            return
+        self.wish = wish
+        self.waiting.clear()
+        for path in [call.place(self.project.work) for job in self.running for call in job.calls]:
+            path.unlink(missing_ok=True)  # a worker takes only what is there when it comes to it
+        if wish == "leave":
+            self.note(left_alone(len(self.running), "go on here"))
+        elif wish == "slow":
+            self.note(FAILED if self.stop.has_failed and not self.stop.heard else WITHDRAWING)
+        else:
+            self.note(CANCELLING)
+            for job in self.running:
                 with suppress(OSError):
                     os.kill(int(job.job.job_id), signal.SIGTERM)
 
@@ -111,14 +163,14 @@ class LocalRunner:
     def _ended(self, job: _Job) -> bool:
         return job.job.get_info()["jobState"] != "RUNNING"
 
-    def _leftover(self, job: _Job, waiting: deque[list[StepCall]]) -> list[StepResult]:
+    def _leftover(self, job: _Job) -> list[StepResult]:
         """A process that ended early: the call it was at has failed, the ones behind it get another process."""
-        if not job.calls:
+        if not job.calls or self.wish != "go":  # what it has not made was withdrawn
             _clean(job.job)
             return []
         first, *behind = job.calls
         if behind:
-            waiting.append(behind)
+            self.waiting.append(behind)
         said = f"the worker process ended without a result ({job.job.get_info()['jobState'].lower()})"
         return [StepResult(first.attempt, first.node, first.key, said, str(job.job.paths.stdout))]
 
@@ -126,7 +178,8 @@ class LocalRunner:
 def _work(work: str, store: str, calls: Sequence[str]) -> None:
     """In the worker: SIGTERM ends it, its staged folder is removed; submitit passes over that signal."""
     signal.signal(signal.SIGTERM, signal.default_int_handler)
-    run_calls(work, store, calls)
+    sweep_temporary()
+    run_calls(work, store, (path for path in calls if os.path.exists(path)))  # others were withdrawn meanwhile
 
 
 def _batches(calls: Sequence[StepCall], workers: int) -> list[list[StepCall]]:

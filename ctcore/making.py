@@ -236,10 +236,10 @@ class Making:
                 left -= {(result.node[0], result.node[1]) for result in results}
                 yield self._settle(results)
         finally:
-            if left:  # the run is being ended: what did not start is free again
+            if left:  # the run is being ended: what nobody works on is free again
                 with self.project.catalog.write() as writer:
                     keys = [call.key for call in calls if call.node in left]
-                    leases.give_back(writer, keys)
+                    leases.give_back_idle(writer, keys)
 
     def _settle(self, results: Sequence[StepResult]) -> list[Outcome]:
         published, failed = [], []
@@ -316,6 +316,7 @@ def _step_calls(
                 rule=project.settings.cohorts[call.node[1]].version if step.level == "cohort" else None,
                 actor=project.catalog.actor,
                 git=git,
+                sandbox=project.settings.run.sandbox,
             )
         )
     return found

@@ -75,12 +75,14 @@ class Pairing:
 
 _ZERO = ("workers", "look_again_s")  # of these, 0 says something
 VerifyInputs = Literal["signature", "bytes"]
+Sandbox = Literal["off", "watch", "strict"]
+_CHOICES: Mapping[str, Any] = {"verify_inputs": VerifyInputs, "sandbox": Sandbox}
 
 
 @dataclass(frozen=True)
 class RunSettings:
     """How much runs at once: local worker processes (0 = one a core), partitions a Dagster run, runs a sensor tick and
-    runs under way; how often sensors look, and when a failure is tried again, in seconds.
+    runs under way; how often sensors look, and when a failure is tried again, in seconds; what calls may see.
 
     How much the integrity sensor reads a day; whether a call reads its inputs' bytes before it begins, or trusts size,
     times and inode; for how many seconds commands go by what was seen on disk before.
@@ -96,6 +98,7 @@ class RunSettings:
     verify_gib_a_day: int = 1000
     verify_inputs: VerifyInputs = "signature"
     look_again_s: int = 0
+    sandbox: Sandbox = "watch"
 
 
 @dataclass(frozen=True)
@@ -468,12 +471,12 @@ class _Reader:
     def _run(self, table: dict[str, Any]) -> RunSettings:
         known = {option.name for option in fields(RunSettings)}
         self._only(table, {*known, *RUN_KEYS}, "[run]")
-        good = {}
+        good: dict[str, Any] = {}
         for key in known & set(table):
             value, least = table[key], 0 if key in _ZERO else 1
-            if key == "verify_inputs":
+            if key in _CHOICES:
                 good[key] = value
-                if value not in (allowed := get_args(VerifyInputs)):
+                if value not in (allowed := get_args(_CHOICES[key])):
                     self.problems.append(f"[run] {key} = {value!r:.80}: one of {', '.join(allowed)}")
             elif isinstance(value, int) and not isinstance(value, bool) and value >= least:
                 good[key] = value

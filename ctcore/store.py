@@ -224,7 +224,7 @@ class Store:
                     _delete(folder)
 
     def _own_folder(self, *what: str) -> Path:
-        folder = self.staging / "~".join((*what, _here(), str(os.getpid()), secrets.token_hex(4)))
+        folder = self.staging / "~".join((*what, here(), str(os.getpid()), secrets.token_hex(4)))
         folder.mkdir(mode=0o700)
         return folder
 
@@ -452,7 +452,7 @@ def _unless_gone(function: Any, path: str, info: Any) -> None:
 
 
 @cache
-def _here() -> str:
+def here() -> str:
     """This host and, as containers share hosts' names, the space in which its process ids are valid."""
     host = re.sub(r"[^A-Za-z0-9.-]", "-", socket.gethostname())[:63]
     try:
@@ -463,12 +463,13 @@ def _here() -> str:
 
 def _abandoned(folder: Path, older_than_s: float) -> bool:
     parts = folder.name.split("~")
-    if len(parts) > 3 and parts[-3] == _here() and parts[-2].isdecimal():
-        return not _alive(int(parts[-2]))
+    if len(parts) > 3 and parts[-3] == here() and parts[-2].isdecimal():
+        return not is_alive(int(parts[-2]))
     return _last_touched(folder) < time.time() - older_than_s
 
 
-def _alive(pid: int) -> bool:
+def is_alive(pid: int) -> bool:
+    """Whether a process of this number runs on this host."""
     try:
         os.kill(pid, 0)
     except ProcessLookupError:

@@ -1,4 +1,4 @@
-"""⑥ What is told beside a making: who asked for it, where it ran, its commit, undeclared reads, and repetitions."""
+"""⑥ What is told beside a making: who asked for it, where it ran, its commit, and repetitions."""
 
 import json
 from collections.abc import Iterable
@@ -9,8 +9,6 @@ from sqlalchemy import Connection, select
 
 from ctcore.catalog.engine import in_keys
 from ctcore.catalog.tables import materialization, reproduction
-
-SHOWN = 5
 
 
 @dataclass(frozen=True)
@@ -38,7 +36,6 @@ class Story:
     actor: str | None
     host: str | None
     git: str | None
-    undeclared: Any
     again: tuple[Repetition, ...]
 
     @property
@@ -55,16 +52,15 @@ class Story:
     @property
     def lines(self) -> list[str]:
         """All that people read."""
-        read = [f"read what it does not declare: {_few(self.undeclared)}"] if self.undeclared else []
-        return [*([self.origin] if self.origin else []), *read, *(one.words for one in self.again)]
+        return [*([self.origin] if self.origin else []), *(one.words for one in self.again)]
 
     @property
     def data(self) -> dict[str, Any]:
-        told = {name: getattr(self, name) for name in ("actor", "host", "git", "undeclared")}
+        told = {name: getattr(self, name) for name in ("actor", "host", "git")}
         return {**told, "reproduced": self.reproduced, "again": [vars(one) for one in self.again]}
 
 
-NOTHING = Story(None, None, None, None, ())
+NOTHING = Story(None, None, None, ())
 
 
 def stories_of(connection: Connection, numbers: Iterable[int]) -> dict[int, Story]:
@@ -75,9 +71,9 @@ def stories_of(connection: Connection, numbers: Iterable[int]) -> dict[int, Stor
     for row in connection.execute(select(reproduction).where(mine).order_by(reproduction.c.id)):
         again.setdefault(row.materialization, []).append(repetition(row))
     made = materialization.c
-    fields = (made.id, made.actor, made.host, made.git, made.undeclared)
+    fields = (made.id, made.actor, made.host, made.git)
     return {
-        row.id: Story(row.actor, row.host, row.git, read_undeclared(row.undeclared), tuple(again.get(row.id, ())))
+        row.id: Story(row.actor, row.host, row.git, tuple(again.get(row.id, ())))
         for row in connection.execute(select(*fields).where(in_keys(made.id, listed)))
     }
 
@@ -86,13 +82,3 @@ def repetition(row: Any) -> Repetition:
     """A row of the table `reproduction`."""
     differs = tuple(json.loads(row.differs))
     return Repetition(row.id, row.at, row.actor, row.host, row.run_id, row.data_version, differs)
-
-
-def read_undeclared(text: str | None) -> Any:
-    return None if text is None else json.loads(text)
-
-
-def _few(undeclared: Any) -> str:
-    names = [str(one) for one in undeclared] if isinstance(undeclared, list | dict) else [str(undeclared)]
-    more = f", and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
-    return ", ".join(names[:SHOWN]) + more

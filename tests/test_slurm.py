@@ -1,5 +1,6 @@
 """Steps on a real Slurm cluster: each state is provoked, processes are killed, and every call is made exactly once."""
 
+import contextvars
 import os
 import random
 import shutil
@@ -16,6 +17,7 @@ from ctcore.errors import ProjectError
 from ctcore.making import Making
 from ctcore.slurm import jobs
 from ctcore.slurm.runner import SlurmRunner
+from ctcore.slurm.stop import failing
 from ctcore.slurm.sweep import sweep
 from tests.cluster_runs import PROFILE, Cohort
 from tests.kit import again, make
@@ -378,6 +380,25 @@ def test_a_second_ctrl_c_cancels_and_nothing_is_left_running(cohort: Callable[..
     assert wait(lambda: run.poll() is not None, PATIENCE_S)
     told.join()
     assert wait(lambda: not cluster.command("squeue", "-h"), PATIENCE_S)
+    toy.settled()
+
+
+def test_fail_fast_withdraws_what_waits_and_keeps_what_runs(cohort: Callable[..., Cohort]) -> None:
+    toy = cohort(4, "in_flight = 2\n")
+    toy.tell("A000", "fail later")
+    for name in toy.names[1:]:
+        toy.tell(name, "wait")
+    found: dict[str, str] = {}
+    with failing("fast"):
+        run = threading.Thread(target=contextvars.copy_context().run, args=(lambda: found.update(states(toy.make())),))
+        run.start()
+    begun(toy, "A000", "A001")
+    toy.later()
+    assert wait(lambda: any(row["state"] == "FAILED" for row in toy.rows()), PATIENCE_S)
+    toy.go()
+    run.join(PATIENCE_S)
+    assert found.pop("A000") == "failed" and set(found.values()) == {"made"}
+    assert "A003" not in toy.begun(), "at most the one that Slurm began before it was known"
     toy.settled()
 
 

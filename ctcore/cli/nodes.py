@@ -1,6 +1,5 @@
 """`ct why`, `ct show` and `ct path`: one node."""
 
-import json
 import sys
 from collections.abc import Iterator
 from typing import Any
@@ -51,6 +50,7 @@ def why(ctx: click.Context, node: str, values: bool, as_json: bool) -> None:
                 "members": found.members,
                 "unseen": found.unseen,
                 "again": None if hidden else found.again,
+                "undeclared": found.undeclared,
                 "made": None if hidden else found.made,
                 "failure": None if hidden else found.failure,
                 "looked": sight.as_json(),
@@ -149,11 +149,9 @@ def show_code(project: Project, node: Node, as_json: bool) -> None:
 
 
 def told_of(made: dict[str, Any]) -> Iterator[str]:
-    """Who asked for it, where it ran, its commit, what else it read, and how often it was made again."""
+    """Who asked for it, where it ran, its commit, and how often it was made again."""
     said = [("asked by", made["actor"]), ("ran on", made["host"]), ("commit", made["git"])]
     yield from (f"{name:<11} {value}" for name, value in said if value)
-    if made["undeclared"]:
-        yield f"{'also read':<11} {json.dumps(made['undeclared'], ensure_ascii=False)} (the step does not declare it)"
     for one in made["again"]:
         bytes_said = f"other bytes in {', '.join(one['differs'])}" if one["differs"] else "the same bytes"
         yield f"{'made again':<11} {one['at']} by {one['actor']} on {one['host']}: {bytes_said}"

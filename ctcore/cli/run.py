@@ -31,6 +31,13 @@ END_S = 20  # how long the daemon may take to end
 @click.option("--profile", metavar="NAME", help="Where jobs run: local, or a [slurm.NAME] of ct.toml (or CT_PROFILE).")
 @click.option("--again", is_flag=True, help="Make these nodes once more beside themselves, and compare the bytes.")
 @click.option("--no-cache", is_flag=True, help="Run what is stale also where the same call was made before; compare.")
+@click.option(
+    "--fail",
+    type=click.Choice(["slow", "fast"]),
+    default="slow",
+    show_default=True,
+    help="What a failed call does to the others. slow: nothing; fast: those that run may finish, no other starts.",
+)
 @narrowing_options
 @click.pass_context
 def run(
@@ -42,6 +49,7 @@ def run(
     profile: str | None,
     again: bool,
     no_cache: bool,
+    fail: str,
     cohort: str | None,
     pairing: str | None,
     complete_only: bool,
@@ -71,7 +79,7 @@ def run(
         from ctcore.cli.again import make_again
 
         ctx.exit(make_again(project, texts))
-    options = [*planned, *narrowing.options, *(["--no-cache"] if no_cache else [])]
+    options = [*planned, *narrowing.options, *(["--no-cache"] if no_cache else []), "--fail", fail]
     ctx.exit(launch(project, "run", *options, "--", *texts))
 
 

@@ -18,6 +18,7 @@ from ctcore.reasons import name_of
 from ctcore.recover import recover as rebuild
 from ctcore.scrub import Scrubbed, scrub
 from ctcore.scrub import words as scrubbing
+from ctcore.undeclared import by_step, rows_of
 from ctcore.verify import verify as verify_store
 
 
@@ -48,6 +49,7 @@ def verify(ctx: click.Context, quick: bool, again: bool, as_json: bool) -> None:
     inputs = "" if quick else f", {found.files} raw files, {found.references} references"
     many = f"{len(rows)} finding{'s' * (len(rows) != 1)}"
     click.echo(f"{found.artifacts} artifacts{inputs}, {found.bytes} bytes read, {many}", err=True)
+    _undeclared(project)
     if found.findings:
         click.echo("`ct run` makes them again", err=True)
     if edited:
@@ -74,6 +76,15 @@ def _read(project: Project, again: bool) -> Scrubbed:
     if found.since is not None:
         click.echo(f"went on with what began at {found.since[:16]} (--again reads everything)", err=True)
     return found
+
+
+def _undeclared(project: Project) -> None:
+    """No finding: nothing is known to be wrong. But of these, a change would not be seen."""
+    beyond = by_step(project)
+    if beyond:
+        click.echo("read, and not declared by the step: a change of it is not seen (`ct why NODE`)", err=True)
+    for step, said, nodes, way in rows_of(beyond):
+        click.echo(f"  {step}: {said} ({nodes} node{'s' * (nodes != 1)}). {way}", err=True)
 
 
 @click.command()

@@ -51,7 +51,7 @@ class _Here:
 
     def __init__(self, project: Project, workers: int, stop: Stop | None, note: Note) -> None:
         self.project = project
-        self.local = LocalRunner(project, workers)
+        self.local = LocalRunner(project, workers, stop, note)
         self.stop = stop
         self.note = note
 
@@ -61,7 +61,7 @@ class _Here:
         if here:
             yield from self.local.run(here)
         there = [call for call in calls if call.key in held]
-        if there:
+        if there and not (self.stop and self.stop.has_failed):
             name = held[there[0].key]
             profile = self.project.settings.slurm.get(name) or Profile(name)
             yield from SlurmRunner(self.project, profile, None, self.stop, self.note).run(there)

@@ -19,7 +19,7 @@ from ctcore.slurm.outbox import Outbox, Wanted
 from ctcore.slurm.polling import Polling
 from ctcore.slurm.profiles import Needs, Overrides, Profile, grown, needs_of
 from ctcore.slurm.states import Judgement, is_over, judge
-from ctcore.slurm.stop import Stop, Wish
+from ctcore.slurm.stop import CANCELLING, FAILED, WITHDRAWING, Stop, Wish, left_alone
 from ctcore.slurm.tasks import Task, ended, failure
 
 LISTING_S = 0.5
@@ -116,7 +116,10 @@ class _Flight:
         self._read_records()
         if self.tasks and self.polling.is_due():
             self._ask()
-        return self._judge_all() + self._refused()
+        found = self._judge_all() + self._refused()
+        if any(result.error is not None for result in found):
+            self.stop.failed()
+        return found
 
     def _read_records(self) -> None:
         """One listing for all; a record is read once."""
@@ -249,13 +252,13 @@ class _Flight:
             return
         self.wish = wish
         if wish == "leave":
-            self.note(f"{len(self.tasks)} jobs stay in Slurm; the next run of these nodes waits for them")
+            self.note(left_alone(len(self.tasks), "stay in Slurm"))
             return
         self.outbox.drop()
         if wish == "slow":
-            self.note("withdrawing queued jobs; running ones may finish, and are kept (again: cancel them)")
+            self.note(FAILED if self.stop.has_failed and not self.stop.heard else WITHDRAWING)
         else:
-            self.note("cancelling all jobs (again: leave at once)")
+            self.note(CANCELLING)
         for task in self.tasks.values():
             task.withdrawn = True
         self._cancel()

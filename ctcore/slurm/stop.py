@@ -1,9 +1,11 @@
-"""④ How a run that waits for jobs is ended: by signals, heard only while it waits, and by what Dagster says of it."""
+"""④ How a run that waits for jobs, here or in Slurm, is ended: by signals, heard only while it waits, by what Dagster
+says of it, or by the first call that failed."""
 
 import signal
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from contextvars import ContextVar
 from types import FrameType
 from typing import Any, Literal, NoReturn
 
@@ -13,6 +15,25 @@ Asked = Literal["going", "cancelling", "cancelled", "shell"]
 """Who runs it: a Dagster run that goes on, is being cancelled, or was said to be; or a person at a shell."""
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
+WITHDRAWING = "withdrawing queued jobs; running ones may finish, and are kept (again: cancel them)"
+CANCELLING = "cancelling all jobs (again: leave at once)"
+FAILED = "a call failed (--fail fast): withdrawing queued jobs; running ones may finish, and are kept"
+_failing: ContextVar[Fail] = ContextVar("ct_failing", default="slow")
+
+
+@contextmanager
+def failing(how: Fail) -> Iterator[None]:
+    """What a failed call of a run inside of this block does to the others: nothing (`slow`), or none of those that wait
+    is started any more (`fast`)."""
+    token = _failing.set(how)
+    try:
+        yield
+    finally:
+        _failing.reset(token)
+
+
+def left_alone(jobs: int, where: str) -> str:
+    return f"{jobs} jobs {where}; the next run of these nodes waits for them"
 
 
 class Stop:
@@ -21,6 +42,8 @@ class Stop:
     def __init__(self, asked: Callable[[], Asked] = lambda: "shell") -> None:
         self._asked = asked
         self._heard: list[int] = []
+        self._fail = _failing.get()
+        self.has_failed = False
 
     @contextmanager
     def listening(self) -> Iterator[None]:
@@ -41,10 +64,14 @@ class Stop:
     def heard(self) -> int:
         return len(self._heard)
 
+    def failed(self) -> None:
+        """A call has failed for good."""
+        self.has_failed = self._fail == "fast"
+
     def wish(self, fail: Fail) -> Wish:
         """What is wanted now. A SIGTERM that nobody's cancelling explains is a restart: the jobs are left alone."""
         if not self._heard:
-            return "go"
+            return "slow" if self.has_failed else "go"
         asked = self._asked()
         if asked == "cancelled":
             return "fast"

@@ -6,6 +6,7 @@
 import signal
 import sys
 
+from ctcore.alone import sweep_temporary
 from ctcore.execute import run_calls
 
 
@@ -15,6 +16,7 @@ def main(arguments: list[str]) -> None:
     The exit code is for people who look at sacct: the record decides.
     """
     signal.signal(signal.SIGTERM, signal.default_int_handler)
+    sweep_temporary()
     work, store, *calls = arguments
     if run_calls(work, store, calls):
         sys.exit(1)

@@ -1,0 +1,111 @@
+"""④ What a call may read without being asked: what it declares, the system, and what is installed."""
+
+import os
+import site
+import sys
+import sysconfig
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+INDEXES = (".fai", ".gzi", ".bai", ".crai", ".csi", ".tbi", ".dict")
+
+
+def folders(paths: Iterable[str | None]) -> tuple[str, ...]:
+    """With their real places, each with a slash at its end: no beginning of a longer name."""
+    found = {os.path.join(one, "") for path in paths if path for one in (os.path.abspath(path), os.path.realpath(path))}
+    return tuple(sorted(found - {"/"}))
+
+
+def _installed() -> list[str | None]:
+    """The environment that Python runs in; where that is the system's own, what of it is Python's."""
+    names = ("stdlib", "platstdlib", "purelib", "platlib", "scripts", "include")
+    paths: list[str | None] = [sysconfig.get_path(name) for name in names]
+    prefixes = [one for one in (sys.prefix, sys.base_prefix) if one not in ("/", "/usr", "/usr/local")]
+    return [*paths, *prefixes, *site.getsitepackages(), site.getusersitepackages(), *_caches()]
+
+
+def _caches() -> list[str]:
+    """Of fonts, which packages write for themselves."""
+    cache = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
+    return [os.environ.get("MPLCONFIGDIR", ""), *(os.path.join(cache, one) for one in ("matplotlib", "fontconfig"))]
+
+
+CT = str(Path(__file__).parent) + "/"
+STDLIB = folders([sysconfig.get_path("stdlib"), sysconfig.get_path("platstdlib")])
+LIBRARY = (*folders(_installed()), CT)
+SYSTEM = (
+    *LIBRARY,
+    *("/proc/", "/sys/", "/etc/", "/bin/", "/sbin/", "/lib/", "/lib32/", "/lib64/", "/run/systemd/"),
+    *("/dev/null", "/dev/std", "/dev/fd/", "/dev/urandom", "/dev/random", "/dev/zero", "/dev/tty", "/dev/pt"),
+    *("/usr/bin/", "/usr/sbin/", "/usr/lib/", "/usr/lib32/", "/usr/lib64/", "/usr/libexec/", "/usr/include/"),
+    *("/usr/share/", "/usr/local/lib/", "/usr/local/bin/", "/var/cache/fontconfig/"),
+)
+
+
+@dataclass(frozen=True)
+class Known:
+    """What a call declares: `files` with their indexes, `places` with all that is in them, `code` that is in its key,
+    the names of `tools`. `root` is the project: paths in it are told as relative ones."""
+
+    root: Path
+    files: Sequence[str]
+    places: Sequence[str]
+    code: Sequence[str] = ()
+    tools: Sequence[str] = ()
+
+    def has(self, path: str) -> bool:
+        """Whether a file is declared, or belongs to one that is: an index beside it, a file of a declared folder."""
+        place = path.rstrip("/")
+        return self._has(place) or self._has(os.path.realpath(place))
+
+    def _has(self, place: str) -> bool:
+        """In a number of looks that does not grow with what is declared: a cohort's step has many inputs."""
+        if place in self._files or self._is_index(place):
+            return True
+        folder, name = os.path.split(place)
+        beside = (os.path.join(folder, name[:at]) for at, sign in enumerate(name) if sign == ".")
+        return any(one in self._files for one in beside) or any(one in self._places for one in _upwards(place))
+
+    def is_code(self, source: str) -> bool:
+        """Whether a module's file is in the step's key: so are its siblings, which ct loads by itself."""
+        return source in self._loaded or self.has(source)
+
+    def runs(self, program: str) -> bool:
+        return os.path.basename(program) in self.tools or self.has(program)
+
+    def shown(self, path: str) -> str:
+        """As people see it, and every database takes it: within the project, relative to it."""
+        return os.fsencode(path.removeprefix(os.path.join(self.root, ""))).decode(errors="replace")
+
+    def _is_index(self, path: str) -> bool:
+        stem, suffix = os.path.splitext(path)
+        return suffix in INDEXES and stem in self._stems
+
+    @cached_property
+    def _files(self) -> set[str]:
+        return _real([*self.files, *self.code])
+
+    @cached_property
+    def _stems(self) -> set[str]:
+        return {os.path.splitext(one)[0] for one in _real(self.files)}
+
+    @cached_property
+    def _places(self) -> set[str]:
+        return _real([*self.files, *self.places])
+
+    @cached_property
+    def _loaded(self) -> set[str]:
+        modules = [module for name, module in list(sys.modules.items()) if name.startswith("ct_steps_")]
+        return _real(str(file) for module in modules if (file := getattr(module, "__file__", None)))
+
+
+def _upwards(place: str) -> Iterator[str]:
+    while len(place) > 1:
+        yield place
+        place = os.path.dirname(place)
+
+
+def _real(paths: Iterable[str]) -> set[str]:
+    return {one for path in paths for one in (path, os.path.realpath(path))}

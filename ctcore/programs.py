@@ -1,0 +1,41 @@
+"""④ What a command runs, read from its words or from a line of shell without running it."""
+
+import shlex
+from collections.abc import Iterator, Sequence
+
+SHELLS = frozenset({"sh", "bash", "dash", "zsh", "ksh"})
+PLUMBING = SHELLS | frozenset(
+    "env cat cp mv rm ln ls mkdir rmdir touch chmod echo printf true false test [ sleep".split()  # noqa: SIM905
+)
+"""Programs whose version changes no byte that they give."""
+PROBES = frozenset({"ldconfig", "uname", "lscpu", "nproc", "sysctl", "fc-list", "gcc", "cc", "ld", "objdump"})
+"""What libraries start to find out where they are."""
+_SEPARATORS = frozenset("|&;()")
+
+
+def commands(words: Sequence[str]) -> Iterator[Sequence[str]]:
+    """The commands that are run by one: those of a shell's `-c`, what follows `env`, or itself."""
+    name = words[0].rpartition("/")[2] if words else ""
+    if name == "env":
+        at = next((at for at, word in enumerate(words) if at and "=" not in word and word[:1] != "-"), len(words))
+        yield from commands(words[at:])
+    elif name in SHELLS and len(words) > 2 and words[1].startswith("-") and words[1].endswith("c"):
+        yield from of_shell(words[2])
+    elif words:
+        yield words
+
+
+def of_shell(text: str) -> Iterator[Sequence[str]]:
+    """The simple commands of a line of shell. What cannot be read so is passed over."""
+    lexer = shlex.shlex(text.replace("\n", " ; "), posix=True, punctuation_chars=True)
+    lexer.whitespace_split = True
+    words: list[str] = []
+    try:
+        for word in [*lexer, ";"]:
+            if set(word) <= _SEPARATORS:
+                yield from commands(words)
+                words = []
+            elif words or "=" not in word.partition("/")[0]:  # not the variable that goes before a command
+                words.append(word)
+    except ValueError:
+        return
