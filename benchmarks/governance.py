@@ -260,4 +260,4 @@ def _seen(root: Path) -> None:
     place = root / "ct.toml"
     place.write_text(place.read_text().replace("[run]\n", f"[run]\nlook_again_s = {24 * 3600}\n"))
     (root / "work").mkdir(exist_ok=True)
-    (root / "work" / "looked.json").write_text(json.dumps({"at": time.time()}))
+    (root / "work" / "looked.json").write_text(json.dumps({"at": time.time(), "files": 0}))

@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from stat import S_ISREG
-from typing import NamedTuple, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 from sqlalchemy import ColumnElement, bindparam, select, update
 
@@ -31,6 +31,7 @@ P = TypeVar("P", str, Path)
 _SLOW_S = 50e-6  # a stat that takes longer waits for a network: many wait at once
 _TRIED = 256
 _AT_ONCE = 32
+FEW = {"yield_per": 10_000}  # rows at a time: what is as it was is forgotten at once
 
 
 def stats(places: Sequence[str]) -> list[os.stat_result | str]:
@@ -102,6 +103,7 @@ class Looked:
     problems: list[str] = field(default_factory=list)
     unread: int = 0
     unread_bytes: int = 0
+    files: int = 0  # raw files that were looked at
 
     def veiled(self, project: Project) -> "Looked":
         """The same, with nobody named who is without consent."""
@@ -174,6 +176,39 @@ _RAW = select(*(file.c[name] for name in _Row._fields)).where(
 )
 
 
+class _Glance:
+    """Raw files beside their rows: what looks touched and may be read, what is wrong, and what is there again."""
+
+    def __init__(self, found: Looked, allowance: Allowance | None) -> None:
+        self.found, self.allowance = found, allowance
+        self.touched: dict[str, Signature] = {}
+        self.of_path: dict[str, list[_Row]] = {}
+        self.problems: list[tuple[_Row, str]] = []
+        self.back: list[_Row] = []
+
+    def at(self, project: Project, rows: Iterable[Any]) -> None:
+        listed = list(map(_Row._make, rows))
+        self.found.files += len(listed)
+        places = [project.located(row.path) for row in listed]
+        for place, row, seen in zip(places, listed, stats(places), strict=True):
+            if isinstance(seen, str):
+                self.problems.append((row, seen))
+            elif row.problem is not None or Signature.seen(seen) != row[5:]:
+                self._doubt(place, row, seen)
+
+    def _doubt(self, place: str, row: _Row, stat: os.stat_result) -> None:
+        seen = Signature.seen(stat)
+        if seen == row[5:] and row.problem is not None and row.problem.endswith(_NOT_THERE):
+            self.back.append(row)
+        elif not S_ISREG(stat.st_mode):
+            self.problems.append((row, "not a regular file"))
+        elif self.allowance is None or place in self.touched or self.allowance.takes(seen.size):
+            self.touched[place] = seen
+            self.of_path.setdefault(place, []).append(row)
+        else:
+            self.found.leave(seen.size)
+
+
 def _look_at_files(
     project: Project,
     found: Looked,
@@ -181,34 +216,16 @@ def _look_at_files(
     some: ColumnElement[bool] | None = None,
     allowance: Allowance | None = None,
 ) -> None:
+    glance = _Glance(found, allowance)
     with project.catalog.read() as connection:
-        rows = list(map(_Row._make, connection.execute(_RAW if some is None else _RAW.where(some)).all()))
-    touched: dict[str, Signature] = {}
-    of_path: dict[str, list[_Row]] = {}
-    problems: list[tuple[_Row, str]] = []
-    back: list[_Row] = []
-    places = [project.located(row.path) for row in rows]
-    for place, row, seen in zip(places, rows, stats(places), strict=True):
-        if isinstance(seen, str):
-            problems.append((row, seen))
-            continue
-        same = Signature.seen(seen) == row[5:]
-        if same and row.problem is None:
-            continue
-        if same and row.problem is not None and row.problem.endswith(_NOT_THERE):
-            back.append(row)
-        elif not S_ISREG(seen.st_mode):
-            problems.append((row, "not a regular file"))
-        elif allowance is None or place in touched or allowance.takes(seen.st_size):
-            touched[place] = Signature.seen(seen)
-            of_path.setdefault(place, []).append(row)
-        else:
-            found.leave(seen.st_size)
-    digests, unread = try_seen(touched, Memory(project), on_bytes=on_bytes)
-    problems += [(row, said) for place, said in unread.items() for row in of_path[place]]
-    read = {place: (of_path[place], *digest) for place, digest in digests.items()}
-    if read or problems or back:
-        _write_files(project, found, read, problems, back)
+        chosen = connection.execute(_RAW if some is None else _RAW.where(some), execution_options=FEW)
+        for rows in chosen.partitions():
+            glance.at(project, rows)
+    digests, unread = try_seen(glance.touched, Memory(project), on_bytes=on_bytes)
+    problems = glance.problems + [(row, said) for place, said in unread.items() for row in glance.of_path[place]]
+    read = {place: (glance.of_path[place], *digest) for place, digest in digests.items()}
+    if read or problems or glance.back:
+        _write_files(project, found, read, problems, glance.back)
 
 
 def _write_files(

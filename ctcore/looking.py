@@ -21,6 +21,7 @@ from ctcore.reasons import name_of
 from ctcore.verify import look_at_store
 
 AT_ONCE = 256 << 20  # bytes that are read before an answer; more is left to `ct verify --quick`
+MANY, AGAIN_S = 200_000, 30  # where there are more files, a look is good for so many seconds
 SHOWN = 20  # lines of each kind
 _GONE = 3  # the exit code of what was found
 
@@ -36,6 +37,7 @@ class Sight:
     unread_bytes: int = 0
     as_of: str | None = None
     is_written: bool = True  # verdicts follow from what changed
+    files: int = 0  # that were looked at
 
     @property
     def is_clear(self) -> bool:
@@ -52,7 +54,7 @@ class Sight:
             many = f"{self.unread} file{'s' * (self.unread != 1)} ({self.unread_bytes / 1e9:.1f} GB)"
             yield f"{many} look touched and are not read yet: `ct verify --quick` reads them, and so does `ct run`"
         if self.as_of is not None:
-            yield f"as of {self.as_of[11:16]} UTC ([run] look_again_s)"
+            yield f"as of {self.as_of[11:16]} UTC, when all files were looked at ([run] look_again_s)"
 
     def as_json(self) -> dict[str, object]:
         return {"at": self.as_of, "changed": self.changes, "problems": self.problems, "damaged": self.damages}
@@ -81,6 +83,7 @@ def look_around(
             damages=damages,
             unread=found.unread + store.unread,
             unread_bytes=found.unread_bytes + store.unread_bytes,
+            files=found.files + store.files,
         )
     except CatalogError as error:
         if most is None:
@@ -98,29 +101,28 @@ def _with(found: Sight, looked: Looked) -> Sight:
         problems=tuple(looked.problems),
         unread=looked.unread,
         unread_bytes=looked.unread_bytes,
+        files=looked.files,
     )
 
 
 def _lately(project: Project) -> Sight | None:
-    """A look that found nothing wrong, no longer ago than ct.toml says is enough."""
-    enough = project.settings.run.look_again_s
-    if not enough:
-        return None
+    """A look that found nothing wrong, no longer ago than ct.toml says is enough, or than many files allow."""
     try:
-        at = json.loads((project.work / "looked.json").read_bytes())["at"]
-        return Sight(as_of=utc(at)) if 0 <= time.time() - at <= enough else None
+        kept = json.loads((project.work / "looked.json").read_bytes())
+        enough = project.settings.run.look_again_s or (AGAIN_S if kept["files"] > MANY else 0)
+        return Sight(as_of=utc(kept["at"])) if enough and 0 <= time.time() - kept["at"] <= enough else None
     except (OSError, ValueError, TypeError, KeyError):
         return None
 
 
 def _keep(project: Project, began: float, found: Sight) -> None:
-    if not project.settings.run.look_again_s:
+    if not project.settings.run.look_again_s and found.files <= MANY:
         return
     place = project.work / "looked.json"
     with suppress(OSError):
         if found.is_clear and found.is_written:
             place.parent.mkdir(parents=True, exist_ok=True)
-            place.write_text(json.dumps({"at": began}))
+            place.write_text(json.dumps({"at": began, "files": found.files}))
         else:
             place.unlink(missing_ok=True)
 

@@ -11,7 +11,7 @@ from ctcore.catalog.engine import Writer, in_keys
 from ctcore.catalog.tables import artifact, damage, materialization, output
 from ctcore.clock import now
 from ctcore.digest import Signature
-from ctcore.files import Memory, stats
+from ctcore.files import FEW, Memory, stats
 from ctcore.manifest import SIDECAR, Allowance, Checked, Expected, checked
 from ctcore.project import Project
 from ctcore.reasons import Node, name_of
@@ -36,6 +36,7 @@ class Verified:
     findings: tuple[Finding, ...]
     unread: int = 0  # files that look touched and were too much to be read
     unread_bytes: int = 0
+    files: int = 0  # that a look at the whole store has seen
 
 
 def verify(
@@ -66,22 +67,26 @@ def look_at_store(
     joined = columns.join(materialization, materialization.c.id == artifact.c.materialization)
     joined = joined.join(output, output.c.materialization == artifact.c.materialization)
     with project.catalog.read() as connection:
-        rows: Sequence[Any] = connection.execute(joined).all()
-        doubted = connection.execute(select(damage.c.asset, damage.c.partition).distinct()).all()
-    root = os.fspath(project.store.root)
-    folders = {row[2]: (row[0], row[1]) for row in rows}
-    # without its sidecar, no call can read an artifact; the rest of what the store wrote, a quick check looks at
-    seen = stats([f"{root}/{row[2]}/{row[3]}" for row in rows] + [f"{root}/{folder}/{SIDECAR}" for folder in folders])
-    nodes = {(asset, partition) for asset, partition in doubted}
-    for row, stat in zip(rows, seen, strict=False):
-        if isinstance(stat, str) or Signature.seen(stat) != row[4:]:
-            nodes.add((row[0], row[1]))
-    sidecars = zip(folders.values(), seen[len(rows) :], strict=True)
-    nodes |= {node for node, stat in sidecars if isinstance(stat, str)}
+        doubted = connection.execute(select(damage.c.asset, damage.c.partition).distinct())
+        nodes, files = {(asset, partition) for asset, partition in doubted}, 0
+        for rows in connection.execute(joined, execution_options=FEW).partitions():
+            nodes |= _otherwise(os.fspath(project.store.root), rows)
+            files += len(rows)
     if not nodes:
-        return Verified(len(folders), 0, ())
-    found = verify_rows(project, current(project, among=nodes), set(), on_bytes, allowance)
-    return replace(found, artifacts=len(folders))
+        return Verified(0, 0, (), files=files)
+    return replace(verify_rows(project, current(project, among=nodes), set(), on_bytes, allowance), files=files)
+
+
+def _otherwise(root: str, rows: Sequence[Any]) -> set[Node]:
+    """Nodes of which a file is gone or has another signature. Without its sidecar, no call can read an artifact; what
+    else the store wrote beside it, a quick check looks at."""
+    nodes: set[Node] = set()
+    for row, seen in zip(rows, stats([f"{root}/{row[2]}/{row[3]}" for row in rows]), strict=True):
+        if isinstance(seen, str) or Signature.seen(seen) != row[4:]:
+            nodes.add((row[0], row[1]))
+    folders = {row[2]: (row[0], row[1]) for row in rows}
+    sidecars = zip(folders.values(), stats([f"{root}/{folder}/{SIDECAR}" for folder in folders]), strict=True)
+    return nodes | {node for node, seen in sidecars if isinstance(seen, str)}
 
 
 def verify_asset(project: Project, asset: str, run_id: str | None = None) -> Verified:

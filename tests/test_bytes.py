@@ -368,3 +368,13 @@ def test_a_run_makes_nothing_where_the_store_is_gone(own: Project) -> None:
     said = shell("-C", own.root, "run")
     assert said.code == 3 and "6 artifacts should be in it; mount its disk" in said.err
     assert list(own.store.root.iterdir()) == []
+
+
+def test_where_there_are_many_files_a_look_is_good_for_some_seconds_and_says_so(
+    own: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("ctcore.looking.MANY", 8)
+    assert "as of" not in asked(own, "status").err
+    assert "as of" in asked(own, "status").err
+    monkeypatch.setattr("ctcore.looking.MANY", 9)
+    assert "as of" not in asked(own, "status").err
