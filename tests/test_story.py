@@ -128,13 +128,13 @@ def test_what_a_call_read_undeclared_is_kept_shown_and_purged(tmp_path: Path, mo
 
     def telling(store: Store, staged: Path, *node: str, **more: Any) -> object:
         asset, partition, key, sidecar, names = node
-        told = {**sidecar, "undeclared": [f"/ref/{partition}.bed"]}  # type: ignore[dict-item]
+        read = {"kind": "file", "what": f"/ref/{partition}.bed"}
+        told = {**sidecar, "undeclared": [read]}  # type: ignore[dict-item]
         return publish(store, staged, asset, partition, key, told, names, **more)
 
     monkeypatch.setattr(Store, "publish", telling)
     make(project, "counted", runner=Inline(project))
-    assert row_of(project, "counted", "A3")["undeclared"] == '["/ref/A3.bed"]'
-    assert "read what it does not declare: /ref/A3.bed" in said_by(project, "trace", "counted/A3")
+    assert row_of(project, "counted", "A3")["undeclared"] == '[{"kind":"file","what":"/ref/A3.bed"}]'
     assert "/ref/A3.bed" in said_by(project, "show", "counted/A3")
     sql = "SELECT undeclared FROM artifacts WHERE entity = 'A3'"
     assert "/ref/A3.bed" in said_by(project, "query", sql)
