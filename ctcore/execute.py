@@ -21,10 +21,12 @@ from ctcore import sandbox
 from ctcore.alone import adopt, alone, in_the_project, looked_for, where_instead
 from ctcore.clock import utc
 from ctcore.code import Code, code_of
+from ctcore.code.tools import tool_versions
 from ctcore.digest import Signature
 from ctcore.errors import ContractError, CtError, InputError, StepError
 from ctcore.facts import typed
 from ctcore.known import Known
+from ctcore.reasons import differences
 from ctcore.rules import qc_problem
 from ctcore.step import Call, Source, Step
 from ctcore.steps import load_file, params_of
@@ -227,11 +229,11 @@ def step_of(call: StepCall) -> tuple[Step, Code]:
     code = code_of(step)
     if code.digest != call.recipe["code"]:
         raise StepError(f"the code of {name} changed after this call was made; run it again")
-    here = {**call.recipe["environment"], **code.environment}
-    if here != dict(call.recipe["environment"]):
+    here, asked = {**code.environment, **tool_versions(step.tools)}, dict(call.recipe["environment"])
+    if other := differences(asked, {**asked, **here}):
         raise StepError(
-            f"the environment of {name} is another one here: {code.environment} where the call was made "
-            f"for {call.recipe['environment']}; install the same versions on this machine"
+            f"the environment of {name} on {socket.gethostname()} is not that of where the call was made: {other}; "
+            "use the same versions on both"
         )
     return step, code
 

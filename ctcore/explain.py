@@ -8,7 +8,7 @@ from typing import Any
 
 from sqlalchemy import select
 
-from ctcore.catalog.tables import artifact, attempt, entity, file, materialization, output, reference
+from ctcore.catalog.tables import artifact, attempt, entity, file, materialization, output, recipe, reference
 from ctcore.errors import StoreError, Usage
 from ctcore.excluded import why_not_used
 from ctcore.members import came_and_went
@@ -33,8 +33,8 @@ class Explained:
     """A node's verdict as one sentence, with the evidence as data.
 
     `accepted` are its reasons that somebody waived, `built_from` the same of what it was built from; `roots` the root
-    causes of what is only about to change, each with the path to it; `members` why each came or went; `undeclared` what
-    was read for it and is not declared.
+    causes of what is only about to change, each with the path to it; `members` why each came or went; `unseen` what of
+    its step's code cannot be followed; `undeclared` what was read for it and is not declared.
     """
 
     verdict: Verdict
@@ -45,6 +45,7 @@ class Explained:
     built_from: Sequence[str] = ()
     roots: Sequence[str] = ()
     members: Sequence[str] = ()
+    unseen: Sequence[str] = ()
     undeclared: Sequence[str] = ()
 
     @property
@@ -52,7 +53,8 @@ class Explained:
         """All that people read."""
         accepted = [f"accepted: {one}" for one in self.accepted if self.verdict.state != "fresh"]
         members = [*self.members[:SHOWN], *([f"… and {len(self.members) - SHOWN} more"] * (len(self.members) > SHOWN))]
-        return "\n".join([self.sentence, *accepted, *self.built_from, *members, *self.roots, *self.undeclared])
+        unseen = [*(f"not seen: {one}" for one in self.unseen), *self.undeclared]
+        return "\n".join([self.sentence, *accepted, *self.built_from, *members, *self.roots, *unseen])
 
 
 def why(project: Project, node: Node) -> Explained:
@@ -71,8 +73,9 @@ def why(project: Project, node: Node) -> Explained:
         built = built_from(connection, step.name, [node[1]], marks).get(node[1], [])
     sentence = _sentence(project, verdict, made, failure, accepted)
     roots, members = [*_roots(verdict, verdicts)], came_and_went(project, verdict)
+    unseen = [str(one) for one in project.codes[step.name].unfollowed]
     beyond = sentences(project, step.name, (made or {}).get("undeclared") or ())
-    return Explained(verdict, sentence, made, failure, accepted, built, roots, members, beyond)
+    return Explained(verdict, sentence, made, failure, accepted, built, roots, members, unseen, beyond)
 
 
 def _roots(verdict: Verdict, verdicts: Verdicts) -> Iterator[str]:
@@ -139,6 +142,16 @@ def _made(project: Project, node: Node) -> dict[str, Any] | None:
             "path": str(project.store.root / row["folder"]),
             "files": [dict(one) for one in files],
         }
+
+
+def made_with(project: Project, node: Node) -> str | None:
+    """The digest of the code that the current artifact of a node was made with; None where there is none."""
+    with project.catalog.read() as connection:
+        return connection.execute(
+            select(recipe.c.code)
+            .join(artifact, artifact.c.recipe == recipe.c.id)
+            .where(artifact.c.asset == node[0], artifact.c.partition == node[1])
+        ).scalar()
 
 
 def purged_makings(project: Project, node: Node) -> list[dict[str, Any]]:

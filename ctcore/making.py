@@ -12,6 +12,7 @@ from sqlalchemy import select
 from ctcore import leases, ledger, rulebook
 from ctcore.catalog.engine import in_keys
 from ctcore.catalog.tables import entity, file, materialization, output, reference
+from ctcore.code.kept import keep
 from ctcore.digest import Signature, digest_remembered
 from ctcore.execute import StepCall, StepResult, forget
 from ctcore.files import Memory
@@ -76,6 +77,7 @@ class Making:
 
         With `stale_only`, what is fresh is passed over, unless Dagster was not told of it.
         """
+        self.project.look_at_tools()
         todo = self._asked()
         preparation = prepare(self.project, self.step, todo, self.params)
         yield [Outcome((self.step.name, key), "blocked", problem) for key, problem in preparation.blocked.items()]
@@ -145,6 +147,7 @@ class Making:
             return
         if self.step.level == "cohort":
             rulebook.note(self.project)
+        keep(self.project.store.root, self.project.codes[self.step.name])
         self.project.store.sweep(FOREIGN_S)
         forget(self.project.work, FORGET_S)
         runner = self.runner or LocalRunner(self.project)
