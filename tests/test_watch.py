@@ -202,6 +202,27 @@ def test_siblings_that_ct_loads_are_code_and_are_not_named(watched: Watched) -> 
     assert found == []
 
 
+def test_files_and_programs_that_the_step_declares_are_not_named(tmp_path: Path) -> None:
+    body = """
+    (HERE / "data" / "t.txt").read_text(), (HERE / "data" / "u.txt").read_text()
+    subprocess.run(["sort", os.devnull], check=True), subprocess.run(["uniq", os.devnull], check=True)
+    """
+    declared = 'code=["data/t.*"], tools={"sort": "sort --version"}, outputs'
+    project = make_project(tmp_path / "toy", TWO, steps=STEP.format(body=body.strip()).replace("outputs", declared, 1))
+    (tmp_path / "toy" / "steps" / "data").mkdir()
+    for name in ("t.txt", "u.txt"):
+        (tmp_path / "toy" / "steps" / "data" / name).write_text("x")
+    make(again(project), "counted", "A1", runner=Inline(project))
+    found = sidecar(project)["undeclared"]
+    assert what(found, "file") == ["steps/data/u.txt"]
+    assert [os.path.basename(one) for one in what(found, "program")] == ["uniq"]
+    assert 'Add code=("data/u.txt",)' in ct("-C", project.root, "why", "counted/A1").out
+
+
+def test_files_beside_the_step_that_its_digest_covers_by_itself_are_not_named(watched: Watched) -> None:
+    assert watched("(HERE / 't.txt').read_text()", steps__t_DOT_txt="x") == []
+
+
 def test_what_a_file_of_steps_reads_while_it_is_loaded_is_named(tmp_path: Path) -> None:
     table = tmp_path / "t.txt"
     table.write_text("x")
