@@ -16,6 +16,7 @@ from ctcore.execute import StepCall
 from ctcore.known import Known
 from ctcore.programs import commands
 from ctcore.project import Project
+from ctcore.sandbox import refusal
 from ctcore.watch import MOST
 from tests.kit import TOML, Inline, again, assay, make, make_project
 from tests.shell import ct
@@ -195,6 +196,21 @@ def test_a_module_that_is_no_package_is_named_for_every_call_of_the_process(tmp_
     for name in ("A1", "A2"):
         found = sidecar(project, name)["undeclared"]
         assert (what(found, "module"), what(found, "file")) == (["ct_test_helper.py"], ["conf.json"])
+
+
+def test_a_module_that_counts_as_code_is_not_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "lib" / "ct_test_local").mkdir(parents=True)
+    (tmp_path / "lib" / "ct_test_local" / "__init__.py").write_text("from ct_test_local.more import X\n")
+    (tmp_path / "lib" / "ct_test_local" / "more.py").write_text("X = 1\n")
+    monkeypatch.syspath_prepend(tmp_path / "lib")
+    for sandbox in ("watch", "off") if refusal() else ("watch", "strict"):
+        toml = TOML.replace("workers = 2", f'workers = 2\nsandbox = "{sandbox}"')
+        steps = STEP.format(body="from ct_test_local import X")
+        project = make_project(tmp_path / sandbox, TWO, steps=steps, toml=toml)
+        monkeypatch.setenv("PYTHONPATH", f"{tmp_path / 'lib'}:{os.environ.get('PYTHONPATH', '')}")
+        (one,) = make(project, "counted", "A1", runner=Inline(project))
+        assert one.state == "made", one.why
+        assert not sidecar(project)["undeclared"]
 
 
 def test_siblings_that_ct_loads_are_code_and_are_not_named(watched: Watched) -> None:
