@@ -138,7 +138,7 @@ def _used(before: tuple[float, float]) -> dict[str, Any]:
 
 def _run(call: StepCall, store: Store, project: Path) -> tuple[str | None, dict[str, Any]]:
     try:
-        return None, execute(call, store)
+        return None, execute(call, store, project)
     except CtError as error:
         print(error, file=sys.stderr, flush=True)
         return str(error), {}
@@ -164,7 +164,7 @@ def print_traceback(error: BaseException) -> None:
     traceback.print_exception(type(error), error, frames or error.__traceback__)
 
 
-def execute(call: StepCall, store: Store) -> dict[str, Any]:
+def execute(call: StepCall, store: Store, project: Path) -> dict[str, Any]:
     """Run the step's function in a private folder and publish what it made. Returns the facts it measured."""
     seen = watcher(call) if call.sandbox == "watch" else None
     with seen or nullcontext():
@@ -175,9 +175,9 @@ def execute(call: StepCall, store: Store) -> dict[str, Any]:
     try:
         with alone(staged) as place:
             if call.sandbox == "strict":
-                done = sandbox.run(asdict(call), step, declared_by(call, step, code, staged, store.root.parent), place)
+                done = sandbox.run(asdict(call), step, declared_by(call, step, code, staged, project), place)
             else:
-                done = perform(call, step, code, staged, place, store.root.parent, seen)
+                done = perform(call, step, code, staged, place, project, seen)
         _unchanged(call)
         sidecar = {
             "format": "ct.artifact.v1",
