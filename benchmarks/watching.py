@@ -73,7 +73,7 @@ def _turns() -> int:
 
 
 def _run(project: Project, call: StepCall, how: str) -> None:
-    execute(replace(call, sandbox=how), project.store)
+    execute(replace(call, sandbox=how), project.store, project.root)
     folder = project.store.folder(*call.node, call.key)
     read = project.store.sidecar(folder)["undeclared"]
     project.store.remove(folder)

@@ -21,6 +21,7 @@ from ctcore import sandbox
 from ctcore.alone import adopt, alone, in_the_project, looked_for, where_instead
 from ctcore.clock import utc
 from ctcore.code import Code, code_of
+from ctcore.code.environment import local_files
 from ctcore.code.tools import tool_versions
 from ctcore.digest import Signature, try_digests
 from ctcore.errors import ContractError, CtError, InputError, StepError
@@ -316,12 +317,13 @@ def _facts(step: Step, returned: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def declared_by(call: StepCall, step: Step, code: Code, staged: Path, project: Path) -> Known:
-    """What the step declares, as places on this machine; with the files beside it that its code's digest covers."""
+    """What the step declares, as places on this machine; with the files and modules that its code's digest covers."""
     upstream = [place for sources in call.inputs.values() for _, place in sources]
-    folder = step.source.parent
-    beside = [str(folder / name) for name in code.content.get("files", ())]
+    beside = [step.source.parent / name for name in code.content.get("files", ())]
+    named = [note.file for note in code.whole if not note.file.endswith(".py")]
+    modules = [path for name in named for path in (local_files(name) or {}).values()]
     files = [*call.files.values(), *call.references.values()]
-    return Known(project, files, [str(staged), *upstream], beside, list(step.tools))
+    return Known(project, files, [str(staged), *upstream], list(map(str, [*beside, *modules])), list(step.tools))
 
 
 def _keep_contracts(step: Step, folder: Path, place: Path, written: Collection[str]) -> None:

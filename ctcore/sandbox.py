@@ -23,6 +23,7 @@ from ctcore.step import Step
 
 _SYSTEM = ("/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64", "/etc", "/opt", "/sys")
 _EMPTY = ("/tmp", "/var/tmp", "/run")
+_BEGIN = f"import sys; sys.path.append({str(Path(CT).parent)!r}); from ctcore.sandboxed import main; main(sys.argv[1:])"
 _INSTEAD = 'or say sandbox = "watch" under [run] in ct.toml'
 CALL, OUTCOME, _SHOWN = ".call.json", ".outcome.json", ".shown"
 
@@ -48,7 +49,7 @@ def run(call: Mapping[str, Any], step: Step, known: Known, place: Path) -> dict[
         raise StepError(said)
     scratch, staged = place.parent, place.parent.parent
     (scratch / CALL).write_text(json.dumps(call))
-    inside = [sys.executable, "-P", "-m", "ctcore.sandboxed", str(staged), str(place), str(known.root)]
+    inside = [sys.executable, "-P", "-c", _BEGIN, str(staged), str(place), str(known.root)]
     (scratch / _SHOWN).write_bytes(b"".join(os.fsencode(word) + b"\0" for word in _shown(step, known, staged, place)))
     with open(scratch / _SHOWN, "rb") as shown:  # the words of a command line are not enough for a cohort's inputs
         command = ["bwrap", "--args", str(shown.fileno()), "--", *inside]

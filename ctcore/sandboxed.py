@@ -1,6 +1,6 @@
 """④ In the sandbox: load the step's file and run its function for one call, whose folder the worker has staged.
 
-`python -m ctcore.sandboxed STAGED PLACE PROJECT`; the call lies in the folder above PLACE, and so will its outcome.
+`main([STAGED, PLACE, PROJECT])`; the call lies in the folder above PLACE, and so will its outcome.
 """
 
 import json
@@ -34,7 +34,3 @@ def _outcome(call: StepCall, staged: Path, place: Path, project: Path) -> dict[s
         if not isinstance(error, CtError):
             print_traceback(error)
         return {"error": words_of(error, Store(project / "store").root), "looked_for": list(looked_for(error))}
-
-
-if __name__ == "__main__":
-    main(sys.argv[1:])

@@ -55,9 +55,11 @@ def test_what_is_declared_is_there_with_its_indexes_and_libraries_and_tools_work
     import numpy, pandas, sqlite3
     from ._shared import X
     subprocess.run("sort < own | tee sorted", shell=True, check=True)
+    (HERE / "table.tsv").read_text()
     Path("n.txt").write_text(X)
     """
     project = project_of(tmp_path / "toy", body)
+    (tmp_path / "toy" / "steps" / "table.tsv").write_text("x")
     (tmp_path / "toy" / "genome.txt.fai").write_text("x")
     (tmp_path / "toy" / "steps" / "_shared.py").write_text("X = '1'\n")
     (one,) = make(project, "counted", "A1", runner=Inline(project))

@@ -16,6 +16,7 @@ from ctcore.execute import StepCall
 from ctcore.known import Known
 from ctcore.programs import commands
 from ctcore.project import Project
+from ctcore.sandbox import refusal
 from ctcore.watch import MOST
 from tests.kit import TOML, Inline, again, assay, make, make_project
 from tests.shell import ct
@@ -197,9 +198,45 @@ def test_a_module_that_is_no_package_is_named_for_every_call_of_the_process(tmp_
         assert (what(found, "module"), what(found, "file")) == (["ct_test_helper.py"], ["conf.json"])
 
 
+def test_a_module_that_counts_as_code_is_not_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "lib" / "ct_test_local").mkdir(parents=True)
+    (tmp_path / "lib" / "ct_test_local" / "__init__.py").write_text("from ct_test_local.more import X\n")
+    (tmp_path / "lib" / "ct_test_local" / "more.py").write_text("X = 1\n")
+    monkeypatch.syspath_prepend(tmp_path / "lib")
+    for sandbox in ("watch", "off") if refusal() else ("watch", "strict"):
+        toml = TOML.replace("workers = 2", f'workers = 2\nsandbox = "{sandbox}"')
+        steps = STEP.format(body="from ct_test_local import X")
+        project = make_project(tmp_path / sandbox, TWO, steps=steps, toml=toml)
+        monkeypatch.setenv("PYTHONPATH", f"{tmp_path / 'lib'}:{os.environ.get('PYTHONPATH', '')}")
+        (one,) = make(project, "counted", "A1", runner=Inline(project))
+        assert one.state == "made", one.why
+        assert not sidecar(project)["undeclared"]
+
+
 def test_siblings_that_ct_loads_are_code_and_are_not_named(watched: Watched) -> None:
     found = watched("from ._shared import X; call.out('n').write_text(X)", steps___shared_DOT_py="X = '1'\n")
     assert found == []
+
+
+def test_files_and_programs_that_the_step_declares_are_not_named(tmp_path: Path) -> None:
+    body = """
+    (HERE / "data" / "t.txt").read_text(), (HERE / "data" / "u.txt").read_text()
+    subprocess.run(["sort", os.devnull], check=True), subprocess.run(["uniq", os.devnull], check=True)
+    """
+    declared = 'code=["data/t.*"], tools={"sort": "sort --version"}, outputs'
+    project = make_project(tmp_path / "toy", TWO, steps=STEP.format(body=body.strip()).replace("outputs", declared, 1))
+    (tmp_path / "toy" / "steps" / "data").mkdir()
+    for name in ("t.txt", "u.txt"):
+        (tmp_path / "toy" / "steps" / "data" / name).write_text("x")
+    make(again(project), "counted", "A1", runner=Inline(project))
+    found = sidecar(project)["undeclared"]
+    assert what(found, "file") == ["steps/data/u.txt"]
+    assert [os.path.basename(one) for one in what(found, "program")] == ["uniq"]
+    assert 'Add code=("data/u.txt",)' in ct("-C", project.root, "why", "counted/A1").out
+
+
+def test_files_beside_the_step_that_its_digest_covers_by_itself_are_not_named(watched: Watched) -> None:
+    assert watched("(HERE / 't.txt').read_text()", steps__t_DOT_txt="x") == []
 
 
 def test_what_a_file_of_steps_reads_while_it_is_loaded_is_named(tmp_path: Path) -> None:
