@@ -2,15 +2,27 @@
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
+from ctcore.code.kept import lines_between, names_between
 from ctcore.collecting import without_collecting
 from ctcore.errors import Usage
 from ctcore.inputs import ROLE
 from ctcore.lineage import Lineage, Making, upwards
 from ctcore.memo import Edge
 from ctcore.project import Project
-from ctcore.reasons import Node, Reason, changed, differences, name_of, reference_change, role_change, short
+from ctcore.reasons import (
+    Node,
+    Reason,
+    changed,
+    code_change,
+    differences,
+    name_of,
+    reference_change,
+    role_change,
+    short,
+)
 from ctcore.step import ENTITY_LEVELS
 from ctcore.story import stories_of
 from ctcore.targets import Target, choose, find_target
@@ -48,6 +60,7 @@ class Difference:
     causes: list[Reason] = field(default_factory=list)
     roots: list[Reason] = field(default_factory=list)
     beside: list[tuple[str, str]] = field(default_factory=list)  # what is no cause: who asked, where, which commit
+    code: list[str] = field(default_factory=list)  # the lines of it that differ
 
     @property
     def same_content(self) -> bool:
@@ -118,11 +131,13 @@ def diff(project: Project, pair: Pair) -> Difference:
         recipes = recipes_of(connection, {one.recipe for one in lineage.makings.values()})
         outputs = outputs_of(connection, pair)
         stories = stories_of(connection, pair)
-    compare = _Comparison(lineage, recipes, _fan_ins(project))
+    compare = _Comparison(lineage, recipes, _fan_ins(project), partial(names_between, project.store.root))
     found = Difference(lineage.makings[pair[0]], lineage.makings[pair[1]])
     found.files = list(_files(*({one["file"]: one["digest"] for one in outputs.get(n, ())} for n in pair)))
     causes = compare.causes(pair)
     found.causes = [cause.reason for cause in causes]
+    codes = [recipes[lineage.makings[number].recipe]["code"] for number in pair]
+    found.code = lines_between(project.store.root, *codes) if codes[0] != codes[1] else []
     found.roots = compare.roots(pair, causes)
     one, other = stories[pair[0]], stories[pair[1]]
     told = [(name, getattr(one, name), getattr(other, name)) for name in ("actor", "host", "git")]
@@ -154,8 +169,14 @@ def _files(a: Mapping[str, str], b: Mapping[str, str]) -> Iterator[str]:
 class _Comparison:
     """Makings of two lineages, side by side; each pair is looked at once."""
 
-    def __init__(self, lineage: Lineage, recipes: Mapping[int, Any], is_fan_in: Callable[[str, str], bool]) -> None:
-        self.lineage, self.recipes, self.is_fan_in = lineage, recipes, is_fan_in
+    def __init__(
+        self,
+        lineage: Lineage,
+        recipes: Mapping[int, Any],
+        is_fan_in: Callable[[str, str], bool],
+        code_names: Callable[[str, str], list[str]],
+    ) -> None:
+        self.lineage, self.recipes, self.is_fan_in, self.code_names = lineage, recipes, is_fan_in, code_names
 
     def causes(self, pair: Pair) -> list[Cause]:
         """The direct causes, in the order in which they are told."""
@@ -170,7 +191,8 @@ class _Comparison:
         if old["step"] != new["step"]:
             yield Cause(Reason("code", f"another step, {old['step']} → {new['step']}", b.node))
         elif old["code"] != new["code"]:
-            yield Cause(Reason("code", changed(new["step"], old["code"], new["code"]), b.node))
+            names = self.code_names(old["code"], new["code"])
+            yield Cause(Reason("code", code_change(new["step"], old["code"], new["code"], names), b.node))
         for kind in ("parameters", "environment"):
             if old[kind] != new[kind]:
                 yield Cause(Reason(kind, differences(old[kind], new[kind]), b.node))
@@ -278,6 +300,7 @@ def as_data(found: Difference) -> dict[str, Any]:
         "files": found.files,
         "causes": [_reason(one) for one in found.causes],
         "roots": [_reason(one) for one in found.roots],
+        "code": found.code,
     }
 
 

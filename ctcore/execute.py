@@ -19,11 +19,13 @@ from typing import Any
 
 from ctcore.clock import utc
 from ctcore.code import code_of
+from ctcore.code.tools import tool_versions
 from ctcore.digest import Signature
 from ctcore.errors import ContractError, CtError, InputError, StepError
 from ctcore.facts import typed
 from ctcore.kept_log import pack
 from ctcore.manifest import SIDECAR, FileEntry, Manifest
+from ctcore.reasons import differences
 from ctcore.rules import qc_problem
 from ctcore.step import LEVELS, Call, Source, Step
 from ctcore.steps import load_file, params_of
@@ -200,11 +202,11 @@ def _step(call: StepCall) -> Step:
     code = code_of(step)
     if code.digest != call.recipe["code"]:
         raise StepError(f"the code of {name} changed after this call was made; run it again")
-    here = {**call.recipe["environment"], **code.environment}
-    if here != dict(call.recipe["environment"]):
+    here, asked = {**code.environment, **tool_versions(step.tools)}, dict(call.recipe["environment"])
+    if other := differences(asked, {**asked, **here}):
         raise StepError(
-            f"the environment of {name} is another one here: {code.environment} where the call was made "
-            f"for {call.recipe['environment']}; install the same versions on this machine"
+            f"the environment of {name} on {socket.gethostname()} is not that of where the call was made: {other}; "
+            "use the same versions on both"
         )
     return step
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from sqlalchemy import select
 
-from ctcore.catalog.tables import artifact, attempt, entity, file, materialization, output, reference
+from ctcore.catalog.tables import artifact, attempt, entity, file, materialization, output, recipe, reference
 from ctcore.errors import StoreError, Usage
 from ctcore.excluded import why_not_used
 from ctcore.members import came_and_went
@@ -34,7 +34,7 @@ class Explained:
 
     `accepted` are its reasons that somebody waived, `built_from` the same of what it was built from; `roots` the root
     causes of what is only about to change, each with the path to it; `members` why each came or went; `again` that it
-    came out with other bytes when it was made again.
+    came out with other bytes when it was made again; `unseen` what of its step's code cannot be followed.
     """
 
     verdict: Verdict
@@ -46,13 +46,16 @@ class Explained:
     roots: Sequence[str] = ()
     members: Sequence[str] = ()
     again: Sequence[str] = ()
+    unseen: Sequence[str] = ()
 
     @property
     def text(self) -> str:
         """All that people read."""
         accepted = [f"accepted: {one}" for one in self.accepted if self.verdict.state != "fresh"]
         members = [*self.members[:SHOWN], *([f"… and {len(self.members) - SHOWN} more"] * (len(self.members) > SHOWN))]
-        return "\n".join([self.sentence, *accepted, *self.again, *self.built_from, *members, *self.roots])
+        unseen = [f"not seen: {one}" for one in self.unseen]
+        more = [*accepted, *self.again, *self.built_from, *members, *self.roots, *unseen]
+        return "\n".join([self.sentence, *more])
 
 
 def why(project: Project, node: Node) -> Explained:
@@ -73,7 +76,8 @@ def why(project: Project, node: Node) -> Explained:
     again = [story.again[-1].words] if story.reproduced == "other" and verdict.state != "excluded" else []
     sentence = _sentence(project, verdict, made, failure, accepted)
     roots, members = [*_roots(verdict, verdicts)], came_and_went(project, verdict)
-    return Explained(verdict, sentence, made, failure, accepted, built, roots, members, again)
+    unseen = [str(one) for one in project.codes[step.name].unfollowed]
+    return Explained(verdict, sentence, made, failure, accepted, built, roots, members, again, unseen)
 
 
 def _roots(verdict: Verdict, verdicts: Verdicts) -> Iterator[str]:
@@ -139,6 +143,16 @@ def _made(project: Project, node: Node) -> dict[str, Any] | None:
             "path": str(project.store.root / row["folder"]),
             "files": [dict(one) for one in files],
         }
+
+
+def made_with(project: Project, node: Node) -> str | None:
+    """The digest of the code that the current artifact of a node was made with; None where there is none."""
+    with project.catalog.read() as connection:
+        return connection.execute(
+            select(recipe.c.code)
+            .join(artifact, artifact.c.recipe == recipe.c.id)
+            .where(artifact.c.asset == node[0], artifact.c.partition == node[1])
+        ).scalar()
 
 
 def purged_makings(project: Project, node: Node) -> list[dict[str, Any]]:

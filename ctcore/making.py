@@ -12,6 +12,7 @@ from sqlalchemy import select
 from ctcore import leases, ledger, rulebook
 from ctcore.catalog.engine import in_keys
 from ctcore.catalog.tables import entity, file, materialization, output, reference
+from ctcore.code.kept import keep
 from ctcore.commits import commit_of
 from ctcore.digest import Signature, digest_remembered
 from ctcore.execute import StepCall, StepResult, forget
@@ -84,6 +85,7 @@ class Making:
         making spares a call; it is kept all the same, and whether it could be reproduced is on record.
         """
         began = Meanwhile.from_now(self.project)
+        self.project.look_at_tools()
         todo = self._asked()
         preparation = prepare(self.project, self.step, todo, self.params)
         yield _blocked(self.step, preparation)
@@ -222,6 +224,7 @@ class Making:
             return
         if self.step.level == "cohort":
             rulebook.note(self.project)
+        keep(self.project.store.root, self.project.codes[self.step.name])
         self.project.store.sweep(FOREIGN_S)
         forget(self.project.work, FORGET_S)
         runner = self.runner or LocalRunner(self.project)

@@ -10,6 +10,8 @@ from typing import Any
 
 from ctcore.automation import unknown_steps
 from ctcore.catalog.engine import Catalog
+from ctcore.code import Code, code_of
+from ctcore.code.tools import Tools
 from ctcore.digest import digest_files
 from ctcore.errors import ProjectError
 from ctcore.regions import written
@@ -113,9 +115,27 @@ class Project:
         """How each step is done today."""
         return {step.name: self.recipe(step) for step in self.steps}
 
+    @cached_property
+    def codes(self) -> Mapping[str, Code]:
+        """The code of each step as it was loaded."""
+        return {step.name: code_of(step) for step in self.steps}
+
+    @cached_property
+    def tools(self) -> Tools:
+        """The versions of the programs that steps declare."""
+        return Tools(self.work / "tools.json")
+
+    def look_at_tools(self) -> None:
+        """Ask the programs for their versions: a run does, so that none is used that is not in the key."""
+        if self.tools.look(step.tools for step in self.steps):
+            self.__dict__.pop("recipes", None)
+
     def recipe(self, step: Step, params: Mapping[str, Any] | None = None) -> Recipe:
         """A step's recipe with the project's parameters, some of them replaced for one run."""
-        return recipe_of(step, self.params(step, params), self._lock)
+        code, tools = self.codes[step.name], self.tools.versions(step.tools)
+        return recipe_of(
+            step, code, self.params(step, params), {**tools, **({"lock": self._lock} if self._lock else {})}
+        )
 
     def params(self, step: Step, params: Mapping[str, Any] | None = None) -> Any:
         return params_of(step, {**self.settings.params.get(step.name, {}), **(params or {})})

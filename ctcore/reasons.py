@@ -123,6 +123,15 @@ def changed(subject: str, old: str | None, new: str | None) -> str:
     return f"{subject} {short(old)} → {short(new)}"
 
 
+def code_change(step: str, old: str, new: str, names: Sequence[str]) -> str:
+    """Names first: what of the code differs, as far as it is known."""
+    said = changed(step, old, new)
+    if not names or list(names) == [step]:
+        return said
+    shown = ", ".join(names[:4]) + (f" and {len(names) - 4} more" if len(names) > 4 else "")
+    return f"{shown} ({said})"
+
+
 def private(version: str | None) -> str | None:
     """What identifies the value of a metadata column without showing it."""
     return None if version is None else digest_text(version)

@@ -4,7 +4,9 @@ A file of steps imports this module and the standard library at its top, and its
 functions, so that reading the declarations stays cheap for the command line and on compute nodes.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+import inspect
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, Protocol, get_args
@@ -74,6 +76,11 @@ class Step:
     group: str
     description: str
     facts: tuple[Column, ...] = ()
+    code: tuple[str, ...] = ()
+    tools: Mapping[str, str] = field(default_factory=dict)
+    sources: Any = field(
+        default=None, repr=False, compare=False
+    )  # the files that it was loaded from, as they were read
 
 
 @dataclass(frozen=True)
@@ -208,20 +215,28 @@ def step(
     kinds: Sequence[str] = (),
     group: str = "steps",
     facts: Sequence[Column] = (),
+    code: Sequence[str] = (),
+    tools: Mapping[str, str] | None = None,
+    name: str | None = None,
 ) -> Callable[[Callable[[Call], Facts | None]], Callable[[Call], Facts | None]]:
     """Declare a function as a step of its own name; the function stays a plain function.
 
     `params` is a frozen dataclass with defaults; `columns` are `level.column` names, and so is `role`, which tells what
-    each member is here (tumour, normal); `facts` are the columns of what it returns. The first paragraph of the
-    docstring is what people read in the Dagster UI.
+    each member is here (tumour, normal); `facts` are the columns of what it returns. `code` are patterns of files
+    beside the step's file that it reads or runs (`scripts/*.R`); `tools` the programs that it runs, with the command
+    that prints the version of each (`{"samtools": "samtools --version"}`). `name` is for what has none of its own: a
+    partial, or one of many that a loop makes. The first paragraph of the docstring is what people read in the UI.
     """
 
     def declare(function: Callable[[Call], Facts | None]) -> Callable[[Call], Facts | None]:
+        own = name or getattr(function, "__name__", "")
+        if not own.isidentifier():
+            raise StepError(f"{own or function!r} is no name for a step: declare a function with a name, or say name=…")
         declaration = Step(
-            name=function.__name__,
+            name=own,
             level=level,
             function=function,
-            source=Path(function.__code__.co_filename).resolve(),
+            source=_file_of(function),
             inputs=dict(inputs or {}),
             files=tuple(files),
             references=tuple(references),
@@ -234,8 +249,44 @@ def step(
             group=group,
             description=(function.__doc__ or "").strip(),
             facts=tuple(facts),
+            code=(code,) if isinstance(code, str) else tuple(code),
+            tools=dict(tools or {}),
         )
+        if _loading:
+            _loading[-1].steps.append(declaration)
         function.ct_step = declaration  # type: ignore[attr-defined]
         return function
 
     return declare
+
+
+@dataclass
+class Loading:
+    """A file that is being loaded, and the steps that were declared meanwhile: by itself, or by what it calls."""
+
+    path: Path
+    steps: list[Step] = field(default_factory=list)
+
+
+_loading: list[Loading] = []
+
+
+@contextmanager
+def loading(path: Path) -> Iterator[Loading]:
+    """Steps that are declared meanwhile are those of this file, whichever code declares them."""
+    _loading.append(Loading(path))
+    try:
+        yield _loading[-1]
+    finally:
+        _loading.pop()
+
+
+def _file_of(function: Callable[..., Any]) -> Path:
+    """The file that declares the step: the one that is being loaded; elsewhere the one that has the function's code."""
+    if _loading:
+        return _loading[-1].path
+    inner: Any = inspect.unwrap(function)
+    while not hasattr(inner, "__code__") and (given := getattr(inner, "func", None)) is not None:
+        inner = inspect.unwrap(given)
+    code = getattr(inner, "__code__", None) or type(inner).__call__.__code__
+    return Path(code.co_filename).resolve()

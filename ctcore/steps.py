@@ -1,23 +1,19 @@
-"""③ The steps of a project: found in folders, loaded by path, checked as one graph.
-
-A folder is loaded as a package of its own, so that its files can share code (`from .shared import …`) and two
-folders never clash; neither has to be installed.
-"""
+"""③ The steps of a project: found in folders, loaded by path, checked as one graph."""
 
 import difflib
-import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import MISSING, dataclass, fields, is_dataclass
 from functools import cached_property
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
-from traceback import extract_tb
-from types import ModuleType
 from typing import Any
 
-from ctcore.code import Code, code_of
-from ctcore.digest import digest_value, tagged
-from ctcore.errors import CtError, StepError, StoreError, Usage
+from ctcore.code import Code
+from ctcore.code.load import load_file
+from ctcore.code.sources import Sources
+from ctcore.code.tools import problems as tool_problems
+from ctcore.digest import digest_value
+from ctcore.errors import StepError, StoreError, Usage
 from ctcore.facts import declared_wrongly
 from ctcore.manifest import check_names
 from ctcore.step import ENTITY_LEVELS, LEVELS, Step
@@ -151,7 +147,7 @@ class StepGraph:
         if step.role is not None and not self._has_roles(step):
             yield f"{where}: role {step.role!r}: no input has members of that level or below it"
         others = (*_name_problems(step), *_output_problems(step), *_parameter_problems(step))
-        others = (*others, *declared_wrongly(step.facts))
+        others = (*others, *declared_wrongly(step.facts), *tool_problems(step.tools))
         yield from (f"{where}: {said}" for said in others)
 
 
@@ -195,51 +191,11 @@ def load_steps(folders: Sequence[Path]) -> StepGraph:
     """The steps of all folders that exist; files whose names begin with _ are shared code, not steps."""
     steps: list[Step] = []
     for folder in folders:
+        sources = Sources()
         for path in sorted(folder.glob("*.py")) if folder.is_dir() else ():
             if not path.name.startswith("_"):
-                steps.extend(load_file(path))
+                steps.extend(load_file(path, sources))
     return StepGraph(steps)
-
-
-def load_file(path: Path) -> list[Step]:
-    """The steps that one file declares, in its order."""
-    module = _load(path.resolve())
-    found = [getattr(value, "ct_step", None) for value in vars(module).values()]
-    return [step for step in found if isinstance(step, Step) and step.source == path.resolve()]
-
-
-def _load(path: Path) -> ModuleType:
-    """Run a file as a module. Never from cached bytecode, which an edit within the same second leaves stale."""
-    package = "ct_steps_" + tagged("ct.folder", str(path.parent).encode())[:12]
-    parent = ModuleType(package)
-    parent.__path__ = [str(path.parent)]
-    for name in [name for name in sys.modules if name.startswith(f"{package}.")]:
-        del sys.modules[name]
-    sys.modules[package] = parent
-    module = ModuleType(f"{package}.{path.stem}")
-    module.__file__, module.__package__ = str(path), package
-    sys.modules[module.__name__] = module
-    try:
-        source = path.read_bytes()
-    except OSError as error:
-        raise StepError(f"{path} cannot be read: {error.strerror}") from error
-    if (at := source.find(b"\0")) >= 0:  # some Pythons call it a syntax error, some do not say where it is
-        line = source.count(b"\n", 0, at) + 1
-        raise StepError(f"{path} line {line}: source code cannot contain null bytes")
-    writes, sys.dont_write_bytecode = sys.dont_write_bytecode, True
-    try:
-        exec(compile(source, str(path), "exec"), vars(module))
-    except CtError:
-        raise
-    except SyntaxError as error:
-        raise StepError(f"{error.filename or path} line {error.lineno or 1}: {error.msg}") from error
-    except (Exception, SystemExit) as error:  # an edge: a person's file, which may raise anything
-        lines = [frame.lineno for frame in extract_tb(error.__traceback__) if frame.filename == str(path)]
-        where = f"{path} line {lines[-1]}" if lines else str(path)
-        raise StepError(f"{where} cannot be loaded: {type(error).__name__}: {error}") from error
-    finally:
-        sys.dont_write_bytecode = writes
-    return module
 
 
 def params_of(step: Step, given: Mapping[str, Any]) -> Any:
@@ -286,8 +242,6 @@ def parameters_of(params: Any) -> dict[str, Any]:
     return {name: list(value) if isinstance(value, tuple) else value for name, value in values.items()}
 
 
-def recipe_of(step: Step, params: Any, lock: str | None) -> Recipe:
-    """How the step would be done now; `lock` is the digest of the project's declared lock file, if any."""
-    code: Code = code_of(step)
-    environment = {**code.environment, **({"lock": lock} if lock else {})}
-    return Recipe(step.name, code.digest, parameters_of(params), environment)
+def recipe_of(step: Step, code: Code, params: Any, environment: Mapping[str, str]) -> Recipe:
+    """How the step would be done now; `environment` is what is known besides the versions of its libraries."""
+    return Recipe(step.name, code.digest, parameters_of(params), {**code.environment, **environment})

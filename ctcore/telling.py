@@ -8,14 +8,18 @@ from sqlalchemy import select
 
 from ctcore.catalog.engine import in_keys
 from ctcore.catalog.tables import edge
+from ctcore.code.kept import differing as differing_code
+from ctcore.code.kept import kept
 from ctcore.compare import Differences
 from ctcore.inputs import Want
 from ctcore.mirror.versions import Places, packed, unpacked
+from ctcore.project import Project
 from ctcore.reasons import (
     Kind,
     Node,
     Reason,
     changed,
+    code_change,
     differences,
     differing,
     name_of,
@@ -45,7 +49,7 @@ def direct_reasons(judge: "Judge", step: Step, places: Places) -> dict[int, list
         found[at].append(Reason("missing", purged.get(name, "never made")))
     here = places[is_made]
     today = judge.project.recipes[step.name]
-    used = {row.id: list(_recipe_reasons(row, today)) for row in judge.other_recipes(step)}
+    used = {row.id: list(_recipe_reasons(judge.project, row, today)) for row in judge.other_recipes(step)}
     ruled = Ruled.of(judge, step, here)
     for at in here.tolist():
         found[at] += used.get(int(made.recipe[at]), ())
@@ -142,9 +146,12 @@ def _said(want: Want, kind: Kind, node: Node, old: str | None, new: str | None, 
     return Reason(kind, words, node, input=name, old=old, new=new)
 
 
-def _recipe_reasons(used: Any, today: Recipe) -> Iterable[Reason]:
+def _recipe_reasons(project: Project, used: Any, today: Recipe) -> Iterable[Reason]:
     if used.code != today.code:
-        yield Reason("code", changed(used.step, used.code, today.code), old=used.code, new=today.code)
+        before = kept(project.store.root, used.code)
+        names = differing_code(before, project.codes[today.step].content) if before else []
+        words = code_change(used.step, used.code, today.code, names)
+        yield Reason("code", words, old=used.code, new=today.code)
     old, new = json.loads(used.parameters), dict(today.parameters)
     if old != new:
         yield Reason("parameters", differences(old, new), old=differing(old, new), new=differing(new, old))

@@ -46,9 +46,10 @@ _COMMANDS = {
     "record": "record",
     "purge": "purge",
     "projects": "projects",
+    "steps": "steps",
 }
 _SECTIONS = {
-    "The cohort": ("init", "register", "schema", "reference", "cohort", "batches", "projects"),
+    "The cohort": ("init", "register", "schema", "reference", "cohort", "batches", "projects", "steps"),
     "What is true, and why": ("status", "stale", "why", "show", "path", "accept", "verify"),
     "What would run, and making it": ("plan", "run", "dev", "jobs", "logs"),
     "Where it came from": ("trace", "impact", "diff"),

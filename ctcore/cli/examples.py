@@ -18,6 +18,7 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
     "impact": ("ct impact HG00100", "ct impact HG00100_R1.fastq.gz --list"),
     "diff": ("ct diff joint_variants/all", "ct diff joint_variants/all @12"),
     "cohort": ("ct cohort women --history", "ct cohort --pairing tumour_normal --incomplete-only"),
+    "steps check": ("ct steps check", "ct steps check aligned_reads --json"),
     "batches": ("ct batches --by assay.flowcell", "ct batches FC7"),
     "query": ("ct query --tables", 'ct query "SELECT step, state, count(*) FROM verdicts GROUP BY 1, 2"'),
     "export": ("ct export cohort.xlsx", "ct export assays.csv --wide assay --columns 'alignment_qc.*'"),

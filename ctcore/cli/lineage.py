@@ -7,13 +7,15 @@ import click
 
 from ctcore.cli.render import FOUND, echo_json, excluded_options, is_terminal, json_option, opened, say, size, table
 from ctcore.disclosure import allow, asked, why_hidden
-from ctcore.reasons import Node, Reason, name_of
+from ctcore.reasons import Node, Reason, name_of, short
 from ctcore.veil import veil
 
 MANY = 30  # so many differences are shown at once
+CODE_LINES = 60
 
 if TYPE_CHECKING:
     from ctcore.impact import Affected, Impact, Row
+    from ctcore.project import Project
 
 
 @click.command()
@@ -22,6 +24,7 @@ if TYPE_CHECKING:
 @click.option("--mermaid", is_flag=True, help="Print a Mermaid flowchart.")
 @click.option("--dot", is_flag=True, help="Print a graph for Graphviz.")
 @click.option("--all", "everything", is_flag=True, help="Show every source, however many there are.")
+@click.option("--code", is_flag=True, help="Print the code of each step instead, as it counts.")
 @excluded_options
 @click.pass_context
 def trace(
@@ -31,6 +34,7 @@ def trace(
     mermaid: bool,
     dot: bool,
     everything: bool,
+    code: bool,
     excluded: bool,
     reason: str | None,
 ) -> None:
@@ -40,8 +44,8 @@ def trace(
     from ctcore.trace import as_data
     from ctcore.trace import trace as find
 
-    if as_json + mermaid + dot > 1:
-        raise click.UsageError("choose one of --json, --mermaid and --dot")
+    if as_json + mermaid + dot + code > 1:
+        raise click.UsageError("choose one of --json, --mermaid, --dot and --code")
     project = opened(ctx)
     found = find(project, find_target(project, what), files=as_json)
     of = {one.node for one in found.target.made.values()} | set(found.target.registered)
@@ -54,10 +58,25 @@ def trace(
         return
     for note in found.target.notes:
         click.echo(note, err=True)
+    if code:
+        _show_code(project, {one["code"]: one["step"] for one in found.recipes.values()})
+        return
     tree.draw(found, everything)
     if found.roots:
         click.echo(f"in all: {tree.summary(found)}")
     _show_cycle(found.cycle)
+
+
+def _show_code(project: "Project", codes: dict[str, str]) -> None:
+    """The code of each step of a lineage."""
+    from ctcore.code.kept import kept, lines
+
+    for digest, name in codes.items():
+        content = kept(project.store.root, digest)
+        click.echo(f"== {name} {short(digest)}")
+        said = lines(content) if content else ["it was not kept: an earlier ct ran it"]
+        for line in veil(project).lines(said):
+            say(line)
 
 
 @click.command()
@@ -166,6 +185,7 @@ def diff(
     if not excluded:
         seen = veil(project)
         found.causes, found.roots = ([seen.reason(one) for one in some] for some in (found.causes, found.roots))
+        found.code = list(seen.lines(found.code))
     if as_json:
         echo_json(as_data(found))
         ctx.exit(FOUND if found else 0)
@@ -180,6 +200,10 @@ def diff(
         table(("", "kind", "difference"), few)
     if len(rows) > len(few):
         click.echo(f"… and {len(rows) - len(few):,} more; --all shows them", err=True)
+    for line in found.code if everything else found.code[:CODE_LINES]:
+        say(line)
+    if len(found.code) > CODE_LINES and not everything:
+        click.echo(f"… and {len(found.code) - CODE_LINES:,} more lines of code; --all shows them", err=True)
     ctx.exit(FOUND if found else 0)
 
 

@@ -11,7 +11,7 @@ from ctcore.cli.render import FOUND, echo_json, excluded_options, is_terminal, j
 from ctcore.cli.stale import reasons_json
 from ctcore.disclosure import disclose, results_of, why_withheld
 from ctcore.errors import Usage
-from ctcore.explain import artifact_path, column_values, entry, purged_makings
+from ctcore.explain import artifact_path, column_values, entry, made_with, purged_makings
 from ctcore.explain import why as explain
 from ctcore.memo import current_edges
 from ctcore.nodes import find_node
@@ -20,6 +20,7 @@ from ctcore.reading.feeding import of_specimen
 from ctcore.reasons import Node, name_of, short, shown
 from ctcore.roles import members_of
 from ctcore.steps import REGISTRY
+from ctcore.veil import veil
 
 
 @click.command()
@@ -47,6 +48,7 @@ def why(ctx: click.Context, node: str, values: bool, as_json: bool) -> None:
                 "roots": found.roots,
                 "members": found.members,
                 "again": None if hidden else found.again,
+                "unseen": found.unseen,
                 "made": None if hidden else found.made,
                 "failure": None if hidden else found.failure,
             }
@@ -60,14 +62,18 @@ def why(ctx: click.Context, node: str, values: bool, as_json: bool) -> None:
 
 @click.command()
 @click.argument("node")
+@click.option("--code", is_flag=True, help="The code that made it, as it counts.")
 @excluded_options
 @json_option
 @click.pass_context
-def show(ctx: click.Context, node: str, excluded: bool, reason: str | None, as_json: bool) -> None:
+def show(ctx: click.Context, node: str, code: bool, excluded: bool, reason: str | None, as_json: bool) -> None:
     """Everything known of a node: its files, inputs and facts; or of a patient, specimen, assay or reference."""
     project = opened(ctx)
     which = find_node(project, node)
     disclose(project, which, excluded, reason)
+    if code:
+        show_code(project, which, as_json)
+        return
     if which[0] in REGISTRY:
         made = {**entry(project, which), "results": results_of(project, which, excluded, reason)}
         fed = of_specimen(project, which[1]) if which[0] == "specimen" else []
@@ -130,6 +136,23 @@ def told_of(made: dict[str, Any]) -> Iterator[str]:
     for one in made["again"]:
         bytes_said = f"other bytes in {', '.join(one['differs'])}" if one["differs"] else "the same bytes"
         yield f"{'made again':<11} {one['at']} by {one['actor']} on {one['host']}: {bytes_said}"
+
+
+def show_code(project: Project, node: Node, as_json: bool) -> None:
+    """The code of the current making of a node, as it was kept."""
+    from ctcore.code.kept import kept, lines
+
+    digest = made_with(project, node)
+    if digest is None:
+        raise Usage(f"{name_of(node)} is not made by a step, or was never made; `ct why {name_of(node)}`")
+    content = kept(project.store.root, digest)
+    if content is None:
+        raise Usage(f"the code {short(digest)} that made {name_of(node)} was not kept: it was made by an earlier ct")
+    if as_json:
+        echo_json({"node": name_of(node), "digest": digest, **content})
+    else:
+        for line in veil(project).lines(lines(content)):
+            say(line)
 
 
 def _tombstones(project: Project, node: Node) -> None:

@@ -62,6 +62,7 @@ def run(
     project = opened(ctx)
     project.catalog.refuse_archived()
     refuse_excluded(project, named_nodes(project, texts))
+    project.look_at_tools()
     planned = [] if file is None else ["--plan", str(file.absolute()), *(["--partial"] if partial else [])]
     narrowing.paired(project)
     if is_empty(project):

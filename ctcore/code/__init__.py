@@ -1,0 +1,127 @@
+"""③ What a step's code is: the digest of everything in the step folder that its function can reach.
+
+Sound first: what cannot be followed counts whole, or is named. Narrow second: comments, docstrings that nobody reads,
+layout, the order of plain definitions, names that are not used, resources and contracts are not code. Libraries and
+tools count as environment, by their versions.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields, is_dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from ctcore.code.beside import files_beside
+from ctcore.code.environment import versions
+from ctcore.code.load import file_of
+from ctcore.code.plain import Note
+from ctcore.code.sources import Sources, files_below
+from ctcore.code.values import Carried, is_plain
+from ctcore.code.walk import Walk
+from ctcore.digest import digest_value
+from ctcore.step import Step
+
+TAG = "ct.code.v2"
+
+
+@dataclass(frozen=True)
+class Code:
+    """A step's code. `content` is all that the digest is of, as JSON: declaration, parts of the source, values, files.
+
+    `environment`: the versions of what it imports, `python` among them. `whole`: the files that count whole, and why.
+    `unfollowed`: what no digest can cover.
+    """
+
+    content: Mapping[str, Any]
+    environment: Mapping[str, str]
+    whole: Sequence[Note]
+    unfollowed: Sequence[Note]
+
+    @cached_property
+    def digest(self) -> str:
+        return digest_value(TAG, self.content)
+
+
+def code_of(step: Step) -> Code:
+    """Follow what the step's function uses, through the files that it was loaded from."""
+    sources = step.sources or Sources()
+    walk, values, found = _walked(step, sources, docs=False)
+    if walk.reads_docs:
+        walk, values, found = _walked(step, sources, docs=True)
+    content: dict[str, Any] = {"declaration": _declaration(step), "source": _listed(walk)}
+    if values is not None:
+        content["values"] = values
+    beside, missed = files_beside(step, walk, sources)
+    if beside:
+        content["files"] = beside
+    label = step.source.name
+    opaque = [Note(label, 0, f"{one}, a value that cannot be told") for one in found.opaque]
+    unfollowed = [*walk.lost, *walk.unseen, *missed, *opaque]
+    return Code(content, versions(walk.libraries), tuple(walk.whole.values()), tuple(dict.fromkeys(unfollowed)))
+
+
+def _declaration(step: Step) -> dict[str, Any]:
+    return {
+        "level": step.level,
+        "inputs": dict(step.inputs),
+        "files": list(step.files),
+        "references": list(step.references),
+        "columns": list(step.columns),
+        "outputs": {name: output.file for name, output in step.outputs.items()},
+        **({} if step.role is None else {"role": step.role}),
+    }
+
+
+def _listed(walk: Walk) -> list[list[str]]:
+    return [[file, name, text] for (file, name), text in sorted(walk.parts.items())]
+
+
+def _walked(step: Step, sources: Sources, docs: bool) -> tuple[Walk, Any, Carried]:
+    walk, values, found = Walk(step.source.parent, sources, docs), None, Carried(str(step.source.parent))
+    module, name = walk.load(step.source), getattr(step.function, "__name__", "")
+    if is_plain(step.function) and name in module.bound and not module.effects:
+        walk.follow(step.source, name)
+    else:
+        walk.count_whole(step.source, 0, f"{step.name} is made by code")
+        values = found.value(step.function, step.name)
+    for code in found.codes:
+        _follow_place(walk, Path(code.co_filename), code.co_firstlineno, code.co_name)
+    for kind in (*found.classes, *([step.params] if step.params is not None else [])):
+        _follow_class(walk, kind, _parameters(kind) if kind is step.params else frozenset())
+    if walk.unseen:
+        for path in files_below(walk.folder):
+            if path.suffix == ".py":
+                walk.count_whole(path, 0, "code is found by a name that does not stand there")
+    return walk, values, found
+
+
+def _parameters(kind: type) -> frozenset[str]:
+    """Fields whose defaults are parameters."""
+    return frozenset(one.name for one in fields(kind)) if is_dataclass(kind) else frozenset()
+
+
+def _follow_place(walk: Walk, path: Path, line: int, name: str) -> None:
+    """A function that was made somewhere: the statement that it stands in."""
+    if walk.folder not in path.parents:
+        if "site-packages" not in path.parts:
+            walk.lost.append(Note(path.name, line, f"{name} is not of the step folder"))
+        return
+    walk.load(path)
+    if path.relative_to(walk.folder).as_posix() in walk.whole:
+        return
+    for bound, (first, last) in walk.load(path).lines.items():
+        if first <= line <= last:
+            walk.follow(path, bound)
+            return
+    walk.count_whole(path, line, f"{name} is made here")
+
+
+def _follow_class(walk: Walk, kind: type, parameters: frozenset[str]) -> None:
+    path = file_of(kind.__module__, walk.folder)
+    if path is None:
+        return
+    name, _, inner = kind.__qualname__.partition(".")
+    if inner or name not in walk.load(path).bound:
+        walk.count_whole(path, 0, f"class {kind.__qualname__} is made by code")
+    else:
+        walk.follow(path, name, parameters)

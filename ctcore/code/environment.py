@@ -1,0 +1,65 @@
+"""③ What a step's code needs that is not its own: installed libraries by version, modules that nobody installed."""
+
+import sys
+import sysconfig
+from collections.abc import Iterable, Mapping
+from functools import cache
+from importlib import metadata, util
+from pathlib import Path
+
+from ctcore.code.sources import files_below
+
+
+def versions(libraries: Iterable[str]) -> dict[str, str]:
+    """The version of Python, and of the distributions that provide these modules."""
+    python = ".".join(map(str, sys.version_info[:2]))
+    return {"python": python, **{name: version for name in sorted(libraries) if (version := _version(name))}}
+
+
+@cache
+def _version(module: str) -> str:
+    try:
+        return metadata.version(module)
+    except metadata.PackageNotFoundError:
+        names = metadata.packages_distributions().get(module, ())
+        return " ".join(f"{name} {metadata.version(name)}" for name in sorted(set(names))) or "not installed"
+
+
+@cache
+def local_files(name: str) -> Mapping[str, Path] | None:
+    """The files of a module that lies in no installed package (beside ct.toml, in PYTHONPATH, an editable install),
+    by their names in it. None for what is installed, and for what is not there at all.
+    """
+    try:
+        spec = util.find_spec(name)
+    except (ImportError, ValueError, AttributeError):
+        return None
+    if spec is None:
+        return None
+    places = list(spec.submodule_search_locations or ())
+    if not places and not (spec.has_location and spec.origin):
+        return None
+    roots = [Path(place) for place in places] or [Path(spec.origin or "")]
+    if all(map(is_installed, roots)):
+        return None
+    if not places:
+        return {roots[0].name: roots[0]}
+    wanted = (".py", ".so")
+    return {
+        f"{name}/{path.relative_to(root).as_posix()}": path
+        for root in roots
+        for path in files_below(root)
+        if path.suffix in wanted
+    }
+
+
+def is_installed(path: Path) -> bool:
+    """Whether it is of Python's own library, or of an installed package."""
+    if {"site-packages", "dist-packages"} & set(path.parts):
+        return True
+    return any(path.is_relative_to(one) for one in _own())
+
+
+@cache
+def _own() -> tuple[Path, ...]:
+    return tuple(Path(sysconfig.get_path(name)) for name in ("stdlib", "platstdlib", "purelib", "platlib"))

@@ -1,0 +1,97 @@
+"""③ The code of every recipe that was ever run, by its digest: what differs between two, in lines.
+
+`store/.code/<digest>.json` is written before the first call; its digest proves it.
+"""
+
+import difflib
+import json
+import os
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from ctcore.code import TAG, Code
+from ctcore.digest import canonical, digest_value
+
+FOLDER = ".code"
+
+
+def keep(store: Path, code: Code) -> None:
+    """Keep it, where it is not kept yet."""
+    place = _place(store, code.digest)
+    if place.exists():
+        return
+    place.parent.mkdir(parents=True, exist_ok=True)
+    part = place.with_name(f".{place.name}.{os.getpid()}")
+    part.write_bytes(canonical(code.content))
+    os.chmod(part, 0o444)
+    part.replace(place)
+
+
+def kept(store: Path, digest: str) -> Mapping[str, Any] | None:
+    """The code of a digest; None where it was not kept, or is not what it was."""
+    try:
+        content = json.loads(_place(store, digest).read_bytes())
+    except (OSError, ValueError):
+        return None
+    return content if digest_value(TAG, content) == digest else None
+
+
+def _place(store: Path, digest: str) -> Path:
+    return store / FOLDER / f"{digest}.json"
+
+
+def differing(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
+    """What differs, as a person would name it: a function, a file, the declaration."""
+    a, b = _parts(old), _parts(new)
+    names = [key for key in {**a, **b} if a.get(key) != b.get(key)]
+    found = [name or file for file, name in names if not name.startswith("import ")]
+    found += [name for file, name in names if name.startswith("import ")] if not found else []
+    before, after = (one.get("files", {}) for one in (old, new))
+    found += [name for name in {**before, **after} if before.get(name) != after.get(name)]
+    for what in ("declaration", "values"):
+        if old.get(what) != new.get(what):
+            found.append(f"its {what}")
+    return list(dict.fromkeys(found))
+
+
+def names_between(store: Path, old: str, new: str) -> list[str]:
+    """What differs between the code of two digests; nothing where one of them was not kept."""
+    before, after = kept(store, old), kept(store, new)
+    return differing(before, after) if before and after else []
+
+
+def lines_between(store: Path, old: str, new: str) -> list[str]:
+    """The lines that differ between the code of two digests; nothing where one of them was not kept."""
+    before, after = kept(store, old), kept(store, new)
+    return list(difference(before, after)) if before and after else []
+
+
+def _parts(content: Mapping[str, Any]) -> dict[tuple[str, str], str]:
+    return {(file, name): text for file, name, text in content["source"]}
+
+
+def lines(content: Mapping[str, Any]) -> list[str]:
+    """The code for people: each file with its definitions, as it counts; then the declaration and the other files."""
+    found: list[str] = []
+    last = None
+    for file, _, text in content["source"]:
+        if file != last:
+            found += [*([""] if found else []), f"# {file}"]
+            last = file
+        found += text.splitlines()
+    found += ["", "# declaration", *(f"{name}: {json.dumps(said)}" for name, said in content["declaration"].items())]
+    for what in ("values", "files"):
+        if what in content:
+            listed = content[what].items() if what == "files" else [("values", content[what])]
+            found += ["", f"# {what}", *(f"{name}: {json.dumps(said)}" for name, said in listed)]
+    return found
+
+
+def difference(old: Mapping[str, Any], new: Mapping[str, Any]) -> Iterator[str]:
+    """The lines that differ, as `diff -u` writes them, without what is the same around."""
+    yield from (
+        line
+        for line in difflib.unified_diff(lines(old), lines(new), n=1, lineterm="")
+        if line[:3] not in ("---", "+++")
+    )

@@ -1,0 +1,53 @@
+"""③ The files of step folders as they were read: what is run and what is known as code are the same bytes."""
+
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from ctcore.digest import digest_files
+from ctcore.errors import StepError
+
+
+@dataclass
+class Sources:
+    """Each file is read once. A new one for each time that steps are loaded."""
+
+    _read: dict[Path, bytes] = field(default_factory=dict)
+    _there: dict[Path, frozenset[str]] = field(default_factory=dict)
+
+    def read(self, path: Path) -> bytes:
+        """The bytes of a source file; StepError where it cannot be read, or is none."""
+        if path not in self._read:
+            try:
+                source = path.read_bytes()
+            except OSError as error:
+                raise StepError(f"{path} cannot be read: {error.strerror}") from error
+            if (at := source.find(b"\0")) >= 0:  # some Pythons call it a syntax error, some do not say where it is
+                line = source.count(b"\n", 0, at) + 1
+                raise StepError(f"{path} line {line}: source code cannot contain null bytes")
+            self._read[path] = source
+        return self._read[path]
+
+    def has(self, path: Path) -> bool:
+        """Whether there is such a file. Folders are listed once."""
+        folder = path.parent
+        if folder not in self._there:
+            try:
+                self._there[folder] = frozenset(os.listdir(folder))
+            except OSError:
+                self._there[folder] = frozenset()
+        return path.name in self._there[folder] and path.is_file()
+
+    def digest(self, path: Path) -> str:
+        """The digest of a file that is no Python."""
+        return digest_files([path])[path]
+
+
+def files_below(folder: Path) -> Iterator[Path]:
+    """The files of a folder and those below it, in order; nothing hidden, and no bytecode."""
+    for place, folders, names in os.walk(folder):
+        folders[:] = sorted(name for name in folders if not name.startswith(".") and name != "__pycache__")
+        for name in sorted(names):
+            if not name.startswith("."):
+                yield Path(place, name)
