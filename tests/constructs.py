@@ -229,6 +229,40 @@ OTHER = (
         inside="from ._lz{u} import lazy{u}",
         files={"_lz{u}.py": "def __getattr__(name):\n    return VALUES[name[:4]]\nVALUES = {'lazy': 5}\n"},
     ),
+    Piece(
+        "from above",
+        "up{u}",
+        "from ._q{u} import up{u}\n",
+        files={"_q{u}/__init__.py": "from .._above{u} import V as up{u}\n", "_above{u}.py": "V = 6\n"},
+    ),
+    Piece(
+        "base taken on by another file",
+        "[c.n for c in Base{u}.subs]",
+        "from ._tb{u} import Base as Base{u}\nclass X{u}(Base{u}):\n    n = 1\n",
+        files={
+            "_tb{u}.py": "from ._sb{u} import Base\n",
+            "_sb{u}.py": "class Base:\n    subs = []\n    def __init_subclass__(cls):\n        Base.subs.append(cls)\n",
+        },
+    ),
+    Piece(
+        "factory of a default",
+        "seen{u}",
+        "from dataclasses import dataclass as dc{u}, field as fd{u}\nseen{u} = []\n"
+        "def mark{u}():\n    seen{u}.append(3)\n    return 1\n@dc{u}\nclass D{u}:\n    x: int = fd{u}(default_factory=mark{u})\nmade{u} = D{u}()\n",
+    ),
+    Piece(
+        "sorting key",
+        "order{u}",
+        "order{u} = []\ndef key{u}(n):\n    order{u}.append(n + 1)\n    return n\n"
+        "list{u} = sorted([2, 1], key=key{u})\n",
+    ),
+    Piece(
+        "module as a program",
+        "out{u}()",
+        "import subprocess, sys\nfrom pathlib import Path\ndef out{u}():\n"
+        "    done = subprocess.run([sys.executable, '-m', 'prog{u}'], cwd=Path(__file__).parent, capture_output=True, text=True)\n    return done.stdout\n",
+        files={"prog{u}.py": "print(4)\n"},
+    ),
     Piece("while", "n{u}", "n{u} = 0\nwhile -9 < n{u} < 5:\n    n{u} += 2\n"),
     Piece("setattr", "S{u}.x", "class S{u}:\n    x = 0\nsetattr(S{u}, 'x', 3)\n"),
     Piece(

@@ -51,7 +51,7 @@ def code_of(step: Step) -> Code:
     content: dict[str, Any] = {"declaration": _declaration(step), "source": _listed(walk)}
     if values is not None:
         content["values"] = values
-    beside, missed = files_beside(step, walk, sources)
+    beside, missed = files_beside(step, walk)
     if beside:
         content["files"] = beside
     label = step.source.name
@@ -88,10 +88,10 @@ def _walked(step: Step, sources: Sources, docs: bool) -> tuple[Walk, Any, Carrie
         _follow_place(walk, Path(code.co_filename), code.co_firstlineno, code.co_name)
     for kind in (*found.classes, *([step.params] if step.params is not None else [])):
         _follow_class(walk, kind, _parameters(kind) if kind is step.params else frozenset())
-    if walk.unseen:
+    if walk.unseen or (walk.places and not step.code):
         for path in files_below(walk.folder):
             if path.suffix == ".py":
-                walk.count_whole(path, 0, "code is found by a name that does not stand there")
+                walk.count_whole(path, 0, "it may be reached by a name or a path that does not stand in the code")
     return walk, values, found
 
 

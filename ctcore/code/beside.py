@@ -1,11 +1,10 @@
 """③ Files of the step folder that a step reads or runs by their path: scripts, tables, models. Their bytes are code."""
 
-import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 
 from ctcore.code.plain import Note
-from ctcore.code.sources import Sources, files_below
+from ctcore.code.sources import files_below
 from ctcore.code.walk import Walk
 from ctcore.digest import digest_files
 from ctcore.errors import StepError
@@ -15,21 +14,19 @@ MOST = 2000
 MOST_BYTES = 256 << 20
 
 
-def files_beside(step: Step, walk: Walk, sources: Sources) -> tuple[Mapping[str, str], list[Note]]:
+def files_beside(step: Step, walk: Walk) -> tuple[Mapping[str, str], list[Note]]:
     """Digests by path relative to the folder: the files that `code=` declares. Where the step declares none and asks
-    where it lies, all files beside it; and what cannot be counted.
+    where it lies, all files beside it; and what cannot be counted. Python files are the walk's.
     """
     folder = step.source.parent
     if step.code:
         return digests(folder, declared(step)), []
-    if not walk.places:
+    if not walk.reaches_all:
         return {}, []
-    listed = [path for path in files_below(folder) if path.suffix != ".py" or _is_named(path, folder, walk.texts)]
+    listed = [path for path in files_below(folder) if path.suffix != ".py"]
     if len(listed) > MOST or sum(path.stat().st_size for path in listed) > MOST_BYTES:
-        way = f"it has {len(listed)} files; declare those that it uses with code=(…)"
-        return {}, [
-            Note(one.file, one.line, f"asks where it lies, and the folder is large: {way}") for one in walk.places
-        ]
+        way = f"the folder has {len(listed)} files; declare those that it uses with code=(…)"
+        return {}, [Note(one.file, one.line, f"{one.what}; {way}") for one in (*walk.places, *walk.unseen)]
     return digests(folder, listed), []
 
 
@@ -47,16 +44,3 @@ def declared(step: Step) -> list[Path]:
 def digests(folder: Path, paths: list[Path]) -> dict[str, str]:
     """By name relative to the folder."""
     return {path.relative_to(folder).as_posix(): one for path, one in sorted(digest_files(paths).items())}
-
-
-def _is_named(path: Path, folder: Path, texts: frozenset[str] | set[str]) -> bool:
-    """Whether a Python file may be meant as a script: a text of the code is its name, or may become it."""
-    inside = path.relative_to(folder).as_posix()
-    return any(inside.endswith(text.removeprefix("./")) for text in _scripts(texts))
-
-
-def _scripts(texts: frozenset[str] | set[str]) -> Iterator[str]:
-    """Ends of paths of Python files; of one that is put together or has wildcards, what is sure of its end."""
-    for text in texts:
-        if text.endswith("py"):
-            yield re.split(r"[*?\]{}]", text)[-1]

@@ -51,7 +51,7 @@ class Imported:
 class Definition:
     """Some code, normalized, and what it uses: names, attributes of names, imports inside of functions.
 
-    `unseen`: lines with what cannot be followed. `places`: lines that ask where the file lies. `texts`: all its texts.
+    `unseen`: lines with what cannot be followed. `places`: lines that ask where the file lies.
     """
 
     text: str
@@ -61,7 +61,6 @@ class Definition:
     unseen: tuple[tuple[int, str], ...]
     places: tuple[int, ...]
     reads_docs: bool
-    texts: frozenset[str]
 
     def uses(self, name: str) -> bool:
         return name in self.names or name in self.attributes
@@ -120,7 +119,7 @@ class Module:
             bases = [self.origins.get(base.id) for base in node.bases if isinstance(base, ast.Name)]
             defined = {inner.name for inner in node.body if isinstance(inner, ast.FunctionDef)}
             simple = len(bases) == len(node.bases) and set(bases) <= {"typing.NamedTuple"}
-            if simple and not defined & hooks:
+            if simple and not defined & hooks and "default_factory" not in ast.unparse(node):
                 yield node.name
 
     @cached_property
@@ -203,8 +202,8 @@ def _parts(one: Definition) -> tuple[frozenset[str], Mapping[str, frozenset[str]
     return one.names, one.attributes
 
 
-def _rest(one: Definition) -> tuple[tuple[tuple[int, str], ...], tuple[int, ...], bool, frozenset[str]]:
-    return one.unseen, one.places, one.reads_docs, one.texts
+def _rest(one: Definition) -> tuple[tuple[tuple[int, str], ...], tuple[int, ...], bool]:
+    return one.unseen, one.places, one.reads_docs
 
 
 @dataclass
@@ -217,7 +216,6 @@ class _Uses(ast.NodeVisitor):
     unseen: list[tuple[int, str]] = field(default_factory=list)
     places: list[int] = field(default_factory=list)
     reads_docs: bool = False
-    texts: set[str] = field(default_factory=set)
     _inside: int = 0
 
     @classmethod
@@ -230,7 +228,7 @@ class _Uses(ast.NodeVisitor):
             said = unseen(one, one.local in uses.names, attributes.get(one.local, ()))
             uses.unseen += [(one.line, what) for what in said]
             uses.places += [one.line] if is_place(one) else []
-        rest = (tuple(uses.unseen), tuple(uses.places), uses.reads_docs, frozenset(uses.texts))
+        rest = (tuple(uses.unseen), tuple(uses.places), uses.reads_docs)
         return Definition(text, frozenset(uses.names), attributes, tuple(uses.imports), *rest)
 
     def visit_FunctionDef(self, node: ast.FunctionDef | ast.AsyncFunctionDef) -> None:
@@ -268,10 +266,6 @@ class _Uses(ast.NodeVisitor):
                 self.visit(one)
             return
         self.generic_visit(node)
-
-    def visit_Constant(self, node: ast.Constant) -> None:
-        if isinstance(node.value, str):
-            self.texts.add(node.value)
 
     def visit_Import(self, node: ast.Import | ast.ImportFrom) -> None:
         self.imports.extend(imported(node))

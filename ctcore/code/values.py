@@ -48,6 +48,12 @@ class Carried:
         finally:
             self._seen.discard(id(value))
 
+    def place(self, path: PurePath) -> str:
+        """A path as it is seen from the folder, where it lies in it or above it."""
+        if path.is_absolute() and (above := PurePath(self.folder)).is_relative_to(path):
+            return "/".join([".."] * len(above.relative_to(path).parts)) or "."
+        return str(path).replace(self.folder, ".")
+
     def _composed(self, value: Any, name: str) -> Any:
         for kinds, told in _TOLD.items():
             if isinstance(value, kinds):
@@ -112,7 +118,7 @@ _TOLD: Mapping[Any, Callable[[Carried, Any, str], Any]] = {
     Enum: lambda c, v, _: {"enum": f"{type(v).__qualname__}.{v.name}"},
     float: lambda c, v, _: {"float": repr(v)},
     (bytes, bytearray): lambda c, v, _: {"bytes": bytes(v).hex()},
-    PurePath: lambda c, v, _: {"path": str(v).replace(c.folder, ".")},
+    PurePath: lambda c, v, _: {"path": c.place(v)},
     _SHOWN: lambda c, v, _: {type(v).__name__: repr(v)},
     re.Pattern: lambda c, v, _: {"pattern": [c.value(v.pattern, ""), v.flags]},
     (list, tuple): lambda c, v, n: {type(v).__name__: [c.value(one, n) for one in v]},

@@ -21,7 +21,7 @@ class Walk:
     """Collects the parts of a step's code: (file relative to the folder, name) → normalized text.
 
     `whole`: why a file counts whole. `unseen`: places where code is found by a name that does not stand there. `lost`:
-    what leads to no code that can be read. `places`: where a file asks where it lies. `texts`: all texts in the code.
+    what leads to no code that can be read. `places`: where a file asks where it lies.
     """
 
     folder: Path
@@ -33,12 +33,16 @@ class Walk:
     unseen: list[Note] = field(default_factory=list)
     lost: list[Note] = field(default_factory=list)
     places: list[Note] = field(default_factory=list)
-    texts: set[str] = field(default_factory=set)
     reads_docs: bool = False
     local: set[str] = field(default_factory=set)
     _loaded: dict[Path, Module] = field(default_factory=dict)
     _named: set[tuple[Path, str]] = field(default_factory=set)
     _begun: set[Path] = field(default_factory=set)
+
+    @property
+    def reaches_all(self) -> bool:
+        """Whether it may reach any file of the folder."""
+        return bool(self.places or self.unseen)
 
     def load(self, path: Path) -> Module:
         """The module is imported: what runs at its top counts, and so do the modules that it imports."""
@@ -94,7 +98,6 @@ class Walk:
         self.unseen += [Note(label, line, f"{what}: {WHOLE_FOLDER}") for line, what in found.unseen]
         self.places += [Note(label, line, "asks where it lies") for line in found.places]
         self.reads_docs |= found.reads_docs or any(what.startswith("inspect") for _, what in found.unseen)
-        self.texts |= found.texts
         module = self._loaded[path]
         for one in found.imports:
             self._bound(path, one, found)
@@ -180,11 +183,12 @@ class Walk:
         return self._file(folder / name) if name else None
 
     def _made_by_others(self, path: Path, module: Module) -> int | None:
-        """The line of a class whose base comes from a sibling that counts whole: code of its base may make it."""
+        """The line of a class whose base comes from a sibling, where a sibling counts whole or is being loaded: code of
+        the base may run when the class is made, and what it does is not known."""
         for line, _, name in module.bases:
             for one in module.imports(name):
                 targets = [target for target, _ in self._targets(path, one)] if one.level else []
-                if any(self._label(target) in self.whole or target in self._begun for target in targets):
+                if targets and (self.whole or any(target in self._begun for target in targets)):
                     return line
         return None
 
