@@ -248,7 +248,8 @@ OTHER = (
         "factory of a default",
         "seen{u}",
         "from dataclasses import dataclass as dc{u}, field as fd{u}\nseen{u} = []\n"
-        "def mark{u}():\n    seen{u}.append(3)\n    return 1\n@dc{u}\nclass D{u}:\n    x: int = fd{u}(default_factory=mark{u})\nmade{u} = D{u}()\n",
+        "def mark{u}():\n    seen{u}.append(3)\n    return 1\n"
+        "@dc{u}\nclass D{u}:\n    x: int = fd{u}(default_factory=mark{u})\nmade{u} = D{u}()\n",
     ),
     Piece(
         "sorting key",
@@ -260,7 +261,8 @@ OTHER = (
         "module as a program",
         "out{u}()",
         "import subprocess, sys\nfrom pathlib import Path\ndef out{u}():\n"
-        "    done = subprocess.run([sys.executable, '-m', 'prog{u}'], cwd=Path(__file__).parent, capture_output=True, text=True)\n    return done.stdout\n",
+        "    done = subprocess.run([sys.executable, '-m', 'prog{u}'], cwd=Path(__file__).parent,"
+        " capture_output=True, text=True)\n    return done.stdout\n",
         files={"prog{u}.py": "print(4)\n"},
     ),
     Piece("while", "n{u}", "n{u} = 0\nwhile -9 < n{u} < 5:\n    n{u} += 2\n"),

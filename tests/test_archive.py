@@ -52,6 +52,7 @@ TABLE: dict[str, list[tuple[str, str]]] = {
     "schema check": [(READS, "schema check")],
     "schema apply": [(REFUSES, "schema apply"), (READS, "schema apply --dry-run")],
     "status": [(READS, "status"), (REFUSES, "status --excluded --reason necessary")],
+    "steps check": [(READS, "steps check")],
     "batches": [(READS, "batches --by assay.library"), (REFUSES, "batches --excluded --reason necessary")],
     "stale": [(READS, "stale --why")],
     "plan": [(READS, "plan"), (READS, "plan --save {out}/plan.json")],

@@ -72,6 +72,7 @@ SHOWN: dict[str, list[list[str]]] = {
     "reference index": [["genome"]],
     "reference add": [["other", "sheet.csv", "--version", "1"]],
     "reference bump": [["genome", "sheet.csv", "--version", "hg39", "--reason", "new", "--dry-run", "--json"]],
+    "steps check": [[], ["--json"], ["joined"]],
     "batches": [[*more, "--by", "assay.library"] for more in ([], ["--json"], ["--merges"], ["--mermaid"])],
 }
 # These are about who may be used, or about what they were given: they name people, and show nothing else of them.

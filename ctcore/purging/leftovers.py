@@ -1,4 +1,4 @@
-"""⑥ What lies about of a person beside the recorded makings: staged, unrecorded, logs, calls, the saved mirror."""
+"""⑥ What lies about of a person beside the recorded makings: staged, unrecorded, logs, calls, code, the mirror."""
 
 import json
 import os
@@ -13,6 +13,7 @@ from sqlalchemy import Connection, func, select
 from ctcore.catalog.engine import in_keys
 from ctcore.catalog.tables import attempt, consent, entity, materialization
 from ctcore.catalog.together import lying
+from ctcore.code.kept import FOLDER as CODE
 from ctcore.manifest import SIDECAR
 from ctcore.project import Project
 from ctcore.purging.inside import Inside, gathering
@@ -33,7 +34,8 @@ class Leftovers:
 
     def paths(self) -> list[Path]:
         """Files and folders, each once."""
-        found = [*self.unrecorded(), *self._staged(), *self._logs(), *self._calls(), *self._again(), *self.asked()]
+        beside = [*self._logs(), *self._calls(), *self._again(), *self._code()]
+        found = [*self.unrecorded(), *self._staged(), *beside, *self.asked()]
         mirror = self.project.work / "mirror"
         return list(dict.fromkeys([*found, *([mirror] if mirror.is_dir() else [])]))
 
@@ -150,6 +152,11 @@ class Leftovers:
             made = [path.relative_to(store).parts for path in store.glob("[!.]*/*/*")]
             if any(self.is_own(asset, who) or key in self.keys for asset, who, key in (*staged, *made)):
                 yield store
+
+    def _code(self) -> Iterator[Path]:
+        """Kept code that names the person: a step may list whom it leaves out."""
+        root = self.project.store.root / CODE
+        yield from (root / name for name in _names(root) if self.found.any_id.search((root / name).read_text()))
 
     def asked(self) -> Iterator[Path]:
         """What is asked of the catalog while others write into it, and what a killed process left of that."""
