@@ -207,7 +207,7 @@ class _Filling:
 
     def _materialization(self, asset: str, used: int, number: int, name: str, key: str, version: str) -> Sequence[Any]:
         folder = f"{asset}/{name}/{key[:16]}"
-        said = (self.facts, "missing: never made", None, self.at, 0.1, True, None)
+        said = (self.facts, "missing: never made", None, self.at, 0.1, True, None, *(None,) * 4)
         return (number, asset, name, key, used, version, folder, 9, *said)
 
     def _members(self, step: Step) -> Any:
@@ -232,18 +232,19 @@ def _digest(said: str) -> str:
 def _file(root: Path, number: int, at: int, name: str, raw: bool) -> tuple[Any, ...]:
     path = f"reads/{at // 1000:03d}/{name}.txt"
     content = f"reads of {name}\n".encode()
-    seen = Signature(len(content), 1, number)
+    seen = Signature(len(content), 1, number, 1)
     if raw:
         place = root / path
         if at % 1000 in (0, 1):
             place.parent.mkdir(exist_ok=True)
         place.write_bytes(content)
         seen = Signature.of(place)
-    return number, "reads", path, blake3(content).hexdigest(), *seen, None
+    size, mtime_ns, inode, ctime_ns = seen
+    return number, "reads", path, blake3(content).hexdigest(), size, mtime_ns, inode, None, ctime_ns
 
 
 class Bulk(Protocol):
-    """Where rows go, all columns of a table in its order; used as a context, at whose end they are there."""
+    """Where rows go, the columns of a table in its order; used as a context, at whose end they are there."""
 
     def __enter__(self) -> "Bulk": ...
 
@@ -273,8 +274,10 @@ class _Sqlite:
         return self
 
     def add(self, table: Table, rows: Iterable[Sequence[Any]]) -> None:
-        marks = ", ".join("?" * len(table.columns))
-        self.connection.executemany(f"INSERT INTO {table.name} ({_names(table)}) VALUES ({marks})", rows)
+        first, every = _first(rows)
+        marks = ", ".join("?" * len(first))
+        if first:
+            self.connection.executemany(f"INSERT INTO {table.name} ({_names(table, first)}) VALUES ({marks})", every)
 
     def __exit__(self, *_: object) -> None:
         for _, statement in self.later:
@@ -303,8 +306,10 @@ class _Postgres:
         return self
 
     def add(self, table: Table, rows: Iterable[Sequence[Any]]) -> None:
-        text = io.StringIO("".join(_lines(rows)))
-        self.cursor.copy_expert(f'COPY "{table.name}" ({_names(table)}) FROM STDIN', text)
+        first, every = _first(rows)
+        text = io.StringIO("".join(_lines(every)))
+        if first:
+            self.cursor.copy_expert(f'COPY "{table.name}" ({_names(table, first)}) FROM STDIN', text)
 
     def __exit__(self, *_: object) -> None:
         for _, statement in self.later:
@@ -315,8 +320,16 @@ class _Postgres:
         self.connection.close()
 
 
-def _names(table: Table) -> str:
-    return ", ".join(f'"{column.name}"' for column in table.columns)
+def _first(rows: Iterable[Sequence[Any]]) -> tuple[Sequence[Any], Iterable[Sequence[Any]]]:
+    """The first row, and all of them."""
+    listed = iter(rows)
+    first = next(listed, ())
+    return first, chain([first], listed) if first else ()
+
+
+def _names(table: Table, row: Sequence[Any]) -> str:
+    """The columns of a row: the last ones may have their defaults."""
+    return ", ".join(f'"{column.name}"' for column in list(table.columns)[: len(row) or None])
 
 
 def _lines(rows: Iterable[Sequence[Any]]) -> Iterator[str]:

@@ -11,6 +11,7 @@ SUBJECTS = (
     "governance",
     "digest",
     "evaluate",
+    "looks",
     "verdicts",
     "chains",
     "rivals",

@@ -33,6 +33,7 @@ from ctcore.step import Level, Step
 from resources import CtProject, Jobs
 
 ONLY_STALE = "ct/only"
+CACHE = "ct/cache"  # `off`: what was made before is made again beside it, and compared
 BATCH = 50
 
 warnings.filterwarnings("ignore", category=dg.BetaWarning)  # backfill policies are what makes few runs of many nodes
@@ -102,6 +103,7 @@ def _making(context: dg.AssetExecutionContext, project: Project, step: Step, con
         stale_only=context.run.tags.get(ONLY_STALE) == "stale",
         tells=True,
         among=asked_of(project, context.run),
+        again=context.run.tags.get(CACHE) == "off",
         runner=jobs.runner(project, Stop(lambda: wanted(context.instance, context.run)), _notes(context)),
     )
 

@@ -18,7 +18,7 @@ import dagster as dg
 from sqlalchemy.exc import DBAPIError
 
 from ct_assets.eventlog import kept_open
-from ct_assets.factory import ONLY_STALE
+from ct_assets.factory import CACHE, ONLY_STALE
 from ct_assets.keys import PROJECT_TAG, key_of
 from ct_assets.partitions import add_missing
 from ct_assets.runs import PROCESS_TAG, SHELL_TAG, end_orphans, going, only
@@ -27,10 +27,12 @@ from ctcore.asking import registry_batches, untold
 from ctcore.batches import Batch, batches
 from ctcore.cli.bars import Bars
 from ctcore.cli.narrowing import narrowing_options
+from ctcore.cli.render import FOUND
 from ctcore.errors import CtError, ProjectError
-from ctcore.files import check_references, look
+from ctcore.files import check_references
 from ctcore.leases import process_name
 from ctcore.ledger import record_run
+from ctcore.looking import Sight, look_around, refuse_without_store
 from ctcore.making import Outcome
 from ctcore.narrow import Narrowing
 from ctcore.plan import Scope, left_alone, scope
@@ -42,7 +44,6 @@ from ctcore.slurm.choose import chosen
 from ctcore.slurm.stop import Fail, failing
 from ctcore.staleness import evaluate
 from ctcore.steps import REGISTRY
-from ctcore.verify import verify
 
 START_TAG = "dagster/asset_partition_range_start"
 END_TAG = "dagster/asset_partition_range_end"
@@ -72,12 +73,14 @@ def sync() -> None:
 @click.argument("what", nargs=-1)
 @click.option("--plan", "file", type=click.Path(path_type=Path))
 @click.option("--partial", is_flag=True)
+@click.option("--no-cache", is_flag=True)
 @click.option("--fail", type=click.Choice(["slow", "fast"]), default="slow")
 @narrowing_options
 def run(
     what: tuple[str, ...],
     file: Path | None,
     partial: bool,
+    no_cache: bool,
     fail: Fail,
     cohort: str | None,
     pairing: str | None,
@@ -90,19 +93,20 @@ def run(
         if chosen(project) is None and project.settings.run.sandbox == "strict" and (said := refusal()) is not None:
             raise ProjectError(said)
         check_references(project)
+        refuse_without_store(project)
         project.store.ensure()
         add_missing(project, instance)
         end_orphans(instance, project)
-        _look(project)
+        sight = _look(project)
         narrowing = Narrowing(cohort, pairing, complete_only)
         asked = _planned(project, file, partial) if file else scope(project, what, narrowing)
         for said in asked.said:
             click.echo(said, err=True)
-        launch = Launch(project, instance, asked, fail)
+        launch = Launch(project, instance, asked, no_cache, fail)
         with failing(fail):
             launch.run()
-        launch.report()
-    sys.exit(1 if launch.bad else 0)
+        launch.report(sight)
+    sys.exit(1 if launch.bad else FOUND if sight.problems or launch.other else 0)
 
 
 @contextmanager
@@ -124,7 +128,9 @@ def _edge() -> Iterator[None]:
 class Launch:
     """One `ct run`: step after step in dependency order, asking before each what is stale now."""
 
-    def __init__(self, project: Project, instance: dg.DagsterInstance, asked: Scope, fail: Fail = "slow") -> None:
+    def __init__(
+        self, project: Project, instance: dg.DagsterInstance, asked: Scope, no_cache: bool = False, fail: Fail = "slow"
+    ) -> None:
         self.project = project
         self.instance = instance
         self.asked = asked
@@ -133,6 +139,8 @@ class Launch:
         self.left: dict[str, set[str]] = {}
         self.counts: Counter[str] = Counter()
         self.bad: list[Outcome] = []
+        self.again = no_cache
+        self.other = 0
         self.elsewhere = 0
         self.untold = untold(project, lambda runs: going(instance, runs))
         self.job = _definitions(project).resolve_implicit_global_asset_job_def()
@@ -186,6 +194,9 @@ class Launch:
         def settled(outcome: Outcome) -> None:
             self.counts[outcome.state] += 1
             bars.advance(name, 1)
+            if outcome.same is not None:
+                self.other += not outcome.same
+                bars.say(f"{name_of(outcome.node)}: {outcome.why}", style=None)
             if outcome.state in ("failed", "blocked"):
                 self.bad.append(outcome)
                 bars.say(f"{name_of(outcome.node)} {outcome.state}: {outcome.why}")
@@ -204,6 +215,8 @@ class Launch:
         tags = {PROCESS_TAG: process_name(), SHELL_TAG: "ct run", PROJECT_TAG: self.project.id}
         if batch.asset not in REGISTRY:
             tags[ONLY_STALE] = "stale"
+            if self.again:
+                tags[CACHE] = "off"
         partition: dict[str, Any] = {}
         if batch.start == batch.end:
             partition["partition_key"] = batch.start
@@ -225,8 +238,8 @@ class Launch:
             said = [event.message or "" for event in result.all_events if event.is_failure]
             self.bad.append(Outcome((batch.asset, batch.start), "failed", said[0] if said else "the run failed"))
 
-    def report(self) -> None:
-        """What was done, in one line; then what could not be, in one line each."""
+    def report(self, sight: Sight) -> None:
+        """What was done, in one line; then what could not be, in one line each. `sight`: what was seen before."""
         made, reused = self.counts["made"], self.counts["hit"]
         left = sum(map(len, self.left.values()))
         nothing = not made and not reused and not self.bad
@@ -235,7 +248,7 @@ class Launch:
         if self.elsewhere:
             click.echo(f"left to another run that makes them now: {self.elsewhere} (`ct status`)", err=True)
         elif nothing:
-            click.echo("nothing else to do" if left else "everything is fresh: nothing to do", err=True)
+            click.echo(f"nothing else to do{_wanting(sight)}" if left else _nothing(sight), err=True)
         if nothing:
             return
         click.echo(f"{made} made, {reused} reused, {len(self.bad)} not made", err=True)
@@ -247,6 +260,16 @@ class Launch:
             click.echo("stopped at the first failure (--fail fast); `ct run` goes on with the rest", err=True)
         if len(self.bad) > SHOWN:
             click.echo(f"  … and {len(self.bad) - SHOWN} more (`ct status`)", err=True)
+
+
+def _nothing(sight: Sight) -> str:
+    return f"nothing to do{_wanting(sight)}" if sight.problems else "everything is fresh: nothing to do"
+
+
+def _wanting(sight: Sight) -> str:
+    """What stands above, and is no step's work."""
+    many = len(sight.problems)
+    return f"; {many} problem{'s' * (many != 1)} of raw files or references" if many else ""
 
 
 def _is_interrupt(event: dg.DagsterEvent) -> bool:
@@ -278,15 +301,12 @@ def _planned(project: Project, file: Path, partial: bool) -> Scope:
     return Scope(compared.holds, compared.holds)
 
 
-def _look(project: Project) -> None:
+def _look(project: Project) -> Sight:
     """See what changed on disk before asking what is stale."""
-    looked = look(project)
-    for said in looked.changes:
-        click.echo(f"changed: {said}", err=True)
-    for said in looked.problems:
-        click.echo(f"problem: {said}", err=True)
-    for one in verify(project, deep=False).findings:
-        click.echo(f"damaged: {name_of(one.node)}: {one.file} {one.problem}", err=True)
+    found = look_around(project, most=None)
+    for said in found.lines():
+        click.echo(said, err=True)
+    return found
 
 
 if __name__ == "__main__":

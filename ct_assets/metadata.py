@@ -22,6 +22,7 @@ from ctcore.reasons import short, shown
 from ctcore.slurm.made import Made, made_by
 from ctcore.staleness import evaluate
 from ctcore.step import Step
+from ctcore.story import Story, stories_of
 from ctcore.undeclared import seen_of, sentences
 from ctcore.veil import Veil, veil
 from ctcore.waivers import any_waiver, built_from
@@ -46,6 +47,7 @@ def describe(project: Project, step: Step, outcomes: Sequence[Outcome]) -> dict[
         files = _grouped(connection, output, ids)
         accepted = _accepted(project, connection, step, {row.partition for row in made})
         withheld = _withheld(project, connection, step)
+        stories = stories_of(connection, ids)
     by = made_by(project, {row.key for row in made})
     seen = veil(project)
     return {
@@ -55,6 +57,7 @@ def describe(project: Project, step: Step, outcomes: Sequence[Outcome]) -> dict[
             **_facts(row),
             **_preview(project, step, row.folder),
             **_memo(whys[row.id], row, seen),
+            **_story(stories[row.id]),
             **_job(by.get(row.key)),
             "outputs": _outputs(files[row.id]),
             "inputs": _inputs(step, edges[row.id]),
@@ -107,6 +110,14 @@ def _memo(outcome: Outcome, row: Any, seen: Veil) -> dict[str, Any]:
         "made at": row.started_at,
         "memo key": row.key,
     }
+
+
+def _story(story: Story) -> dict[str, Any]:
+    """Who asked, where it ran, its commit; whether it came out the same when made again."""
+    told: dict[str, Any] = {"asked for by": story.actor, "host": story.host, "commit": story.git}
+    if story.again:
+        told["reproduced"] = f"{story.reproduced}: {story.again[-1].words}"
+    return {name: value for name, value in told.items() if value is not None}
 
 
 def _undeclared(project: Project, step: Step, row: Any, seen: Veil) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 import dagster as dg
 from sqlalchemy import func, select
+from sqlalchemy.exc import IntegrityError
 
 from ctcore.batches import partitions
 from ctcore.catalog.tables import entity
@@ -9,6 +10,7 @@ from ctcore.digest import digest_value
 from ctcore.project import Project
 from ctcore.step import ENTITY_LEVELS, Level
 
+TRIES = 5
 PLURAL = {"patient": "patients", "specimen": "specimens", "assay": "assays", "cohort": "cohorts"}
 
 
@@ -50,8 +52,14 @@ def additions(project: Project, instance: dg.DagsterInstance) -> list[dg.AddDyna
 
 
 def add_missing(project: Project, instance: dg.DagsterInstance) -> int:
-    """Tell Dagster of all new keys, in bulk. Returns how many."""
-    new = missing(project, instance)
-    for name, keys in new.items():
-        instance.add_dynamic_partitions(name, keys)
-    return sum(len(keys) for keys in new.values())
+    """Tell Dagster of all new keys, in bulk. Returns how many. Another process may tell it of the same just now."""
+    for left in reversed(range(TRIES)):
+        new = missing(project, instance)
+        try:
+            for name, keys in new.items():
+                instance.add_dynamic_partitions(name, keys)
+            return sum(len(keys) for keys in new.values())
+        except IntegrityError:  # Dagster looks first, and then writes
+            if not left:
+                raise
+    return 0

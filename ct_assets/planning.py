@@ -6,7 +6,7 @@ from pydantic import Field
 from ct_assets.keys import group_of, key_of
 from ct_assets.markdown import table
 from ctcore.asking import held_back
-from ctcore.files import look
+from ctcore.looking import look_around
 from ctcore.narrow import Narrowing
 from ctcore.plan import plan
 from ctcore.planfile import as_json
@@ -45,7 +45,7 @@ def plan_asset(project: Project) -> dg.AssetsDefinition:
 
 
 def _planned(project: Project, config: Selection) -> dg.MaterializeResult:
-    look(project)
+    look_around(project)
     narrowing = Narrowing(config.cohort or None, config.pairing or None, config.complete_only)
     found = plan(project, config.select, config.profile or None, narrowing)
     held = held_back(project, (verdict for one in found.steps for verdict in (*one.run, *one.reuse)))

@@ -6,7 +6,7 @@ import dagster as dg
 
 from ct_assets.keys import group_of, key_of
 from ct_assets.markdown import table
-from ctcore.files import look
+from ctcore.looking import look_around
 from ctcore.pairs import Readiness
 from ctcore.project import Project
 from ctcore.reading.gate import Gate
@@ -50,7 +50,7 @@ def readiness_asset(project: Project) -> dg.AssetsDefinition:
 
 
 def _shown(project: Project) -> dg.MaterializeResult:
-    look(project)
+    look_around(project)
     verdicts, paired = evaluate(project), pairings(project)
     with project.catalog.read() as connection:
         gate = Gate.of(project, connection)

@@ -2,7 +2,7 @@
 
 All that registering looks at is compared with what it was when it was done last: the sheet's bytes, how it is read,
 what ct.toml declares, the code that reads it, every row of the tables `entity` and `file`, and every raw file by size,
-time and inode. Where anything is otherwise, or is not known to be the same, the sheet is read as ever.
+times and inode. Where anything is otherwise, or is not known to be the same, the sheet is read as ever.
 """
 
 import json
@@ -19,7 +19,7 @@ from sqlalchemy import Connection, Table, Text, cast, func, literal, select
 from ctcore.catalog.declared import is_applied
 from ctcore.catalog.tables import entity, file
 from ctcore.clock import now
-from ctcore.digest import RACY_NS, digest_files, digest_value, inode_of, tagged
+from ctcore.digest import digest_files, digest_value, inode_of, is_old, tagged
 from ctcore.errors import InputError
 from ctcore.project import Project
 from ctcore.schema import as_json
@@ -67,7 +67,7 @@ class Again:
         with self.project.catalog.read() as connection:
             if not is_applied(connection, self.project.settings.levels) or kept["state"] != _state(connection):
                 return None
-            columns = (file.c.path, file.c.size, file.c.mtime_ns, file.c.inode, file.c.problem)
+            columns = (file.c.path, file.c.size, file.c.mtime_ns, file.c.inode, file.c.ctime_ns, file.c.problem)
             files = connection.execute(select(*columns)).all()
         return {**kept, "files": len(files)} if _are_as_recorded(self.project, files) else None
 
@@ -85,7 +85,7 @@ class Again:
     def told_next(self, connection: Connection, sheet: Sheet, unchanged: dict[Level, int]) -> dict[str, Any] | None:
         """What the same sheet would be told next time; None where a file is so new that its time proves nothing."""
         claims = (claim for rows in sheet.entities.values() for row in rows.values() for claim in row.files.values())
-        settled = all(claim.seen.mtime_ns < self.began_ns - RACY_NS for claim in claims)
+        settled = all(is_old(claim.seen, self.began_ns) for claim in claims)
         if self.asked is None or not settled or self._asked() != self.asked:
             return None
         said = {"unchanged": unchanged, "notes": list(sheet.notes), "at": now()}
@@ -106,16 +106,16 @@ class Again:
 
 
 def _are_as_recorded(project: Project, files: Iterable[Sequence[Any]]) -> bool:
-    """Whether every raw file is there, may be read, and has the recorded size, time and inode."""
+    """Whether every raw file is there, may be read, and has the recorded size, times and inode."""
     stat, access, readable = os.stat, os.access, os.R_OK
-    for path, size, mtime_ns, inode, problem in files:
+    for path, size, mtime_ns, inode, ctime_ns, problem in files:
         place = project.located(path)
         try:
             seen = stat(place)
         except (OSError, ValueError):
             return False
         is_same = seen.st_mtime_ns == mtime_ns and seen.st_size == size and inode_of(seen) == inode
-        if not is_same or problem is not None or not access(place, readable):
+        if not is_same or seen.st_ctime_ns != ctime_ns or problem is not None or not access(place, readable):
             return False
     return True
 
@@ -127,7 +127,8 @@ def _state(connection: Connection) -> str:
 
 def _text(connection: Connection, table: Table) -> str:
     """All rows as one text, put together by the database: 60,000 of them are no objects here."""
-    cells = [func.coalesce(cast(column, Text), literal("\x1d")) for column in table.columns]
+    told = [column for column in table.columns if column.name != "checked_at"]  # reading a file changes nothing
+    cells = [func.coalesce(cast(column, Text), literal("\x1d")) for column in told]
     row = cells[0]
     for cell in cells[1:]:
         row = row.concat(literal("\x1f")).concat(cell)

@@ -11,7 +11,7 @@ from typing import Any
 
 from sqlalchemy import Connection, Table, select
 
-from ctcore.catalog.replay import Event, Key, Replay, Told, making_digest
+from ctcore.catalog.replay import Event, Key, Replay, Told, is_told
 from ctcore.catalog.tables import artifact, edge, event, materialization, member, metadata, output, recipe
 from ctcore.project import Project
 from ctcore.steps import Recipe
@@ -140,7 +140,7 @@ def _makings(connection: Connection, replay: Replay) -> Iterator[tuple[str, str]
         said = told.get((row["id"],))
         if said is None or "record" not in said.row:
             continue
-        if making_digest(row, recipes.get(row["recipe"], ""), mine) != said.row["record"]:
+        if not is_told(said.row["record"], row, recipes.get(row["recipe"], ""), mine):
             place = f"materialization {row['id']} ({row['asset']}/{row['partition']})"
             yield place, f"its row, outputs, inputs or members are not those of event {said.event}"
     for part in parts:

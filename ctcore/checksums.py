@@ -3,7 +3,7 @@
 import time
 from collections.abc import Callable, Mapping
 
-from ctcore.digest import RACY_NS, Signature, checksum_file, digest_seen
+from ctcore.digest import Signature, checksum_file, digest_seen, is_old
 from ctcore.errors import SheetError
 from ctcore.files import Memory
 from ctcore.project import Project
@@ -54,7 +54,7 @@ def _checksums(
     if algorithm == "blake3":
         return {path: digest for path, (digest, _) in digests.items()}
     memory = Memory(project, f"{algorithm}:", remember)
-    settled_before = time.time_ns() - RACY_NS
+    began = time.time_ns()
     known = memory.lookup({path: seen for path, (_, seen) in digests.items()})
     unknown = [path for path in digests if path not in known]
     if unknown:
@@ -63,7 +63,7 @@ def _checksums(
     settled = {
         path: (seen, found[path])
         for path, (_, seen) in digests.items()
-        if path in found and seen.mtime_ns < settled_before and Signature.of(path) == seen
+        if path in found and is_old(seen, began) and Signature.of(path) == seen
     }
     if settled:
         memory.remember(settled)

@@ -47,6 +47,7 @@ class KnownFile(NamedTuple):
     size: int
     mtime_ns: int
     inode: int
+    ctime_ns: int
     problem: str | None
 
 

@@ -24,6 +24,7 @@ from ctcore.reasons import (
     short,
 )
 from ctcore.step import ENTITY_LEVELS
+from ctcore.story import stories_of
 from ctcore.targets import Target, choose, find_target
 from ctcore.trace import outputs_of, recipes_of
 
@@ -59,6 +60,7 @@ class Difference:
     causes: list[Reason] = field(default_factory=list)
     roots: list[Reason] = field(default_factory=list)
     code: list[str] = field(default_factory=list)  # the lines of it that differ
+    beside: list[tuple[str, str]] = field(default_factory=list)  # what is no cause: who asked, where, which commit
 
     @property
     def same_content(self) -> bool:
@@ -128,6 +130,7 @@ def diff(project: Project, pair: Pair) -> Difference:
         lineage = upwards(project, connection, pair)
         recipes = recipes_of(connection, {one.recipe for one in lineage.makings.values()})
         outputs = outputs_of(connection, pair)
+        stories = stories_of(connection, pair)
     compare = _Comparison(lineage, recipes, _fan_ins(project), partial(names_between, project.store.root))
     found = Difference(lineage.makings[pair[0]], lineage.makings[pair[1]])
     found.files = list(_files(*({one["file"]: one["digest"] for one in outputs.get(n, ())} for n in pair)))
@@ -136,6 +139,9 @@ def diff(project: Project, pair: Pair) -> Difference:
     codes = [recipes[lineage.makings[number].recipe]["code"] for number in pair]
     found.code = lines_between(project.store.root, *codes) if codes[0] != codes[1] else []
     found.roots = compare.roots(pair, causes)
+    one, other = stories[pair[0]], stories[pair[1]]
+    told = [(name, getattr(one, name), getattr(other, name)) for name in ("actor", "host", "git")]
+    found.beside = [(name, f"{was or 'not told'} → {now or 'not told'}") for name, was, now in told if was != now]
     return found
 
 

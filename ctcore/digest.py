@@ -25,11 +25,12 @@ from blake3 import blake3
 from ctcore.errors import InputError, Usage
 
 P = TypeVar("P", str, Path)
-Read = tuple[str, int, int, int]  # the digest, then a Signature's fields; an object each would cost 15 % more
+Read = tuple[str, int, int, int, int]  # the digest, then a Signature's fields; an object each would cost 15 % more
 OnBytes = Callable[[int], None]
 Hasher = Any  # blake3 or hashlib's
 
 RACY_NS = 2_000_000_000
+_TICK_NS = 20_000_000  # the kernel stamps files at most 10 ms late; only some file systems keep whole seconds
 _MEDIUM = 128 << 10  # from here on hashing outweighs the interpreter, and threads help
 _LARGE = 64 << 20  # from here on one file keeps all cores busy
 _BUFFER = 256 << 10
@@ -87,11 +88,15 @@ def _only_text_keys(value: Any) -> None:
 
 
 class Signature(NamedTuple):
-    """What tells cheaply that a file was not touched. Not an identity."""
+    """What tells cheaply that a file was not touched. Not an identity, and no proof of its bytes.
+
+    A program can set the mtime back; the ctime is the kernel's. `ctime_ns` 0 is that of no file: it is read again.
+    """
 
     size: int
     mtime_ns: int
     inode: int
+    ctime_ns: int
 
     @classmethod
     def of(cls, path: Path | str) -> "Signature":
@@ -100,12 +105,26 @@ class Signature(NamedTuple):
 
     @classmethod
     def seen(cls, stat: os.stat_result) -> "Signature":
-        return cls(stat.st_size, stat.st_mtime_ns, inode_of(stat))
+        return cls(stat.st_size, stat.st_mtime_ns, inode_of(stat), stat.st_ctime_ns)
+
+    def settled(self, began_ns: int) -> bool:
+        """Whether a write after this moment would show: one within the clock's granularity does not."""
+        tick = _TICK_NS if self.ctime_ns % 1_000_000 else RACY_NS
+        return self.ctime_ns < began_ns - tick
+
+    def proven(self, began_ns: int) -> "Signature":
+        """What to keep of a file that was read from this moment on: read it once more where it was too young."""
+        return self if self.settled(began_ns) else self._replace(ctime_ns=0)
 
 
 def inode_of(stat: os.stat_result) -> int:
     """The inode number as far as databases can keep it: their integers have a sign, and some numbers all 64 bits."""
     return stat.st_ino & _INODE_BITS
+
+
+def is_old(seen: Signature, began_ns: int) -> bool:
+    """Whether what was read from this moment on may be remembered by its signature, also where the ctime is none."""
+    return seen.mtime_ns < began_ns - RACY_NS and seen.settled(began_ns)
 
 
 class DigestMemory(Protocol[P]):
@@ -132,7 +151,7 @@ def digest_files(paths: Iterable[P], *, on_bytes: OnBytes | None = None, rss_saf
 
 
 def read_files(paths: Iterable[P], *, on_bytes: OnBytes | None = None, rss_safe: bool = False) -> dict[P, Read]:
-    """As `digest_files`, each digest with the size, mtime and inode that the file had when it was read."""
+    """As `digest_files`, each digest with the size, mtime, inode and ctime that the file had when it was read."""
     found, problems = try_digests(paths, on_bytes=on_bytes, rss_safe=rss_safe, go_on=False)
     _refuse(problems)
     return found
@@ -144,7 +163,7 @@ def digest_remembered(
     """Digests with signatures; a file that is remembered with its present signature is not read again.
 
     A file written in the last two seconds is not remembered: another write of the same size within the
-    clock's granularity would leave its signature as it is (git calls this racily clean).
+    clock's granularity would leave its signature as it is (git calls this racily clean). Its ctime tells as well.
     """
     return digest_seen(_signatures(paths), memory, on_bytes=on_bytes)
 
@@ -156,19 +175,37 @@ def digest_seen(
     before_reading: Callable[[], None] = lambda: None,
     on_bytes: OnBytes | None = None,
 ) -> dict[P, tuple[str, Signature]]:
-    """As `digest_remembered`, of files that were looked at a moment ago; `before_reading` may still refuse."""
-    settled_before = time.time_ns() - RACY_NS
+    """As `digest_remembered`, of files that were looked at a moment ago; `before_reading` may still refuse.
+
+    The signature of a file that was too young to be read has no ctime: whoever keeps it reads the file once more.
+    """
+    found, problems = try_seen(signatures, memory, before_reading=before_reading, on_bytes=on_bytes, go_on=False)
+    _refuse(problems)
+    return found
+
+
+def try_seen(
+    signatures: Mapping[P, Signature],
+    memory: DigestMemory[P],
+    *,
+    before_reading: Callable[[], None] = lambda: None,
+    on_bytes: OnBytes | None = None,
+    go_on: bool = True,
+) -> tuple[dict[P, tuple[str, Signature]], dict[P, str]]:
+    """The same of those files that can be read; for each of the others, the problem in words."""
+    began = time.time_ns()
     known = memory.lookup(signatures)
     unknown = [path for path in signatures if path not in known]
     if unknown:
         before_reading()
-    found, problems = try_digests(unknown, on_bytes=on_bytes, go_on=False)
+    found, problems = try_digests(unknown, on_bytes=on_bytes, go_on=go_on)
     fresh = {path: (digest, Signature(*signature)) for path, (digest, *signature) in found.items()}
-    settled = {path: (s, digest) for path, (digest, s) in fresh.items() if s.mtime_ns < settled_before}
+    settled = {path: (s, digest) for path, (digest, s) in fresh.items() if is_old(s, began)}
     if settled:
         memory.remember(settled)
-    _refuse(problems)
-    return {path: fresh.get(path) or (known[path], signature) for path, signature in signatures.items()}
+    read = {path: (digest, seen.proven(began)) for path, (digest, seen) in fresh.items()}
+    kept = {path: (known[path], signature) for path, signature in signatures.items() if path in known}
+    return {path: (read.get(path) or kept[path]) for path in signatures if path in read or path in kept}, problems
 
 
 def checksum_file(path: P, algorithm: str) -> str:
@@ -276,7 +313,7 @@ class _Work:
         except (OSError, ValueError) as error:
             self.problems[path] = _words(error)
         else:
-            self.found[path] = (hasher.hexdigest(), seen.st_size, seen.st_mtime_ns, inode_of(seen))
+            self.found[path] = _as_read(hasher.hexdigest(), seen)
 
     def _tell(self, done: int) -> None:
         with self.lock:
@@ -298,11 +335,15 @@ def _small(path: str, buffer: memoryview, settled_before: int) -> Read | int:
     if seen.st_size >= _MEDIUM:
         return seen.st_size
     if size == seen.st_size and seen.st_ctime_ns < settled_before and S_ISREG(seen.st_mode):
-        return blake3(buffer[:size]).hexdigest(), size, seen.st_mtime_ns, inode_of(seen)
+        return _as_read(blake3(buffer[:size]).hexdigest(), seen)
     hasher = blake3()
     with _opened(path) as (fd, seen):
         _read_into(hasher, fd, buffer)
-    return hasher.hexdigest(), seen.st_size, seen.st_mtime_ns, inode_of(seen)
+    return _as_read(hasher.hexdigest(), seen)
+
+
+def _as_read(digest: str, seen: os.stat_result) -> Read:
+    return digest, seen.st_size, seen.st_mtime_ns, inode_of(seen), seen.st_ctime_ns
 
 
 @contextmanager

@@ -23,13 +23,15 @@ from ctcore.clock import utc
 from ctcore.code import Code, code_of
 from ctcore.code.environment import local_files
 from ctcore.code.tools import tool_versions
-from ctcore.digest import Signature
+from ctcore.digest import Signature, try_digests
 from ctcore.errors import ContractError, CtError, InputError, StepError
 from ctcore.facts import typed
+from ctcore.kept_log import pack
 from ctcore.known import Known
+from ctcore.manifest import SIDECAR, FileEntry, Manifest
 from ctcore.reasons import differences
 from ctcore.rules import qc_problem
-from ctcore.step import Call, Source, Step
+from ctcore.step import LEVELS, Call, Source, Step
 from ctcore.steps import load_file, params_of
 from ctcore.store import Store, way_out
 from ctcore.watch import Seen
@@ -37,8 +39,10 @@ from ctcore.watch import Seen
 
 @dataclass(frozen=True)
 class StepCall:
-    """Everything that a call needs, as a file. Paths are absolute; `watch` are signatures of what it reads. `rule`: the
-    version of the cohort's rule that chose the members; it is no part of the key."""
+    """Everything that a call needs, as a file. Paths are absolute; `watch`: what it reads, as path, size, mtime, inode,
+    ctime and digest; `reads_first`: the digests are checked whatever the signatures say. `rule`: the version of the
+    cohort's rule that chose the members; `actor`, `git`: who asked, and the commit of the step's file. None of these is
+    part of the key."""
 
     attempt: str
     node: tuple[str, str]
@@ -51,11 +55,15 @@ class StepCall:
     inputs: Mapping[str, Sequence[tuple[str, str]]]
     edges: Sequence[Sequence[str]]
     members: Sequence[Sequence[str]]
-    watch: Sequence[tuple[str, int, int, int]]
+    watch: Sequence[tuple[str, int, int, int, int, str]]
     reason: str
     run_id: str | None
     cpus: int | None = None
     rule: str | None = None
+    reads_first: bool = False
+    actor: str | None = None
+    git: str | None = None
+    store: str | None = None  # another than the project's: it is made again beside what is there
     sandbox: str = "watch"
 
     def place(self, work: Path) -> Path:
@@ -111,7 +119,7 @@ def run_calls(work: str, store: str, calls: Iterable[str]) -> int:
         call = StepCall(**json.loads(Path(path).read_bytes()))
         log, before = call.log(Path(work)), _usage()
         with _output_into(log):
-            error, facts = _run(call, Store(Path(store)), Path(work).parent)
+            error, facts = _run(call, Store(Path(call.store or store)), log, Path(work).parent)
         result = StepResult(call.attempt, call.node, call.key, error, str(log), facts, _used(before))
         write_json(Path(work) / "results" / f"{call.attempt}.json", asdict(result))
         failed += error is not None
@@ -136,9 +144,9 @@ def _used(before: tuple[float, float]) -> dict[str, Any]:
     }
 
 
-def _run(call: StepCall, store: Store, project: Path) -> tuple[str | None, dict[str, Any]]:
+def _run(call: StepCall, store: Store, log: Path, project: Path) -> tuple[str | None, dict[str, Any]]:
     try:
-        return None, execute(call, store, project)
+        return None, execute(call, store, log, project)
     except CtError as error:
         print(error, file=sys.stderr, flush=True)
         return str(error), {}
@@ -164,21 +172,24 @@ def print_traceback(error: BaseException) -> None:
     traceback.print_exception(type(error), error, frames or error.__traceback__)
 
 
-def execute(call: StepCall, store: Store, project: Path) -> dict[str, Any]:
-    """Run the step's function in a private folder and publish what it made. Returns the facts it measured."""
-    seen = watcher(call) if call.sandbox == "watch" else None
-    with seen or nullcontext():
+def execute(call: StepCall, store: Store, log: Path, project: Path) -> dict[str, Any]:
+    """Run the step's function in a private folder and publish what it made. Returns the facts it measured.
+
+    What it printed until then is in `log`, and is kept beside what it made.
+    """
+    watching = watcher(call) if call.sandbox == "watch" else None
+    with watching or nullcontext():
         step, code = step_of(call)
     started, clock = time.time(), time.monotonic()
-    _unchanged(call)
+    seen = _unchanged(call)
     staged = store.stage(*call.node, call.key)
     try:
         with alone(staged) as place:
             if call.sandbox == "strict":
                 done = sandbox.run(asdict(call), step, declared_by(call, step, code, staged, project), place)
             else:
-                done = perform(call, step, code, staged, place, project, seen)
-        _unchanged(call)
+                done = perform(call, step, code, staged, place, project, watching)
+        _unchanged(call, seen)
         sidecar = {
             "format": "ct.artifact.v1",
             "node": list(call.node),
@@ -192,12 +203,16 @@ def execute(call: StepCall, store: Store, project: Path) -> dict[str, Any]:
             **done,
             "reason": call.reason,
             "run_id": call.run_id,
+            "actor": call.actor,
             "host": socket.gethostname(),
+            "git": call.git,
             "started_at": utc(started),
             "seconds": round(time.monotonic() - clock, 3),
         }
         names = [output.file for output in step.outputs.values()]
-        store.publish(staged, *call.node, call.key, sidecar, names)
+        sys.stdout.flush()
+        sys.stderr.flush()
+        store.publish(staged, *call.node, call.key, sidecar, names, log=pack(log))
     finally:
         shutil.rmtree(staged, ignore_errors=True)
     return done["facts"]
@@ -240,7 +255,7 @@ def step_of(call: StepCall) -> tuple[Step, Code]:
 
 
 def _call(call: StepCall, step: Step, folder: Path) -> Call:
-    roles = {(level, who): json.loads(role) for name, level, who, role in call.edges if name == f"role:{step.role}"}
+    known = _Known(call, step)
     return Call(
         entity=call.node[1],
         level=step.level,
@@ -249,20 +264,46 @@ def _call(call: StepCall, step: Step, folder: Path) -> Call:
         files={role: Path(path) for role, path in call.files.items()},
         references={key: Path(path) for key, path in call.references.items()},
         inputs={
-            name: [_source(entity, Path(place), roles) for entity, place in sources]
+            name: [_source(name, entity, Path(place), known) for entity, place in sources]
             for name, sources in call.inputs.items()
         },
-        columns={(name, who): json.loads(value) for name, _, who, value in call.edges if name in step.columns},
+        columns=known.own,
         params=params_of(step, call.recipe["parameters"]),
         cpus=call.cpus or step.resources.cpus or 1,
     )
 
 
-def _source(entity: str, folder: Path, roles: Mapping[tuple[str, str], Any]) -> Source:
-    """An upstream artifact: its outputs by the names that its own step gives them."""
-    sidecar = json.loads((folder / "ct.json").read_bytes())
+class _Known:
+    """Columns and roles by level and ID, as the call's edges have them: an ID may stand on several levels."""
+
+    def __init__(self, call: StepCall, step: Step) -> None:
+        self.columns: dict[tuple[str, str], dict[str, Any]] = {}
+        self.roles: dict[tuple[str, str], Any] = {}
+        self.versions = {(name, who): version for name, _, who, version in call.edges if name in step.inputs}
+        for name, level, who, value in call.edges:
+            if name in step.columns:
+                self.columns.setdefault((level, who), {})[name] = json.loads(value)
+            elif name == f"role:{step.role}":
+                self.roles[level, who] = json.loads(value)
+        self.own = self.columns.get((step.level, call.node[1]), {})
+
+    def of(self, level: str, who: str) -> dict[str, Any]:
+        """A source below or above the node has the node's own values of every level that is above both."""
+        reach = LEVELS[: LEVELS.index(level) + 1]  # type: ignore[arg-type]
+        shared = {name: value for name, value in self.own.items() if name.partition(".")[0] in reach}
+        return {**shared, **self.columns.get((level, who), {})}
+
+
+def _source(name: str, entity: str, folder: Path, known: _Known) -> Source:
+    """An upstream artifact: its outputs by the names that its own step gives them, which its data version covers."""
+    place = folder / SIDECAR
+    sidecar = json.loads(place.read_bytes())
+    files = {file: FileEntry(one["digest"]) for file, one in sidecar["store"]["files"].items()}
+    if Manifest(files).version_by(sidecar) != known.versions[name, entity]:
+        raise InputError(f"{place} is not what was published for input {name} of {entity}; `ct verify`, then run again")
     outputs = {output: folder / file for output, file in sidecar["outputs"].items()}
-    return Source(entity, outputs, roles.get((sidecar["level"], entity)))
+    level = sidecar["level"]
+    return Source(entity, outputs, known.roles.get((level, entity)), level, known.of(level, entity))
 
 
 def _facts(step: Step, returned: Mapping[str, Any]) -> dict[str, Any]:
@@ -300,15 +341,29 @@ def _keep_contracts(step: Step, folder: Path, place: Path, written: Collection[s
         raise ContractError(f"{step.name} breaks its contract; nothing was published\n  {listed}")
 
 
-def _unchanged(call: StepCall) -> None:
-    """What the call reads is what its key was made from; a file that was touched since is another input."""
-    for path, *known in call.watch:
+def _unchanged(call: StepCall, before: Mapping[str, Signature] | None = None) -> Mapping[str, Signature]:
+    """What the call reads is what its key was made from: a file that looks otherwise is read, and has to be the same.
+
+    Returns the signatures; given again when the call ends, they tell what changed meanwhile.
+    """
+    seen: dict[str, Signature] = {}
+    doubtful: dict[str, str] = {}
+    for path, *known, digest in call.watch:
         try:
-            seen = Signature.of(Path(path))
+            seen[path] = Signature.of(path)
         except OSError as error:
             raise InputError(f"{path}: {error.strerror}; put it back, then run again") from error
-        if [seen.size, seen.mtime_ns, seen.inode] != known:
+        expected = tuple(known) if before is None else before[path]
+        if seen[path] != expected or (before is None and call.reads_first):
+            doubtful[path] = digest
+    reads, problems = try_digests(doubtful)
+    for path, digest in doubtful.items():
+        if path in problems:
+            raise InputError(f"{path}: {problems[path]}; put it back, then run again")
+        if reads[path][0] != digest:
             raise InputError(f"{path} changed since it was last looked at; `ct verify`, then run again")
+        seen[path] = Signature(*reads[path][1:])
+    return seen
 
 
 @contextmanager

@@ -19,6 +19,7 @@ from ctcore.reasons import Node, Reason, Verdict, name_of, short
 from ctcore.staleness import Verdicts, evaluate
 from ctcore.standing import today
 from ctcore.steps import REGISTRY
+from ctcore.story import NOTHING, stories_of
 from ctcore.tombstones import is_purged, of_makings
 from ctcore.trace import outputs_of
 from ctcore.undeclared import seen_of, sentences
@@ -34,7 +35,8 @@ class Explained:
 
     `accepted` are its reasons that somebody waived, `built_from` the same of what it was built from; `roots` the root
     causes of what is only about to change, each with the path to it; `members` why each came or went; `unseen` what of
-    its step's code cannot be followed; `undeclared` what was read for it and is not declared.
+    its step's code cannot be followed; `again` that it came out with other bytes when it was made again; `undeclared`
+    what was read for it and is not declared.
     """
 
     verdict: Verdict
@@ -46,6 +48,7 @@ class Explained:
     roots: Sequence[str] = ()
     members: Sequence[str] = ()
     unseen: Sequence[str] = ()
+    again: Sequence[str] = ()
     undeclared: Sequence[str] = ()
 
     @property
@@ -53,8 +56,9 @@ class Explained:
         """All that people read."""
         accepted = [f"accepted: {one}" for one in self.accepted if self.verdict.state != "fresh"]
         members = [*self.members[:SHOWN], *([f"… and {len(self.members) - SHOWN} more"] * (len(self.members) > SHOWN))]
-        unseen = [*(f"not seen: {one}" for one in self.unseen), *self.undeclared]
-        return "\n".join([self.sentence, *accepted, *self.built_from, *members, *self.roots, *unseen])
+        unseen = [f"not seen: {one}" for one in self.unseen]
+        beside = [*self.built_from, *members, *self.roots, *self.undeclared, *unseen]
+        return "\n".join([self.sentence, *accepted, *self.again, *beside])
 
 
 def why(project: Project, node: Node) -> Explained:
@@ -71,11 +75,13 @@ def why(project: Project, node: Node) -> Explained:
     with project.catalog.read() as connection:
         accepted = holding(connection, [verdict]).get(node, [])
         built = built_from(connection, step.name, [node[1]], marks).get(node[1], [])
+        story = stories_of(connection, [made["id"]])[made["id"]] if made else NOTHING
+    again = [story.again[-1].words] if story.reproduced == "other" and verdict.state != "excluded" else []
     sentence = _sentence(project, verdict, made, failure, accepted)
     roots, members = [*_roots(verdict, verdicts)], came_and_went(project, verdict)
     unseen = [str(one) for one in project.codes[step.name].unfollowed]
     beyond = sentences(project, step.name, (made or {}).get("undeclared") or ())
-    return Explained(verdict, sentence, made, failure, accepted, built, roots, members, unseen, beyond)
+    return Explained(verdict, sentence, made, failure, accepted, built, roots, members, unseen, again, beyond)
 
 
 def _roots(verdict: Verdict, verdicts: Verdicts) -> Iterator[str]:
@@ -139,6 +145,7 @@ def _made(project: Project, node: Node) -> dict[str, Any] | None:
             "reason": seen.text(row["reason"]),
             "undeclared": seen_of(node, row["undeclared"], seen),
             "facts": json.loads(row["facts"]),
+            **stories_of(connection, [row["id"]])[row["id"]].data,
             "path": str(project.store.root / row["folder"]),
             "files": [dict(one) for one in files],
         }

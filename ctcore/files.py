@@ -1,19 +1,26 @@
 """② Raw files and references as they are now: looked at by signature, read again only where that differs."""
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+import errno
+import os
+import time
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, TypeVar
+from stat import S_ISREG
+from typing import Any, NamedTuple, TypeVar
 
-from sqlalchemy import ColumnElement, bindparam, select, true, update
+from sqlalchemy import ColumnElement, bindparam, select, update
 
 from ctcore import regions
-from ctcore.catalog.engine import in_keys, upsert
-from ctcore.catalog.tables import digest_memory, entity, file
-from ctcore.digest import Signature, digest_remembered
+from ctcore.catalog.engine import Writer, in_keys, upsert
+from ctcore.catalog.tables import digest_memory, entity, file, reference
+from ctcore.clock import now
+from ctcore.digest import Signature, try_digests, try_seen
 from ctcore.errors import InputError
+from ctcore.manifest import Allowance
 from ctcore.project import Project
-from ctcore.reasons import name_of, short
+from ctcore.reasons import Node, name_of, short
 from ctcore.references import changes_of, record, seen_of
 from ctcore.references import known as known_references
 from ctcore.rulebook import note
@@ -21,6 +28,30 @@ from ctcore.settings import FILE_NAME, Reference, read_settings
 
 OnBytes = Callable[[int], None] | None
 P = TypeVar("P", str, Path)
+_SLOW_S = 50e-6  # a stat that takes longer waits for a network: many wait at once
+_TRIED = 256
+_AT_ONCE = 32
+FEW = {"yield_per": 10_000}  # rows at a time: what is as it was is forgotten at once
+
+
+def stats(places: Sequence[str]) -> list[os.stat_result | str]:
+    """The stat of each of these files, or what the system says instead; many at once where one takes long."""
+    began = time.perf_counter()
+    found = list(map(_stat, places[:_TRIED]))
+    rest = places[_TRIED:]
+    if not rest:
+        return found
+    if (time.perf_counter() - began) / _TRIED < _SLOW_S:
+        return found + list(map(_stat, rest))
+    with ThreadPoolExecutor(_AT_ONCE) as pool:
+        return found + list(pool.map(_stat, rest, chunksize=1))
+
+
+def _stat(place: str) -> os.stat_result | str:
+    try:
+        return os.stat(place)
+    except (OSError, ValueError) as error:
+        return getattr(error, "strerror", None) or str(error)
 
 
 class Memory:
@@ -41,8 +72,8 @@ class Memory:
             rows = connection.execute(select(digest_memory).where(in_keys(digest_memory.c.path, by_name))).all()
         return {
             by_name[name]: digest
-            for name, size, mtime_ns, inode, digest, _ in rows
-            if paths[by_name[name]] == (size, mtime_ns, inode)
+            for name, size, mtime_ns, inode, digest, ctime_ns in rows
+            if paths[by_name[name]] == (size, mtime_ns, inode, ctime_ns)
         }
 
     def remember(self, digests: Mapping[P, tuple[Signature, str]], /) -> None:
@@ -54,6 +85,7 @@ class Memory:
                 "size": seen.size,
                 "mtime_ns": seen.mtime_ns,
                 "inode": seen.inode,
+                "ctime_ns": seen.ctime_ns,
                 "digest": digest,
             }
             for path, (seen, digest) in digests.items()
@@ -64,10 +96,14 @@ class Memory:
 
 @dataclass
 class Looked:
-    """What a look found: changes of content in words, and what cannot be read."""
+    """What a look found: changes of content in words, what cannot be read, and how many files look touched and were too
+    much to be read."""
 
     changes: list[str] = field(default_factory=list)
     problems: list[str] = field(default_factory=list)
+    unread: int = 0
+    unread_bytes: int = 0
+    files: int = 0  # raw files that were looked at
 
     def veiled(self, project: Project) -> "Looked":
         """The same, with nobody named who is without consent."""
@@ -76,18 +112,29 @@ class Looked:
         from ctcore.veil import veil  # what a look needs only where it has something to say
 
         seen = veil(project)
-        return Looked(list(seen.lines(self.changes)), list(seen.lines(self.problems)))
+        return replace(self, changes=list(seen.lines(self.changes)), problems=list(seen.lines(self.problems)))
+
+    def leave(self, size: int) -> None:
+        self.unread += 1
+        self.unread_bytes += size
 
 
-def look(project: Project, on_bytes: OnBytes = None, *, only_references: bool = False) -> Looked:
+def look(
+    project: Project,
+    on_bytes: OnBytes = None,
+    *,
+    only_references: bool = False,
+    allowance: Allowance | None = None,
+) -> Looked:
     """Look at every raw file and reference, and write to the catalog what changed. One stat a file.
 
-    Of an archived project what changed is said, and not written.
+    What looks touched is read; with an `allowance`, as far as that goes. Of an archived project what changed is said,
+    and not written.
     """
     found = Looked(note(project))
-    _look_at_references(project, found, on_bytes)
+    _look_at_references(project, found, on_bytes, allowance)
     if not only_references:
-        _look_at_files(project, found, on_bytes)
+        _look_at_files(project, found, on_bytes, allowance=allowance)
     return found.veiled(project)
 
 
@@ -106,76 +153,157 @@ def look_on(project: Project, after: int, most: int) -> tuple[Looked, int]:
     return found.veiled(project), numbers[-1] if len(numbers) == most else 0
 
 
-def _look_at_files(project: Project, found: Looked, on_bytes: OnBytes, some: ColumnElement[bool] | None = None) -> None:
+# Of a file whose disk was away, a look sees that it is there again: of its bytes nothing was said
+_NOT_THERE = tuple(os.strerror(one) for one in (errno.ENOENT, errno.ENOTDIR, errno.ESTALE, errno.ENOTCONN))
+
+
+class _Row(NamedTuple):
+    """A raw file as the catalog has it."""
+
+    entity: int
+    role: str
+    path: str
+    digest: str
+    problem: str | None
+    size: int
+    mtime_ns: int
+    inode: int
+    ctime_ns: int
+
+
+_RAW = select(*(file.c[name] for name in _Row._fields)).where(
+    file.c.entity.not_in(select(entity.c.seq).where(entity.c.purged.is_not(None)))
+)
+
+
+class _Glance:
+    """Raw files beside their rows: what looks touched and may be read, what is wrong, and what is there again."""
+
+    def __init__(self, found: Looked, allowance: Allowance | None) -> None:
+        self.found, self.allowance = found, allowance
+        self.touched: dict[str, Signature] = {}
+        self.of_path: dict[str, list[_Row]] = {}
+        self.problems: list[tuple[_Row, str]] = []
+        self.back: list[_Row] = []
+
+    def at(self, project: Project, rows: Iterable[Any]) -> None:
+        listed = list(map(_Row._make, rows))
+        self.found.files += len(listed)
+        places = [project.located(row.path) for row in listed]
+        for place, row, seen in zip(places, listed, stats(places), strict=True):
+            if isinstance(seen, str):
+                self.problems.append((row, seen))
+            elif row.problem is not None or Signature.seen(seen) != row[5:]:
+                self._doubt(place, row, seen)
+
+    def _doubt(self, place: str, row: _Row, stat: os.stat_result) -> None:
+        seen = Signature.seen(stat)
+        if seen == row[5:] and row.problem is not None and row.problem.endswith(_NOT_THERE):
+            self.back.append(row)
+        elif not S_ISREG(stat.st_mode):
+            self.problems.append((row, "not a regular file"))
+        elif self.allowance is None or place in self.touched or self.allowance.takes(seen.size):
+            self.touched[place] = seen
+            self.of_path.setdefault(place, []).append(row)
+        else:
+            self.found.leave(seen.size)
+
+
+def _look_at_files(
+    project: Project,
+    found: Looked,
+    on_bytes: OnBytes,
+    some: ColumnElement[bool] | None = None,
+    allowance: Allowance | None = None,
+) -> None:
+    glance = _Glance(found, allowance)
     with project.catalog.read() as connection:
-        rows = connection.execute(
-            select(file, entity.c.level, entity.c.id)
-            .join(entity, entity.c.seq == file.c.entity)
-            .where(true() if some is None else some, entity.c.purged.is_(None))
-        ).all()
-    touched: dict[str, list[Any]] = {}
-    problems: list[tuple[Any, str | None]] = []
-    for row in rows:
-        path = project.located(row.path)
-        try:
-            seen = Signature.of(path)
-        except OSError as error:
-            said = f"{row.path}: {error.strerror}"
-            found.problems.append(f"{row.level} {row.id}: {row.role} {said}; put it back or correct the sheet")
-            if row.problem != said:
-                problems.append((row, said))
-            continue
-        if row.problem is not None:
-            problems.append((row, None))
-        if (seen.size, seen.mtime_ns, seen.inode) != (row.size, row.mtime_ns, row.inode):
-            touched.setdefault(path, []).append(row)
-    digests = digest_remembered(list(touched), Memory(project), on_bytes=on_bytes) if touched else {}
-    if digests or problems:
-        _write_files(project, found, touched, digests, problems)
+        chosen = connection.execute(_RAW if some is None else _RAW.where(some), execution_options=FEW)
+        for rows in chosen.partitions():
+            glance.at(project, rows)
+    digests, unread = try_seen(glance.touched, Memory(project), on_bytes=on_bytes)
+    problems = glance.problems + [(row, said) for place, said in unread.items() for row in glance.of_path[place]]
+    read = {place: (glance.of_path[place], *digest) for place, digest in digests.items()}
+    if read or problems or glance.back:
+        _write_files(project, found, read, problems, glance.back)
 
 
 def _write_files(
     project: Project,
     found: Looked,
-    touched: Mapping[str, list[Any]],
-    digests: Mapping[str, tuple[str, Signature]],
-    problems: list[tuple[Any, str | None]],
+    read: Mapping[str, tuple[list[_Row], str, Signature]],
+    problems: list[tuple[_Row, str]],
+    back: Iterable[_Row] = (),
+    read_whole: bool = False,
 ) -> None:
-    looked = [(row, *digests[path]) for path, rows in touched.items() for row in rows]
+    """What was read, what could not be, and what is there again: said, and written where it is news."""
+    looked = [(row, digest, seen) for rows, digest, seen in read.values() for row in rows]
     changed = [(row, digest, seen) for row, digest, seen in looked if digest != row.digest]
+    said = {(row.entity, row.role): f"{row.path}: {problem}" for row, problem in problems}
+    names = _names(project, [row.entity for row, *_ in (*changed, *problems)])
     for row, digest, _ in changed:
-        node = name_of((row.level, row.id))
-        found.changes.append(f"{node} {row.role} {short(row.digest)} → {short(digest)}")
+        found.changes.append(f"{name_of(names[row.entity])} {row.role} {short(row.digest)} → {short(digest)}")
+    for row, _ in problems:
+        level, who = names[row.entity]
+        words = said[row.entity, row.role]
+        found.problems.append(f"{level} {who}: {row.role} {words}; put it back or correct the sheet")
     if project.catalog.life().is_archived:
         return
     mine = (file.c.entity == bindparam("b_entity")) & (file.c.role == bindparam("b_role"))
+    read_at = {"checked_at": now()} if read_whole else {}
     seen_now = [
         {
             "b_entity": row.entity,
             "b_role": row.role,
             "digest": digest,
-            "size": seen.size,
-            "mtime_ns": seen.mtime_ns,
-            "inode": seen.inode,
+            **seen._asdict(),
             "problem": None,
+            **read_at,
         }
         for row, digest, seen in looked
     ]
-    said_now = [{"b_entity": row.entity, "b_role": row.role, "problem": said} for row, said in problems]
+    news = [(row, said[row.entity, row.role]) for row, _ in problems if row.problem != said[row.entity, row.role]]
+    over = [row for row, digest, _ in looked if row.problem is not None and digest == row.digest]
+    told = [*news, *((row, None) for row in (*over, *back))]
+    if not (seen_now or told or read_whole):
+        return
+    said_now = [{"b_entity": row.entity, "b_role": row.role, "problem": problem} for row, problem in told]
+    names |= _names(project, [row.entity for row, _ in told if row.entity not in names])
     with project.catalog.write() as writer:
         if seen_now:
             writer.execute(update(file).where(mine), seen_now)
         for row, digest, seen in changed:
             body = {"role": row.role, "path": row.path, "old": row.digest, "new": digest, "size": seen.size}
-            writer.event("file", name_of((row.level, row.id)), body)
+            writer.event("file", name_of(names[row.entity]), body)
         if said_now:
             writer.execute(update(file).where(mine), said_now)
-        for row, said in problems:
-            body = {"role": row.role, "path": row.path, "problem": said}
-            writer.event("file", name_of((row.level, row.id)), body)
+        for row, problem in told:
+            body = {"role": row.role, "path": row.path, "problem": problem}
+            writer.event("file", name_of(names[row.entity]), body)
+        if read_whole:
+            forget(writer, [row.path for row, *_ in changed])
+            failed = [{"b_entity": row.entity, "b_role": row.role, **read_at} for row, _ in problems]
+            if failed:  # they had their turn
+                writer.execute(update(file).where(mine), failed)
 
 
-def _look_at_references(project: Project, found: Looked, on_bytes: OnBytes) -> None:
+def forget(writer: Writer, paths: Iterable[str]) -> None:
+    """Remember no digest of these files: below the file system they became others, and look as they did."""
+    names = [f"{kind}{path}" for path in paths for kind in ("", "md5:", "sha256:")]
+    if names:
+        writer.execute(digest_memory.delete().where(in_keys(digest_memory.c.path, names)))
+
+
+def _names(project: Project, numbers: Collection[int]) -> dict[int, Node]:
+    """Entities by number."""
+    if not numbers:
+        return {}
+    wanted = select(entity.c.seq, entity.c.level, entity.c.id).where(in_keys(entity.c.seq, set(numbers)))
+    with project.catalog.read() as connection:
+        return {row.seq: (row.level, row.id) for row in connection.execute(wanted)}
+
+
+def _look_at_references(project: Project, found: Looked, on_bytes: OnBytes, allowance: Allowance | None = None) -> None:
     declared = project.settings.references
     with project.catalog.read() as connection:
         known = known_references(connection)
@@ -186,8 +314,16 @@ def _look_at_references(project: Project, found: Looked, on_bytes: OnBytes) -> N
             good[key] = path
         else:
             found.problems.append(problem)
-    digests = digest_remembered(list(good.values()), Memory(project), on_bytes=on_bytes)
-    contents = {key: (digests[path][0], digests[path][1].size) for key, path in good.items()}
+    memory, seen = Memory(project), {path: Signature.of(path) for path in good.values()}
+    if allowance is not None:
+        for path in seen.keys() - memory.lookup(seen).keys():
+            if not allowance.takes(seen[path].size):
+                found.leave(seen.pop(path).size)
+    digests, unread = try_seen(seen, memory, on_bytes=on_bytes)
+    found.problems += [
+        f"reference {key}: {path} {unread[path]}; allow reading it" for key, path in good.items() if path in unread
+    ]
+    contents = {key: (digests[path][0], digests[path][1].size) for key, path in good.items() if path in digests}
     new = [one for one in seen_of(declared, contents, known) if not one.is_known(known.get(one.declared.key))]
     wrong = {one.declared.key: region_problems(project.root, declared, one.declared) for one in new}
     found.problems += [said for some in wrong.values() for said in some]
@@ -198,6 +334,44 @@ def _look_at_references(project: Project, found: Looked, on_bytes: OnBytes) -> N
         with project.catalog.write() as writer:
             still = read_settings(project.root / FILE_NAME).references  # it may have been bumped while this one looked
             found.changes += record(writer, [one for one in new if still.get(one.declared.key) == one.declared])
+
+
+def read_raw(project: Project, names: Iterable[str], on_bytes: OnBytes = None) -> Looked:
+    """Read these raw files whole, by their recorded paths, and write down what they are."""
+    found, of_path = Looked(), dict[str, list[_Row]]()
+    with project.catalog.read() as connection:
+        for row in connection.execute(_RAW.where(in_keys(file.c.path, names))):
+            of_path.setdefault(project.located(row.path), []).append(_Row(*row))
+    began, places = time.time_ns(), list(of_path)
+    odd = {
+        place: seen if isinstance(seen, str) else "not a regular file"
+        for place, seen in zip(places, stats(places), strict=True)
+        if isinstance(seen, str) or not S_ISREG(seen.st_mode)
+    }
+    reads, problems = try_digests([place for place in places if place not in odd], on_bytes=on_bytes)
+    read = {place: (of_path[place], one[0], Signature(*one[1:]).proven(began)) for place, one in reads.items()}
+    said = [(row, words) for place, words in (odd | problems).items() for row in of_path[place]]
+    _write_files(project, found, read, said, read_whole=True)
+    return found.veiled(project)
+
+
+def read_references(project: Project, keys: Collection[str], on_bytes: OnBytes = None) -> Looked:
+    """Read these references whole; one of other bytes is recorded as a look does it."""
+    found = Looked()
+    places = {key: path for key, path in project.references() if key in keys}
+    with project.catalog.read() as connection:
+        known = known_references(connection)
+    regular = [path for path in places.values() if path.is_file()]
+    reads, _ = try_digests(regular, on_bytes=on_bytes)
+    read = {key: reads[path][0] for key, path in places.items() if path in reads}
+    if not project.catalog.life().is_archived:
+        with project.catalog.write() as writer:
+            other = [key for key, digest in read.items() if key in known and known[key].digest != digest]
+            forget(writer, [project.recorded(places[key]) for key in other])
+            mine = in_keys(reference.c.key, keys)
+            writer.execute(update(reference).where(mine).values(checked_at=now()))
+    _look_at_references(project, found, on_bytes)
+    return found.veiled(project)
 
 
 def region_problems(root: Path, declared: Mapping[str, Reference], one: Reference) -> list[str]:

@@ -62,6 +62,14 @@ def take(project: Project, calls: Sequence[tuple[str, Node]], run_id: str | None
     return {key for key, _ in mine}
 
 
+def left_behind(project: Project, keys: Iterable[str]) -> set[str]:
+    """Of these keys those whose run has ended, while a process that it started may still work on them."""
+    with project.catalog.read() as connection:
+        rows = connection.execute(select(lease.c.key, lease.c.owner).where(in_keys(lease.c.key, keys))).all()
+    alive = {owner: is_alive(owner) for owner in {row.owner for row in rows}}
+    return {row.key for row in rows if not alive[row.owner]}
+
+
 def hand_to(project: Project, keys: Iterable[str], job: str) -> None:
     """Say which process works on these keys: they stay busy while it lives, also if its run dies."""
     with project.catalog.write() as writer:

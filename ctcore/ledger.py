@@ -13,7 +13,7 @@ from sqlalchemy import Connection, bindparam, delete, func, literal, null, selec
 
 from ctcore import qc
 from ctcore.catalog.engine import Writer, among, bound, in_keys, upsert
-from ctcore.catalog.replay import making_digest
+from ctcore.catalog.replay import is_told, making_digest
 from ctcore.catalog.tables import (
     artifact,
     attempt,
@@ -327,6 +327,7 @@ def _making(one: Mapping[str, Any], recipe_number: int) -> dict[str, Any]:
         "seconds": side["seconds"],
         "reported": False,
         "rule": side.get("rule"),
+        **{name: side.get(name) for name in ("actor", "host", "git")},
         "undeclared": None if side.get("undeclared") is None else canonical(side["undeclared"]).decode(),
     }
 
@@ -340,6 +341,7 @@ def _outputs(one: Published) -> Iterable[dict[str, Any]]:
             "size": entry.size,
             "mtime_ns": seen.mtime_ns,
             "inode": seen.inode,
+            "ctime_ns": seen.ctime_ns,
         }
 
 
@@ -348,7 +350,7 @@ def _seen(path: Path) -> Signature:
     try:
         return Signature.of(path)
     except FileNotFoundError:
-        return Signature(0, 0, 0)
+        return Signature(0, 0, 0, 0)
 
 
 def _make_current(writer: Writer, rows: list[dict[str, Any]], about: _About) -> None:
@@ -365,9 +367,18 @@ def _make_current(writer: Writer, rows: list[dict[str, Any]], about: _About) -> 
 
 def record_of(one: Mapping[str, Any]) -> str:
     """Ties the other rows of the making to its event: a hand that changes them is found by it."""
-    side, row = one["side"], _making(one, 0)
+    return making_digest(*_parts_of(one))
+
+
+def is_record_of(one: Mapping[str, Any], record: str) -> bool:
+    """Whether an event holds this of the making, be it one of before."""
+    return is_told(record, *_parts_of(one))
+
+
+def _parts_of(one: Mapping[str, Any]) -> tuple[dict[str, Any], str, tuple[Iterable[Iterable[Any]], ...]]:
+    side = one["side"]
     files = [(file["file"], file["digest"], file["size"]) for file in one["outputs"]]
-    return making_digest(row, one["recipe"].digest, (files, side["inputs"], side["members"]))
+    return _making(one, 0), one["recipe"].digest, (files, side["inputs"], side["members"])
 
 
 def _said(one: Mapping[str, Any]) -> dict[str, Any]:

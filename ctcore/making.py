@@ -1,8 +1,8 @@
-"""④ Making nodes of one step: reuse what is there, run the rest, record each as it ends. A key runs once at a time."""
+"""④ Making nodes of one step: reuse what is there, run the rest, record each as it ends. A key is executed once."""
 
 import secrets
 import time
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Generator, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal, Protocol
@@ -13,14 +13,19 @@ from ctcore import leases, ledger, rulebook
 from ctcore.catalog.engine import in_keys
 from ctcore.catalog.tables import entity, file, materialization, output, reference
 from ctcore.code.kept import keep
+from ctcore.commits import commit_of
 from ctcore.digest import Signature, digest_remembered
 from ctcore.execute import StepCall, StepResult, forget
 from ctcore.files import Memory
 from ctcore.inputs import ROLE
 from ctcore.local import LocalRunner
-from ctcore.memo import Hit, Prepared, hits, prepare
+from ctcore.looking import refuse_without_store
+from ctcore.meanwhile import Meanwhile
+from ctcore.memo import Hit, Preparation, Prepared, hits, prepare
 from ctcore.project import Project
 from ctcore.reasons import Node, role_text
+from ctcore.reproduction import Again, beside, compared
+from ctcore.reproduction import record as record_again
 from ctcore.slurm import jobs
 from ctcore.staleness import evaluate
 from ctcore.step import Step
@@ -50,6 +55,7 @@ class Outcome:
     materialization: int | None = None
     data_version: str | None = None
     log: str | None = None
+    same: bool | None = None  # of what was made again: whether it has the same bytes
 
 
 @dataclass
@@ -65,6 +71,7 @@ class Making:
     tells: bool = False  # whoever takes the outcomes tells Dagster of them
     among: Collection[str] | None = None  # with `stale_only`: these and no others, where a run covers more
     runner: Runner | None = None
+    again: bool = False  # what was made before the run began is made again beside it, and compared
     _why: dict[str, str] = field(default_factory=dict)
 
     def outcomes(self) -> Iterator[Outcome]:
@@ -75,26 +82,98 @@ class Making:
     def settled(self) -> Iterator[list[Outcome]]:
         """Make them, yielding those that were settled since the last time: they can be told of at once.
 
-        With `stale_only`, what is fresh is passed over, unless Dagster was not told of it.
+        With `stale_only`, what is fresh is passed over, unless Dagster was not told of it. With `again`, no earlier
+        making spares a call; it is kept all the same, and whether it could be reproduced is on record.
         """
+        refuse_without_store(self.project)
         self.project.look_at_tools()
+        began = Meanwhile.from_now(self.project)
         todo = self._asked()
         preparation = prepare(self.project, self.step, todo, self.params)
-        yield [Outcome((self.step.name, key), "blocked", problem) for key, problem in preparation.blocked.items()]
+        yield _blocked(self.step, preparation)
         calls = list(preparation.ready.values())
         while calls:
-            found = hits(self.project, calls)
+            found = self._made_before(calls, began)
             yield self._reused(calls, found)
             calls = [call for call in calls if call.key not in found]
-            recovered = self._recovered(calls)
-            yield recovered
-            done = {one.node for one in recovered}
-            calls = [call for call in calls if call.node not in done]
             mine = leases.take(self.project, [(call.key, call.node) for call in calls], self.run_id)
-            yield from self._run([call for call in calls if call.key in mine])
+            moved = yield from self._claimed([call for call in calls if call.key in mine], began)
             calls = [call for call in calls if call.key not in mine]
             if calls:  # another process works on these: look again when it may be done
+                yield (recovered := self._left_behind(calls))
+                done = {one.node for one in recovered}
+                calls = [call for call in calls if call.node not in done]
                 time.sleep(WAIT_S)
+            calls += moved
+
+    def _claimed(self, calls: Sequence[Prepared], began: Meanwhile) -> Generator[list[Outcome], None, list[Prepared]]:
+        """Run calls whose leases are ours. Gives those that are other calls by now: an input was made anew."""
+        free = {call.key for call in calls}
+        moved: list[Prepared] = []
+        try:
+            run = yield from self._looked_at_again(calls, began, moved)
+            free -= {call.key for call in run}
+        finally:
+            if free:
+                leases.give_back_ours(self.project, free)
+        yield from self._run(run)
+        return moved
+
+    def _looked_at_again(
+        self, calls: Sequence[Prepared], began: Meanwhile, moved: list[Prepared]
+    ) -> Generator[list[Outcome], None, list[Prepared]]:
+        """Which of these are still to be run. Before their leases were ours, another run may have made or tried them,
+        or made an input anew; from now on, none can."""
+        if not calls:
+            return []
+        now = prepare(self.project, self.step, [call.node[1] for call in calls], self.params)
+        yield _blocked(self.step, now)
+        held = {call.key for call in calls}
+        moved += [call for call in now.ready.values() if call.key not in held]
+        run = [call for call in now.ready.values() if call.key in held]
+        found = hits(self.project, run)
+        if self.again:
+            yield from self._repeated([call for call in run if call.key in found], found, began)
+        else:
+            yield self._reused(run, found)
+        run = [call for call in run if call.key not in found]
+        tried = began.failed(self.project, [call.key for call in run])
+        yield [Outcome(one.node, "failed", one.error, log=one.log) for one in tried.values()]
+        run = [call for call in run if call.key not in tried]
+        yield (recovered := self._recovered(run))
+        done = {one.node for one in recovered}
+        return [call for call in run if call.node not in done]
+
+    def _made_before(self, calls: Sequence[Prepared], began: Meanwhile) -> dict[str, Hit]:
+        """Calls that need not be made. If they are to be made again, those which another run made meanwhile."""
+        found = hits(self.project, calls)
+        return {key: hit for key, hit in found.items() if not self.again or hit.materialization > began.made}
+
+    def _repeated(
+        self, calls: Sequence[Prepared], found: Mapping[str, Hit], began: Meanwhile
+    ) -> Iterator[list[Outcome]]:
+        """Made again beside what is there, compared, and written down; the node is what it was made to be first."""
+        yield self._reused([call for call in calls if found[call.key].materialization > began.made], found)
+        old = [call for call in calls if found[call.key].materialization <= began.made]
+        if not old:
+            return
+        runner = self.runner or LocalRunner(self.project)
+        with beside(self.project, _step_calls(self.project, self.step, old, self._why, self.run_id)) as (store, listed):
+            for results in runner.run(listed):
+                ended = list(compared(self.project, store, results, found))
+                made = [one for one in ended if isinstance(one, Again)]
+                record_again(self.project, made, self.run_id)
+                reused = {one.node: one for one in self._reused([c for c in old if _has(made, c)], found)}
+                logs = {(result.node[0], result.node[1]): result.log for result in results}
+                yield [
+                    replace(reused[one.node], why=one.words, same=not one.differs, log=logs[one.node]) for one in made
+                ]
+                yield [_not_again(one) for one in ended if isinstance(one, StepResult)]
+
+    def _left_behind(self, calls: Sequence[Prepared]) -> list[Outcome]:
+        """Of calls that others work on: published already by a worker that outlives its run."""
+        left = leases.left_behind(self.project, [call.key for call in calls])
+        return self._recovered([call for call in calls if call.key in left])
 
     def _asked(self) -> list[str]:
         listed = evaluate(self.project).listed(self.step.name, self.keys)
@@ -179,14 +258,29 @@ class Making:
         return outcomes + [Outcome(one.node, "failed", one.error, log=one.log) for one in failed]
 
 
+def _has(made: Sequence[Again], call: Prepared) -> bool:
+    return any(one.node == call.node for one in made)
+
+
+def _not_again(result: StepResult) -> Outcome:
+    """What is there was not touched: no failure of the node is on record."""
+    said = f"could not be made again, and what is there was kept: {result.error}"
+    return Outcome((result.node[0], result.node[1]), "failed", said, log=result.log)
+
+
+def _blocked(step: Step, found: Preparation) -> list[Outcome]:
+    return [Outcome((step.name, key), "blocked", problem) for key, problem in found.blocked.items()]
+
+
 def _step_calls(
     project: Project, step: Step, calls: Sequence[Prepared], why: Mapping[str, str], run_id: str | None
 ) -> list[StepCall]:
     """StepCalls with real paths: a few statements for all of them."""
     files = _files(project, step, [call.node[1] for call in calls])
-    references = {key: str(path) for key, path in project.references() if key in step.references}
+    references = {key: str(path) for key, path in sorted(project.references()) if key in step.references}
     watched = _references(project, step)
     outputs = _upstream_outputs(project, calls)
+    git = commit_of(step.source)
     found = []
     for call in calls:
         mine = files.get(call.node[1], {})
@@ -210,15 +304,18 @@ def _step_calls(
                     "parameters": dict(call.recipe.parameters),
                     "environment": dict(call.recipe.environment),
                 },
-                files={role: seen[0] for role, seen in mine.items()},
+                files={role: seen[0] for role, seen in sorted(mine.items())},
                 references=references,
                 inputs=inputs,
                 edges=[list(edge) for edge in call.edges],
                 members=_members(step, call),
                 watch=watch,
+                reads_first=project.settings.run.verify_inputs == "bytes",
                 reason=why.get(call.node[1], "asked for"),
                 run_id=run_id,
                 rule=project.settings.cohorts[call.node[1]].version if step.level == "cohort" else None,
+                actor=project.catalog.actor,
+                git=git,
                 sandbox=project.settings.run.sandbox,
             )
         )
@@ -232,12 +329,17 @@ def _members(step: Step, call: Prepared) -> list[list[str]]:
     return [[level, who, roles.get((level, who), "member")] for level, who in call.members]
 
 
-Watched = tuple[str, int, int, int]
-_NEVER = Signature(-1, -1, -1)
+Watched = tuple[str, int, int, int, int, str]
+_NEVER = Signature(-1, -1, -1, -1)
+
+
+def _watched(place: str, row: Any) -> Watched:
+    """A file as its row says it was last seen."""
+    return place, row.size, row.mtime_ns, row.inode, row.ctime_ns, row.digest
 
 
 def _files(project: Project, step: Step, keys: Sequence[str]) -> dict[str, dict[str, Watched]]:
-    """The raw files of these entities by role, with their signatures."""
+    """The raw files of these entities by role, with their signatures and digests."""
     if not step.files:
         return {}
     found: dict[str, dict[str, Watched]] = {}
@@ -253,7 +355,7 @@ def _files(project: Project, step: Step, keys: Sequence[str]) -> dict[str, dict[
         )
         for row in rows:
             place = str(project.absolute(row.path))
-            found.setdefault(row.id, {})[row.role] = (place, row.size, row.mtime_ns, row.inode)
+            found.setdefault(row.id, {})[row.role] = _watched(place, row)
     return found
 
 
@@ -264,8 +366,8 @@ def _references(project: Project, step: Step) -> list[Watched]:
         known = {row.key: row.digest for row in connection.execute(select(reference.c.key, reference.c.digest))}
     now = digest_remembered([path for path in paths.values() if path.is_file()], Memory(project))
     seen = {key: now[path][1] for key, path in paths.items() if path in now and now[path][0] == known.get(key)}
-    watched = ((str(path), seen.get(key, _NEVER)) for key, path in paths.items())
-    return [(place, found.size, found.mtime_ns, found.inode) for place, found in watched]
+    watched = ((str(path), seen.get(key, _NEVER), known.get(key, "")) for key, path in paths.items())
+    return [(place, one.size, one.mtime_ns, one.inode, one.ctime_ns, digest) for place, one, digest in watched]
 
 
 def _upstream_outputs(project: Project, calls: Sequence[Prepared]) -> dict[str, list[Watched]]:
@@ -281,5 +383,5 @@ def _upstream_outputs(project: Project, calls: Sequence[Prepared]) -> dict[str, 
         )
         for row in rows:
             place = str(Path(project.store.root, row.folder, row.file))
-            found.setdefault(row.folder, {})[row.file] = (place, row.size, row.mtime_ns, row.inode)
+            found.setdefault(row.folder, {})[row.file] = _watched(place, row)
     return {folder: list(files.values()) for folder, files in found.items()}

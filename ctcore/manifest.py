@@ -6,21 +6,36 @@ Also tells what is wrong with the files of artifacts. Needs the standard library
 import json
 import os
 import re
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+import time
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from stat import S_ISREG
+from typing import Any, NamedTuple
 
 from blake3 import blake3
 
-from ctcore.digest import OnBytes, Signature, inode_of, read_files, tagged, try_digests
+from ctcore.digest import (
+    DigestMemory,
+    OnBytes,
+    Signature,
+    canonical,
+    inode_of,
+    is_old,
+    read_files,
+    tagged,
+    try_digests,
+)
 from ctcore.errors import StoreError
 
 MANIFEST = "MANIFEST.b3"
 SIDECAR = "ct.json"
-OWN = frozenset({MANIFEST, SIDECAR})
+LOG = "ct.log.gz"
+OWN = frozenset({MANIFEST, SIDECAR, LOG})
+NEEDED = frozenset({MANIFEST, SIDECAR})
 UNKNOWN = -1
+TAG = "ct.files.v2"
 
 SEGMENT = r"[A-Za-z0-9][A-Za-z0-9_.-]*"
 _NAME = re.compile(rf"{SEGMENT}(?:/{SEGMENT})*")
@@ -37,7 +52,7 @@ class FileEntry:
 
 @dataclass(frozen=True)
 class Manifest:
-    """The files of an artifact by relative name. Names and bytes are its identity, nothing else is."""
+    """The files of an artifact by relative name. Names, bytes and which output is which file are its identity."""
 
     files: Mapping[str, FileEntry]
 
@@ -50,8 +65,16 @@ class Manifest:
 
     @cached_property
     def data_version(self) -> str:
-        """The digest that identifies the artifact's content."""
+        """The digest that identifies the files alone: the content of artifacts that were published without `TAG`."""
         return tagged("ct.files.v1", self.text().encode())
+
+    def version(self, outputs: Mapping[str, str]) -> str:
+        """The digest that identifies an artifact's content: the files, and the file of each output's name."""
+        return tagged(TAG, self.text().encode() + canonical(dict(outputs)))
+
+    def version_by(self, side: Mapping[str, Any]) -> str:
+        """The same under the tag that a sidecar names; before there were two, it named none."""
+        return self.version(side["outputs"]) if side["store"].get("tag") == TAG else self.data_version
 
     @classmethod
     def parse(cls, text: str, sizes: Mapping[str, int] | None = None) -> "Manifest":
@@ -117,23 +140,75 @@ class Damage:
 
 @dataclass(frozen=True, slots=True)
 class Expected:
-    """An artifact as it was published: where, its (size, digest) by file, and the signatures it had then."""
+    """An artifact as it was published: where, its (size, digest) by file, and the signatures it had then.
+
+    `doubted`: files that are on record as damaged; only reading them says otherwise.
+    """
 
     folder: Path | str
     files: Mapping[str, tuple[int, str]] | Manifest
     signatures: Mapping[str, Signature] | None = None
+    doubted: Collection[str] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Checked:
+    """What is wrong with an artifact, what was read of it and is as published, and what would have had to be read."""
+
+    damages: list[Damage] = field(default_factory=list)
+    read: dict[str, Signature] = field(default_factory=dict)
+    unread: dict[str, int] = field(default_factory=dict)
+
+
+@dataclass
+class Allowance:
+    """How many bytes may still be read; what does not fit is left."""
+
+    left: int
+
+    def takes(self, size: int) -> bool:
+        if size > self.left:
+            return False
+        self.left -= size
+        return True
 
 
 def check_many(items: Iterable[Expected], *, deep: bool = False, on_bytes: OnBytes | None = None) -> list[list[Damage]]:
-    """What is wrong with each of these artifacts, in their order; an empty list where nothing is.
+    """What is wrong with each of these artifacts, in their order; an empty list where nothing is. See `checked`."""
+    return [one.damages for one in checked(items, deep=deep, on_bytes=on_bytes)]
 
-    Reads only files whose size is right and whose signature is other than expected or not known; `deep`
-    trusts no signature and reads every file, and the manifest and sidecar beside them.
+
+def checked(
+    items: Iterable[Expected],
+    *,
+    deep: bool = False,
+    on_bytes: OnBytes | None = None,
+    memory: DigestMemory[str] | None = None,
+    allowance: Allowance | None = None,
+) -> list[Checked]:
+    """How each of these artifacts is, in their order.
+
+    Reads only files whose size is right and whose signature is other than expected or not known, and those that are
+    doubted; `deep` trusts no signature and reads every file, and the manifest and sidecar beside them. What `memory`
+    knows to be damaged is not read for it once more. An `allowance` bounds what is read.
     """
     look = _Look(deep)
     found = [look.at(item) for item in items]
-    look.read(on_bytes)
+    if memory is not None:
+        look.recall(memory)
+    if allowance is not None:
+        look.leave(allowance)
+    look.read(on_bytes, memory)
     return found
+
+
+class _Doubt(NamedTuple):
+    """A file that has to be read: of which artifact, and what it should be."""
+
+    name: str
+    digest: str
+    checked: Checked
+    seen: Signature | None
 
 
 class _Look:
@@ -141,52 +216,89 @@ class _Look:
 
     def __init__(self, deep: bool) -> None:
         self.deep = deep
-        self.doubtful: dict[str, tuple[str, str, list[Damage]]] = {}
+        self.doubtful: dict[str, _Doubt] = {}
 
-    def at(self, item: Expected) -> list[Damage]:
+    def at(self, item: Expected) -> Checked:
         folder, files = os.fspath(item.folder), _pairs(item.files)
-        damages: list[Damage] = []
+        found = Checked()
+        damages = found.damages
         try:
             seen = scan(folder)
         except (FileNotFoundError, NotADirectoryError):
-            return [Damage(name, "gone") for name in files]
+            damages += [Damage(name, "gone") for name in files]
+            return found
         except OSError as error:
-            return [Damage(name, f"cannot be read: {error.strerror}") for name in files]
+            damages += [Damage(name, f"cannot be read: {error.strerror}") for name in files]
+            return found
         signatures = item.signatures or {}
         for name, (size, digest) in files.items():
             stat = seen.pop(name, None)
             if problem := _visible(stat, size):
                 damages.append(Damage(name, problem))
-            elif self.deep or _touched(stat, signatures.get(name)):
-                self.doubtful[f"{folder}/{name}"] = (name, digest, damages)
-        self._own(folder, files, seen, damages)
+            elif self.deep or _touched(stat, signatures.get(name)) or name in item.doubted:
+                self.doubtful[f"{folder}/{name}"] = _Doubt(name, digest, found, stat and Signature.seen(stat))
+        self._own(item, folder, files, seen, found)
         damages.extend(Damage(name, "not of this artifact") for name in seen)
-        return damages
+        return found
 
     def _own(
         self,
+        item: Expected,
         folder: str,
         files: Mapping[str, tuple[int, str]],
         seen: dict[str, os.stat_result],
-        damages: list[Damage],
+        found: Checked,
     ) -> None:
         """What the store wrote itself: without it the artifact would not be found again."""
         there = {name for name in OWN if (stat := seen.pop(name, None)) and S_ISREG(stat.st_mode)}
-        damages.extend(Damage(name, "gone") for name in sorted(OWN - there))
-        if self.deep and MANIFEST in there:
-            text = Manifest({name: FileEntry(digest) for name, (_, digest) in files.items()}).text()
-            digest = blake3(text.encode()).hexdigest()
-            self.doubtful[f"{folder}/{MANIFEST}"] = (MANIFEST, digest, damages)
-        if self.deep and SIDECAR in there and not _is_json(f"{folder}/{SIDECAR}"):
-            damages.append(Damage(SIDECAR, "no longer JSON"))
+        found.damages.extend(Damage(name, "gone") for name in sorted(NEEDED - there))
+        wanted = {name for name in there if self.deep or name in item.doubted}
+        if not wanted:
+            return
+        manifest = Manifest({name: FileEntry(digest) for name, (_, digest) in files.items()})
+        if MANIFEST in wanted:
+            digest = blake3(manifest.text().encode()).hexdigest()
+            self.doubtful[f"{folder}/{MANIFEST}"] = _Doubt(MANIFEST, digest, found, None)
+        if SIDECAR in wanted and (problem := _sidecar_problem(f"{folder}/{SIDECAR}", manifest)):
+            found.damages.append(Damage(SIDECAR, problem))
 
-    def read(self, on_bytes: OnBytes | None) -> None:
+    def recall(self, memory: DigestMemory[str]) -> None:
+        """A file that was read as it is, and was damaged, is damaged still. That one is whole, only reading says."""
+        seen = {path: doubt.seen for path, doubt in self.doubtful.items() if doubt.seen is not None}
+        for path, digest in memory.lookup(seen).items() if seen else ():
+            if digest != self.doubtful[path].digest:
+                self._compare(self.doubtful.pop(path), digest)
+
+    def leave(self, allowance: Allowance) -> None:
+        """Keep what may be read, and note the rest."""
+        for path, doubt in list(self.doubtful.items()):
+            size = doubt.seen.size if doubt.seen else 0
+            if not allowance.takes(size):
+                doubt.checked.unread[doubt.name] = size
+                del self.doubtful[path]
+
+    def read(self, on_bytes: OnBytes | None, memory: DigestMemory[str] | None) -> None:
+        began = time.time_ns()
         reads, problems = try_digests(self.doubtful, on_bytes=on_bytes)
-        for path, (name, digest, damages) in self.doubtful.items():
+        wrong: dict[str, tuple[Signature, str]] = {}
+        for path, doubt in self.doubtful.items():
             if path in problems:
-                damages.append(Damage(name, f"cannot be read: {problems[path]}"))
-            elif reads[path][0] != digest:
-                damages.append(Damage(name, f"changed (digest {digest[:8]}… → {reads[path][0][:8]}…)"))
+                doubt.checked.damages.append(Damage(doubt.name, f"cannot be read: {problems[path]}"))
+                continue
+            digest, seen = reads[path][0], Signature(*reads[path][1:])
+            if self._compare(doubt, digest):
+                doubt.checked.read[doubt.name] = seen.proven(began)
+            elif is_old(seen, began):
+                wrong[path] = (seen, digest)
+        if wrong and memory is not None:
+            memory.remember(wrong)
+
+    def _compare(self, doubt: _Doubt, digest: str) -> bool:
+        if digest == doubt.digest:
+            return True
+        said = f"changed (digest {doubt.digest[:8]}… → {digest[:8]}…)"
+        doubt.checked.damages.append(Damage(doubt.name, said))
+        return False
 
 
 def _pairs(files: Mapping[str, tuple[int, str]] | Manifest) -> Mapping[str, tuple[int, str]]:
@@ -211,12 +323,18 @@ def _touched(stat: os.stat_result | None, signature: Signature | None) -> bool:
         or stat.st_mtime_ns != signature.mtime_ns
         or inode_of(stat) != signature.inode
         or stat.st_size != signature.size
+        or stat.st_ctime_ns != signature.ctime_ns
     )
 
 
-def _is_json(path: str) -> bool:
+def _sidecar_problem(path: str, manifest: Manifest) -> str | None:
     try:
         with open(path, encoding="utf-8") as file:
-            return isinstance(json.load(file), dict)
+            side = json.load(file)
     except (OSError, ValueError):
-        return False
+        return "no longer JSON"
+    try:
+        same = side["store"]["data_version"] == manifest.version_by(side)
+    except (LookupError, TypeError, AttributeError, ValueError):
+        same = False
+    return None if same else "its files or its outputs are not those of its data version"

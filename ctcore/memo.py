@@ -16,7 +16,7 @@ from sqlalchemy import Connection, and_, func, select
 
 from ctcore.catalog.engine import in_keys
 from ctcore.catalog.tables import artifact, damage, edge, materialization, output
-from ctcore.digest import Signature, digest_files, digest_value
+from ctcore.digest import Signature, digest_value, try_digests
 from ctcore.excluded import why_excluded
 from ctcore.inputs import Inputs, Want
 from ctcore.mirror.mirror import Mirror
@@ -70,8 +70,12 @@ def prepare(
     keys: Iterable[str],
     params: Mapping[str, Any] | None = None,
     connection: Connection | None = None,
+    future: Mapping[Node, str] | None = None,
 ) -> Preparation:
-    """The calls for these partitions: one statement an input, however many partitions."""
+    """The calls for these partitions: one statement an input, however many partitions.
+
+    `future`: data versions that nodes are going to have, in the place of those that they have now.
+    """
     asked = list(dict.fromkeys(keys))
     given, recipe = project.params(step, params), project.recipe(step, params) if params else None
     recipe = recipe or project.recipes[step.name]
@@ -85,7 +89,7 @@ def prepare(
         chosen = [name for name, able in zip(asked, can.tolist(), strict=True) if able]
         taken = _Taken(chosen)
         for want in inputs.wants(step):
-            _take(taken, found, reading, Today(mirror, inputs, step, want), places[can])
+            _take(taken, found, reading, Today(mirror, inputs, step, want), places[can], future or {})
         folders = _folders(reading, taken.sources)
         cannot = why_excluded(reading, inputs, step, places[(places >= 0) & ~can].tolist())
     unable = {mirror.name(step.name, at): "; ".join(one.words for one in why) for at, why in cannot.items()}
@@ -95,15 +99,15 @@ def prepare(
             said = f"is excluded: {known}" if known else f"is none: no {step.level} {partition} is registered"
             found.blocked[partition] = f"{step.name}/{partition} {said}"
         elif partition not in found.blocked:
-            mine = tuple(taken.edges[partition])
+            mine = tuple(sorted(taken.edges[partition]))  # as the key has them: what a step sees follows from its key
             node = (step.name, partition)
             found.ready[partition] = Prepared(
                 node=node,
                 recipe=recipe,
                 params=given,
                 edges=mine,
-                members=tuple(dict.fromkeys(taken.members[partition])),
-                folders={e[1:3]: folders[e[1:3]] for e in mine if e.input in step.inputs},
+                members=tuple(sorted(set(taken.members[partition]))),
+                folders={e[1:3]: folders.get(e[1:3], "") for e in mine if e.input in step.inputs},
                 key=key_of(recipe, node, mine),
             )
     return found
@@ -128,12 +132,15 @@ class Today(NamedTuple):
     want: Want
 
 
-def _take(taken: _Taken, found: Preparation, connection: Connection, one: Today, places: Places) -> None:
+def _take(
+    taken: _Taken, found: Preparation, connection: Connection, one: Today, places: Places, future: Mapping[Node, str]
+) -> None:
     mirror, want = one.mirror, one.want
     owner, source = want.pairs(places)
     names = [want.input.partition(":")[2]] * len(source) if want.what == "reference" else _names(mirror, want, source)
-    for at, name, version in zip(owner.tolist(), names, _versions(connection, one, source, names), strict=True):
+    for at, name, now in zip(owner.tolist(), names, _versions(connection, one, source, names), strict=True):
         partition = taken.partitions[at]
+        version = future.get((want.asset, name), now) if future and want.what == "step" else now
         if version is None:
             unknown = "was not looked at yet" if want.what == "reference" else "was never made"
             words = f"input {want.input}: {name_of((want.asset, name))} {unknown}"
@@ -219,10 +226,12 @@ def _lost(project: Project, folders: Mapping[int, str], files: Iterable[Any]) ->
         except OSError:
             lost.add(file.materialization)
             continue
-        if (seen.size, seen.mtime_ns, seen.inode) != (file.size, file.mtime_ns, file.inode):
+        if seen != (file.size, file.mtime_ns, file.inode, file.ctime_ns):
             touched[path] = file
-    digests = digest_files(list(touched)) if touched else {}
-    return lost | {file.materialization for path, file in touched.items() if digests[path] != file.digest}
+    reads, _ = try_digests(touched)
+    return lost | {
+        file.materialization for path, file in touched.items() if path not in reads or reads[path][0] != file.digest
+    }
 
 
 def current_edges(project: Project, node: Node) -> list[Edge]:

@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from sqlalchemy import select
+from sqlalchemy import Column, select
 
 from ctcore.automation import Policy
 from ctcore.batches import is_empty
@@ -18,7 +18,7 @@ from ctcore.catalog.engine import in_keys
 from ctcore.catalog.tables import artifact
 from ctcore.collecting import without_collecting
 from ctcore.history import HOUR_S, Changes, Cost, changes, costs
-from ctcore.memo import Preparation, hits, prepare
+from ctcore.memo import Hit, Preparation, hits, prepare
 from ctcore.narrow import Narrowing, narrow
 from ctcore.project import Project
 from ctcore.reasons import Node, Reason, Verdict, name_of
@@ -176,6 +176,9 @@ class _Planner:
         self.moves: dict[str, dict[str, float]] = {}
         self.means: dict[str, float] = {}
         self.held: dict[str, set[str]] = {}
+        self.known: set[str] = set()  # steps of which something is reused
+        self.future: dict[Node, str] = {}  # what is reused, and the data version that it will have
+        self.unsure: set[Node] = set()  # what is made, so that nobody knows yet what it will be
         self.veil = veil(project)
 
     def step(self, step: Step) -> StepPlan:
@@ -186,7 +189,13 @@ class _Planner:
         prepared = prepare(self.project, step, [one.partition for one in able if not one.waits])
         found = hits(self.project, prepared.ready.values()) if prepared.ready else {}
         reused = {key: found[call.key].data_version for key, call in prepared.ready.items() if call.key in found}
-        run = [one for one in able if one.partition not in reused and one.partition not in prepared.blocked]
+        below = self._below(step, [one for one in able if one.waits])
+        reused |= {key: hit.data_version for key, (_, hit) in below.items()}
+        self._foresee(step.name, listed, reused)
+        stays = self._stays(step.name, able, {key: call for key, (call, _) in below.items()})
+        reused = {key: version for key, version in reused.items() if key not in stays}
+        left = reused.keys() | stays | prepared.blocked.keys()
+        run = [one for one in able if one.partition not in left]
         likely = {one.partition: self._likely(one) for one in able}
         self._remember(step.name, [one for one in listed if one.state == "running"], able, reused, likely)
         return StepPlan(
@@ -205,6 +214,30 @@ class _Planner:
             changes=self.changes[step.name],
             keys={key: call.key for key, call in prepared.ready.items()},
         )
+
+    def _below(self, step: Step, waiting: Sequence[Verdict]) -> dict[str, tuple[str, Hit]]:
+        """Of nodes that wait for others, the calls of which it is known what they give: all that they wait for is
+        reused, and with that they were made before."""
+        if not self.known.intersection(step.inputs.values()):
+            return {}
+        keys = [one.partition for one in waiting if not any(r.path and r.path[0] in self.unsure for r in one.reasons)]
+        ready = prepare(self.project, step, keys, future=self.future).ready if keys else {}
+        sure = {key: one for key, one in ready.items() if not any(edge[1:3] in self.unsure for edge in one.edges)}
+        found = hits(self.project, sure.values()) if sure else {}
+        return {key: (one.key, found[one.key]) for key, one in sure.items() if one.key in found}
+
+    def _foresee(self, name: str, listed: Iterable[Verdict], known: Mapping[str, str]) -> None:
+        """What the nodes of this step will be, as far as that is known."""
+        if known:
+            self.known.add(name)
+        self.future |= {(name, key): version for key, version in known.items()}
+        self.unsure |= {one.node for one in listed if one.partition not in known}
+
+    def _stays(self, name: str, able: Iterable[Verdict], calls: Mapping[str, str]) -> set[str]:
+        """What only waits for others, and is what the same call gave: it is fresh once they are, without a call."""
+        waiting = [one.partition for one in able if one.only_waits and one.partition in calls]
+        now = _current(self.project, name, waiting, artifact.c.key)
+        return {key for key in waiting if now.get(key) == calls[key]}
 
     def _likely(self, verdict: Verdict) -> float:
         """How likely the node has to be made: surely, unless it only waits for others that may stay as they are."""
@@ -226,13 +259,13 @@ class _Planner:
         likely: Mapping[str, float],
     ) -> None:
         """How likely each node's content becomes another one."""
-        now = _versions(self.project, name, reused)
+        now = _current(self.project, name, reused, artifact.c.data_version)
         found = {one.partition: self._gives_other(one) for one in running}
         for one in able:
             other = self._gives_other(one)
-            if one.partition in reused:
-                other = float(reused[one.partition] != now.get(one.partition))
             found[one.partition] = likely[one.partition] * other
+            if one.partition in reused:
+                found[one.partition] = float(reused[one.partition] != now.get(one.partition))
         self.moves[name] = found
         self.means[name] = sum(found.values()) / len(found) if found else 1.0
 
@@ -266,14 +299,14 @@ def left_alone(
     return held
 
 
-def _versions(project: Project, name: str, keys: Iterable[str]) -> dict[str, str]:
+def _current(project: Project, name: str, keys: Iterable[str], column: Column[str]) -> dict[str, str]:
+    """What the catalog has in this column of these nodes."""
     listed = list(keys)
     if not listed:
         return {}
     mine = (artifact.c.asset == name) & in_keys(artifact.c.partition, listed)
     with project.catalog.read() as connection:
-        rows = connection.execute(select(artifact.c.partition, artifact.c.data_version).where(mine))
-        return {row.partition: row.data_version for row in rows}
+        return {row[0]: row[1] for row in connection.execute(select(artifact.c.partition, column).where(mine))}
 
 
 def _not_run(listed: Iterable[Verdict], held: Mapping[str, str], prepared: Preparation, seen: Veil) -> list[Group]:

@@ -14,7 +14,7 @@ from ctcore.catalog.engine import HEAD, Catalog, Writer
 from ctcore.catalog.replay import Event, Replay, Told
 from ctcore.catalog.tables import event, metadata, tombstone
 from ctcore.errors import CatalogError, Usage
-from ctcore.ledger import entry_of, insert_makings, recipe_numbers, recipe_of, record_of
+from ctcore.ledger import entry_of, insert_makings, is_record_of, recipe_numbers, recipe_of
 from ctcore.project import Project
 from ctcore.purging.inside import inside
 from ctcore.purging.redaction import take_out
@@ -23,7 +23,18 @@ from ctcore.tombstones import entry_told, unfinished
 
 # In this order: what others point to comes first
 _BEFORE = ("entity", "file", "reference", "reference_version", "result")
-_AFTER = ("artifact", "damage", "acceptance", "waiver", "qc_act", "qc_event", "qc_resolution", "consent", "attempt")
+_AFTER = (
+    "reproduction",
+    "artifact",
+    "damage",
+    "acceptance",
+    "waiver",
+    "qc_act",
+    "qc_event",
+    "qc_resolution",
+    "consent",
+    "attempt",
+)
 _LAST = ("purge", "tombstone", "cohort_rule", "setting")
 _UNKNOWN = {"mtime_ns": 0, "inode": 0, "ctime_ns": 0}  # so each raw file is read again when it is looked at
 
@@ -95,7 +106,7 @@ def _makings(project: Project, replay: Replay) -> tuple[list[dict[str, Any]], di
         entry = entry_of(project, published)
         side = {**entry["side"], "reason": row["reason"]}
         one = {**entry, "side": side, "recipe": recipe_of(side), "id": number}
-        if last[_call(row)] != number and row.get("record") not in (None, record_of(one)):
+        if last[_call(row)] != number and row.get("record") and not is_record_of(one, row["record"]):
             replaced[number] = told
         else:
             found.append(one)
@@ -119,6 +130,8 @@ def _write(writer: Writer, replay: Replay, makings: list[dict[str, Any]]) -> Non
     }
     stones = replay.tables["tombstone"]
     replay.tables["tombstone"] = {key: told for key, told in stones.items() if key[0] in made}
+    again = replay.tables["reproduction"]
+    replay.tables["reproduction"] = {key: one for key, one in again.items() if one.row["materialization"] in made}
     for name in (*_AFTER, *_LAST):
         _insert(writer, name, replay.tables[name].values())
     if (levels := applied(writer.connection)) is not None:

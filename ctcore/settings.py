@@ -73,13 +73,20 @@ class Pairing:
         return f"{many} {name}" if many == 1 else f"{many} {name[:-1]}ies" if name.endswith("y") else f"{many} {name}s"
 
 
+_ZERO = ("workers", "look_again_s")  # of these, 0 says something
+VerifyInputs = Literal["signature", "bytes"]
 Sandbox = Literal["off", "watch", "strict"]
+_CHOICES: Mapping[str, Any] = {"verify_inputs": VerifyInputs, "sandbox": Sandbox}
 
 
 @dataclass(frozen=True)
 class RunSettings:
     """How much runs at once: local worker processes (0 = one a core), partitions a Dagster run, runs a sensor tick and
-    runs under way; how often sensors look, and when a failure is tried again, in seconds; what calls may see."""
+    runs under way; how often sensors look, and when a failure is tried again, in seconds; what calls may see.
+
+    How much the integrity sensor reads a day; whether a call reads its inputs' bytes before it begins, or trusts size,
+    times and inode; for how many seconds commands go by what was seen on disk before.
+    """
 
     workers: int = 0
     partitions_per_run: int = 500
@@ -88,6 +95,9 @@ class RunSettings:
     retry_after_s: int = 300
     look_every_s: int = 15
     verify_every_s: int = 300
+    verify_gib_a_day: int = 1000
+    verify_inputs: VerifyInputs = "signature"
+    look_again_s: int = 0
     sandbox: Sandbox = "watch"
 
 
@@ -462,13 +472,13 @@ class _Reader:
         known = {option.name for option in fields(RunSettings)}
         self._only(table, {*known, *RUN_KEYS}, "[run]")
         good: dict[str, Any] = {}
-        if (sandbox := table.get("sandbox", "watch")) not in get_args(Sandbox):
-            self.problems.append(f"[run] sandbox = {sandbox!r:.80}: one of {', '.join(get_args(Sandbox))}")
-        else:
-            good["sandbox"] = sandbox
-        for key in known & set(table) - {"sandbox"}:
-            value, least = table[key], 0 if key == "workers" else 1
-            if isinstance(value, int) and not isinstance(value, bool) and value >= least:
+        for key in known & set(table):
+            value, least = table[key], 0 if key in _ZERO else 1
+            if key in _CHOICES:
+                good[key] = value
+                if value not in (allowed := get_args(_CHOICES[key])):
+                    self.problems.append(f"[run] {key} = {value!r:.80}: one of {', '.join(allowed)}")
+            elif isinstance(value, int) and not isinstance(value, bool) and value >= least:
                 good[key] = value
             else:
                 self.problems.append(f"[run] {key} = {value!r:.80}: a whole number, {least} or more")

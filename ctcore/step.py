@@ -85,11 +85,14 @@ class Step:
 
 @dataclass(frozen=True)
 class Source:
-    """An upstream artifact as the step sees it: whose it is, where its outputs are, and its role as a member."""
+    """An upstream artifact as the step sees it: whose it is, where its outputs are, its role as a member, and the
+    declared columns of its entity."""
 
     entity: str
     outputs: Mapping[str, Path]
     role: Any = None
+    level: str = ""
+    columns: Mapping[str, Any] = field(default_factory=dict)
 
     def __getitem__(self, output: str) -> Path:
         try:
@@ -97,13 +100,17 @@ class Source:
         except KeyError:
             raise StepError(f"no output {output!r}; this input has: {', '.join(self.outputs)}") from None
 
+    def column(self, name: str) -> Any:
+        """The value of a declared metadata column (`patient.sex`) of this source's entity; None if blank."""
+        return _column(self.columns, name, f"{self.level} {self.entity}")
+
 
 @dataclass(frozen=True)
 class Call:
     """What a step's function is given: one node, with everything that it declared and nothing else.
 
-    `files` and `references` are paths by role and by key; `inputs` are upstream artifacts by input name, in
-    the order of the cohort; `folder` is private to this call, and every declared output must be written there.
+    `files` and `references` are paths by role and by key; `inputs` are upstream artifacts by input name, sorted by
+    ID; `folder` is private to this call, and every declared output must be written there.
     """
 
     entity: str
@@ -113,7 +120,7 @@ class Call:
     files: Mapping[str, Path] = field(default_factory=dict)
     references: Mapping[str, Path] = field(default_factory=dict)
     inputs: Mapping[str, Sequence[Source]] = field(default_factory=dict)
-    columns: Mapping[tuple[str, str], Any] = field(default_factory=dict)
+    columns: Mapping[str, Any] = field(default_factory=dict)
     params: Any = None
     cpus: int = 1
 
@@ -145,7 +152,7 @@ class Call:
         return read_bed(self.reference(key))
 
     def many(self, name: str) -> Sequence[Source]:
-        """All upstream artifacts of an input, in the order of the cohort."""
+        """All upstream artifacts of an input, sorted by ID: the order of registration is in no key."""
         return _named(self.inputs, name, "input")
 
     def members(self, name: str, role: Any) -> Sequence[Source]:
@@ -159,15 +166,31 @@ class Call:
             raise StepError(f"input {name!r} has {len(sources)} artifacts here; use call.many({name!r})")
         return sources[0]
 
-    def column(self, name: str, of: str | None = None) -> Any:
-        """The value of a declared metadata column (`patient.sex`), of this entity or of a member; None if blank.
+    def column(self, name: str, of: Source | None = None) -> Any:
+        """The value of a declared metadata column (`patient.sex`) of this node's own entity; None if blank.
 
-        `level.id` is the ID itself: a step that writes a specimen's ID into its output declares it.
+        That of a member is `source.column(name)`, also as `of=source`: an ID alone does not say its level. `level.id`
+        is the ID itself: a step that writes a specimen's ID into its output declares it.
         """
-        try:
-            return self.columns[(name, of or self.entity)]
-        except KeyError:
-            raise StepError(f"column {name!r} of {of or self.entity} is not declared by this step") from None
+        if isinstance(of, Source):
+            return of.column(name)
+        if of is not None:
+            raise StepError(
+                f'column "{name}" of {of!r}: an ID does not say whether a patient, a specimen or an assay is meant; '
+                f'ask the source, for source in call.many(…): source.column("{name}")'
+            )
+        return _column(self.columns, name, f"{self.level} {self.entity}")
+
+
+def _column(known: Mapping[str, Any], name: str, whose: str) -> Any:
+    try:
+        return known[name]
+    except KeyError:
+        there = ", ".join(sorted(known)) or "none"
+        raise StepError(
+            f'there is no column "{name}" of {whose} here; there is: {there}. Declare it in the columns of the step; '
+            "that of a level below is asked of a source: source.column(name)"
+        ) from None
 
 
 def _named(things: Mapping[str, Any], name: str, what: str) -> Any:

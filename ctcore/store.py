@@ -25,10 +25,12 @@ from typing import Any
 from ctcore.digest import OnBytes, Signature, canonical, try_digests
 from ctcore.errors import StoreError
 from ctcore.manifest import (
+    LOG,
     MANIFEST,
     OWN,
     SEGMENT,
     SIDECAR,
+    TAG,
     Damage,
     Expected,
     Manifest,
@@ -74,6 +76,14 @@ class Store:
     @property
     def staging(self) -> Path:
         return self.root / STAGING
+
+    @property
+    def is_there(self) -> bool:
+        """Whether this is a store: a folder where its disk should be mounted is none."""
+        try:
+            return self.staging.is_dir() or any(not name.startswith(".") for name in os.listdir(self.root))
+        except OSError:
+            return False
 
     def close(self, why: str | None) -> None:
         """Refuse every change from now on, in these words; None: not any more. Processes on any machine see it."""
@@ -123,13 +133,15 @@ class Store:
         sidecar: Mapping[str, Any],
         names: Sequence[str],
         same_as: Path | None = None,
+        log: bytes | None = None,
     ) -> Published:
         """Make a staged folder the artifact of this call, or keep the intact one that is there already.
 
         The first making of a key wins, also over one with other bytes: what was made from it stays true. A
         damaged one is replaced. Files equal to those of `same_as`, an earlier artifact, become hard links to
-        them. Doing it again after a crash is safe. StoreError where the files are not exactly the declared
-        ones (staged stays, to be looked at), or where the disk does not allow it (staged is removed).
+        them. `log`, compressed, is kept beside them. Doing it again after a crash is safe. StoreError where the
+        files are not exactly the declared ones (staged stays, to be looked at), or where the disk does not allow
+        it (staged is removed).
         """
         self._refuse_archived()
         target = self.folder(asset, partition, key)
@@ -144,8 +156,12 @@ class Store:
             if same_as is not None:
                 _share(staged, manifest, same_as)
             own = {"asset": asset, "partition": partition, "key": key}
-            _seal(staged, manifest, {**sidecar, "store": own | _described(manifest)})
-            return self._put(staged, Published(target, manifest, manifest.data_version), key)
+            described = _described(manifest, sidecar.get("outputs"))
+            if log is not None:
+                (staged / LOG).write_bytes(log)
+                os.chmod(staged / LOG, 0o444)
+            _seal(staged, manifest, {**sidecar, "store": own | described})
+            return self._put(staged, Published(target, manifest, described["data_version"]), key)
 
     def find(self, asset: str, partition: str, key: str) -> Published | None:
         """The artifact of a call; None where there is none that its manifest and sidecar agree on."""
@@ -221,7 +237,8 @@ class Store:
         if kept is None:
             return self._finish(mine)
         _delete(staged)
-        return self._finish(replace(kept, discarded=mine.data_version))
+        same = kept.manifest.files == mine.manifest.files  # of before: its version has another tag
+        return self._finish(replace(kept, discarded=kept.data_version if same else mine.data_version))
 
     def _finish(self, published: Published) -> Published:
         """Read-only at the top only now: to move a folder elsewhere, one must be allowed to write in it."""
@@ -344,9 +361,11 @@ def _share(staged: Path, manifest: Manifest, earlier: Path) -> None:
             link.unlink(missing_ok=True)
 
 
-def _described(manifest: Manifest) -> dict[str, Any]:
+def _described(manifest: Manifest, outputs: Mapping[str, str] | None) -> dict[str, Any]:
     files = {name: {"digest": e.digest, "size": e.size} for name, e in sorted(manifest.files.items())}
-    return {"format": 1, "data_version": manifest.data_version, "files": files}
+    if outputs is None:
+        return {"format": 1, "data_version": manifest.data_version, "files": files}
+    return {"format": 2, "tag": TAG, "data_version": manifest.version(outputs), "files": files}
 
 
 def _seal(staged: Path, manifest: Manifest, sidecar: Mapping[str, Any]) -> None:
@@ -388,11 +407,13 @@ def _open(folder: Path, key: str | None = None) -> Published | None:
     """A published folder by its own manifest and sidecar; None where they are missing or disagree."""
     with _telling("read", folder):
         try:
-            own = json.loads((folder / SIDECAR).read_bytes())["store"]
+            side = json.loads((folder / SIDECAR).read_bytes())
+            own = side["store"]
             text = (folder / MANIFEST).read_text(encoding="utf-8")
             sizes = {name: entry["size"] for name, entry in own["files"].items()}
             manifest = Manifest.parse(text, sizes)
             found, version = own["key"], own["data_version"]
+            same = version == manifest.version_by(side)
         except (
             FileNotFoundError,
             NotADirectoryError,
@@ -403,7 +424,7 @@ def _open(folder: Path, key: str | None = None) -> Published | None:
             StoreError,
         ):
             return None
-    if manifest.data_version != version:
+    if not same:
         return None
     if key not in (None, found):
         raise StoreError(f"{folder} holds call {found}, not {key}; remove it if it does not belong there")

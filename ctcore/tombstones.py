@@ -50,6 +50,7 @@ def entries(connection: Connection, ids: Iterable[int]) -> dict[int, dict[str, A
     joined = select(materialization, *used).join(recipe, recipe.c.id == materialization.c.recipe)
     for row in connection.execute(joined.where(mine(materialization.c.id))).mappings():
         side = {name: row[name] for name in ("key", "reason", "run_id", "started_at", "seconds", "rule")}
+        side |= {name: row[name] for name in ("actor", "host", "git")}
         texts = {name: json.loads(row[f"of_{name}"]) for name in names[2:]}
         side |= {"node": (row["asset"], row["partition"]), "facts": json.loads(row["facts"])}
         side |= {"recipe": {"step": row["of_step"], "code": row["of_code"], **texts}, "inputs": [], "members": []}
@@ -65,7 +66,7 @@ def entry_told(said: Mapping[str, Any]) -> dict[str, Any]:
     """The same of one making, from the event that tells of its end; with its files."""
     files = [{"file": name, "size": size, "digest": digest} for name, (size, digest) in said["files"].items()]
     side = {**said, "node": said["node"].partition("/")[::2], "facts": {}}
-    unseen = {"mtime_ns": 0, "inode": 0}
+    unseen = {"mtime_ns": 0, "inode": 0, "ctime_ns": 0}
     return {**said, "id": said["materialization"], "side": side, "outputs": [{**one, **unseen} for one in files]}
 
 

@@ -13,11 +13,13 @@ from ctcore.catalog.engine import in_keys
 from ctcore.catalog.tables import entity, event, file, output, recipe, reference
 from ctcore.collecting import without_collecting
 from ctcore.lineage import Lineage, Making, find_cycle, upwards
+from ctcore.manifest import LOG
 from ctcore.memo import Edge
 from ctcore.project import Project
 from ctcore.reasons import Node, name_of
 from ctcore.staleness import evaluate
 from ctcore.step import ENTITY_LEVELS
+from ctcore.story import NOTHING, Story, stories_of
 from ctcore.targets import Target
 from ctcore.tombstones import of_makings
 
@@ -46,6 +48,8 @@ class Trace:
     entities: Mapping[Node, "Entity"]
     states: dict[Node, str] = field(default_factory=dict)
     purged: Mapping[int, str] = field(default_factory=dict)
+    stories: Mapping[int, Story] = field(default_factory=dict)
+    logged: frozenset[int] = frozenset()  # of the roots those that kept what they printed
 
     @property
     def roots(self) -> list[int]:
@@ -117,9 +121,12 @@ def trace(project: Project, target: Target, files: bool = False) -> Trace:
         used = {lineage.makings[number].recipe for number in chosen}
         found.recipes = recipes_of(connection, used)
         found.purged = of_makings(connection, chosen)
+        found.stories = stories_of(connection, chosen)
         found.outputs = outputs_of(connection, chosen if files else found.roots)
         nodes = {(one.asset, one.partition) for number in chosen for one in lineage.edges.get(number, ())}
         _registry(connection, nodes | set(target.registered), found)
+    folders = {number: project.store.root / lineage.makings[number].folder for number in found.roots}
+    found.logged = frozenset(number for number, folder in folders.items() if (folder / LOG).is_file())
     found.states = _states(project, found)
     return found
 
@@ -218,6 +225,7 @@ def _making_data(found: Trace, number: int) -> dict[str, Any]:
         **{name: getattr(one, name) for name in ("data_version", "key", "folder", "size", "reason", "run_id")},
         **{name: getattr(one, name) for name in ("started_at", "seconds")},
         "recipe": one.recipe,
+        **found.stories.get(number, NOTHING).data,
         "files": found.outputs.get(number, []),
         "inputs": [_input_data(found, number, used) for used in found.lineage.edges.get(number, ())],
     }

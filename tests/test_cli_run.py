@@ -15,6 +15,7 @@ from ctcore.project import Project
 from tests.kit import ROWS, STEPS, TOML, assay, make_project, reasons, write_sheet
 from tests.shell import command, contents, environment, quiet_dagster, shell
 from tests.test_cli_trouble import mounted
+from tests.test_story import CHANCE
 
 pytestmark = pytest.mark.slow
 ONE = [assay("P1", "S1", "A1", sex="F")]
@@ -161,3 +162,21 @@ def test_a_disk_that_fills_during_a_run_fails_what_does_not_fit_and_keeps_the_re
         (root / "steps" / "toy.py").write_text(STEPS)
         assert shell("-C", root, "run", "counted").code == 0
         assert {"counted/A1", "counted/A2", "counted/A3"}.isdisjoint(reasons(Project(root)))
+
+
+def test_without_the_cache_what_is_stale_runs_and_is_compared(tmp_path: Path) -> None:
+    root = quiet_dagster(make_project(tmp_path / "p", ONE, steps=CHANCE).root)
+    place = root / "steps" / "toy.py"
+    first = place.read_text()
+    other = first.replace("{n} ", "{n}: ")
+    for text in (first, other, first):
+        place.write_text(text)
+        said = shell("-C", root, "run", "counted", *(["--no-cache"] if text == first else []))
+        assert said.code == 0 and "0 not made" in said.err
+    assert "counted/A1: made again, the same bytes" in said.err
+    place.write_text(other)
+    (root / "reads" / "chance").write_text("heads")
+    said = shell("-C", root, "run", "--no-cache", "counted")
+    assert said.code == 3 and "counted/A1: made again, other bytes in n.txt; what is there was kept" in said.err
+    again = shell("-C", root, "run", "counted")
+    assert again.err == "everything is fresh: nothing to do\n"

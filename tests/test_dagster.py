@@ -11,6 +11,7 @@ from pathlib import Path
 import dagster as dg
 import pytest
 from sqlalchemy import delete, event
+from sqlalchemy.exc import IntegrityError
 from sqlalchemy.pool import Pool
 
 from ct_assets.build import build_assets, build_resources
@@ -36,7 +37,7 @@ from sensors.sheet import sheet_sensor
 from sensors.staleness import staleness_sensor
 from tests.fake_slurm import FakeSlurm
 from tests.in_dagster import RANGE, run, span
-from tests.kit import ROWS, STEPS, TOML, again, assay, make_all, make_project, reasons, write_sheet
+from tests.kit import ROWS, STEPS, TOML, again, assay, make_all, make_project, reasons, rot, write_sheet
 from tests.shell import ct, environment, shell
 
 CHECKED = STEPS.replace(
@@ -58,6 +59,24 @@ def latest(instance: dg.DagsterInstance, asset: str, partition: str) -> dg.Asset
     return found
 
 
+def test_two_who_tell_dagster_of_the_same_keys_at_once_both_succeed(
+    tmp_path: Path, instance: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    project = make_project(tmp_path / "toy")
+    add, others = instance.add_dynamic_partitions, ["A1"]
+
+    def raced(name: str, keys: list[str]) -> None:
+        while others and name.endswith(".assays"):  # between Dagster's own look and its writing
+            add(name, [others.pop()])
+            raise IntegrityError("INSERT INTO dynamic_partitions", {}, Exception("UNIQUE constraint failed"))
+        add(name, keys)
+
+    monkeypatch.setattr(instance, "add_dynamic_partitions", raced)
+    add_missing(project, instance)
+    assert set(instance.get_dynamic_partitions("toy.assays")) == {"A1", "A2", "A3"}
+    assert add_missing(project, instance) == 0
+
+
 def test_a_node_shows_what_it_is_and_what_it_was_made_from(project: Project, instance: dg.DagsterInstance) -> None:
     for name, partition in (("counted", "A1"), ("counted", "A2"), ("merged", "S1")):
         assert run(project, instance, name, partition_key=partition).success
@@ -74,6 +93,7 @@ def test_a_node_shows_what_it_is_and_what_it_was_made_from(project: Project, ins
         "seconds",
     } <= shown.keys()
     assert shown["memo"].value == "made (missing: never made)"
+    assert (shown["asked for by"].value, shown["host"].value) == (project.catalog.actor, os.uname().nodename)
     made_from = [record.data for record in shown["inputs"].records]
     assert {row["from"] for row in made_from if row["input"] == "counts"} == {"counted/A1", "counted/A2"}
     assert [record.data["member"] for record in shown["members"].records] == ["A1", "A2"]
@@ -420,6 +440,15 @@ def test_the_integrity_sensor_fails_the_check_of_what_is_damaged(
         ("merged", "bytes", False)
     ]
     assert reasons(again(project))["merged/S1"] == ["bytes"]
+
+
+def test_the_integrity_sensor_reads_a_share_of_raw_files_too(project: Project, instance: dg.DagsterInstance) -> None:
+    make_all(project)
+    rot(project, project.root / "reads/A1.txt")
+    tick = _tick(integrity_sensor(project), _context(project, instance))
+    said = tick.skip_reason.skip_message if tick.skip_reason else ""
+    assert "10 things" in (said or "") and "1 inputs changed or cannot be read" in (said or "")
+    assert reasons(again(project))["counted/A1"] == ["input"]
 
 
 @pytest.mark.slow

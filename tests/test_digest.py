@@ -266,7 +266,7 @@ def test_a_touched_file_is_read_again(tmp_path: Path) -> None:
 
 
 def test_a_change_within_the_clocks_granularity_cannot_hide(tmp_path: Path) -> None:
-    """Same size, same inode, same mtime: only that the first digest was not remembered can save us."""
+    """Same size, inode and mtime, and the same tick for the ctime: that the digest was not remembered saves us."""
     path, memory = tmp_path / "a", Memory()
     path.write_bytes(b"one")
     before = digest_remembered([path], memory)[path]
@@ -275,7 +275,9 @@ def test_a_change_within_the_clocks_granularity_cannot_hide(tmp_path: Path) -> N
     os.utime(path, ns=(seen.st_atime_ns, seen.st_mtime_ns))
     after = digest_remembered([path], memory)[path]
     assert before[1] == after[1] and before[0] != after[0]
+    assert before[1].ctime_ns == 0, "too young to be known by its ctime: whoever keeps it reads the file once more"
     set_age(path, 3)
+    time.sleep(0.03)
     digest_remembered([path], memory)
     assert path in memory.kept
 

@@ -1,5 +1,6 @@
 """What the pages say is what the code says: their examples run, their tables are whole."""
 
+import json
 import re
 import shlex
 import subprocess
@@ -77,7 +78,7 @@ def test_every_reason_and_state_is_explained() -> None:
 
 def test_every_run_setting_is_listed_with_its_default() -> None:
     page = (ROOT / "docs" / "operations.md").read_text()
-    listed = [f"| `[run] {field.name}` | `{field.default}` |" for field in fields(RunSettings)]
+    listed = [f"| `[run] {field.name}` | `{json.dumps(field.default)}` |" for field in fields(RunSettings)]
     assert [line for line in listed if line not in page] == []
 
 

@@ -4,6 +4,7 @@ the commands that are about consent not even their IDs. The commands are taken f
 import json
 import re
 import shutil
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -237,6 +238,8 @@ def test_who_is_asked_for_by_name_for_a_reason_is_shown_and_that_is_on_record(ro
 
 
 def test_looking_without_being_asked_records_nothing(root: Path) -> None:
+    time.sleep(0.03)
+    ct("-C", root, "status")  # what is otherwise on disk is on record by now
     before = contents(root)
     for call in (["status"], ["query", "SELECT 1"], ["trace", "merged/S2"], ["path", "counted/AGONE1"]):
         ct("-C", root, *call)

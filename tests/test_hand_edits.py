@@ -22,17 +22,19 @@ from ctcore.catalog.tables import consent, event, metadata, qc_resolution
 from ctcore.clock import today
 from ctcore.consent import Record, Statement, restore, set_consent
 from ctcore.files import look
+from ctcore.making import Making
 from ctcore.project import Project
 from ctcore.qc import Choice, resolve
 from ctcore.register import register
 from ctcore.verify import verify
-from tests.kit import STEPS, again, fail, make, make_all, make_project
+from tests.kit import STEPS, Inline, again, fail, make, make_all, make_project
 from tests.shell import ct
 
 # What is no fact: when something was last looked at, and where it lies on this disk
 LOOKED = {
-    "file": {"mtime_ns", "inode"},
-    "output": {"mtime_ns", "inode"},
+    "file": {"mtime_ns", "inode", "ctime_ns", "checked_at"},
+    "reference": {"checked_at"},
+    "output": {"mtime_ns", "inode", "ctime_ns"},
     "artifact": {"checked_at"},
     "materialization": {"reported"},
 }
@@ -73,6 +75,8 @@ def everything(project: Project, purged: bool = True) -> Project:
     place.write_text(STEPS.replace("    lines = [", "    raise OSError('no')\n    lines = ["))
     make(again(project), "merged", "S2")
     place.write_text(STEPS)
+    opened = again(project)
+    list(Making(opened, opened.steps["counted"], ["A3"], again=True, runner=Inline(opened)).outcomes())
     (folder,) = (one for one in (project.store.root / "counted" / "A3").iterdir() if one.is_dir())
     folder.chmod(0o755)
     (folder / "n.txt").unlink()

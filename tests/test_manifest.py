@@ -1,5 +1,6 @@
 """Claims on ctcore.manifest: identity is names and bytes, and damage is named."""
 
+import json
 import os
 import shutil
 import subprocess
@@ -179,7 +180,8 @@ CONTENT = {"a.txt": b"0123456789", "d/b.txt": b"abc"}
 @pytest.fixture
 def artifact(tmp_path: Path) -> Expected:
     """An artifact as it is after publishing, with what the ledger knows of it."""
-    write(tmp_path / "x", CONTENT | {MANIFEST: manifest(CONTENT).text().encode(), SIDECAR: b"{}"})
+    side = json.dumps({"store": {"data_version": manifest(CONTENT).data_version}})
+    write(tmp_path / "x", CONTENT | {MANIFEST: manifest(CONTENT).text().encode(), SIDECAR: side.encode()})
     made = manifest_of(tmp_path / "x")
     signatures = {name: Signature.of(tmp_path / "x" / name) for name in CONTENT}
     return Expected(tmp_path / "x", {name: (e.size, e.digest) for name, e in made.files.items()}, signatures)
@@ -239,8 +241,10 @@ def test_only_deep_sees_a_change_behind_an_unchanged_signature(artifact: Expecte
     assert assumed
     change(Path(artifact.folder))
     os.utime(path, ns=(0, assumed["a.txt"].mtime_ns))
-    assert check_many([artifact]) == [[]]
-    assert check_many([artifact], deep=True) == [[Damage("a.txt", CHANGED)]]
+    assert check_many([artifact]) == [[Damage("a.txt", CHANGED)]], "a program set the time back; the ctime is new"
+    rotten = Expected(artifact.folder, artifact.files, {**assumed, "a.txt": Signature.of(path)})
+    assert check_many([rotten]) == [[]], "the disk has changed it, and tells nobody"
+    assert check_many([rotten], deep=True) == [[Damage("a.txt", CHANGED)]]
 
 
 @pytest.mark.parametrize(

@@ -80,8 +80,27 @@ def test_what_was_made_before_is_reused_and_costs_nothing(project: Project) -> N
     make_all(other)
     back = code(project, COUNTING)
     found = plan(back)
-    assert counts(found)["counted"] == (0, 0, 3)
+    assert counts(found) == {"counted": (0, 0, 3), "merged": (0, 0, 2), "joined": (0, 0, 1)}
     assert set(make_all(back).values()) == {"hit"}
+
+
+def test_below_what_is_reused_only_what_was_never_made_so_would_run(project: Project) -> None:
+    """The first code again, of one assay with reads that it has never seen: its specimen, and the cohort, run."""
+    make_all(project)
+    make_all(code(project, MORE))
+    back = code(project, COUNTING)
+    (back.root / "reads/A3.txt").write_text("quite other reads\n")
+    look(back)
+    assert counts(plan(back)) == {"counted": (1, 1, 2), "merged": (1, 1, 1), "joined": (1, 1, 0)}
+    states = make_all(back)
+    assert [one for one, state in states.items() if state == "made"] == ["counted/A3", "merged/S2", "joined/all"]
+
+
+def test_below_what_is_reused_and_stays_the_same_nothing_is_planned(project: Project) -> None:
+    make_all(project)
+    make_all(code(project, SAME))
+    assert counts(plan(code(project, COUNTING))) == {"counted": (0, 0, 3)}
+    assert make_all(code(project, COUNTING)) == {f"counted/A{n}": "hit" for n in (1, 2, 3)}
 
 
 def test_the_past_says_how_likely_a_cut_off_is(project: Project) -> None:

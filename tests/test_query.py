@@ -10,13 +10,14 @@ from ctcore.catalog.tables import event
 from ctcore.consent import Statement, set_consent
 from ctcore.errors import Usage
 from ctcore.leftout import LeftOut
+from ctcore.making import Making
 from ctcore.project import Project
 from ctcore.qc import Saying
 from ctcore.qc import add as add_qc
 from ctcore.reading.database import Database
 from ctcore.reading.gate import Gate
 from ctcore.reading.views import Views
-from tests.kit import STEPS, TOML, again, assay, fail, make, make_all, make_project
+from tests.kit import STEPS, TOML, Inline, again, assay, fail, make, make_all, make_project
 from tests.shell import contents, ct
 
 ROWS = (
@@ -30,6 +31,7 @@ ROWS = (
 def project(tmp_path: Path) -> Project:
     made = make_project(tmp_path / "toy", ROWS)
     make_all(made)
+    list(Making(made, made.steps["counted"], ["A1"], again=True, runner=Inline(made)).outcomes())
     return made
 
 

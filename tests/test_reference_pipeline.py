@@ -51,7 +51,7 @@ class Chain:
             params=declared.params() if declared.params else None,
             cpus=self.cpus,
         )
-        facts = function(replace(call, **given))
+        facts = function(replace(call, **_told(entity, **given)))
         shutil.rmtree(folder / ".scratch", ignore_errors=True)
         assert {path.name for path in folder.iterdir()} == set(call.outputs.values())
         for name, output in declared.outputs.items():
@@ -99,6 +99,17 @@ class Chain:
             for path in sorted(self.home.rglob("*"))
             if path.is_file()
         }
+
+
+def _told(entity: str, columns: Mapping[tuple[str, str], str] | None = None, **given: Any) -> dict[str, Any]:
+    """Values by column and ID, given to whom they belong: the node, or a source."""
+
+    def of(who: str) -> dict[str, str]:
+        return {column: value for (column, whose), value in (columns or {}).items() if whose == who}
+
+    inputs = given.pop("inputs", {})
+    given["inputs"] = {name: [replace(one, columns=of(one.entity)) for one in some] for name, some in inputs.items()}
+    return given | {"columns": of(entity)}
 
 
 def sheet() -> list[dict[str, str]]:

@@ -2,6 +2,7 @@
 
 import json
 import os
+import time
 import tomllib
 from pathlib import Path
 
@@ -57,6 +58,7 @@ def put(path: Path, text: str, second: int = 1) -> Path:
     """A file that was written long ago: what was written this moment is read again each time."""
     path.write_text(text)
     os.utime(path, (1_000_000_000 + second, 1_000_000_000 + second))
+    time.sleep(0.03)  # old enough to be remembered
     return path
 
 

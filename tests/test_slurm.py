@@ -2,9 +2,11 @@
 
 import contextvars
 import os
+import random
 import shutil
 import signal
 import threading
+import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -12,7 +14,9 @@ from pathlib import Path
 import pytest
 
 from ctcore.errors import ProjectError
+from ctcore.making import Making
 from ctcore.slurm import jobs
+from ctcore.slurm.runner import SlurmRunner
 from ctcore.slurm.stop import failing
 from ctcore.slurm.sweep import sweep
 from tests.cluster_runs import PROFILE, Cohort
@@ -82,6 +86,38 @@ def test_a_step_of_many_nodes_is_one_array_and_each_call_runs_once(
     assert not list((toy.project.work / "slurm").glob("*"))
     assert states(toy.make()) == dict.fromkeys(toy.names, "hit")
     assert submitted(submissions) == 1
+
+
+def test_runs_at_once_submit_each_call_once(cohort: Callable[..., Cohort]) -> None:
+    toy = cohort(24)
+    runs = []
+    for names in (toy.names, toy.names[12:], toy.names[:16], toy.names):
+        runs.append(toy.process(*names))
+        time.sleep(random.random() * 0.8)
+    said = [run.communicate(timeout=PATIENCE_S * 2) for run in runs]
+    assert [run.returncode for run in runs] == [0] * 4, said
+    assert toy.begun() == Counter(toy.names)
+    toy.settled()
+
+
+def test_what_is_made_again_on_the_cluster_is_compared_and_replaces_nothing(cohort: Callable[..., Cohort]) -> None:
+    toy = cohort(3)
+    toy.make()
+    toy.tell("A001", "fail")
+    project = again(toy.project)
+    runner = SlurmRunner(project, project.settings.slurm["test"])
+    making = Making(project, project.steps["counted"], toy.names, again=True, runner=runner)
+    found = {one.node[1]: one for one in making.outcomes()}
+    assert {name: (one.state, one.same) for name, one in found.items()} == {
+        "A000": ("hit", True),
+        "A001": ("failed", None),
+        "A002": ("hit", True),
+    }
+    assert "no luck with A001" in found["A001"].why and "was kept" in found["A001"].why
+    assert toy.begun() == {"A000": 2, "A001": 2, "A002": 2}
+    assert not (project.work / "again").exists()
+    assert states(toy.make()) == dict.fromkeys(toy.names, "hit")
+    toy.settled()
 
 
 def test_what_slurm_made_has_the_digests_of_what_was_made_here(cohort: Callable[..., Cohort], tmp_path: Path) -> None:

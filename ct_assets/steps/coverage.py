@@ -44,14 +44,14 @@ MEMBERS = Table(
 def coverage_matrix(call: Call) -> Facts:
     """Mean depth of every assay in every stretch of the genome."""
     sources = sorted(call.many("alignment"), key=lambda source: source.entity)
-    matrix = _matrix(call, sources)
+    matrix = _matrix(sources)
     matrix.to_csv(call.out("matrix"), sep="\t", float_format="%.4f", lineterminator="\n", encoding="utf-8")
     widths = matrix.index.get_level_values("end") - matrix.index.get_level_values("start")
     means = matrix.mul(widths, axis=0).sum() / widths.to_numpy().sum()
     rows = [
         (
             name,
-            *(call.column(column, of=source.entity) for column in ("specimen.id", "patient.id")),
+            *(source.column(column) for column in ("specimen.id", "patient.id")),
             float(mean),
         )
         for name, source, mean in zip(matrix.columns, sources, means, strict=True)
@@ -61,13 +61,13 @@ def coverage_matrix(call: Call) -> Facts:
     return {"assays": matrix.shape[1], "bins": matrix.shape[0], "mean_depth": round(float(means.mean()), 4)}
 
 
-def _matrix(call: Call, sources: Sequence[Source]) -> "pd.DataFrame":
+def _matrix(sources: Sequence[Source]) -> "pd.DataFrame":
     """Bins down, assays across. InputError where two assays are cut into different bins."""
     import pandas as pd
 
     if not sources:
         raise InputError("no assay of this cohort is aligned; register one, or see who is excluded and why")
-    columns = {call.column("assay.id", of=source.entity): _depths(source["coverage"]) for source in sources}
+    columns = {source.column("assay.id"): _depths(source["coverage"]) for source in sources}
     first, *others = columns
     for other in others:
         if not columns[first].index.equals(columns[other].index):

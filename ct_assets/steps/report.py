@@ -71,9 +71,7 @@ def cohort_report(call: Call) -> Facts:
 def _assays(call: Call) -> Iterator[_Assay]:
     reads = {source.entity: source for source in call.many("reads")}
     for source in call.many("alignment"):
-        name, specimen, patient = (
-            call.column(column, of=source.entity) for column in ("assay.id", "specimen.id", "patient.id")
-        )
+        name, specimen, patient = (source.column(column) for column in ("assay.id", "specimen.id", "patient.id"))
         qc = read_tsv(reads[source.entity]["table"])[0]
         yield _Assay(name, specimen, patient, qc, read_tsv(source["table"])[0])
 

@@ -42,7 +42,7 @@ from ctcore.clock import now
 from ctcore.digest import digest_value
 from ctcore.errors import CatalogError
 
-HEAD = "0012"
+HEAD = "0013"
 BUSY_MS = 30_000
 CACHE_KIB, SCANNED_KIB = 65_536, 4_096  # of SQLite's pages
 _LOCK = 7_203_391  # the advisory lock under which a schema is migrated and its event chain grows

@@ -41,6 +41,7 @@ class Replay:
         "reference_version": ("number",),
         "result": ("id",),
         "materialization": ("id",),
+        "reproduction": ("id",),
         "artifact": ("asset", "partition"),
         "damage": ("asset", "partition", "file"),
         "acceptance": ("id",),
@@ -128,11 +129,28 @@ class Replay:
         self.tables["damage"].pop((asset, partition, name), None)
 
 
+_TOLD = ("size", "facts", "reason", "run_id", "started_at", "seconds", "rule")
+_BESIDE = ("actor", "host", "git", "undeclared")
+
+
 def making_digest(row: Body, recipe: str, parts: Iterable[Iterable[Iterable[Any]]]) -> str:
     """What the event of a making holds of its rows in the ledger. `parts`: its outputs, inputs and members."""
-    names = ("size", "facts", "reason", "run_id", "started_at", "seconds", "rule")
+    return _digest_of("ct.making.v2", (*_TOLD, *_BESIDE), row, recipe, parts)
+
+
+def is_told(record: str, row: Body, recipe: str, parts: Iterable[Iterable[Iterable[Any]]]) -> bool:
+    """Whether this is what an event holds of these rows. Events of before know nothing of who asked, and of git; the
+    host comes from the sidecar, where a lost catalog was made again."""
+    listed = [[list(one) for one in part] for part in parts]
+    if record == making_digest(row, recipe, listed):
+        return True
+    unknown = all(row.get(name) is None for name in _BESIDE if name != "host")
+    return unknown and record == _digest_of("ct.making.v1", _TOLD, row, recipe, listed)
+
+
+def _digest_of(tag: str, names: Iterable[str], row: Body, recipe: str, parts: Iterable[Iterable[Iterable[Any]]]) -> str:
     listed = [sorted(list(one) for one in part) for part in parts]
-    return digest_value("ct.making.v1", [recipe, {name: row[name] for name in names}, *listed])
+    return digest_value(tag, [recipe, {name: row[name] for name in names}, *listed])
 
 
 def _register(replay: Replay, _event: Event, body: Body) -> None:
@@ -178,6 +196,10 @@ def _recover(replay: Replay, _event: Event, body: Body) -> None:
         replay.tables["materialization"].pop((number,), None)
     pointers = replay.tables["artifact"].items()
     replay.tables["artifact"] = {key: told for key, told in pointers if told.row["materialization"] not in gone}
+
+
+def _reproduce(replay: Replay, _event: Event, body: Body) -> None:
+    replay.put("reproduction", **body, **replay.by())
 
 
 def _reuse(replay: Replay, event: Event, body: Body) -> None:
@@ -299,6 +321,7 @@ KINDS: Mapping[str, Tell] = {
     "reference": _reference,
     "materialize": _materialize,
     "reuse": _reuse,
+    "reproduce": _reproduce,
     "fail": _fail,
     "damage": _damage,
     "heal": _heal,

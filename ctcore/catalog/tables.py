@@ -49,6 +49,7 @@ file = Table(
     Column("inode", BigInteger, nullable=False),
     Column("problem", Text, comment="why it cannot be read now; NULL where it can"),
     Column("ctime_ns", BigInteger, nullable=False, server_default="0", comment="0: not known, so it is read again"),
+    Column("checked_at", Text, comment="when all its bytes were last read; NULL: when it was registered"),
 )
 
 reference = Table(
@@ -60,6 +61,7 @@ reference = Table(
     Column("path", Text, nullable=False),
     Column("digest", Text, nullable=False),
     Column("size", BigInteger, nullable=False),
+    Column("checked_at", Text, comment="when all its bytes were last read; NULL: when it was recorded"),
 )
 
 reference_version = Table(

@@ -2,16 +2,18 @@
 
 import sys
 from dataclasses import replace
+from pathlib import Path
 
 import click
 
 from ctcore.cli.plain import harmless
 from ctcore.cli.render import echo_json, excluded_options, is_terminal, json_option, opened, table
-from ctcore.disclosure import disclose
+from ctcore.disclosure import allow, disclose, why_hidden
 from ctcore.errors import Usage
 from ctcore.nodes import find_node
+from ctcore.project import Project
 from ctcore.reasons import name_of
-from ctcore.slurm.listing import listed_jobs, log_of
+from ctcore.slurm.listing import kept_of, lines_of, listed_jobs, log_of, log_of_making
 from ctcore.veil import WITHHELD, veil
 
 COLUMNS = ("node", "job", "state", "since", "on", "profile", "asked", "try", "for", "log")
@@ -39,21 +41,37 @@ def jobs(ctx: click.Context, also_ended: bool, as_json: bool) -> None:
 
 
 @click.command()
-@click.argument("node")
+@click.argument("node", metavar="NODE[@MAKING]")
 @click.option("--path", "only_path", is_flag=True, help="Print where it is, instead of what it says.")
 @excluded_options
 @click.pass_context
 def logs(ctx: click.Context, node: str, only_path: bool, excluded: bool, reason: str | None) -> None:
-    """What the last call of a node (step/partition) printed, here or on the cluster."""
+    """What the last call of a node (step/partition) printed, here or on the cluster; or one of its makings (NODE@12).
+
+    What a call printed is kept with what it made: it is there also when work/ was emptied.
+    """
     project = opened(ctx)
-    which = find_node(project, node)
-    disclose(project, which, excluded, reason)
-    found = log_of(project, which)
+    if "@" in node:
+        found, what = _of_making(project, node, excluded, reason)
+    else:
+        which = find_node(project, node)
+        disclose(project, which, excluded, reason)
+        found, what = log_of(project, which) or kept_of(project, which), name_of(which)
     if found is None:
-        raise Usage(f"{name_of(which)} has no log: nothing of it has run yet, or work/ was emptied")
+        raise Usage(f"{what} has no log: nothing of it has run yet, or it printed nothing")
     if only_path:
         click.echo(found)
         return
-    with found.open(errors="replace") as lines:
-        for line in lines:
-            click.echo(harmless(line) if is_terminal(sys.stdout) else line, nl=False)
+    for line in lines_of(found):
+        click.echo(harmless(line) if is_terminal(sys.stdout) else line, nl=False)
+
+
+def _of_making(project: Project, text: str, excluded: bool, reason: str | None) -> tuple[Path | None, str]:
+    """The log of one making: whoever may not see all that is in it, may not see what was printed about it."""
+    from ctcore.targets import find_target
+    from ctcore.trace import trace
+
+    found = trace(project, find_target(project, text))
+    (one,) = found.target.made.values()
+    allow(project, text, why_hidden(project, [one.node], found.nodes), excluded, reason)
+    return log_of_making(project, one), f"{name_of(one.node)} #{one.id}"

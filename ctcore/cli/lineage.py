@@ -193,6 +193,7 @@ def diff(
     rows = [("", cause.kind, cause.words) for cause in found.causes]
     rows += [("root", root.kind, _rooted(root)) for root in found.roots]
     rows += [("file", "bytes", said) for said in found.files]
+    rows += [("beside", name, said) for name, said in found.beside]
     few = rows if everything or len(rows) <= MANY else _few(rows)
     if rows:
         click.echo()
@@ -208,7 +209,7 @@ def diff(
 
 def _few(rows: list[tuple[str, str, str]]) -> list[tuple[str, str, str]]:
     """The first ones of each sort: direct causes, roots, files."""
-    sorts = [[row for row in rows if row[0] == sort] for sort in ("", "root", "file")]
+    sorts = [[row for row in rows if row[0] == sort] for sort in ("", "root", "file", "beside")]
     return [row for some in sorts for row in some[: MANY // 3]]
 
 

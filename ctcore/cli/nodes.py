@@ -1,10 +1,12 @@
 """`ct why`, `ct show` and `ct path`: one node."""
 
 import sys
+from collections.abc import Iterator
 from typing import Any
 
 import click
 
+from ctcore.cli.looks import looked
 from ctcore.cli.render import FOUND, echo_json, excluded_options, is_terminal, json_option, opened, say, table
 from ctcore.cli.stale import reasons_json
 from ctcore.disclosure import disclose, results_of, why_withheld
@@ -31,6 +33,7 @@ def why(ctx: click.Context, node: str, values: bool, as_json: bool) -> None:
     if values and (as_json or not is_terminal(sys.stdout)):
         raise Usage("--values shows personal data: only on a terminal, as text")
     project = opened(ctx)
+    sight = looked(project)
     found = explain(project, find_node(project, node))
     verdict = found.verdict
     hidden = why_withheld(project, verdict.node) is not None
@@ -45,17 +48,19 @@ def why(ctx: click.Context, node: str, values: bool, as_json: bool) -> None:
                 "built_from_accepted": found.built_from,
                 "roots": found.roots,
                 "members": found.members,
-                "undeclared": found.undeclared,
                 "unseen": found.unseen,
+                "again": None if hidden else found.again,
+                "undeclared": found.undeclared,
                 "made": None if hidden else found.made,
                 "failure": None if hidden else found.failure,
+                "looked": sight.as_json(),
             }
         )
     else:
         say(found.text)
     for line in column_values(project, verdict) if values else ():
         say(line)
-    ctx.exit(0 if verdict.state == "fresh" else FOUND)
+    ctx.exit(0 if verdict.state == "fresh" and sight.is_clear else FOUND)
 
 
 @click.command()
@@ -72,6 +77,7 @@ def show(ctx: click.Context, node: str, code: bool, excluded: bool, reason: str 
     if code:
         show_code(project, which, as_json)
         return
+    looked(project)
     if which[0] in REGISTRY:
         made = {**entry(project, which), "results": results_of(project, which, excluded, reason)}
         fed = of_specimen(project, which[1]) if which[0] == "specimen" else []
@@ -100,6 +106,8 @@ def show(ctx: click.Context, node: str, code: bool, excluded: bool, reason: str 
         _tombstones(project, which)
         return
     click.echo(f"\npath        {found.made['path']}")
+    for line in told_of(found.made):
+        say(line)
     for name, value in found.made["facts"].items():
         say(f"{name:<11} {value}")
     click.echo()
@@ -138,6 +146,15 @@ def show_code(project: Project, node: Node, as_json: bool) -> None:
     else:
         for line in veil(project).lines(lines(content)):
             say(line)
+
+
+def told_of(made: dict[str, Any]) -> Iterator[str]:
+    """Who asked for it, where it ran, its commit, and how often it was made again."""
+    said = [("asked by", made["actor"]), ("ran on", made["host"]), ("commit", made["git"])]
+    yield from (f"{name:<11} {value}" for name, value in said if value)
+    for one in made["again"]:
+        bytes_said = f"other bytes in {', '.join(one['differs'])}" if one["differs"] else "the same bytes"
+        yield f"{'made again':<11} {one['at']} by {one['actor']} on {one['host']}: {bytes_said}"
 
 
 def _tombstones(project: Project, node: Node) -> None:

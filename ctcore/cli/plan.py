@@ -5,17 +5,15 @@ from pathlib import Path
 import click
 
 from ctcore.asking import held_back
+from ctcore.cli.looks import looked
 from ctcore.cli.narrowing import narrowing_options
 from ctcore.cli.render import FOUND, echo_json, json_option, opened, table
-from ctcore.files import look
 from ctcore.narrow import Narrowing
 from ctcore.plan import plan as planned
 from ctcore.planfile import as_json as in_json
 from ctcore.planfile import save
 from ctcore.plantext import COLUMNS, REASONS, left_rows, reason_rows, rows, summary
 from ctcore.select import HELP
-
-SHOWN = 20
 
 
 @click.command()
@@ -42,11 +40,7 @@ def plan(
     At most: all downstream of what runs. Expected: what the past says, by how often a step gave other content.
     """
     project = opened(ctx)
-    problems = look(project).problems
-    for said in problems[:SHOWN]:
-        click.echo(f"problem: {said}", err=True)
-    if len(problems) > SHOWN:
-        click.echo(f"… and {len(problems) - SHOWN} more problems of files", err=True)
+    sight = looked(project)
     found = planned(project, (*what, *select), profile, Narrowing(cohort, pairing, complete_only))
     for said in found.said:
         click.echo(said, err=True)
@@ -54,7 +48,7 @@ def plan(
         save(project, found, file)
     held = held_back(project, (verdict for one in found.steps for verdict in (*one.run, *one.reuse)))
     if as_json:
-        echo_json({**in_json(found), "held_back": held})
+        echo_json({**in_json(found), "held_back": held, "looked": sight.as_json()})
     else:
         _tables(("what would run, in order", COLUMNS, rows(found)), ("why", REASONS, reason_rows(found)))
         _tables(("what would not run", REASONS, left_rows(found)))
@@ -63,7 +57,7 @@ def plan(
             click.echo(f"the staleness sensor: {said}", err=True)
     if file is not None:
         click.echo(f"saved; `ct run --plan {file}` runs exactly this", err=True)
-    ctx.exit(FOUND if found.nodes or found.reused else 0)
+    ctx.exit(FOUND if found.nodes or found.reused or not sight.is_clear else 0)
 
 
 def _tables(*some: tuple[str, tuple[str, ...], list[tuple[str, ...]]]) -> None:

@@ -17,7 +17,7 @@ _COLUMNS = ("action", "what", "number", "size", "why")
 @click.option("--confirm", metavar="PATIENT", help="The ID again. Without it nothing is removed.")
 @click.option("--raw", is_flag=True, help="Also raw files that lie inside the project.")
 @click.option("--check", "number", type=int, metavar="N", help="Prove what purge N did; reads the whole store.")
-@click.option("--quick", is_flag=True, help="With --check: read only files whose size, time or inode differ.")
+@click.option("--quick", is_flag=True, help="With --check: read only files whose size, times or inode differ.")
 @click.option("--list", "every", is_flag=True, help="All purges so far.")
 @json_option
 @click.pass_context

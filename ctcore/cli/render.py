@@ -2,6 +2,7 @@
 
 import json
 import sys
+import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ from ctcore.cli.plain import MOVES, harmless
 from ctcore.project import Project
 
 MARK = "*"  # behind a state: it was accepted
+_EACH_S = 60  # between lines on how far a reading is, where there is no terminal
 FOUND = 3  # exit code of a command that looked and found something
 
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
@@ -100,24 +102,48 @@ def size(number: float) -> str:
 
 
 class Reading:
-    """Counts bytes; used as the `on_bytes` of digests."""
+    """Counts bytes; used as the `on_bytes` of digests. Told `of` how many, it says how long it takes."""
 
     def __init__(self, label: str) -> None:
         self.label = label
         self._progress: Any = None
         self._task: Any = None
+        self._total = self._read = 0
+        self._began = self._told = time.monotonic()
 
-    def __enter__(self) -> Callable[[int], None] | None:
-        if not is_terminal(sys.stderr):
-            return None
-        from rich.console import Console
-        from rich.progress import DownloadColumn, Progress, SpinnerColumn, TextColumn, TransferSpeedColumn
+    def __enter__(self) -> Callable[[int], None]:
+        if is_terminal(sys.stderr):
+            from rich.console import Console
+            from rich.progress import (
+                DownloadColumn,
+                Progress,
+                SpinnerColumn,
+                TextColumn,
+                TimeRemainingColumn,
+                TransferSpeedColumn,
+            )
 
-        columns = (SpinnerColumn(), TextColumn(self.label), DownloadColumn(), TransferSpeedColumn())
-        self._progress = Progress(*columns, console=Console(stderr=True), transient=True)
-        self._progress.__enter__()
-        self._task = self._progress.add_task(self.label, total=None)
-        return lambda n: self._progress.advance(self._task, n)
+            columns = (SpinnerColumn(), TextColumn(self.label), DownloadColumn(), TransferSpeedColumn())
+            self._progress = Progress(*columns, TimeRemainingColumn(), console=Console(stderr=True), transient=True)
+            self._progress.__enter__()
+            self._task = self._progress.add_task(self.label, total=None)
+        return self._count
+
+    def of(self, total: int) -> None:
+        """How many bytes there are to read."""
+        self._total, self._began = total, time.monotonic()
+        if self._progress is not None:
+            self._progress.update(self._task, total=total)
+
+    def _count(self, read: int) -> None:
+        self._read += read
+        if self._progress is not None:
+            self._progress.advance(self._task, read)
+        elif self._total and time.monotonic() - self._told > _EACH_S:
+            self._told = time.monotonic()
+            left = (self._total - self._read) * (self._told - self._began) / max(self._read, 1)
+            done = f"{size(self._read)} of {size(self._total)}"
+            click.echo(f"{self.label}: {done}, {left / 60:.0f} min left", err=True)
 
     def __exit__(self, *_: object) -> None:
         if self._progress is not None:

@@ -29,6 +29,8 @@ END_S = 20  # how long the daemon may take to end
 @click.option("--plan", "file", type=click.Path(path_type=Path), help="Exactly what `ct plan --save FILE` wrote down.")
 @click.option("--partial", is_flag=True, help="With --plan: leave out what is not as planned any more.")
 @click.option("--profile", metavar="NAME", help="Where jobs run: local, or a [slurm.NAME] of ct.toml (or CT_PROFILE).")
+@click.option("--again", is_flag=True, help="Make these nodes once more beside themselves, and compare the bytes.")
+@click.option("--no-cache", is_flag=True, help="Run what is stale also where the same call was made before; compare.")
 @click.option(
     "--fail",
     type=click.Choice(["slow", "fast"]),
@@ -45,15 +47,22 @@ def run(
     file: Path | None,
     partial: bool,
     profile: str | None,
+    again: bool,
+    no_cache: bool,
     fail: str,
     cohort: str | None,
     pairing: str | None,
     complete_only: bool,
 ) -> None:
-    """Make everything that is stale, or these steps and nodes with what they need. Fresh ones are left alone."""
+    """Make everything that is stale, or these steps and nodes with what they need. Fresh ones are left alone.
+
+    With --again, exit code 3 where some came out with other bytes. Nothing that is there is replaced.
+    """
     texts, narrowing = (*what, *select), Narrowing(cohort, pairing, complete_only)
     if file is not None and (texts or narrowing):
         raise Usage("a plan says itself what runs: leave out either --plan or the steps, nodes and cohort")
+    if again and (file is not None or narrowing or no_cache):
+        raise Usage("--again takes steps and nodes, and --profile")
     if partial and file is None:
         raise Usage("--partial is for --plan FILE")
     if profile is not None:
@@ -66,7 +75,12 @@ def run(
     narrowing.paired(project)
     if is_empty(project):
         ctx.exit(0)
-    ctx.exit(launch(project, "run", "--fail", fail, *planned, *narrowing.options, "--", *texts))
+    if again:
+        from ctcore.cli.again import make_again
+
+        ctx.exit(make_again(project, texts))
+    options = [*planned, *narrowing.options, *(["--no-cache"] if no_cache else []), "--fail", fail]
+    ctx.exit(launch(project, "run", *options, "--", *texts))
 
 
 @click.command()

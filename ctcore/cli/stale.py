@@ -8,6 +8,7 @@ import click
 
 from ctcore.accept import accept as accept_reasons
 from ctcore.accept import checked_kinds, checked_reason, propose, standing, undo, undoable
+from ctcore.cli.looks import looked
 from ctcore.cli.narrowing import narrowed, narrowing_options
 from ctcore.cli.render import FOUND, echo_json, json_option, opened, table
 from ctcore.errors import Usage
@@ -39,15 +40,22 @@ def stale(
 ) -> None:
     """What is not fresh, by step: what has changed, and what is only about to. Exit code 3 where there is any."""
     project = opened(ctx)
+    sight = looked(project)
     found = overview(project, narrowed(project, selected(project, select_), cohort, pairing, complete_only))
     if as_json:
-        echo_json({"steps": [_as_json(one) for one in found.counts], **(_reasons_json(found) if why else {})})
+        echo_json(
+            {
+                "steps": [_as_json(one) for one in found.counts],
+                **(_reasons_json(found) if why else {}),
+                "looked": sight.as_json(),
+            }
+        )
     else:
         _counts(found)
         if why and found.verdicts:
             click.echo()
             _reasons(found)
-    ctx.exit(FOUND if found.verdicts else 0)
+    ctx.exit(FOUND if found.verdicts or not sight.is_clear else 0)
 
 
 def _as_json(one: Any) -> dict[str, Any]:
@@ -145,6 +153,7 @@ def accept(
     project = opened(ctx)
     if not dry_run:
         project.catalog.refuse_archived()
+    looked(project)
     keys = _keys(project, nodes, select_)
     (_undo if undoes else _accept)(project, keys, kinds, why, dry_run, as_json)
 

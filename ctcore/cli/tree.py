@@ -10,6 +10,7 @@ from ctcore.cli.render import is_terminal, size
 from ctcore.inputs import ROLE
 from ctcore.memo import Edge
 from ctcore.reasons import Node, name_of, role_text, short, shown
+from ctcore.story import NOTHING
 from ctcore.trace import Kind, Trace
 
 FEW = 5  # so many of an input's many sources are shown
@@ -92,7 +93,11 @@ class Tree:
         one = self.trace.lineage.makings[number]
         said = inert(f"made {one.started_at} in {one.seconds:.1f} s: {one.reason}")
         yield Line(depth, said if len(said) <= LONGEST else f"{said[:LONGEST]}…", "dim")
+        for told in self.trace.stories.get(number, NOTHING).lines:
+            yield Line(depth, inert(told), "dim")
         yield from self._recipe(depth, number)
+        if number in self.trace.logged:
+            yield Line(depth, f"log: `ct logs {name_of(one.node)}@{number}`", "dim")
         if depth == 1:
             for made in self.trace.outputs.get(number, ()):
                 yield Line(depth, f"file {inert(made['file'])}  {short(made['digest'])}  {size(made['size'])}")

@@ -11,31 +11,34 @@ from ctcore.catalog.tables import event
 from ctcore.cli.render import FOUND, Reading, echo_json, json_option, opened, table
 from ctcore.errors import CatalogError
 from ctcore.files import look
+from ctcore.looking import refuse_without_store
 from ctcore.project import Project
 from ctcore.purging.proof import not_so
 from ctcore.reasons import name_of
 from ctcore.recover import recover as rebuild
+from ctcore.scrub import Scrubbed, scrub
+from ctcore.scrub import words as scrubbing
 from ctcore.undeclared import by_step, rows_of
 from ctcore.verify import verify as verify_store
 
 
 @click.command()
-@click.option("--quick", is_flag=True, help="Read only files whose size, time or inode differ.")
+@click.option("--quick", is_flag=True, help="Read only files whose size, times or inode differ.")
+@click.option("--again", is_flag=True, help="Read everything, also what an interrupted `ct verify` has read already.")
 @json_option
 @click.pass_context
-def verify(ctx: click.Context, quick: bool, as_json: bool) -> None:
-    """Read every published file, look at the raw files, check the chain of events and the tables against it.
+def verify(ctx: click.Context, quick: bool, again: bool, as_json: bool) -> None:
+    """Read every published file, raw file and reference, check the chain of events and the tables against it.
 
-    Exit code 3 on a finding.
+    What is interrupted goes on where it stopped. Exit code 3 on a finding.
     """
     project = opened(ctx)
+    refuse_without_store(project)
     chain = _chain(project)
     edited = disagreements(project)
-    with Reading("reading the store") as on_bytes:
-        found = verify_store(project, deep=not quick, on_bytes=on_bytes)
-        looked = look(project, on_bytes)
+    found = _looked(project) if quick else _read(project, again)
     rows = [(name_of(one.node), one.file, one.problem) for one in found.findings]
-    rows += [("raw files", "", said) for said in (*looked.problems, *looked.changes)]
+    rows += [("raw files", "", said) for said in found.said]
     rows += [("events", "", said) for said in chain]
     rows += [("catalog", *one) for one in edited]
     rows += [(where, "", said) for where, said in not_so(project)]
@@ -43,15 +46,36 @@ def verify(ctx: click.Context, quick: bool, as_json: bool) -> None:
         echo_json([dict(zip(("where", "file", "problem"), row, strict=True)) for row in rows])
     elif rows:
         table(("where", "file", "problem"), rows)
-    click.echo(
-        f"{found.artifacts} artifacts, {found.bytes} bytes read, {len(rows)} finding{'s' * (len(rows) != 1)}", err=True
-    )
+    inputs = "" if quick else f", {found.files} raw files, {found.references} references"
+    many = f"{len(rows)} finding{'s' * (len(rows) != 1)}"
+    click.echo(f"{found.artifacts} artifacts{inputs}, {found.bytes} bytes read, {many}", err=True)
     _undeclared(project)
     if found.findings:
         click.echo("`ct run` makes them again", err=True)
     if edited:
         click.echo("the catalog was changed by hand: put back its last backup from before that", err=True)
+    if said := scrubbing(project):
+        click.echo(said, err=True)
     ctx.exit(FOUND if rows else 0)
+
+
+def _looked(project: Project) -> Scrubbed:
+    with Reading("reading what was touched") as on_bytes:
+        found = verify_store(project, deep=False, on_bytes=on_bytes)
+        looked = look(project, on_bytes)
+    said = [*looked.problems, *looked.changes]
+    return Scrubbed(found.artifacts, bytes=found.bytes, findings=list(found.findings), said=said)
+
+
+def _read(project: Project, again: bool) -> Scrubbed:
+    reading = Reading("reading all bytes")
+    with reading as on_bytes:
+        found = scrub(project, again, reading.of, on_bytes)
+    looked = look(project)
+    found.said += [said for said in (*looked.problems, *looked.changes) if said not in found.said]
+    if found.since is not None:
+        click.echo(f"went on with what began at {found.since[:16]} (--again reads everything)", err=True)
+    return found
 
 
 def _undeclared(project: Project) -> None:

@@ -36,6 +36,7 @@ _SILENT = {
     "disclose",
     "project",
     "record",
+    "reproduce",
     "analyses",
     "purged",
 }  # events that change no verdict

@@ -17,6 +17,8 @@ from ctcore.manifest import SIDECAR
 from ctcore.project import Project
 from ctcore.purging.inside import Inside, gathering
 from ctcore.reasons import Node
+from ctcore.reproduction import BESIDE
+from ctcore.store import STAGING
 
 _KEY_DIGITS = 16
 
@@ -31,7 +33,7 @@ class Leftovers:
 
     def paths(self) -> list[Path]:
         """Files and folders, each once."""
-        found = [*self.unrecorded(), *self._staged(), *self._logs(), *self._calls(), *self.asked()]
+        found = [*self.unrecorded(), *self._staged(), *self._logs(), *self._calls(), *self._again(), *self.asked()]
         mirror = self.project.work / "mirror"
         return list(dict.fromkeys([*found, *([mirror] if mirror.is_dir() else [])]))
 
@@ -138,6 +140,16 @@ class Leftovers:
                 mine = mine or (said.get("error") and node[0] in self._many and self._may_tell(folder / name))
                 if mine or self._takes(said.get("members"), said.get("edges")):
                     yield folder / name
+
+    def _again(self) -> Iterator[Path]:
+        """What a killed run made again beside what is there, with all that it made."""
+        root = self.project.work / BESIDE
+        for name in _names(root):
+            store = root / name
+            staged = [one.split("~")[:3] for one in _names(store / STAGING) if one.count("~") > 2]
+            made = [path.relative_to(store).parts for path in store.glob("[!.]*/*/*")]
+            if any(self.is_own(asset, who) or key in self.keys for asset, who, key in (*staged, *made)):
+                yield store
 
     def asked(self) -> Iterator[Path]:
         """What is asked of the catalog while others write into it, and what a killed process left of that."""

@@ -18,6 +18,7 @@ from ctcore.catalog.tables import (
     file,
     materialization,
     member,
+    output,
     result,
     waiver,
 )
@@ -54,7 +55,7 @@ def take_out(project: Project, writer: Writer, found: Inside, numbers: Iterable[
     writer.execute(update(member).where(in_keys(member.c.materialization, numbers)).values(role=GONE))
     writer.execute(delete(result).where(in_keys(result.c.entity, mine)))
     _forget_roles(writer, found)
-    _forget_digests(writer, mine)
+    _forget_digests(project, writer, mine, numbers)
     _forget_errors(project, writer, found)
     return redact(
         writer.connection, {**_bodies(project, writer, found, mine), **_said_of_roles(writer, found, numbers)}
@@ -106,9 +107,13 @@ def _said_of_roles(writer: Writer, found: Inside, numbers: Iterable[int]) -> dic
     return bodies
 
 
-def _forget_digests(writer: Writer, seqs: set[int]) -> None:
+def _forget_digests(project: Project, writer: Writer, seqs: set[int], numbers: Iterable[int]) -> None:
     """The memory of what was read; also that of other checksums, whose paths have the algorithm in front."""
     paths = set(writer.execute(select(file.c.path).where(in_keys(file.c.entity, seqs))).scalars())
+    made = output.join(materialization, materialization.c.id == output.c.materialization)
+    columns = select(materialization.c.folder, output.c.file).select_from(made)
+    rows = writer.execute(columns.where(in_keys(output.c.materialization, numbers)))
+    paths |= {project.recorded(f"{project.store.root}/{folder}/{name}") for folder, name in rows}
     every = [*paths, *(f"{kind}:{path}" for kind in ("md5", "sha256") for path in paths)]
     writer.execute(digest_memory.delete().where(in_keys(digest_memory.c.path, every)))
 

@@ -132,7 +132,7 @@ def _out_of_use(writer: Writer, found: Plan) -> None:
 def _told(entry: Mapping[str, Any], files: Mapping[str, tuple[int, str]]) -> dict[str, Any]:
     """All that the ledger keeps of a making, so that a lost catalog has the same tombstone again."""
     side = entry["side"]
-    row = {**side, "size": entry["size"], "facts": canonical(side["facts"]).decode()}
+    row = {**side, "size": entry["size"], "facts": canonical(side["facts"]).decode(), "undeclared": None}
     listed = [(name, digest, size) for name, (size, digest) in files.items()]
     record = making_digest(row, recipe_of(side).digest, (listed, side["inputs"], side["members"]))
     said = {name: entry[name] for name in ("data_version", "folder", "size")}

@@ -7,7 +7,7 @@ from functools import cached_property, partial
 
 from sqlalchemy import select
 
-from ctcore.catalog.tables import artifact, entity, file, materialization, member
+from ctcore.catalog.tables import artifact, entity, file, materialization, member, reproduction
 from ctcore.reading.gate import Gate, Names, level_names
 from ctcore.reading.measured import HISTORY, IS_CURRENT, NODE, RESULTS, WIDE, Measured, wide_of
 from ctcore.reading.table import Row, View, distinct, storable
@@ -41,6 +41,7 @@ class Views:
             View("members", _MEMBERS, self._members),
             View("verdicts", _VERDICTS, self._verdicts),
             View("reference_versions", _REFERENCES, self._references),
+            View("reproductions", _REPRODUCTIONS, self._reproductions),
         ]
         self.all = {view.name: view for view in listed}
 
@@ -77,14 +78,30 @@ class Views:
         fields = (made.id, made.data_version, made.folder, made.size, made.reason, made.started_at)
         rows = self.gate.connection.execute(
             select(made.asset, made.partition, *fields, made.seconds, made.run_id, artifact.c.checked_at)
+            .add_columns(made.actor, made.host, made.git, made.undeclared)
             .join(artifact, IS_CURRENT)
             .order_by(made.id)
         )
-        for asset, partition, number, version, folder, size, reason, *rest in rows:
+        for asset, partition, number, version, folder, size, reason, *rest, undeclared in rows:
             if partition in self._shown.get(asset, ()):
                 clean = partition in self._clean[asset]
                 content = (version, folder) if clean else (None, None)
-                yield (asset, self._level(asset), partition, number, *content, size, self.gate.veil.text(reason), *rest)
+                head = (asset, self._level(asset), partition, number, *content, size, self.gate.veil.text(reason))
+                yield (*head, *rest, undeclared if clean else None)
+
+    def _reproductions(self) -> Iterator[Row]:
+        made, again = materialization.c, reproduction.c
+        fields = (again.at, again.actor, again.host, again.run_id, again.data_version, again.differs)
+        rows = self.gate.connection.execute(
+            select(made.asset, made.partition, made.id, *fields)
+            .join(reproduction, again.materialization == made.id)
+            .order_by(again.id)
+        )
+        for asset, partition, number, at, actor, host, run_id, version, differs in rows:
+            if partition in self._shown.get(asset, ()):
+                came = version if partition in self._clean[asset] else None
+                node = (asset, self._level(asset), partition)
+                yield (*node, number, at, differs == "[]", differs, came, actor, host, run_id)
 
     def _results(self, only_current: bool) -> Iterator[Row]:
         return Measured(self.gate, self._clean, self._never_dirty).rows(only_current)
@@ -167,7 +184,10 @@ _FILES = (("level", "text"), ("entity", "text"), ("role", "text"), ("path", "tex
 _FILES = (*_FILES, ("size", "integer"), ("problem", "text"))
 _ARTIFACTS = (*NODE, ("materialization", "integer"), ("data_version", "text"), ("folder", "text"), ("size", "integer"))
 _ARTIFACTS = (*_ARTIFACTS, ("reason", "text"), ("made_at", "text"), ("seconds", "real"), ("run_id", "text"))
-_ARTIFACTS = (*_ARTIFACTS, ("checked_at", "text"))
+_ARTIFACTS = (*_ARTIFACTS, ("checked_at", "text"), ("actor", "text"), ("host", "text"), ("git", "text"))
+_ARTIFACTS = (*_ARTIFACTS, ("undeclared", "text"))
+_REPRODUCTIONS = (*NODE, ("materialization", "integer"), ("at", "text"), ("same", "boolean"), ("differs", "text"))
+_REPRODUCTIONS = (*_REPRODUCTIONS, ("data_version", "text"), ("actor", "text"), ("host", "text"), ("run_id", "text"))
 _MEMBERS = (*NODE, ("member_level", "text"), ("member", "text"), ("role", "text"), ("materialization", "integer"))
 _VERDICTS = (*NODE, ("state", "text"), ("kinds", "text"), ("why", "text"), ("accepted", "boolean"))
 _REFERENCES = (("key", "text"), ("version", "text"), ("kind", "text"), ("path", "text"), ("digest", "text"))

@@ -31,7 +31,7 @@ class FileClaim:
 
 def looked_at(path: str) -> Looked:
     """Whether a file can be what the sheet says, and its place on disk, however it is called."""
-    place, seen = (0, 0), Signature(0, 0, 0)
+    place, seen = (0, 0), Signature(0, 0, 0, 0)
     try:
         stat = os.stat(path)
         place, seen = (stat.st_dev, stat.st_ino), Signature.seen(stat)

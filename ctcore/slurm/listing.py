@@ -1,5 +1,6 @@
 """④ For people: the jobs of a project with their states of now, and the log of a node."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
@@ -7,7 +8,10 @@ from typing import Any
 
 from sqlalchemy import select
 
-from ctcore.catalog.tables import slurm_batch, slurm_job
+from ctcore.catalog.tables import artifact, materialization, slurm_batch, slurm_job
+from ctcore.kept_log import kept_lines
+from ctcore.lineage import Making
+from ctcore.manifest import LOG
 from ctcore.project import Project
 from ctcore.reasons import Node, name_of
 from ctcore.slurm import client
@@ -107,3 +111,32 @@ def log_of(project: Project, node: Node) -> Path | None:
         if has_text(said):
             return said
     return next(iter(folder.glob("*.log")), None)
+
+
+def kept_of(project: Project, node: Node) -> Path | None:
+    """What was kept with a node's current artifact."""
+    with project.catalog.read() as connection:
+        mine = (artifact.c.asset == node[0]) & (artifact.c.partition == node[1])
+        joined = select(materialization.c.folder).join(artifact, artifact.c.materialization == materialization.c.id)
+        folder = connection.execute(joined.where(mine)).scalar()
+    return _existing(project.store.root / folder / LOG) if folder else None
+
+
+def log_of_making(project: Project, one: Making) -> Path | None:
+    """What was kept with what it made; of a making from before logs were kept, the last log of its call."""
+    logs = (project.work / "logs" / one.asset / one.partition).glob(f"{one.key[:16]}.*.log")
+    last = max(logs, key=lambda path: path.stat().st_mtime_ns, default=None)
+    return _existing(project.store.root / one.folder / LOG) or last
+
+
+def lines_of(place: Path) -> Iterator[str]:
+    """The lines of a log, be it a kept one."""
+    if place.name == LOG:
+        yield from kept_lines(place)
+        return
+    with place.open(errors="replace") as lines:
+        yield from lines
+
+
+def _existing(place: Path) -> Path | None:
+    return place if place.is_file() else None

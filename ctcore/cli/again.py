@@ -1,0 +1,76 @@
+"""`ct run --again`: nodes that are there, made once more beside themselves, and compared; nothing is replaced."""
+
+from collections import Counter
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import click
+
+from ctcore import progress
+from ctcore.cli.render import FOUND, say
+from ctcore.errors import Usage
+from ctcore.reasons import name_of
+
+if TYPE_CHECKING:
+    from ctcore.making import Outcome
+    from ctcore.project import Project
+
+SHOWN = 10
+
+
+def make_again(project: "Project", texts: Sequence[str]) -> int:
+    """The exit code: 0 where all have the same bytes, 3 where some have others, 1 where some could not be made."""
+    from ctcore.making import Making
+    from ctcore.slurm.choose import chosen, runner_of
+
+    chosen(project)
+    nodes = _with_a_making(project, texts)
+    counts: Counter[str] = Counter()
+    with progress.reading(lambda text: click.echo(text, err=True)):
+        for name, keys in nodes.items():
+            making = Making(project, project.steps[name], keys, again=True, runner=runner_of(project))
+            for one in making.outcomes():
+                counts[_say(one)] += 1
+    parts = [f"{counts[word]} {word}" for word in ("reproduced", "other", "not made") if counts[word]]
+    click.echo(f"made again: {', '.join(parts)}; nothing was replaced", err=True)
+    return 1 if counts["not made"] else FOUND if counts["other"] else 0
+
+
+def _say(one: "Outcome") -> str:
+    name = name_of(one.node)
+    if one.same is None:
+        say(f"{name}\t{one.state}: {one.why}")
+        return "not made"
+    say(f"{name}\t{'same' if one.same else 'other'}\t{one.why}")
+    return "reproduced" if one.same else "other"
+
+
+def _with_a_making(project: "Project", texts: Sequence[str]) -> dict[str, list[str]]:
+    """These nodes by step; Usage error where what is there is not what would be made today."""
+    from ctcore.batches import partitions
+    from ctcore.memo import hits, prepare
+    from ctcore.select import selected
+    from ctcore.staleness import evaluate
+
+    wanted = selected(project, texts)
+    if not wanted:
+        raise Usage("--again needs the nodes that are to be made again: ct run --again STEP/PARTITION")
+    verdicts = evaluate(project)
+    found: dict[str, list[str]] = {}
+    problems: list[str] = []
+    for name, some in wanted.items():
+        step = project.steps[name]
+        out = {
+            one.partition for one in verdicts.listed(name, some) if one.state == "excluded"
+        }  # named ones are refused
+        keys = [key for key in partitions(project, step.level) if key in some and key not in out]
+        preparation = prepare(project, step, keys)
+        made = hits(project, preparation.ready.values())
+        problems += preparation.blocked.values()
+        missing = [key for key, call in preparation.ready.items() if call.key not in made]
+        problems += [f"{name}/{key} has no making of today's call; `ct run {name}/{key}` makes it" for key in missing]
+        found[name] = keys
+    if problems:
+        more = f"\n  … and {len(problems) - SHOWN} more" if len(problems) > SHOWN else ""
+        raise Usage("nothing was made again:\n  " + "\n  ".join(problems[:SHOWN]) + more)
+    return found

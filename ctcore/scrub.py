@@ -1,0 +1,190 @@
+"""⑤ Reading all bytes again: artifacts, raw files and references, those that were not read for longest first.
+
+What is interrupted goes on from there; the integrity sensor reads a share of it at a time.
+"""
+
+import json
+import math
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal, NamedTuple
+
+from sqlalchemy import func, select
+
+from ctcore.catalog.tables import artifact, entity, event, file, materialization, reference
+from ctcore.clock import now
+from ctcore.files import read_raw, read_references
+from ctcore.project import Project
+from ctcore.reasons import Node
+from ctcore.veil import veil
+from ctcore.verify import Finding, current, verify, verify_rows
+
+GIB = 1 << 30
+CHUNK_BYTES, CHUNK_FILES = 2 * GIB, 2_000  # read before it is written down that they were
+DAY_S = 24 * 3600
+
+Told = Callable[[int], None]
+
+
+class Item(NamedTuple):
+    """Something to be read whole: when it was read last (empty: never since it was made or registered), its size."""
+
+    read_at: str
+    kind: Literal["artifact", "file", "reference"]
+    name: Node
+    size: int
+
+
+@dataclass
+class Scrubbed:
+    """What was read, and what was found: damaged artifacts, changed or unreadable inputs in words."""
+
+    artifacts: int = 0
+    files: int = 0
+    references: int = 0
+    bytes: int = 0
+    findings: list[Finding] = field(default_factory=list)
+    said: list[str] = field(default_factory=list)
+    since: str | None = None  # it goes on with one that began then
+
+    @property
+    def count(self) -> int:
+        return self.artifacts + self.files + self.references
+
+
+def items(project: Project) -> list[Item]:
+    """All that there is to read, what was not read for longest first."""
+    of_people = entity.c.purged.is_(None)
+    raw = select(file.c.path, func.max(file.c.size), func.min(func.coalesce(file.c.checked_at, "")))
+    raw = raw.join(entity, entity.c.seq == file.c.entity).where(of_people).group_by(file.c.path)
+    made = select(artifact.c.asset, artifact.c.partition, materialization.c.size, artifact.c.checked_at)
+    made = made.join(materialization, materialization.c.id == artifact.c.materialization)
+    declared = project.settings.references
+    with project.catalog.read() as connection:
+        found = [Item(read_at, "file", ("", path), size) for path, size, read_at in connection.execute(raw)]
+        rows = connection.execute(select(reference.c.key, reference.c.size, reference.c.checked_at))
+        found += [Item(at or "", "reference", ("", key), size) for key, size, at in rows if key in declared]
+        rows = connection.execute(made)
+        found += [Item(at or "", "artifact", (asset, who), size) for asset, who, size, at in rows]
+    return sorted(found)
+
+
+def scrub(
+    project: Project, again: bool = False, begin: Told = lambda _: None, on_bytes: Told | None = None
+) -> Scrubbed:
+    """Read everything, or what an interrupted one left over. `begin` is told how many bytes there are to read.
+
+    `again`: begin anew, whatever was read before.
+    """
+    mark = project.work / "verifying.json"
+    writes = not project.catalog.life().is_archived
+    since = None if again or not writes else _began(mark)
+    if since is None and writes:
+        with suppress(OSError):
+            mark.parent.mkdir(parents=True, exist_ok=True)
+            mark.write_text(json.dumps({"began": now()}))
+    todo = [one for one in items(project) if since is None or one.read_at < since]
+    begin(sum(one.size for one in todo))
+    found = Scrubbed(since=since)
+    if since is not None:
+        found.said += _found_since(project, since)
+    for some in _chunks(todo):
+        _read(project, some, found, on_bytes)
+    if since is not None:  # what was found before the interruption is on record
+        done = set(found.findings)
+        found.findings += [one for one in verify(project, deep=False, on_bytes=on_bytes).findings if one not in done]
+    with suppress(OSError):
+        mark.unlink(missing_ok=True)
+    return found
+
+
+def share(project: Project, budget: int) -> Scrubbed:
+    """Read what was not read for longest, up to so many bytes, and one thing at least."""
+    found, left = Scrubbed(), budget
+    chosen: list[Item] = []
+    for one in items(project):
+        if left <= 0:
+            break
+        left -= one.size
+        chosen.append(one)
+    for some in _chunks(chosen):
+        _read(project, some, found, None)
+    return found
+
+
+def _began(mark: Path) -> str | None:
+    """When an interrupted one began."""
+    try:
+        said = json.loads(mark.read_bytes())["began"]
+    except (OSError, ValueError, TypeError, KeyError):
+        return None
+    return said if isinstance(said, str) else None
+
+
+def _found_since(project: Project, since: str) -> list[str]:
+    """What was read before the interruption and was another file by then."""
+    told = select(event.c.kind, event.c.subject, event.c.body).where(
+        event.c.kind.in_(("file", "reference")), event.c.at >= since
+    )
+    with project.catalog.read() as connection:
+        rows = [(kind, subject, json.loads(body)) for kind, subject, body in connection.execute(told)]
+    said = [
+        f"{subject} {body['role']} {body['old'][:8]}… → {body['new'][:8]}…"
+        for kind, subject, body in rows
+        if kind == "file" and "new" in body
+    ]
+    said += [f"{subject} {body['digest'][:8]}…" for kind, subject, body in rows if kind == "reference" and body["old"]]
+    return list(veil(project).lines(said)) if said else []
+
+
+def _chunks(todo: Sequence[Item]) -> Iterator[list[Item]]:
+    some: list[Item] = []
+    size = 0
+    for one in todo:
+        some.append(one)
+        size += one.size
+        if size >= CHUNK_BYTES or len(some) >= CHUNK_FILES:
+            yield some
+            some, size = [], 0
+    if some:
+        yield some
+
+
+def _read(project: Project, some: Iterable[Item], found: Scrubbed, on_bytes: Told | None) -> None:
+    """Read these, and write down what they are and that they were read."""
+    named: dict[str, set[Node]] = {"artifact": set(), "file": set(), "reference": set()}
+    for one in some:
+        named[one.kind].add(one.name)
+
+    def count(read: int) -> None:
+        found.bytes += read
+        if on_bytes is not None:
+            on_bytes(read)
+
+    if nodes := named["artifact"]:
+        rows = current(project, among=nodes)
+        done = verify_rows(project, rows, set(rows), count)
+        found.artifacts += done.artifacts
+        found.findings += done.findings
+    for kind, read in (("file", read_raw), ("reference", read_references)):
+        if names := {name for _, name in named[kind]}:
+            looked = read(project, names, count)
+            found.said += [*looked.problems, *looked.changes]
+    found.files += len(named["file"])
+    found.references += len(named["reference"])
+
+
+def words(project: Project, todo: Sequence[Item] | None = None) -> str:
+    """Within what time the integrity sensor reads everything, and whether it has."""
+    listed = items(project) if todo is None else todo
+    if not listed:
+        return ""
+    a_day = project.settings.run.verify_gib_a_day
+    days = max(1, math.ceil(sum(one.size for one in listed) / (a_day * GIB)))
+    within = f"{days} day{'s' * (days != 1)}"
+    begun = f"the integrity sensor reads up to {a_day} GiB a day ([run] verify_gib_a_day): everything within {within}"
+    if unread := sum(not one.read_at for one in listed):
+        return f"{begun}; {unread} of {len(listed)} were not read yet since they were made or registered"
+    return f"{begun}; what was not read for longest was read at {listed[0].read_at[:16]}"
