@@ -25,6 +25,8 @@ _SYSTEM = ("/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64", "/etc", "/opt", 
 _EMPTY = ("/tmp", "/var/tmp", "/run")
 _BEGIN = f"import sys; sys.path.append({str(Path(CT).parent)!r}); from ctcore.sandboxed import main; main(sys.argv[1:])"
 _INSTEAD = 'or say sandbox = "watch" under [run] in ct.toml'
+_MANY = 200
+_MOST = 9000  # words that bwrap takes
 CALL, OUTCOME, _SHOWN = ".call.json", ".outcome.json", ".shown"
 
 
@@ -50,7 +52,11 @@ def run(call: Mapping[str, Any], step: Step, known: Known, place: Path) -> dict[
     scratch, staged = place.parent, place.parent.parent
     (scratch / CALL).write_text(json.dumps(call))
     inside = [sys.executable, "-P", "-c", _BEGIN, str(staged), str(place), str(known.root)]
-    (scratch / _SHOWN).write_bytes(b"".join(os.fsencode(word) + b"\0" for word in _shown(step, known, staged, place)))
+    words = list(_shown(step, known, staged, place))
+    if len(words) > _MOST:
+        many = f"{_MOST // 3} places before a call, this one needs {len(words) // 3}"
+        raise StepError(f'sandbox = "strict": bubblewrap lays {many}; {_INSTEAD.removeprefix("or ")}')
+    (scratch / _SHOWN).write_bytes(b"".join(os.fsencode(word) + b"\0" for word in words))
     with open(scratch / _SHOWN, "rb") as shown:  # the words of a command line are not enough for a cohort's inputs
         command = ["bwrap", "--args", str(shown.fileno()), "--", *inside]
         ended = subprocess.run(command, pass_fds=[shown.fileno()], check=False)
@@ -84,19 +90,38 @@ def _shown(step: Step, known: Known, staged: Path, place: Path) -> Iterator[str]
     home = os.path.expanduser("~")
     if os.path.isabs(home) and home != "/" and not _within(home, _SYSTEM):
         yield from ("--tmpfs", home)
-    for path in _readable(step, known):
+    places, masks = _few(known.places)
+    for path in _readable(step, known, places):
         yield from ("--ro-bind-try", path, path)
+    for path in masks:
+        yield from ("--tmpfs", path)
     for path in (str(staged), os.environ["TMPDIR"]):
         yield from ("--bind", path, path)
     yield from ("--remount-ro", "/", "--chdir", str(place))
 
 
-def _readable(step: Step, known: Known) -> list[str]:
+def _few(places: Sequence[str]) -> tuple[list[str], list[str]]:
+    """bubblewrap takes ever longer for each place. Of many artifacts of one step the whole folder is shown, and what is
+    not among them is hidden again, where that is less."""
+    grouped: dict[str, list[str]] = {}
+    for place in places:
+        grouped.setdefault(os.path.dirname(os.path.dirname(place)), []).append(place)
+    shown: list[str] = []
+    masks: list[str] = []
+    for folder, mine in grouped.items():
+        used = {os.path.basename(os.path.dirname(place)) for place in mine}
+        others = set(os.listdir(folder)) - used if len(mine) > _MANY else used
+        shown += [folder] if len(others) < len(used) else mine
+        masks += [os.path.join(folder, name) for name in sorted(others)] if len(others) < len(used) else []
+    return shown, masks
+
+
+def _readable(step: Step, known: Known, places: Sequence[str]) -> list[str]:
     """Outermost first: what lies inside of something else must be laid over it."""
     prefixes = [one for one in (sys.prefix, sys.base_prefix, CT) if not _within(one, _SYSTEM)]
     code = [str(step.source), *_modules(step.source.parent), *known.code]
     tools = [found for name in known.tools if (found := shutil.which(name)) and not _within(found, _SYSTEM)]
-    paths = {os.path.abspath(one) for one in (*prefixes, *code, *tools, *known.files, *known.places)}
+    paths = {os.path.abspath(one) for one in (*prefixes, *code, *tools, *known.files, *places)}
     return sorted(paths | {one for file in known.files for one in _indexes(file)})
 
 

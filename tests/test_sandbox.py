@@ -10,7 +10,7 @@ import pytest
 
 from ctcore import sandbox
 from ctcore.project import Project
-from tests.kit import ROWS, STEPS, TOML, Inline, make, make_all, make_project
+from tests.kit import ROWS, STEPS, TOML, Inline, again, assay, fail, make, make_all, make_project
 from tests.shell import quiet_dagster, shell
 from tests.test_watch import STEP, TWO
 
@@ -82,6 +82,29 @@ def test_what_is_not_declared_cannot_be_reached(tmp_path: Path, body: str) -> No
     (tmp_path / "toy" / "panel.tsv").write_text("x")
     assert "Error" in why(project)
     assert (tmp_path / "toy" / "genome.txt").read_text() == "ACGT\n"
+
+
+@pytest.mark.usefixtures("strict")
+def test_of_many_inputs_the_folder_is_shown_without_those_of_others(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    look = """    there = call.many("specimens")[0]["n"].parents[2].iterdir()
+    assert sorted(one.name for one in there if any(one.iterdir())) == ["S1", "S2"]
+    rows = ["""
+    steps = STEPS.replace("    rows = [", look)
+    project = make_project(tmp_path / "toy", [*ROWS, assay("P3", "S3", "A4", sex="F")], steps, STRICT)
+    make(project, "counted", runner=Inline(project)), make(project, "merged", runner=Inline(project))
+    fail(project, "S3")
+    monkeypatch.setattr(sandbox, "_MANY", 1)
+    (one,) = make(again(project), "joined", runner=Inline(project))
+    assert one.state == "made", one.why
+
+
+def test_more_places_than_bubblewrap_takes_are_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sandbox, "refusal", lambda: None)
+    monkeypatch.setattr(sandbox, "_MOST", 30)
+    said = why(project_of(tmp_path / "toy", "pass"))
+    assert said.startswith('sandbox = "strict": bubblewrap lays 10 places before a call, this one needs ')
 
 
 @pytest.mark.usefixtures("strict")
