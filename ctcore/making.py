@@ -1,5 +1,6 @@
 """④ Making nodes of one step: reuse what is there, run the rest, record each as it ends. A key is executed once."""
 
+import json
 import secrets
 import time
 from collections.abc import Collection, Generator, Iterable, Iterator, Mapping, Sequence
@@ -23,6 +24,7 @@ from ctcore.looking import refuse_without_store
 from ctcore.meanwhile import Meanwhile
 from ctcore.memo import Hit, Preparation, Prepared, hits, prepare
 from ctcore.project import Project
+from ctcore.purging.inside import any_of
 from ctcore.reasons import Node, role_text
 from ctcore.reproduction import Again, beside, compared
 from ctcore.reproduction import record as record_again
@@ -226,7 +228,7 @@ class Making:
             return
         if self.step.level == "cohort":
             rulebook.note(self.project)
-        keep(self.project.store.root, self.project.codes[self.step.name])
+        self._keep_code()
         self.project.store.sweep(FOREIGN_S)
         forget(self.project.work, FORGET_S)
         runner = self.runner or LocalRunner(self.project)
@@ -240,6 +242,14 @@ class Making:
                 with self.project.catalog.write() as writer:
                     keys = [call.key for call in calls if call.node in left]
                     leases.give_back_idle(writer, keys)
+
+    def _keep_code(self) -> None:
+        """Unless it names somebody who was purged: what the project keeps of its own must not."""
+        code = self.project.codes[self.step.name]
+        with self.project.catalog.read() as connection:
+            purged = connection.execute(select(entity.c.id).where(entity.c.purged.is_not(None))).scalars().all()
+        if not purged or not any_of(purged).search(json.dumps(code.content, ensure_ascii=False)):
+            keep(self.project.store.root, code)
 
     def _settle(self, results: Sequence[StepResult]) -> list[Outcome]:
         published, failed = [], []

@@ -40,13 +40,18 @@ class Inside:
     @cached_property
     def any_id(self) -> re.Pattern[str]:
         """Finds the IDs of the person and of all below in a text."""
-        listed = "|".join(map(re.escape, sorted(self.ids)))
-        return re.compile(rf"(?<![A-Za-z0-9_-])(?:{listed})(?![A-Za-z0-9_-])")
+        return any_of(self.ids)
 
     @property
     def left(self) -> dict[int, Making]:
         """Those that are not purged yet."""
         return {number: made for number, made in self.makings.items() if number not in self.gone}
+
+
+def any_of(ids: Iterable[str]) -> re.Pattern[str]:
+    """Finds any of these IDs in a text."""
+    listed = "|".join(map(re.escape, sorted(ids)))
+    return re.compile(rf"(?<![A-Za-z0-9_-])(?:{listed})(?![A-Za-z0-9_-])")
 
 
 def gathering(steps: StepGraph) -> set[str]:
