@@ -73,7 +73,9 @@ def _turns() -> int:
 
 
 def _run(project: Project, call: StepCall, how: str) -> None:
-    execute(replace(call, sandbox=how), project.store, project.root)
+    log = project.work / "log"
+    log.touch()
+    execute(replace(call, sandbox=how), project.store, log, project.root)
     folder = project.store.folder(*call.node, call.key)
     read = project.store.sidecar(folder)["undeclared"]
     project.store.remove(folder)
