@@ -40,7 +40,7 @@ def measure(folder: Path, quick: bool) -> Iterator[Row]:
     plain = timed(lambda: [os.stat(place) for place in places])
     found = timed(lambda: look_around(project))
     expect("what a look finds", (found.value.is_clear, found.value.files), (True, 2 * assays))
-    baseline = "os.stat of each of them, and of what the store keeps beside them"
+    baseline = "os.stat of each of them, of sidecars and manifests"
     yield Row("look, nothing changed", size, found, baseline, plain, Target(TIMES, "×"))
     read = timed(lambda: _fetched(project.root / "catalog.db"))
     yield Row("look, nothing changed", size, found, "sqlite3: fetch their rows", read)

@@ -107,6 +107,10 @@ class Signature(NamedTuple):
     def seen(cls, stat: os.stat_result) -> "Signature":
         return cls(stat.st_size, stat.st_mtime_ns, inode_of(stat), stat.st_ctime_ns)
 
+    def is_like(self, known: Sequence[int], unknown: bool = False) -> bool:
+        """Whether a file has what is known of it; `unknown`: also where its ctime was never kept, and cannot be now."""
+        return self == known or (unknown and known[3] == 0 and self[:3] == known[:3])
+
     def settled(self, began_ns: int) -> bool:
         """Whether a write after this moment would show: one within the clock's granularity does not."""
         tick = _TICK_NS if self.ctime_ns % 1_000_000 else RACY_NS

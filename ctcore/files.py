@@ -70,10 +70,11 @@ class Memory:
         by_name = {self._name(path): path for path in paths}
         with self.project.catalog.read() as connection:
             rows = connection.execute(select(digest_memory).where(in_keys(digest_memory.c.path, by_name))).all()
+        archived = bool(rows) and self.project.catalog.life().is_archived
         return {
             by_name[name]: digest
             for name, size, mtime_ns, inode, digest, ctime_ns in rows
-            if paths[by_name[name]] == (size, mtime_ns, inode, ctime_ns)
+            if paths[by_name[name]].is_like((size, mtime_ns, inode, ctime_ns), archived)
         }
 
     def remember(self, digests: Mapping[P, tuple[Signature, str]], /) -> None:
@@ -179,21 +180,22 @@ _RAW = select(*(file.c[name] for name in _Row._fields)).where(
 class _Glance:
     """Raw files beside their rows: what looks touched and may be read, what is wrong, and what is there again."""
 
-    def __init__(self, found: Looked, allowance: Allowance | None) -> None:
-        self.found, self.allowance = found, allowance
+    def __init__(self, project: Project, found: Looked, allowance: Allowance | None) -> None:
+        self.project, self.found, self.allowance = project, found, allowance
+        self.archived = project.catalog.life().is_archived
         self.touched: dict[str, Signature] = {}
         self.of_path: dict[str, list[_Row]] = {}
         self.problems: list[tuple[_Row, str]] = []
         self.back: list[_Row] = []
 
-    def at(self, project: Project, rows: Iterable[Any]) -> None:
+    def at(self, rows: Iterable[Any]) -> None:
         listed = list(map(_Row._make, rows))
         self.found.files += len(listed)
-        places = [project.located(row.path) for row in listed]
+        places = [self.project.located(row.path) for row in listed]
         for place, row, seen in zip(places, listed, stats(places), strict=True):
             if isinstance(seen, str):
                 self.problems.append((row, seen))
-            elif row.problem is not None or Signature.seen(seen) != row[5:]:
+            elif row.problem is not None or not Signature.seen(seen).is_like(row[5:], self.archived):
                 self._doubt(place, row, seen)
 
     def _doubt(self, place: str, row: _Row, stat: os.stat_result) -> None:
@@ -216,11 +218,11 @@ def _look_at_files(
     some: ColumnElement[bool] | None = None,
     allowance: Allowance | None = None,
 ) -> None:
-    glance = _Glance(found, allowance)
+    glance = _Glance(project, found, allowance)
     with project.catalog.read() as connection:
         chosen = connection.execute(_RAW if some is None else _RAW.where(some), execution_options=FEW)
         for rows in chosen.partitions():
-            glance.at(project, rows)
+            glance.at(rows)
     digests, unread = try_seen(glance.touched, Memory(project), on_bytes=on_bytes)
     problems = glance.problems + [(row, said) for place, said in unread.items() for row in glance.of_path[place]]
     read = {place: (glance.of_path[place], *digest) for place, digest in digests.items()}

@@ -21,7 +21,7 @@ from ctcore.reasons import name_of
 from ctcore.verify import look_at_store
 
 AT_ONCE = 256 << 20  # bytes that are read before an answer; more is left to `ct verify --quick`
-MANY, AGAIN_S = 200_000, 30  # where there are more files, a look is good for so many seconds
+MANY, AGAIN_S = 100_000, 30  # where there are more files, a look is good for so many seconds
 SHOWN = 20  # lines of each kind
 _GONE = 3  # the exit code of what was found
 

@@ -66,23 +66,24 @@ def look_at_store(
     )
     joined = columns.join(materialization, materialization.c.id == artifact.c.materialization)
     joined = joined.join(output, output.c.materialization == artifact.c.materialization)
+    archived = project.catalog.life().is_archived
     with project.catalog.read() as connection:
         doubted = connection.execute(select(damage.c.asset, damage.c.partition).distinct())
         nodes, files = {(asset, partition) for asset, partition in doubted}, 0
         for rows in connection.execute(joined, execution_options=FEW).partitions():
-            nodes |= _otherwise(os.fspath(project.store.root), rows)
+            nodes |= _otherwise(os.fspath(project.store.root), rows, archived)
             files += len(rows)
     if not nodes:
         return Verified(0, 0, (), files=files)
     return replace(verify_rows(project, current(project, among=nodes), set(), on_bytes, allowance), files=files)
 
 
-def _otherwise(root: str, rows: Sequence[Any]) -> set[Node]:
+def _otherwise(root: str, rows: Sequence[Any], archived: bool) -> set[Node]:
     """Nodes of which a file is gone or has another signature. Without its sidecar, no call can read an artifact; what
     else the store wrote beside it, a quick check looks at."""
     nodes: set[Node] = set()
     for row, seen in zip(rows, stats([f"{root}/{row[2]}/{row[3]}" for row in rows]), strict=True):
-        if isinstance(seen, str) or Signature.seen(seen) != row[4:]:
+        if isinstance(seen, str) or not Signature.seen(seen).is_like(row[4:], archived):
             nodes.add((row[0], row[1]))
     folders = {row[2]: (row[0], row[1]) for row in rows}
     sidecars = zip(folders.values(), stats([f"{root}/{folder}/{SIDECAR}" for folder in folders]), strict=True)

@@ -342,6 +342,15 @@ def test_of_an_archived_project_a_look_says_what_it_sees_and_writes_nothing(own:
     assert kinds(again(own)) == before
 
 
+def test_an_archived_project_from_before_ctime_was_kept_is_as_it_was(own: Project) -> None:
+    with own.catalog.write() as writer:
+        for table in (file, output, digest_memory):
+            writer.execute(update(table).values(ctime_ns=0))
+    shut(own, "archived", "over")
+    sight = look_around(again(own), most=0)
+    assert sight.is_clear and sight.changes == ()
+
+
 def test_nobody_without_consent_is_named_by_a_look(own: Project) -> None:
     set_consent(own, ["P2"], Statement("withdrawn", form="form 1"))
     (own.root / "reads/A3.txt").unlink()
