@@ -5,6 +5,7 @@ What is interrupted goes on from there; the integrity sensor reads a share of it
 
 import json
 import math
+import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -14,7 +15,7 @@ from typing import Literal, NamedTuple
 from sqlalchemy import func, select
 
 from ctcore.catalog.tables import artifact, entity, event, file, materialization, reference
-from ctcore.clock import now
+from ctcore.clock import now, utc
 from ctcore.files import read_raw, read_references
 from ctcore.project import Project
 from ctcore.reasons import Node
@@ -115,12 +116,12 @@ def share(project: Project, budget: int) -> Scrubbed:
 
 
 def _began(mark: Path) -> str | None:
-    """When an interrupted one began."""
+    """When an interrupted one began; None where that is too long ago to go on with."""
     try:
         said = json.loads(mark.read_bytes())["began"]
     except (OSError, ValueError, TypeError, KeyError):
         return None
-    return said if isinstance(said, str) else None
+    return said if isinstance(said, str) and said > utc(time.time() - 30 * DAY_S) else None
 
 
 def _found_since(project: Project, since: str) -> list[str]:
