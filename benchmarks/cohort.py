@@ -1,6 +1,7 @@
 """Made-up cohorts: a sheet with raw files to register, and a catalog filled as if all its steps had been made."""
 
 import csv
+import json
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -66,13 +67,22 @@ def made_project(root: Path, assays: int, steps: str = STEPS) -> tuple[Project, 
     """The toy project of the tests with so many assays, two a specimen, and a ledger in which all is made.
 
     Returns the project and how many nodes its steps have. Rows go in by sets; no step runs and the files of
-    the artifacts are not there, which no verdict looks at.
+    the artifacts are not there: verdicts go by an earlier look.
     """
     project = make_project(root, [{"patient_id": "P0", "specimen_id": "S0", "assay_id": "A0", "sex": "F"}], steps)
     with project.catalog.write() as writer:
         _add_entities(writer, assays)
         writer.event("fill", "sheet", {"assays": assays})
+    seen_lately(root)
     return project, sum(_make_all(project, step) for step in project.steps)
+
+
+def seen_lately(root: Path) -> None:
+    """What was made has no files here: `status` goes by an earlier look. `looks` measures what one costs."""
+    place = root / "ct.toml"
+    place.write_text(place.read_text().replace("[run]\n", f"[run]\nlook_again_s = {24 * 3600}\n"))
+    (root / "work").mkdir(exist_ok=True)
+    (root / "work" / "looked.json").write_text(json.dumps({"at": time.time(), "files": 0}))
 
 
 def _add_entities(writer: Writer, assays: int) -> None:

@@ -4,7 +4,6 @@ Registering writes through the real door, from a sheet with a raw file an assay;
 Beside each command is the least that any program would do for it, in a process of its own too.
 """
 
-import json
 import os
 import sys
 import time
@@ -12,7 +11,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 
-from benchmarks.cohort import SETTLED_S
+from benchmarks.cohort import SETTLED_S, seen_lately
 from benchmarks.measure import Measured, Row, Target, apart, run
 from benchmarks.nation import GROUP, check, fill
 from ctcore.project import Project
@@ -252,12 +251,4 @@ def _said(patient: int, specimen: int) -> dict[str, str]:
 
 def _fill(root: Path, assays: int) -> None:
     check(fill(Project(root), assays, facts=FACTS))
-    _seen(root)
-
-
-def _seen(root: Path) -> None:
-    """What was made has no files here: `status` goes by an earlier look. `looks` measures what one costs."""
-    place = root / "ct.toml"
-    place.write_text(place.read_text().replace("[run]\n", f"[run]\nlook_again_s = {24 * 3600}\n"))
-    (root / "work").mkdir(exist_ok=True)
-    (root / "work" / "looked.json").write_text(json.dumps({"at": time.time(), "files": 0}))
+    seen_lately(root)
