@@ -52,7 +52,18 @@ WRITING: dict[str, Words] = {
         *("--confirmed-by", "Ann", "--confirmed-by", "Bob"),
     ),
 }
-READING = {"schema show", "schema check", "schema diff", "stale", "why", "steps check", "trace", "impact", "diff", "logs"}
+READING = {
+    "schema show",
+    "schema check",
+    "schema diff",
+    "stale",
+    "why",
+    "steps check",
+    "trace",
+    "impact",
+    "diff",
+    "logs",
+}
 READING |= {"reference list", "qc list", "qc history", "consent list", "consent history"}
 ELSEWHERE = {
     "run": "tests/test_crash.py",
