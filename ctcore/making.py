@@ -232,16 +232,18 @@ class Making:
         self.project.store.sweep(FOREIGN_S)
         forget(self.project.work, FORGET_S)
         runner = self.runner or LocalRunner(self.project)
-        left = {call.node for call in calls}
+        left, ended = {call.key for call in calls}, set[str]()
         try:
             for results in runner.run(_step_calls(self.project, self.step, calls, self._why, self.run_id)):
-                left -= {(result.node[0], result.node[1]) for result in results}
-                yield self._settle(results)
+                ended = {result.key for result in results}
+                settled = self._settle(results)
+                left -= ended
+                yield settled
         finally:
-            if left:  # the run is being ended: what nobody works on is free again
+            if left:  # the run is being ended, or could not record: what nobody works on is free again
                 with self.project.catalog.write() as writer:
-                    keys = [call.key for call in calls if call.node in left]
-                    leases.give_back_idle(writer, keys)
+                    leases.give_back(writer, ended & left)
+                    leases.give_back_idle(writer, left - ended)
 
     def _keep_code(self) -> None:
         """Unless it names somebody who was purged: what the project keeps of its own must not."""

@@ -284,7 +284,7 @@ def test_a_call_whose_record_fails_leaves_no_event(tmp_path: Path, monkeypatch: 
     monkeypatch.setattr("ctcore.ledger._said", broken)
     with pytest.raises(RuntimeError, match="the power went"):
         make(project, "counted", "A1")
-    assert rows(project) == (0, 0) and state(project, "counted/A1") == "running"
+    assert rows(project) == (0, 0) and state(project, "counted/A1") == "missing"  # its lease is free
     monkeypatch.undo()
     assert [one.state for one in make(project, "counted", "A1")] == ["hit"]
     assert status(project) == {"assay/A1": "fail"}
