@@ -1,13 +1,15 @@
 """③ What a step's code needs that is not its own: installed libraries by version, modules that nobody installed."""
 
+import os
 import sys
-import sysconfig
 from collections.abc import Iterable, Mapping
 from functools import cache
 from importlib import metadata, util
 from pathlib import Path
 
 from ctcore.code.sources import files_below
+
+_OWN = Path(os.__file__).parent
 
 
 def versions(libraries: Iterable[str]) -> dict[str, str]:
@@ -57,9 +59,4 @@ def is_installed(path: Path) -> bool:
     """Whether it is of Python's own library, or of an installed package."""
     if {"site-packages", "dist-packages"} & set(path.parts):
         return True
-    return any(path.is_relative_to(one) for one in _own())
-
-
-@cache
-def _own() -> tuple[Path, ...]:
-    return tuple(Path(sysconfig.get_path(name)) for name in ("stdlib", "platstdlib", "purelib", "platlib"))
+    return path.is_relative_to(_OWN)
