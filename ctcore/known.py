@@ -3,7 +3,6 @@
 import os
 import site
 import sys
-import sysconfig
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -18,10 +17,13 @@ def folders(paths: Iterable[str | None]) -> tuple[str, ...]:
     return tuple(sorted(found - {"/"}))
 
 
+_NAME = f"python{sys.version_info[0]}.{sys.version_info[1]}"
+_STDLIB = (os.path.dirname(os.__file__), os.path.join(sys.base_exec_prefix, "lib", _NAME))  # sysconfig is slow to load
+
+
 def _installed() -> list[str | None]:
     """The environment that Python runs in; where that is the system's own, what of it is Python's."""
-    names = ("stdlib", "platstdlib", "purelib", "platlib", "scripts", "include")
-    paths: list[str | None] = [sysconfig.get_path(name) for name in names]
+    paths = [*_STDLIB, os.path.join(sys.prefix, "bin"), os.path.join(sys.base_prefix, "include")]
     prefixes = [one for one in (sys.prefix, sys.base_prefix) if one not in ("/", "/usr", "/usr/local")]
     return [*paths, *prefixes, *site.getsitepackages(), site.getusersitepackages(), *_caches()]
 
@@ -33,7 +35,7 @@ def _caches() -> list[str]:
 
 
 CT = str(Path(__file__).parent) + "/"
-STDLIB = folders([sysconfig.get_path("stdlib"), sysconfig.get_path("platstdlib")])
+STDLIB = folders(_STDLIB)
 LIBRARY = (*folders(_installed()), CT)
 SYSTEM = (
     *LIBRARY,
