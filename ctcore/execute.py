@@ -319,7 +319,8 @@ def _facts(step: Step, returned: Mapping[str, Any]) -> dict[str, Any]:
 def declared_by(call: StepCall, step: Step, code: Code, staged: Path, project: Path) -> Known:
     """What the step declares, as places on this machine; with the files and modules that its code's digest covers."""
     upstream = [place for sources in call.inputs.values() for _, place in sources]
-    beside = [step.source.parent / name for name in code.content.get("files", ())]
+    labels = {file for file, _, _ in code.content["source"]} | set(code.content.get("files", ()))
+    beside = [step.source.parent / name for name in labels]
     named = [note.file for note in code.whole if not note.file.endswith(".py")]
     modules = [path for name in named for path in (local_files(name) or {}).values()]
     files = [*call.files.values(), *call.references.values()]

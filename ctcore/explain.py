@@ -111,7 +111,7 @@ def _sentence(
             f"are still the ones it was made from {content}"
         )
     if verdict.state == "failed" and failure is not None:
-        said = failure["error"].splitlines()[0]
+        said = ": ".join(line.strip() for line in failure["error"].splitlines()[:2])
         return f"{name} is failed: {said} (log: {failure['log']}); {verdict.why}"
     if verdict.state == "excluded":
         gone = [one["purged"] for one in purged_makings(project, verdict.node)[-1:]] if made is None else []

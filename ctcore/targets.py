@@ -22,6 +22,8 @@ from ctcore.veil import veil
 
 SHORTEST = 6  # digits of a digest that are enough to look for it
 
+DIGITS = 8  # as many as are shown of a digest
+
 
 @dataclass
 class Target:
@@ -148,7 +150,9 @@ def choose(made: Sequence[Making], which: str) -> Making:
         return earlier[-1]
     numbered = [one for one in made if which.removeprefix("#") == str(one.id)]
     prefix = which.lower()
-    alike = [one for one in made if one.data_version.startswith(prefix) or one.key.startswith(prefix)]
+    is_number = prefix.isdecimal() and len(prefix) < DIGITS  # a short one is meant as a number, whatever begins so
+    of = [one for one in made if not is_number]
+    alike = [one for one in of if one.data_version.startswith(prefix) or one.key.startswith(prefix)]
     if numbered or alike:
         return (numbered or alike)[-1]
     listed = ", ".join(f"#{one.id} ({short(one.data_version)}, {one.started_at})" for one in made[-20:])

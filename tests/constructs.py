@@ -265,6 +265,62 @@ OTHER = (
         " capture_output=True, text=True)\n    return done.stdout\n",
         files={"prog{u}.py": "print(4)\n"},
     ),
+    Piece(
+        "block of a script",
+        "out{u}()",
+        "import subprocess, sys\nfrom pathlib import Path\ndef out{u}():\n"
+        "    done = subprocess.run([sys.executable, str(Path(__file__).parent / 'tool{u}.py')], capture_output=True)\n"
+        "    return done.stdout\n",
+        files={
+            "tool{u}.py": "from lib{u} import V\nif __name__ == '__main__':\n    print(V + 2)\n",
+            "lib{u}.py": "V = 1\n",
+        },
+    ),
+    Piece("iterator", "list(g{u})", "g{u} = (x for x in [1, 2, 3])\nn{u} = 0\nm{u} = sum(g{u}) if n{u} else 0\n"),
+    Piece("iterator of pairs", "list(g{u})", "g{u} = zip([1, 2], [3, 4])\nm{u} = dict(g{u}) if 0 else 0\n"),
+    Piece(
+        "iterator of a sibling",
+        "list(g{u})",
+        "from ._it{u} import G as g{u}\nm{u} = list(g{u}) if 0 else []\n",
+        files={"_it{u}.py": "G = reversed([1, 2])\n"},
+    ),
+    Piece(
+        "reading that inserts",
+        "sorted(d{u})",
+        "from collections import defaultdict as dd{u}\nd{u} = dd{u}(list)\nm{u} = d{u}[3] if 0 else 0\n",
+    ),
+    Piece(
+        "order of siblings that run",
+        "R{u}",
+        "from ._r{u} import R as R{u}\nfrom . import _one{u}\nfrom . import _two{u}\n",
+        files={
+            "_r{u}.py": "R = []\n",
+            "_one{u}.py": "from ._r{u} import R\nR.append(1)\n",
+            "_two{u}.py": "from ._r{u} import R\nR.append(2)\n",
+        },
+    ),
+    Piece(
+        "order of siblings inside",
+        "f{u}()",
+        inside="from ._x{u} import f as f{u}\n    from ._y{u} import f as f{u}",
+        files={"_x{u}.py": "def f():\n    return 1\n", "_y{u}.py": "def f():\n    return 2\n"},
+    ),
+    Piece("modules by another name", "s{u}.modules[__name__].V{u}", "import sys as s{u}\nV{u} = 5\n"),
+    Piece("docs by name", "getattr(dd{u}, '__doc__')", 'def dd{u}():\n    """Read by name, 3."""\n'),
+    Piece("globals by name", "getattr(gg{u}, '__globals__')['V{u}']", "V{u} = 4\ndef gg{u}():\n    return 1\n"),
+    Piece("checked types", "T{u}()", "TYPE_CHECKING = True\nif TYPE_CHECKING:\n    def T{u}():\n        return 7\n"),
+    Piece(
+        "operation on a sibling",
+        "log{u}",
+        "from ._op{u} import P as P{u}, log as log{u}\nU{u} = P{u} / 'one'\n",
+        files={"_op{u}.py": "log = []\nclass Q:\n    def __truediv__(self, n):\n        log.append(n)\nP = Q()\n"},
+    ),
+    Piece(
+        "setter of its own",
+        "REG{u}.seen",
+        "class Reg{u}:\n    seen = []\n    def setter(self, f):\n        self.seen.append(f())\n        return f\n"
+        "REG{u} = Reg{u}()\n@REG{u}.setter\ndef foo{u}():\n    return 3\n",
+    ),
     Piece("while", "n{u}", "n{u} = 0\nwhile -9 < n{u} < 5:\n    n{u} += 2\n"),
     Piece("setattr", "S{u}.x", "class S{u}:\n    x = 0\nsetattr(S{u}, 'x', 3)\n"),
     Piece(

@@ -333,3 +333,63 @@ def test_the_commands_show_the_code_and_what_of_it_is_seen(tmp_path: Path) -> No
     said = shell("-C", root, "diff", "counted/A1").out
     assert "eval('1')" in said
     assert "not seen: toy.py:" in shell("-C", root, "why", "counted/A1").out
+
+
+METADATA = f"""
+from dataclasses import dataclass, field, fields
+@dataclass(frozen=True)
+class Options:
+    deep: int = field(default=3, metadata={{"k": 10}})
+@step({DECLARED}, params=Options)
+def one(call):
+    call.out("n").write_text(str(fields(call.params)[0].metadata["k"]))
+"""
+
+
+def test_what_a_parameter_says_beside_its_default_is_code(tmp_path: Path) -> None:
+    before = digests(tmp_path, METADATA)
+    assert digests(tmp_path, METADATA.replace("default=3", "default=4")) == before
+    assert digests(tmp_path, METADATA.replace("10", "11")) != before
+
+
+def test_files_behind_links_and_hidden_ones_count(tmp_path: Path) -> None:
+    other, folder = tmp_path / "elsewhere", tmp_path / "s"
+    other.mkdir()
+    folder.mkdir()
+    (other / "x.tsv").write_text("1")
+    (folder / "panels").symlink_to(other)
+    (folder / ".hidden.tsv").write_text("1")
+    (other / "round").symlink_to(folder)
+    text = SCRIPT.replace("CODE", "")
+    found = codes(folder, text)["one"].content["files"]
+    assert set(found) == {"panels/x.tsv", ".hidden.tsv"}
+    (other / "x.tsv").write_text("2")
+    assert codes(folder, text)["one"].content["files"] != found
+    assert set(codes(folder, SCRIPT.replace("CODE", ', code="panels/*.tsv"'))["one"].content["files"]) == {
+        "panels/x.tsv"
+    }
+
+
+def test_a_declared_script_brings_what_it_imports(tmp_path: Path) -> None:
+    text = SCRIPT.replace("CODE", ', code="tool.py"')
+    before = digests(tmp_path, text, tool="from helper_of_a_tool import V\nprint(V)\n", helper_of_a_tool="V = 1\n")
+    after = digests(tmp_path, text, tool="from helper_of_a_tool import V\nprint(V)\n", helper_of_a_tool="V = 2\n")
+    assert before != after
+
+
+def test_packages_and_files_that_lead_to_each_other_come_to_an_end(tmp_path: Path) -> None:
+    (tmp_path / "_p").mkdir()
+    (tmp_path / "_p" / "__init__.py").write_text("from . import m\n")
+    (tmp_path / "_p" / "m.py").write_text("def f():\n    return 1\n")
+    text = f"from ._p import m\n@step({DECLARED})\ndef one(call):\n    call.out('n').write_text(str(m.f()))\n"
+    before = digests(tmp_path, text)
+    assert ran(tmp_path, "one") == "1"
+    (tmp_path / "_p" / "m.py").write_text("def f():\n    return 2\n")
+    assert digests(tmp_path, text) != before
+    circle = {"_c1": "from ._c2 import x\n", "_c2": "from ._c1 import x\n"}
+    digests(tmp_path, f"@step({DECLARED})\ndef one(call):\n    from ._c1 import x\n", **circle)
+
+
+def test_code_that_is_nested_too_deeply_is_one_line(tmp_path: Path) -> None:
+    with pytest.raises(StepError, match=r"toy\.py"):
+        digests(tmp_path, f"X = {'+'.join('1' * 5000)}\n@step({DECLARED})\ndef one(call):\n    return X\n")

@@ -74,7 +74,7 @@ def _show_code(project: "Project", codes: dict[str, str]) -> None:
     for digest, name in codes.items():
         content = kept(project.store.root, digest)
         click.echo(f"== {name} {short(digest)}")
-        said = lines(content) if content else ["it was not kept: an earlier ct ran it"]
+        said = lines(content) if content else ["it is not in store/.code: an earlier ct ran it, or the file is gone"]
         for line in veil(project).lines(said):
             say(line)
 

@@ -13,6 +13,7 @@ from ctcore.disclosure import disclose, results_of, why_withheld
 from ctcore.errors import Usage
 from ctcore.explain import artifact_path, column_values, entry, made_with, purged_makings
 from ctcore.explain import why as explain
+from ctcore.looking import refuse_without_store
 from ctcore.memo import current_edges
 from ctcore.nodes import find_node
 from ctcore.project import Project
@@ -135,12 +136,16 @@ def show_code(project: Project, node: Node, as_json: bool) -> None:
     """The code of the current making of a node, as it was kept."""
     from ctcore.code.kept import kept, lines
 
+    refuse_without_store(project)
     digest = made_with(project, node)
     if digest is None:
         raise Usage(f"{name_of(node)} is not made by a step, or was never made; `ct why {name_of(node)}`")
     content = kept(project.store.root, digest)
     if content is None:
-        raise Usage(f"the code {short(digest)} that made {name_of(node)} was not kept: it was made by an earlier ct")
+        raise Usage(
+            f"the code {short(digest)} that made {name_of(node)} is not in store/.code: an earlier ct made it, or "
+            "the file is gone; the next making keeps it"
+        )
     if as_json:
         echo_json({"node": name_of(node), "digest": digest, **content})
     else:

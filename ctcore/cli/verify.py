@@ -50,7 +50,7 @@ def verify(ctx: click.Context, quick: bool, again: bool, as_json: bool) -> None:
     many = f"{len(rows)} finding{'s' * (len(rows) != 1)}"
     click.echo(f"{found.artifacts} artifacts{inputs}, {found.bytes} bytes read, {many}", err=True)
     _undeclared(project)
-    if found.findings:
+    if any(one.node[0] in project.steps for one in found.findings):
         click.echo("`ct run` makes them again", err=True)
     if edited:
         click.echo("the catalog was changed by hand: put back its last backup from before that", err=True)

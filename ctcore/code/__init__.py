@@ -11,7 +11,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from ctcore.code.beside import files_beside
+from ctcore.code.beside import declared, files_beside
 from ctcore.code.environment import versions
 from ctcore.code.load import file_of
 from ctcore.code.plain import Note
@@ -19,6 +19,7 @@ from ctcore.code.sources import Sources, files_below
 from ctcore.code.values import Carried, is_plain
 from ctcore.code.walk import Walk
 from ctcore.digest import digest_value
+from ctcore.errors import StepError
 from ctcore.step import Step
 
 TAG = "ct.code.v2"
@@ -45,10 +46,16 @@ class Code:
 def code_of(step: Step) -> Code:
     """Follow what the step's function uses, through the files that it was loaded from."""
     sources = step.sources or Sources()
-    walk, values, found = _walked(step, sources, docs=False)
-    if walk.reads_docs:
-        walk, values, found = _walked(step, sources, docs=True)
+    try:
+        walk, values, found = _walked(step, Walk(step.source.parent, sources))
+        script = walk.reaches_all or any(path.suffix == ".py" for path in declared(step))
+        if walk.reads_docs or script:
+            walk, values, found = _walked(step, Walk(step.source.parent, sources, walk.reads_docs, script))
+    except RecursionError as error:
+        raise StepError(f"{step.source}: what step {step.name} uses is nested too deeply to be read") from error
     content: dict[str, Any] = {"declaration": _declaration(step), "source": _listed(walk)}
+    if len(walk.whole) > 1:
+        content["order"] = list(walk.whole)  # in which they run
     if values is not None:
         content["values"] = values
     beside, missed = files_beside(step, walk)
@@ -76,8 +83,8 @@ def _listed(walk: Walk) -> list[list[str]]:
     return [[file, name, text] for (file, name), text in sorted(walk.parts.items())]
 
 
-def _walked(step: Step, sources: Sources, docs: bool) -> tuple[Walk, Any, Carried]:
-    walk, values, found = Walk(step.source.parent, sources, docs), None, Carried(str(step.source.parent))
+def _walked(step: Step, walk: Walk) -> tuple[Walk, Any, Carried]:
+    values, found = None, Carried(str(step.source.parent))
     module, name = walk.load(step.source), getattr(step.function, "__name__", "")
     if is_plain(step.function) and name in module.bound and not module.effects:
         walk.follow(step.source, name)
@@ -88,6 +95,9 @@ def _walked(step: Step, sources: Sources, docs: bool) -> tuple[Walk, Any, Carrie
         _follow_place(walk, Path(code.co_filename), code.co_firstlineno, code.co_name)
     for kind in (*found.classes, *([step.params] if step.params is not None else [])):
         _follow_class(walk, kind, _parameters(kind) if kind is step.params else frozenset())
+    for path in declared(step):
+        if path.suffix == ".py":
+            walk.count_whole(path, 0, "it is declared with code=")
     if walk.unseen or (walk.places and not step.code):
         for path in files_below(walk.folder):
             if path.suffix == ".py":

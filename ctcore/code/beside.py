@@ -1,5 +1,6 @@
 """③ Files of the step folder that a step reads or runs by their path: scripts, tables, models. Their bytes are code."""
 
+import glob
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -20,7 +21,7 @@ def files_beside(step: Step, walk: Walk) -> tuple[Mapping[str, str], list[Note]]
     """
     folder = step.source.parent
     if step.code:
-        return digests(folder, declared(step)), []
+        return digests(folder, [path for path in declared(step) if path.suffix != ".py"]), []
     if not walk.reaches_all:
         return {}, []
     listed = [path for path in files_below(folder) if path.suffix != ".py"]
@@ -34,7 +35,9 @@ def declared(step: Step) -> list[Path]:
     """The files of the patterns of `code=`. StepError for one that leads to none."""
     folder, found = step.source.parent, list[Path]()
     for pattern in step.code:
-        matches = sorted(path for path in folder.glob(pattern) if path.is_file() and "__pycache__" not in path.parts)
+        names = glob.glob(pattern, root_dir=folder, recursive=True, include_hidden=True)
+        matches = sorted(folder / name for name in names if "__pycache__" not in Path(name).parts)
+        matches = [path for path in matches if path.is_file()]
         if not matches:
             raise StepError(f"{step.source.name}: step {step.name}: code {pattern!r} leads to no file of {folder}")
         found += matches

@@ -1,7 +1,8 @@
 """③ One module as code: its statements without comments and docstrings, what each name is, and what that uses."""
 
 import ast
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+import re
+from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from copy import copy
 from dataclasses import dataclass, field
 from functools import cached_property, lru_cache
@@ -14,8 +15,11 @@ _BLOCKS = (ast.stmt, ast.ExceptHandler, ast.match_case)
 _DEFINITIONS = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)
 _UNSEEN_NAMES = frozenset({"__builtins__", "__import__", "compile", "eval", "exec", "globals"})
 _UNSEEN_ATTRIBUTES = frozenset({"__globals__", "__subclasses__", "_getframe", "f_globals"})
+_UNSEEN_OF_SYS = frozenset({"_getframe", "meta_path", "modules", "path", "path_hooks"})
+_DUNDER = re.compile(r"__\w+?__")
 _UNSEEN_LIBRARIES = frozenset({"builtins", "gc", "importlib", "inspect", "pkgutil", "runpy"})
 _SEEN = ("importlib.metadata", "importlib.resources")
+_MAIN = ("__name__ == '__main__'",)
 _PLACES = frozenset({"__file__", "__loader__", "__path__", "__spec__", "co_filename"})
 
 
@@ -67,10 +71,11 @@ class Definition:
 
 
 @lru_cache(maxsize=4096)
-def module_of(source: bytes, place: str, docs: bool = False) -> "Module":
-    """The module of these bytes. `docs`: docstrings count, because somebody reads them. StepError names the line."""
+def module_of(source: bytes, place: str, docs: bool = False, script: bool = False) -> "Module":
+    """The module of these bytes. `docs`: docstrings count, because somebody reads them; `script`: so does what is only
+    done where the file is run as a program. StepError names the line."""
     try:
-        return Module(ast.parse(source), docs)
+        return Module(ast.parse(source), docs, script)
     except SyntaxError as error:
         raise StepError(f"{place} line {error.lineno}: {error.msg}") from error
 
@@ -78,9 +83,10 @@ def module_of(source: bytes, place: str, docs: bool = False) -> "Module":
 class Module:
     """What stands in a file. Nothing is run."""
 
-    def __init__(self, tree: ast.Module, docs: bool) -> None:
+    def __init__(self, tree: ast.Module, docs: bool, script: bool) -> None:
         self.has_docs = docs
-        self.statements = [one for one in _executed(tree.body) if docs or not is_text(one)]
+        never = (*(() if script else _MAIN), *_type_checking(tree))
+        self.statements = [one for one in _executed(tree.body, never) if docs or not is_text(one)]
         self.executed = [one for statement in self.statements for one in _imports_at_load(statement)]
         self.origins = {one.local: one.origin for one in self.executed if one.origin is not None}
         self.origins |= {one.local: one.local for one in self.executed if _is_package(one)}
@@ -95,7 +101,8 @@ class Module:
             self._normalize(statement)
 
     def _effects(self) -> Iterator[tuple[int, str]]:
-        judge = Plain(self.origins, frozenset(self._records()))
+        siblings = frozenset(one.local for one in self.executed if one.level)
+        judge = Plain(self.origins, frozenset(self._records()), siblings)
         for statement in self.statements:
             yield from judge.effects(statement)
         for name, statements in self.bound.items():
@@ -167,8 +174,9 @@ class Module:
         lines, pending = [], list[str]()
         for statement in self.statements:
             if _is_import(statement):
-                mine = _imports_at_load(statement)
-                pending += [one.text for one in mine if one in used or one in self.aside]
+                mine = [one for one in _imports_at_load(statement) if one in used or one in self.aside]
+                pending += [one.text for one in mine if not one.level]
+                lines += [one.text for one in mine if one.level]  # their order counts
                 continue
             lines += [*sorted(set(pending)), ast.unparse(statement)]
             pending = []
@@ -252,10 +260,15 @@ class _Uses(ast.NodeVisitor):
         if isinstance(node.value, ast.Name):
             self.attributes.setdefault(node.value.id, set()).add(node.attr)
             self._place(node.value.id, node)
-            if (node.value.id, node.attr) == ("sys", "modules"):
-                self.unseen.append((node.lineno, "sys.modules"))
         else:
             self.visit(node.value)
+
+    def visit_Constant(self, node: ast.Constant) -> None:
+        """`getattr(f, "__doc__")`, `"{0.__globals__}".format(f)`."""
+        for name in _DUNDER.findall(node.value) if isinstance(node.value, str) else ():
+            self._place(name, node)
+            if name in _UNSEEN_NAMES | _UNSEEN_ATTRIBUTES:
+                self.unseen.append((node.lineno, name))
 
     def visit_Call(self, node: ast.Call) -> None:
         if isinstance(node.func, ast.Name) and node.func.id == "vars" and not node.args:
@@ -282,6 +295,11 @@ class _Uses(ast.NodeVisitor):
 
 def unseen(one: Imported, bare: bool, attributes: Iterable[str]) -> Iterator[str]:
     """What of the use of an import cannot be followed: code that is found by a name which does not stand there."""
+    if one.library == "sys":
+        found = set(attributes) if one.name is None else {one.name}
+        yield from (f"sys.{name}" for name in sorted(found & _UNSEEN_OF_SYS))
+        if bare and one.name is None:
+            yield "sys, as a value"
     if one.library not in _UNSEEN_LIBRARIES or not (bare or attributes):
         return
     name = one.origin or ""
@@ -294,7 +312,7 @@ def unseen(one: Imported, bare: bool, attributes: Iterable[str]) -> Iterator[str
 
 def is_place(one: Imported) -> bool:
     """Whether the import is one that finds files beside a module."""
-    return (one.origin or "").startswith(("importlib.resources", "pkgutil"))
+    return one.name in _PLACES or (one.origin or "").startswith(("importlib.resources", "pkgutil"))
 
 
 def _named_import(node: ast.Call) -> Imported | None:
@@ -331,18 +349,22 @@ def _is_import(node: ast.stmt) -> bool:
     return isinstance(node, ast.Import | ast.ImportFrom)
 
 
-def _executed(body: Iterable[ast.stmt]) -> Iterator[ast.stmt]:
-    """The statements that are run when the file is imported: not those for type checkers, nor for a script."""
+def _executed(body: Iterable[ast.stmt], never: Container[str]) -> Iterator[ast.stmt]:
+    """The statements that are run when the file is imported: not those under these conditions."""
     for statement in body:
-        if isinstance(statement, ast.If) and _is_never(statement.test):
-            yield from _executed(statement.orelse)
+        if isinstance(statement, ast.If) and ast.unparse(statement.test) in never:
+            yield from _executed(statement.orelse, never)
         else:
             yield statement
 
 
-def _is_never(test: ast.expr) -> bool:
-    text = ast.unparse(test)
-    return text in ("TYPE_CHECKING", "typing.TYPE_CHECKING", "__name__ == '__main__'")
+def _type_checking(tree: ast.Module) -> Iterator[str]:
+    """What is only for type checkers, where the names are those of `typing`, and bound once."""
+    bound = [name for statement in tree.body for name in _bound(statement)]
+    for statement in tree.body:
+        for one in imported(statement) if isinstance(statement, ast.Import | ast.ImportFrom) else ():
+            if bound.count(one.local) == 1 and one.origin in ("typing", "typing.TYPE_CHECKING"):
+                yield one.local if one.name else f"{one.local}.TYPE_CHECKING"
 
 
 def _imports_at_load(statement: ast.AST) -> list[Imported]:
@@ -394,9 +416,9 @@ def _strip(node: ast.AST) -> None:
 
 
 def _sorted_imports(body: Iterable[ast.stmt]) -> Iterator[ast.stmt]:
-    """Imports that stand together, one a name, in the order of their texts."""
-    for are_imports, some in groupby(body, _is_import):
-        if are_imports:
+    """Imports of libraries that stand together, a name each, in the order of their texts. Of siblings their own."""
+    for are_libraries, some in groupby(body, lambda one: _is_import(one) and not getattr(one, "level", 0)):
+        if are_libraries:
             yield from sorted((one for node in some for one in _single(node)), key=ast.unparse)
         else:
             yield from some
@@ -414,9 +436,19 @@ def _without_values(node: ast.stmt, fields: frozenset[str]) -> ast.stmt:
     """A parameters' class without its defaults: they are parameters."""
     if not fields or not isinstance(node, ast.ClassDef):
         return node
-    body = [one for one in node.body if not (isinstance(one, ast.AnnAssign) and _names_one(one.target, fields))]
     bare = copy(node)
-    bare.body = body or [ast.Pass()]
+    bare.body = [_without_value(one, fields) for one in node.body]
+    return bare
+
+
+def _without_value(statement: ast.stmt, fields: frozenset[str]) -> ast.stmt:
+    if not (isinstance(statement, ast.AnnAssign) and _names_one(statement.target, fields)):
+        return statement
+    bare, value = copy(statement), statement.value
+    bare.value = None
+    if isinstance(value, ast.Call):  # field(default=3, metadata={…})
+        bare.value = copy(value)
+        bare.value.keywords = [one for one in value.keywords if one.arg not in ("default", "default_factory")]
     return bare
 
 

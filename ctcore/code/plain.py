@@ -24,7 +24,7 @@ _CALLS = _words("""
     tuple zip
 """)
 _LIBRARY_CALLS = _words("""
-    collections.Counter collections.OrderedDict collections.defaultdict collections.deque collections.namedtuple
+    collections.Counter collections.OrderedDict collections.deque collections.namedtuple
     dataclasses.field datetime.date datetime.datetime datetime.time datetime.timedelta datetime.timezone
     decimal.Decimal enum.auto fractions.Fraction functools.partial logging.getLogger operator.attrgetter
     operator.itemgetter os.path.abspath os.path.basename os.path.dirname os.path.join os.path.realpath
@@ -45,6 +45,9 @@ _DECORATORS = _words("""
 """)
 _OWN_DECORATORS = frozenset({"classmethod", "property", "staticmethod"})
 _ACCESSORS = frozenset({"deleter", "getter", "setter"})
+_LAZY = frozenset({"enumerate", "reversed", "zip"})
+_CONSUMERS = _words("all any bytearray bytes dict frozenset list max min set sorted sum tuple")
+_DISPLAYS = (ast.Dict, ast.List, ast.Set, ast.Starred, ast.Tuple)
 _HARMLESS = (ast.Constant, ast.Name, ast.Lambda, ast.operator, ast.unaryop, ast.boolop, ast.cmpop, ast.expr_context)
 _COMPOSED = (
     *(ast.Attribute, ast.BinOp, ast.BoolOp, ast.Compare, ast.Dict, ast.DictComp, ast.FormattedValue, ast.GeneratorExp),
@@ -83,10 +86,11 @@ def is_step(node: ast.expr, origins: Mapping[str, str]) -> bool:
 @dataclass(frozen=True)
 class Plain:
     """Judges the statements of one module. `origins`: what its imported names stand for; `records`: its classes whose
-    making runs nothing of its own."""
+    making runs nothing of its own; `siblings`: names that are taken from siblings, which may be anything."""
 
     origins: Mapping[str, str]
     records: frozenset[str]
+    siblings: frozenset[str] = frozenset()
 
     def effects(self, statement: ast.stmt) -> Iterator[tuple[int, str]]:
         """Line and words of what a statement at the top of a module does besides defining names."""
@@ -133,12 +137,12 @@ class Plain:
 
     def _decorators(self, node: ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef) -> Iterator[tuple[int, str]]:
         for one in node.decorator_list:
-            if not self._is_known(one):
+            if not self._is_known(one, node.name):
                 yield one.lineno, f"`@{_shown(one)}` runs code"
 
-    def _is_known(self, node: ast.expr) -> bool:
+    def _is_known(self, node: ast.expr, name: str) -> bool:
         if isinstance(node, ast.Attribute) and node.attr in _ACCESSORS and isinstance(node.value, ast.Name):
-            return True
+            return node.value.id == name  # of a property
         if isinstance(node, ast.Name) and node.id in _OWN_DECORATORS:
             return True
         called, given = node, []
@@ -150,21 +154,32 @@ class Plain:
     def _is_library(self, node: ast.expr) -> bool:
         return origin(node, self.origins) is not None
 
-    def is_plain(self, node: ast.AST) -> bool:
-        """Whether evaluating it changes nothing."""
+    def is_plain(self, node: ast.AST, consumed: bool = False) -> bool:
+        """Whether evaluating it changes nothing, and what comes is not used up by whoever looks at it."""
+        if (_is_lazy(node) and not consumed) or self._takes_from_sibling(node):
+            return False
+        if isinstance(node, ast.comprehension):
+            return self.is_plain(node.iter, consumed=True) and all(map(self.is_plain, node.ifs))
         if isinstance(node, ast.Lambda):
             return all(map(self.is_plain, (*node.args.defaults, *(one for one in node.args.kw_defaults if one))))
         if isinstance(node, ast.Call):
             inside = [*node.args, *(keyword.value for keyword in node.keywords)]
+            uses_up = isinstance(node.func, ast.Name) and node.func.id in (_CONSUMERS | _LAZY)
+            uses_up = uses_up or (isinstance(node.func, ast.Attribute) and node.func.attr == "join")
             called = [keyword.value for keyword in node.keywords if keyword.arg == "key"]  # sorted, min, max
             return (
                 self._is_harmless_call(node.func)
-                and all(map(self.is_plain, inside))
+                and all(self.is_plain(one, consumed=uses_up) for one in inside)
                 and all(isinstance(one, ast.Call) or self._is_harmless_call(one) for one in called)
             )
         if isinstance(node, _COMPOSED):
             return all(map(self.is_plain, ast.iter_child_nodes(node)))
         return isinstance(node, _HARMLESS)
+
+    def _takes_from_sibling(self, node: ast.AST) -> bool:
+        """Whether something of a sibling is a direct part: of an operation, a call, an attribute."""
+        parts = () if isinstance(node, _DISPLAYS) else ast.iter_child_nodes(node)
+        return any(isinstance(one, ast.Name) and one.id in self.siblings for one in parts)
 
     def _is_harmless_call(self, called: ast.expr) -> bool:
         if isinstance(called, ast.Name) and called.id in self.records:
@@ -187,6 +202,12 @@ class Plain:
         if isinstance(node, ast.BinOp):
             return self._is_built_in(node.left) and self.is_plain(node.right)
         return isinstance(node, ast.Constant | ast.JoinedStr | ast.List | ast.Tuple | ast.Dict | ast.Set | ast.ListComp)
+
+
+def _is_lazy(node: ast.AST) -> bool:
+    """An iterator: who looks at it, uses it up."""
+    is_call = isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id in _LAZY
+    return is_call or isinstance(node, ast.GeneratorExp)
 
 
 _ALIAS: type = getattr(ast, "TypeAlias", ast.Pass)

@@ -45,9 +45,13 @@ class Sources:
 
 
 def files_below(folder: Path) -> Iterator[Path]:
-    """The files of a folder and those below it, in order; nothing hidden, and no bytecode."""
-    for place, folders, names in os.walk(folder):
+    """The files of a folder and those below it, in order, also through links; none of hidden folders, no bytecode."""
+    been: set[str] = set()
+    for place, folders, names in os.walk(folder, followlinks=True):
+        real = os.path.realpath(place)
         folders[:] = sorted(name for name in folders if not name.startswith(".") and name != "__pycache__")
-        for name in sorted(names):
-            if not name.startswith("."):
-                yield Path(place, name)
+        if real in been:
+            folders.clear()
+            continue
+        been.add(real)
+        yield from (Path(place, name) for name in sorted(names))

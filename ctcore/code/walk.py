@@ -27,6 +27,7 @@ class Walk:
     folder: Path
     sources: Sources
     docs: bool = False
+    script: bool = False
     parts: dict[tuple[str, str], str] = field(default_factory=dict)
     libraries: set[str] = field(default_factory=set)
     whole: dict[str, Note] = field(default_factory=dict)
@@ -38,17 +39,18 @@ class Walk:
     _loaded: dict[Path, Module] = field(default_factory=dict)
     _named: set[tuple[Path, str]] = field(default_factory=set)
     _begun: set[Path] = field(default_factory=set)
+    _taken: set[tuple[Path, str]] = field(default_factory=set)
 
     @property
     def reaches_all(self) -> bool:
-        """Whether it may reach any file of the folder."""
+        """Whether it may reach any file of the folder, by a name or a path that does not stand in the code."""
         return bool(self.places or self.unseen)
 
     def load(self, path: Path) -> Module:
         """The module is imported: what runs at its top counts, and so do the modules that it imports."""
         if path in self._loaded:
             return self._loaded[path]
-        module = self._loaded[path] = module_of(self.sources.read(path), str(path), self.docs)
+        module = self._loaded[path] = module_of(self.sources.read(path), str(path), self.docs, self.script)
         self._begun.add(path)
         for one in module.executed:
             if one.level:
@@ -75,6 +77,9 @@ class Walk:
     def follow(self, path: Path, name: str, fields: frozenset[str] = frozenset()) -> None:
         """A name of a module, with what it uses; of a parameters' class without the defaults of these fields."""
         module = self.load(path)
+        if (path, name) in self._taken:  # two files that take a name from each other
+            return
+        self._taken.add((path, name))
         for one in module.imports(name):
             self._bound(path, one, None)
         self._own(path, name, fields)
@@ -118,6 +123,7 @@ class Walk:
             self.places += [Note(label, one.line, "finds files beside it")] if is_place(one) else []
             return
         self._add(path, f"import {one.local}", one.text)
+        self.places += [Note(self._label(path), one.line, "asks where a file lies")] if is_place(one) else []
         for target, name in self._targets(path, one):
             if name == "*":
                 self.count_whole(target, 0, f"its names are taken by `*` in {self._label(path)}")
@@ -152,7 +158,11 @@ class Walk:
         place = self._file(base)
         if place is not None and place != path:
             self.load(place)
-        if place is not None and (one.name == "*" or one.name in self._loaded.get(place, _NOTHING).bound):
+        if (
+            place is not None
+            and place != path
+            and (one.name == "*" or one.name in self._loaded.get(place, _NOTHING).bound)
+        ):
             return [(place, one.name)]
         inner = self._inner_of(base, one.name)
         if inner is not None:
@@ -196,6 +206,10 @@ class Walk:
         name = one.library or ""
         if is_own(name):
             return
+        beside = self._file(self.folder / name)
+        if beside is not None and local_files(name) is None:  # a script finds what lies beside it
+            self.count_whole(beside, 0, f"it is imported as a module beside {path.name}")
+            return
         files = local_files(name)
         if files is None:
             self.libraries.add(name)
@@ -210,7 +224,7 @@ class Walk:
             if place.suffix != ".py":
                 self.parts[label, ""] = self.sources.digest(place)
                 continue
-            found = module_of(self.sources.read(place), str(place), self.docs).whole
+            found = module_of(self.sources.read(place), str(place), self.docs, self.script).whole
             self.parts[label, ""] = found.text
             self.reads_docs |= found.reads_docs
             for one in found.imports:
