@@ -4,6 +4,7 @@ if nothing had been. The list of commands is that of the command line, so that n
 
 import os
 import shutil
+import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -129,6 +130,7 @@ def copy_of(lived: Path, place: Path, command: str) -> Path:
         with (place / "toy/ct.toml").open("a") as stream:
             stream.write(GENOME)
     if command == "accept":
+        time.sleep(0.1)  # a file that was just written is looked at once more, and that is one moment more
         ct("-C", place / "toy", "verify", "--quick")
     return place
 
