@@ -25,7 +25,7 @@ _VERBS = {
     "missed": "looked in vain for",
 }
 _UNSEEN = "a change of it is not seen"
-_WHY = {"missed": "a relative path leads into the call's own folder"}
+_WHY = {"missed": "a relative path leads into a call's own folder"}
 _SCRIPTS = {".sh", ".py", ".R", ".r", ".pl", ".awk", ".jl", ".sql"}
 _SHOWN = 10
 
@@ -63,12 +63,7 @@ def sentences(project: Project, step: str, found: Iterable[Told]) -> list[str]:
             continue
         at = f" ({one['at']})" if one.get("at") else ""
         said = f"it also {_VERBS[one['kind']]} {one['what']}{at}, which the step does not declare"
-        seen = (
-            "a relative path leads into a call's own folder"
-            if one["kind"] == "missed"
-            else "a change of it is not seen"
-        )
-        lines.append(f"{said}; {seen}. {way_of(project, step, one)}")
+        lines.append(f"{said}; {_WHY.get(one['kind'], _UNSEEN)}. {way_of(project, step, one)}")
     more = len(told) - _SHOWN + sum(int(one["what"]) - 1 for one in told if one["kind"] == "more")
     return [*lines, f"… and {more} more"] if more > 0 else lines
 

@@ -4,7 +4,7 @@ import ast
 import re
 from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from copy import copy
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property, lru_cache
 from itertools import groupby
 
@@ -181,7 +181,7 @@ class Module:
             lines += [*sorted(set(pending)), ast.unparse(statement)]
             pending = []
         lines += sorted(set(pending))
-        return Definition("\n".join(lines), *_parts(body), (*body.imports, *used, *self.aside), *_rest(body))
+        return replace(body, text="\n".join(lines), imports=(*body.imports, *used, *self.aside))
 
     def _normalize(self, statement: ast.stmt) -> None:
         for node in ast.walk(statement):
@@ -204,14 +204,6 @@ class Module:
 def _defined(nodes: Iterable[ast.stmt]) -> Definition:
     listed = list(nodes)
     return _Uses.of(listed, "\n".join(ast.unparse(node) for node in listed))
-
-
-def _parts(one: Definition) -> tuple[frozenset[str], Mapping[str, frozenset[str]]]:
-    return one.names, one.attributes
-
-
-def _rest(one: Definition) -> tuple[tuple[tuple[int, str], ...], tuple[int, ...], bool]:
-    return one.unseen, one.places, one.reads_docs
 
 
 @dataclass

@@ -157,13 +157,9 @@ class Walk:
             base = base / part
         place = self._file(base)
         if place is not None and place != path:
-            self.load(place)
-        if (
-            place is not None
-            and place != path
-            and (one.name == "*" or one.name in self._loaded.get(place, _NOTHING).bound)
-        ):
-            return [(place, one.name)]
+            module = self.load(place)
+            if one.name == "*" or one.name in module.bound:
+                return [(place, one.name)]
         inner = self._inner_of(base, one.name)
         if inner is not None:
             self.load(inner)
@@ -236,10 +232,3 @@ class Walk:
 
     def _label(self, path: Path) -> str:
         return path.relative_to(self.folder).as_posix()
-
-
-class _Nothing:
-    bound: Mapping[str, object] = {}
-
-
-_NOTHING = _Nothing()
