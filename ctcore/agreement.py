@@ -4,7 +4,7 @@ Values are not told: they may be a patient's. The events are read once and each 
 """
 
 import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
 from itertools import groupby
 from typing import Any
@@ -35,7 +35,7 @@ def disagreements(project: Project) -> list[tuple[str, str]]:
 
 def compared(connection: Connection) -> list[tuple[str, str]]:
     columns = [event.c[name] for name in Event._fields]
-    replay = Replay().take(Event(*row) for row in connection.execute(select(*columns).order_by(event.c.seq)))
+    replay = Replay().take(Event(*row) for row in connection.execute(select(*columns).order_by(event.c.seq))).rooted()
     found = [one for name in replay.KEYS for one in _compare(connection, metadata.tables[name], replay)]
     return [*found, *_pointers(connection), *_recipes(connection), *_makings(connection, replay)]
 
@@ -119,33 +119,59 @@ def _pointers(connection: Connection) -> Iterator[tuple[str, str]]:
 
 
 def _recipes(connection: Connection) -> Iterator[tuple[str, str]]:
+    for row in _other_recipes(connection):
+        yield f"recipe {row.id} ({row.step})", "is not what its digest says"
+
+
+def _other_recipes(connection: Connection) -> Iterator[Any]:
     for row in connection.execute(select(recipe)):
         try:
             same = Recipe(row.step, row.code, json.loads(row.parameters), json.loads(row.environment)).digest
         except (TypeError, ValueError):
             same = None
         if same != row.digest:
-            yield f"recipe {row.id} ({row.step})", "is not what its digest says"
+            yield row
 
 
 def _makings(connection: Connection, replay: Replay) -> Iterator[tuple[str, str]]:
     """Makings whose rows in the ledger are not those of which their events hold the digest."""
+    parts = _all_parts(connection)
+    for row, said, is_so in _judged(connection, replay, parts):
+        if said is not None and not is_so:
+            place = f"materialization {row['id']} ({row['asset']}/{row['partition']})"
+            yield place, f"its row, outputs, inputs or members are not those of event {said.event}"
+    for part in parts:
+        for number in part.strays():
+            yield f"{part.name} of materialization {number}", "belongs to none"
+
+
+def right_makings(connection: Connection, replay: Replay) -> set[int]:
+    """Those whose rows in the ledger are just what their events say, whatever else is there."""
+    broken = {row.id for row in _other_recipes(connection)}
+    return {
+        row["id"]
+        for row, said, is_so in _judged(connection, replay, _all_parts(connection))
+        if said is not None and is_so and not _other(row, said.row) and row["recipe"] not in broken
+    }
+
+
+def _judged(
+    connection: Connection, replay: Replay, parts: Sequence["_Parts"]
+) -> Iterator[tuple[dict[str, Any], Told | None, bool]]:
+    """Every making with what is told of it, and whether its rows have the digest that its event holds."""
     recipes = {row.id: row.digest for row in connection.execute(select(recipe.c.id, recipe.c.digest))}
-    parts = [_Parts(connection, table, names) for table, names in _PARTS.items()]
     told = replay.tables["materialization"]
     found = connection.execute(select(materialization).order_by(materialization.c.id), execution_options=_FEW)
     for one in found.mappings():
         row = dict(one)
         mine = [part.of(row["id"]) for part in parts]
         said = told.get((row["id"],))
-        if said is None or "record" not in said.row:
-            continue
-        if not is_told(said.row["record"], row, recipes.get(row["recipe"], ""), mine):
-            place = f"materialization {row['id']} ({row['asset']}/{row['partition']})"
-            yield place, f"its row, outputs, inputs or members are not those of event {said.event}"
-    for part in parts:
-        for number in part.strays():
-            yield f"{part.name} of materialization {number}", "belongs to none"
+        record = None if said is None else said.row.get("record")
+        yield row, said, record is None or is_told(record, row, recipes.get(row["recipe"], ""), mine)
+
+
+def _all_parts(connection: Connection) -> list["_Parts"]:
+    return [_Parts(connection, table, names) for table, names in _PARTS.items()]
 
 
 class _Parts:

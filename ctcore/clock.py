@@ -1,6 +1,7 @@
 """Times of events and attempts: UTC, ISO 8601, milliseconds. Only what ends on a day (a consent) depends on it."""
 
 import time
+from datetime import datetime
 
 
 def utc(seconds: float) -> str:
@@ -10,6 +11,11 @@ def utc(seconds: float) -> str:
 
 def now() -> str:
     return utc(time.time())
+
+
+def since(at: str) -> float:
+    """Seconds since a time that was written as text."""
+    return time.time() - datetime.fromisoformat(at).timestamp()
 
 
 def today() -> str:

@@ -47,6 +47,10 @@ class CatalogError(CtError):
     """The catalog cannot be opened, is of another version, or refuses a change."""
 
 
+class LostCatalog(CatalogError):
+    """The catalog is not there, or is damaged: `ct recover` makes it again."""
+
+
 class StoreError(CtError):
     """The store cannot be read or written: full, read-only, or damaged."""
 

@@ -1,161 +1,333 @@
-"""② A lost catalog again: its tables from provenance.jsonl, and what was made from what from the store's sidecars."""
+"""② The one way back: whatever is lost of catalog and provenance.jsonl, both are again what they prove together.
 
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+What cannot come back is said, in the chain too, and holds everybody back until a person answers for it: a consent may
+have been taken back there. Nothing is thrown away: what is not used lies in `set-aside/`.
+"""
+
+import fcntl
+import json
+import os
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
-from sqlalchemy import func, select
+from sqlalchemy import func, select, text
 
 from ctcore.agreement import compared
-from ctcore.catalog import measured
-from ctcore.catalog.chain import check_chain
-from ctcore.catalog.declared import applied, enforce
+from ctcore.catalog.chain import ACCEPTED, append_events, line_of, newest_of
 from ctcore.catalog.engine import HEAD, Catalog, Writer
-from ctcore.catalog.replay import Event, Replay, Told
-from ctcore.catalog.tables import event, metadata, tombstone
-from ctcore.errors import CatalogError, Usage
-from ctcore.ledger import entry_of, insert_makings, is_record_of, recipe_numbers, recipe_of
+from ctcore.catalog.life import HELD, held, settings_of
+from ctcore.catalog.migrations import upgrade
+from ctcore.catalog.pieces import Row
+from ctcore.catalog.tables import event, purge, setting, tombstone
+from ctcore.catalog.witness import Seen
+from ctcore.digest import canonical
+from ctcore.errors import CatalogError, LostCatalog, Usage
+from ctcore.losses import Losses, losses
 from ctcore.project import Project
 from ctcore.purging.inside import inside
+from ctcore.purging.planned import is_taken_back
 from ctcore.purging.redaction import take_out
 from ctcore.reasons import name_of
-from ctcore.tombstones import entry_told, unfinished
+from ctcore.rebuild import Makings, makings, rewrite
+from ctcore.tombstones import unfinished
 
-# In this order: what others point to comes first
-_BEFORE = ("entity", "file", "reference", "reference_version", "result")
-_AFTER = (
-    "reproduction",
-    "artifact",
-    "damage",
-    "acceptance",
-    "waiver",
-    "qc_act",
-    "qc_event",
-    "qc_resolution",
-    "consent",
-    "attempt",
-)
-_LAST = ("purge", "tombstone", "cohort_rule", "setting")
-_UNKNOWN = {"mtime_ns": 0, "inode": 0, "ctime_ns": 0}  # so each raw file is read again when it is looked at
+ASIDE = "set-aside"
+_TRIES = 3  # while others write
 
 
 @dataclass(frozen=True)
 class Recovered:
-    """How much there is again, and which makings have no files any more, or others in their place since: they are not
-    in the ledger."""
+    """What was wrong (`found`) and what was done about it, or would be; how much there is again. Makings that have no
+    files any more, and those with others in their place since, are not in the ledger; `left` does not fit together.
+    `held`: why nobody is used."""
 
     events: int
     makings: int
-    lost: tuple[str, ...]
-    replaced: tuple[str, ...]
-    left: tuple[tuple[str, str], ...]
+    lost: tuple[str, ...] = ()
+    replaced: tuple[str, ...] = ()
+    left: tuple[tuple[str, str], ...] = ()
+    found: tuple[str, ...] = ()
+    done: tuple[str, ...] = ()
+    held: str | None = None
+
+    @property
+    def is_whole(self) -> bool:
+        return not (self.lost or self.replaced or self.left or self.held)
 
 
-def recover(project: Project) -> Recovered:
-    """Write the catalog anew. Refused where it has anything, or where the journal is not whole."""
-    journal = project.root / "provenance.jsonl"
-    catalog = Catalog(project.catalog_url, project.id, journal)
-    _refuse_full(catalog)
-    if not journal.is_file():
-        raise Usage(f"{journal} is not there, and the catalog cannot be made from anything else")
-    events = list(catalog.journal.read())
-    if problems := check_chain(iter(events), f"{journal.name} line"):
-        raise CatalogError("the journal is not whole, and nothing was written:\n  " + "\n  ".join(problems))
-    replay = Replay().take(Event(*(row[name] for name in Event._fields)) for row in events)
-    makings, lost, replaced = _makings(project, replay)
-    names = [[name_of((one.row["asset"], one.row["partition"])) for one in some.values()] for some in (lost, replaced)]
-    with catalog.alone() as connection:
-        writer = Writer(connection, catalog.actor)
-        writer.insert(event, events)
-        _write(writer, replay, makings)
-        _redact(project, writer)
-        writer.event("recover", "catalog", {"events": len(events), "lost": names[0], "without": [*lost, *replaced]})
-        writer.flush()
-        left = compared(connection)
-    catalog.mirror()
-    catalog.engine.dispose()
-    return Recovered(len(events), len(makings), tuple(names[0]), tuple(names[1]), tuple(left))
+class _Meanwhile(Exception):
+    """Somebody else has written."""
 
 
-def _refuse_full(catalog: Catalog) -> None:
-    from ctcore.catalog.migrations import upgrade
+def recover(project: Project, *, dry_run: bool = False) -> Recovered:
+    """Make both records whole, from each other, the store, and what its witness has seen. Nothing is written where
+    nothing is lost, or where nothing can be made of what is there."""
+    catalog = project.closed_catalog()
+    try:
+        if dry_run:
+            return _Recovery(project, catalog, losses(catalog)).planned()
+        with _alone(project):
+            for _ in range(_TRIES):
+                found = losses(_current(catalog))
+                try:
+                    return _Recovery(project, catalog, found).done()
+                except _Meanwhile:
+                    continue
+            raise CatalogError("others write all the time; stop what runs (`ct dev`, `ct run`), then `ct recover`")
+    finally:
+        catalog.engine.dispose()
 
-    if (catalog.version() or "") < HEAD:
-        upgrade(catalog)
-    with catalog.read() as connection:
-        if connection.execute(select(func.count()).select_from(event)).scalar():
-            raise Usage(f"the catalog {catalog.place} is not lost: it has events; `ct verify` says whether it is right")
+
+def accept_loss(project: Project, reason: str) -> list[str]:
+    """Somebody answers for it that what is lost holds nobody back any more. Returns what it is; Usage error where
+    nothing does."""
+    catalog = project.closed_catalog().open(though_held=True)
+    with catalog.write(though_archived=True) as writer:
+        value = settings_of(writer.connection).get(HELD)
+        if value is None:
+            raise Usage("nothing holds anybody back: no loss is left to be accepted")
+        said = json.loads(value)
+        writer.event("accept-loss", "catalog", {**said, ACCEPTED: said["lost"], "reason": reason})
+        writer.execute(setting.delete().where(setting.c.name == HELD))
+    return list(said["lost"])
 
 
-def _makings(project: Project, replay: Replay) -> tuple[list[dict[str, Any]], dict[int, Told], dict[int, Told]]:
-    """What the ledger has to know of those whose files are in the store or were purged; of the others by number those
-    that have none, and those whose files are of a later making of the same call."""
-    found: list[dict[str, Any]] = []
-    lost, replaced = dict[int, Told](), dict[int, Told]()
-    last = {_call(told.row): number for (number,), told in replay.tables["materialization"].items()}
-    for (number,), told in replay.tables["materialization"].items():
-        row = told.row
-        if number in replay.stones:
-            entry = entry_told(replay.stones[number])
-            found.append({**entry, "recipe": recipe_of(entry["side"])})
-            continue
-        published = project.store.find(row["asset"], row["partition"], row["key"])
-        if published is None or published.data_version != row["data_version"]:
-            lost[number] = told
-            continue
-        entry = entry_of(project, published)
-        side = {**entry["side"], "reason": row["reason"]}
-        one = {**entry, "side": side, "recipe": recipe_of(side), "id": number}
-        if last[_call(row)] != number and row.get("record") and not is_record_of(one, row["record"]):
-            replaced[number] = told
+def _current(catalog: Catalog) -> Catalog:
+    """With the tables of today, where it is an older one."""
+    try:
+        if not catalog.is_lost() and (catalog.version() or HEAD) < HEAD:
+            upgrade(catalog)
+    except LostCatalog:
+        pass
+    return catalog
+
+
+class _Recovery:
+    """One recovery, from what was found."""
+
+    def __init__(self, project: Project, catalog: Catalog, found: Losses) -> None:
+        self.project, self.catalog, self.found = project, catalog, found
+        self.history, self.root = found.history, project.root
+        self.replay = found.replay
+        before = self.replay.tables["setting"].get((HELD,))
+        self.before = json.loads(before.row["value"]) if before else {"lost": {}, "others": 0, "strange": False}
+        self.holds = {
+            "lost": self.history.unknown(),
+            "others": self.before["others"] + len(self.history.others),
+            "strange": self.before["strange"] or self.history.strange,
+        }
+
+    @property
+    def held(self) -> str | None:
+        return canonical(self.holds).decode() if any(self.holds.values()) else None
+
+    @property
+    def is_needed(self) -> bool:
+        """Whether anything is otherwise than it should be, or than it was told to be."""
+        return not (self.found.is_catalog_whole and self.found.is_journal_whole and self.holds == self.before)
+
+    def planned(self) -> Recovered:
+        made = None
+        if self.found.catalog == "there" and self.catalog.version() == HEAD:
+            with self.catalog.read() as connection:
+                made = makings(self.project, self.replay, connection)
+        elif self.found.catalog != "there":
+            made = makings(self.project, self.replay, None)
+        return self._said(made, tuple(self._steps()) if self.is_needed else ())
+
+    def _steps(self) -> Iterator[str]:
+        many = f"{len(self.history.rows)} events"
+        if not self.found.is_journal_whole:
+            yield f"{self.catalog.journal.path.name}: written anew, {many}"
+        if not self.found.is_catalog_whole:
+            yield f"catalog: {'its tables' if self.found.catalog == 'there' else 'made'} anew, {many}"
+        lines = len(self.found.strays) + sum(map(len, self.found.left_out))
+        if lines or self.found.catalog == "damaged":
+            what = [f"{lines} line{'s' * (lines != 1)}"] * bool(lines) + ["the damaged catalog"] * self._is_damaged
+            yield f"{self._aside().relative_to(self.root)}: {' and '.join(what)}, set aside"
+
+    @property
+    def _is_damaged(self) -> bool:
+        return self.found.catalog == "damaged"
+
+    def done(self) -> Recovered:
+        if not self.is_needed:
+            with self.catalog.read() as connection:
+                made = makings(self.project, self.replay, connection)
+            return self._said(made, ())
+        steps = tuple(self._steps())
+        self._refuse_nothing()
+        aside = self._set_aside() if any("set aside" in one for one in steps) else None
+        if not self.found.is_journal_whole and self.history.rows:  # first: what the catalog had is here from now on
+            self.catalog.journal.replace(self.history.rows)
+        if self.found.catalog == "there":
+            try:
+                made, left = self._write(self.catalog)
+            except LostCatalog:
+                self.found = replace(self.found, catalog="damaged", is_catalog_whole=False)
+                return self.done()
         else:
-            found.append(one)
-    return found, lost, replaced
+            made, left = self._anew(aside)
+        with self.catalog.read() as connection:  # it may have seen what is lost
+            self.catalog.journal.witness.write(Seen(*newest_of(connection), 0))
+        self.catalog.mirror()
+        if self.history.redact or self._unfinished:
+            with self.catalog.read() as connection:
+                self.catalog.journal.rewrite(connection)
+        self.catalog.scrub()
+        return replace(self._said(made, steps), left=tuple(left))
+
+    def _refuse_nothing(self) -> None:
+        """An empty catalog is all that could be made, and it is asked for where something is left."""
+        if not self.history.rows and not self.holds["lost"] and self.found.catalog == "there":
+            raise Usage("there is nothing to recover: neither catalog nor provenance.jsonl has an event")
+
+    def _said(self, made: Makings | None, done: tuple[str, ...]) -> Recovered:
+        names = [
+            [name_of((one.row["asset"], one.row["partition"])) for one in some.values()] for some in self._gone(made)
+        ]
+        return Recovered(
+            len(self.history.rows),
+            made.count if made else 0,
+            tuple(names[0]),
+            tuple(names[1]),
+            found=tuple(self.found.words),
+            done=done,
+            held=held(self.held) if self.held else None,
+        )
+
+    @staticmethod
+    def _gone(made: Makings | None) -> tuple[Mapping[int, Any], Mapping[int, Any]]:
+        return (made.lost, made.replaced) if made else ({}, {})
+
+    def _write(self, catalog: Catalog, *, is_new: bool = False) -> tuple[Makings, list[tuple[str, str]]]:
+        """Tables, event and hold, in one transaction."""
+        with catalog.alone() as connection:
+            many = connection.execute(select(func.count()).select_from(event)).scalar()
+            if not is_new and many != len(self.found.events):
+                raise _Meanwhile
+            writer = Writer(connection, catalog.actor)
+            made = makings(self.project, self.replay, None if is_new else connection)
+            if is_new or not self.found.is_catalog_whole:
+                rewrite(writer, self.history.rows, self.replay, made)
+                self._redact(writer)
+            self._say(writer, made)
+            left = compared(connection)
+        return made, left
+
+    def _say(self, writer: Writer, made: Makings) -> None:
+        lost = [name_of((one.row["asset"], one.row["partition"])) for one in made.lost.values()]
+        body = {
+            "events": len(self.history.rows),
+            "found": self.found.words,
+            "lost": lost,
+            "without": made.without,
+            "held": self.holds if self.held else None,
+        }
+        after = max(self.history.head, newest_of(writer.connection))
+        writer.told += append_events(writer.connection, [(writer.actor, "recover", "catalog", body)], writer.at, after)
+        writer.execute(setting.delete().where(setting.c.name == HELD))
+        if self.held:
+            writer.insert(setting, [{"name": HELD, "value": self.held}])
+
+    def _redact(self, writer: Writer) -> None:
+        """What a purge took out that has not ended, or of which only the words of before are there."""
+        rows = unfinished(writer.connection)
+        self._unfinished = bool(rows)
+        if self.history.redact:
+            every = writer.execute(select(purge).where(purge.c.ended_at.is_not(None)).order_by(purge.c.id)).all()
+            rows += [row for row in every if is_taken_back(writer.connection, row.patient)]
+        for row in rows:
+            mine = select(tombstone.c.materialization).where(tombstone.c.purge == row.id)
+            found = inside(self.project, writer.connection, row.patient)
+            take_out(self.project, writer, found, writer.execute(mine).scalars().all(), row.id)
+
+    _unfinished = False
+
+    def _anew(self, aside: Path | None) -> tuple[Makings, list[tuple[str, str]]]:
+        """Make the catalog beside what is there of it, and put it in its place."""
+        if not self.catalog.is_sqlite:
+            self._move_schema()
+            upgrade(self.catalog)
+            return self._write(self.catalog, is_new=True)
+        self.catalog.engine.dispose()
+        place = Path(str(self.catalog.url.database))
+        part = place.with_name(f".{place.name}.new")
+        for left in part.parent.glob(f"{part.name}*"):
+            left.unlink()
+        new = Catalog(f"sqlite:///{part}", self.project.id, self.catalog.journal.path)
+        upgrade(new)
+        made = self._write(new, is_new=True)
+        new.scrub()
+        new.engine.dispose()
+        for suffix in ("", "-wal", "-shm"):
+            old = place.with_name(place.name + suffix)
+            if old.exists() and aside is not None:
+                os.replace(old, aside / old.name)
+            else:
+                old.unlink(missing_ok=True)
+        os.replace(part, place)
+        _sync(place.parent)
+        return made
+
+    def _move_schema(self) -> None:
+        schema = self.catalog.schema
+        names = text("SELECT nspname FROM pg_namespace")
+        with self.catalog.alone() as connection:
+            there = set(connection.execute(names).scalars())
+            if schema in there:
+                other = next(one for n in range(1, 1000) if (one := f"{schema[:50]}_aside_{n}") not in there)
+                connection.execute(text(f'ALTER SCHEMA "{schema}" RENAME TO "{other}"'))
+        self.catalog.engine.dispose()
+
+    def _aside(self) -> Path:
+        taken = {path.name for path in (self.root / ASIDE).glob("*")}
+        return self.root / ASIDE / next(str(n) for n in range(1, len(taken) + 2) if str(n) not in taken)
+
+    def _set_aside(self) -> Path:
+        """What is in neither record afterwards."""
+        folder = self._aside()
+        folder.mkdir(parents=True, mode=0o770)
+        of_catalog, of_journal = self.found.left_out
+        journal = [*self.found.strays, *map(line_of, of_journal)]
+        _keep(folder / self.catalog.journal.path.name, journal)
+        _keep(folder / "catalog.jsonl", [_line(row) for row in of_catalog])
+        _sync(folder)
+        return folder
 
 
-def _call(row: Mapping[str, Any]) -> tuple[str, str, str]:
-    """Makings of one call have one folder: the last one is in it."""
-    return row["asset"], row["partition"], row["key"]
+def _line(row: Row) -> bytes:
+    """As the journal has it; what is no JSON any more, as it is."""
+    try:
+        json.loads(row["body"])
+        return line_of(row)
+    except (ValueError, RecursionError):
+        return canonical(row) + b"\n"
 
 
-def _write(writer: Writer, replay: Replay, makings: list[dict[str, Any]]) -> None:
-    for name in _BEFORE:
-        _insert(writer, name, replay.tables[name].values())
-    numbers = recipe_numbers(writer, [one["recipe"] for one in makings])
-    insert_makings(writer, makings, numbers)
-    made = {one["id"]: {**one, "recipe": numbers[one["recipe"].digest]} for one in makings}
-    pointers = [one for one in replay.tables["artifact"].values() if one.row["materialization"] in made]
-    replay.tables["artifact"] = {
-        (one.row["asset"], one.row["partition"]): Told(_pointer(one.row, made), one.event) for one in pointers
-    }
-    stones = replay.tables["tombstone"]
-    replay.tables["tombstone"] = {key: told for key, told in stones.items() if key[0] in made}
-    again = replay.tables["reproduction"]
-    replay.tables["reproduction"] = {key: one for key, one in again.items() if one.row["materialization"] in made}
-    for name in (*_AFTER, *_LAST):
-        _insert(writer, name, replay.tables[name].values())
-    if (levels := applied(writer.connection)) is not None:
-        enforce(writer.connection, levels)
-    if analyses := measured.applied(writer.connection):
-        measured.enforce(writer.connection, analyses)
+def _keep(path: Path, lines: Iterable[bytes]) -> None:
+    if listed := list(lines):
+        with path.open("wb") as stream:
+            stream.writelines(listed)
+            stream.flush()
+            os.fsync(stream.fileno())
 
 
-def _pointer(row: Mapping[str, Any], made: Mapping[int, Mapping[str, Any]]) -> dict[str, Any]:
-    one = made[row["materialization"]]
-    more = {"recipe": one["recipe"], "data_version": one["data_version"], "key": one["side"]["key"]}
-    return {**row, **more, "checked_at": None}
+@contextmanager
+def _alone(project: Project) -> Iterator[None]:
+    """One recovery at a time."""
+    project.work.mkdir(parents=True, exist_ok=True)
+    with (project.work / "recover.lock").open("a") as stream:
+        fcntl.flock(stream, fcntl.LOCK_EX)
+        yield
 
 
-def _redact(project: Project, writer: Writer) -> None:
-    """What a purge took out that has not ended: the journal may still say it, as it is written anew at the end."""
-    for row in unfinished(writer.connection):
-        mine = select(tombstone.c.materialization).where(tombstone.c.purge == row.id)
-        found = inside(project, writer.connection, row.patient)
-        take_out(project, writer, found, writer.execute(mine).scalars().all(), row.id)
-
-
-def _insert(writer: Writer, name: str, told: Iterable[Told]) -> None:
-    more = _UNKNOWN if name == "file" else {}
-    columns = [column.name for column in metadata.tables[name].columns]
-    rows = [{**more, **one.row} for one in told]
-    writer.insert(metadata.tables[name], [{column: row.get(column) for column in columns} for row in rows])
+def _sync(folder: Path) -> None:
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

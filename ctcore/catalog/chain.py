@@ -1,39 +1,51 @@
 """② The chain of events: every change of truth, each with the digest of the one before, also as provenance.jsonl.
 
 The database is the record and the file its readable copy: lines are appended after the commit, and what a crash
-kept from the file is appended by the next writer.
+kept from the file is appended by the next writer. Where one of them has less than it should, `ct recover` takes what
+the other has; a witness in the store says how far both were.
 """
 
+import errno
 import fcntl
-import json
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
 from sqlalchemy import Connection, bindparam, select, update
 
+from ctcore import jsontext
 from ctcore.catalog.tables import event
+from ctcore.catalog.witness import NAME, Seen, Witness
 from ctcore.digest import canonical, digest_value
 from ctcore.errors import CatalogError
 
 GENESIS = "0" * 64
-_NONE = (0, GENESIS)  # what is before the first event
+NONE = (0, GENESIS)  # what is before the first event
+WAY = "`ct recover` brings back what either has, and throws nothing away; with --dry-run it only says what it finds"
 _BLOCK = 1 << 16
 _FIELDS = ("seq", "at", "actor", "kind", "subject", "body", "previous")
+_TEXTS = ("at", "actor", "kind", "subject", "previous", "digest")
+_READ_ONLY = (errno.EACCES, errno.EPERM, errno.EROFS)
 _NEWEST = select(event.c.seq, event.c.digest).order_by(event.c.seq.desc()).limit(1)
+_DIGEST = select(event.c.digest).where(event.c.seq == bindparam("seq"))
 _FROM = select(event).where(event.c.seq >= bindparam("first")).order_by(event.c.seq)
 _APPEND = event.insert()
 
 
-def append_events(connection: Connection, events: Sequence[tuple[str, str, str, Any]], at: str) -> list[dict[str, Any]]:
+def append_events(
+    connection: Connection,
+    events: Sequence[tuple[str, str, str, Any]],
+    at: str,
+    after: tuple[int, str] | None = None,
+) -> list[dict[str, Any]]:
     """Chain and insert events (actor, kind, subject, body) in the caller's transaction, which holds the write lock.
 
-    Returns them as they are in the catalog.
+    They follow the newest event, or one that is known and not there (`after`: its number and digest). Returns them as
+    they are in the catalog.
     """
-    last = connection.execute(_NEWEST).first()
-    seq, previous = (last.seq, last.digest) if last else _NONE
+    seq, previous = after or newest_of(connection)
     rows = []
     for actor, kind, subject, body in events:
         seq += 1
@@ -52,6 +64,12 @@ def append_events(connection: Connection, events: Sequence[tuple[str, str, str, 
     return rows
 
 
+def newest_of(connection: Connection) -> tuple[int, str]:
+    """Number and digest of the catalog's last event."""
+    last = connection.execute(_NEWEST).first()
+    return (last.seq, last.digest) if last else NONE
+
+
 def event_digest(row: dict[str, Any]) -> str:
     """What the next event points to: everything of this one but its own digest."""
     return digest_value("ct.event.v1", {name: row[name] for name in _FIELDS})
@@ -63,36 +81,62 @@ class Journal:
 
     path: Path
 
-    def is_behind(self, connection: Connection) -> bool:
-        """Whether the file lacks events or ends in half a one, and this process may write it."""
-        newest = connection.execute(_NEWEST).first()
+    @property
+    def witness(self) -> Witness:
+        return Witness(self.path.parent / "store" / NAME)
+
+    def is_apart(self, connection: Connection) -> bool:
+        """Whether catalog, file and witness do not end with the same event, or the file was changed: a few reads."""
+        newest, seen = newest_of(connection), self.witness.seen()
+        if seen is None and newest != NONE and os.access(self.witness.path.parent, os.W_OK):
+            return True
+        try:
+            last, end, size = self.end()
+        except OSError:
+            return True
+        return (last, end) != (newest, size) or (seen is not None and seen not in ((*last, end), (*last, 0)))
+
+    def end(self) -> tuple[tuple[int, str], int, int]:
+        """Number and digest of the last whole line, where it ends, and the size; of no file, as of an empty one."""
         try:
             with self.path.open("rb") as stream:
-                last, end = self._last(stream)
-                torn = end < stream.seek(0, os.SEEK_END)
+                return (*self._last(stream), stream.seek(0, os.SEEK_END))
         except FileNotFoundError:
-            return newest is not None and os.access(self.path.parent, os.W_OK)
-        except OSError:
-            return False
-        return (torn or last != (tuple(newest) if newest else _NONE)) and os.access(self.path, os.W_OK)
+            return NONE, 0, 0
 
-    def follow(self, connect: Callable[[], Connection], committed: Sequence[dict[str, Any]] = ()) -> None:
-        """Append the events that the file does not have yet. Several processes may do it at once.
+    def told(self) -> int:
+        """The number of the last event that file and witness know of; 0 where there is none."""
+        seen = self.witness.seen()
+        return max(self.end()[0][0], seen.seq if seen else 0)
 
-        Where those that were `committed` a moment ago come next, the catalog is not asked for them.
+    def follow(
+        self, connect: Callable[[], Connection], committed: Sequence[dict[str, Any]] = ()
+    ) -> Sequence[dict[str, Any]]:
+        """Append the events that the file does not have yet; returns them. Several processes may do it at once.
+
+        Where those that were `committed` a moment ago come next, the catalog is not asked for them. CatalogError where
+        the catalog lacks what file or witness have, or has it otherwise.
         """
         try:
             with self.path.open("a+b") as stream:
                 fcntl.flock(stream, fcntl.LOCK_EX)
                 last, end = self._last(stream)
-                stream.truncate(end)
                 are_next = bool(committed) and last == (committed[0]["seq"] - 1, committed[0]["previous"])
-                lines = [_line(row) for row in (committed if are_next else self._after(connect(), *last))]
-                if lines:
-                    stream.write(b"".join(lines))
+                rows = committed if are_next else self._after(connect(), last, end)
+                stream.truncate(end)
+                if rows:
+                    stream.write(b"".join(map(line_of, rows)))
                     stream.flush()
                     os.fsync(stream.fileno())
+                    last, end = (rows[-1]["seq"], rows[-1]["digest"]), stream.tell()
+                if last != NONE:
+                    self.witness.write(Seen(*last, end))
+                return rows
         except OSError as error:
+            if not committed and error.errno in _READ_ONLY:
+                last, end, _ = self.end()
+                self._after(connect(), last, end)
+                return ()
             raise CatalogError(
                 f"{self.path}: {error.strerror}; the catalog has the events, "
                 "and the file gets them as soon as it can be written"
@@ -103,42 +147,69 @@ class Journal:
 
         Who waits to append to the file of before does so in vain, and the next writer appends it to the new one.
         """
+        rows = connection.execute(select(event).order_by(event.c.seq)).mappings()
+        self.replace(dict(row) for row in rows)
+
+    def replace(self, rows: Iterable[dict[str, Any]]) -> None:
+        """Have it consist of these events: all of it at once, or as before."""
         part = self.path.with_name(f".{self.path.name}.new")
         try:
             with self.path.open("a+b") as before, part.open("wb") as stream:
                 fcntl.flock(before, fcntl.LOCK_EX)
-                rows = connection.execute(select(event).order_by(event.c.seq)).mappings()
-                stream.writelines(_line(dict(row)) for row in rows)
+                last = NONE
+                for row in rows:
+                    stream.write(line_of(row))
+                    last = row["seq"], row["digest"]
                 stream.flush()
                 os.fsync(stream.fileno())
+                if (seen := self.witness.seen()) is not None:  # of another size for a moment
+                    self.witness.write(seen._replace(size=0))
                 os.replace(part, self.path)
+                if last != NONE and (seen is None or last[0] >= seen.seq):
+                    self.witness.write(Seen(*last, stream.tell()))
         except OSError as error:
             raise CatalogError(f"{self.path}: {error.strerror}; the catalog has the events") from error
 
     def read(self) -> Iterator[dict[str, Any]]:
-        """The events as the file has them, in its order."""
+        """The events as the file has them, in its order. CatalogError at a line that is none."""
+        for number, line, row in self.lines():
+            if row is None:
+                raise CatalogError(f"{self.path} line {number} is not an event: {line[:60]!r}; {WAY}")
+            yield row
+
+    def lines(self) -> Iterator[tuple[int, bytes, dict[str, Any] | None]]:
+        """Number, bytes and event of each line; None where it is no event, or half of one."""
         with self.path.open("rb") as stream:
             fcntl.flock(stream, fcntl.LOCK_SH)
             for number, line in enumerate(stream, 1):
-                row = _event(line)
-                if row is None:
-                    raise CatalogError(f"{self.path} line {number} is not an event: {line[:60]!r}; {self._way_out}")
-                yield row
+                yield number, line, _event(line)
 
-    def _after(self, connection: Connection, seq: int, digest: str) -> list[dict[str, Any]]:
+    def _after(self, connection: Connection, last: tuple[int, str], end: int) -> list[dict[str, Any]]:
         """The events of the catalog after the file's last one, which it has to have too."""
-        rows = [dict(row) for row in connection.execute(_FROM, {"first": seq}).mappings()]
-        if seq == 0:
-            return rows
-        if not rows or rows[0]["seq"] != seq:
+        seen = self.witness.seen()
+        rows = [dict(row) for row in connection.execute(_FROM, {"first": last[0]}).mappings()]
+        newest, name = newest_of(connection), self.path.name
+        if last[0] > newest[0]:
             raise CatalogError(
-                f"{self.path} ends with event {seq}, which is not in the catalog: that is another one or an older "
-                "one (a backup?). Restore the right catalog; `ct recover` makes a lost one again from this file; or "
-                f"{self._way_out}"
+                f"the catalog lacks {numbers(newest[0] + 1, last[0])}, which {self.path} has: it is an older one (a "
+                f"backup?), or has lost its end; {WAY}"
             )
-        if rows[0]["digest"] != digest:
-            raise CatalogError(f"the catalog has another event {seq} than {self.path}; {self._way_out}")
-        return rows[1:]
+        if last != NONE and (rows[0]["seq"], rows[0]["digest"]) != last:
+            raise CatalogError(f"the catalog has another event {last[0]} than {self.path}; {WAY}")
+        if seen is not None and seen.seq > newest[0]:
+            both = f"catalog and {name}" if last == newest else "the catalog"
+            raise CatalogError(
+                f"{both} end with event {newest[0]}, and the store has seen event {seen.seq}: "
+                f"{numbers(newest[0] + 1, seen.seq)} {'is' if seen.seq == newest[0] + 1 else 'are'} lost; {WAY}"
+            )
+        known = connection.execute(_DIGEST, {"seq": seen.seq}).scalar() if seen else None
+        if seen is not None and known not in (None, seen.digest):  # none: it is known to be lost
+            raise CatalogError(f"the catalog has another event {seen.seq} than the store has seen; {WAY}")
+        if seen is not None and seen[:2] == last and seen.size not in (0, end):
+            raise CatalogError(
+                f"{self.path} had {seen.size} bytes with event {seen.seq}, and has {end}: it was edited; {WAY}"
+            )
+        return rows[1:] if last != NONE else rows
 
     def _last(self, stream: IO[bytes]) -> tuple[tuple[int, str], int]:
         """Number and digest of the last whole line, and where it ends; a line that a crash cut short is none."""
@@ -150,35 +221,53 @@ class Journal:
             tail = stream.read(size - start)
         whole, newline, rest = tail.rpartition(b"\n")
         if not newline:
-            return _NONE, 0
+            return NONE, 0
         row = _event(whole.rpartition(b"\n")[2])
         if row is None:
-            raise CatalogError(f"{self.path}: its last line is not an event; {self._way_out}")
+            raise CatalogError(f"{self.path}: its last line is not an event; {WAY}")
         return (row["seq"], row["digest"]), size - len(rest)
 
-    @property
-    def _way_out(self) -> str:
-        return f"move {self.path.name} away, and it is written anew from the catalog"
+
+def numbers(first: int, last: int) -> str:
+    """`event 4`, `events 4 to 6`."""
+    return f"event {first}" if first == last else f"events {first} to {last}"
 
 
-def _line(row: dict[str, Any]) -> bytes:
-    """The body is canonical JSON already, and is put in as it is; inside a text, its mark would be escaped."""
+def line_of(row: dict[str, Any]) -> bytes:
+    """How the file has an event.
+
+    The body is canonical JSON already, and is put in as it is; inside a text, its mark would be escaped.
+    """
     return canonical({**row, "body": None}).replace(b'"body":null', b'"body":' + row["body"].encode(), 1) + b"\n"
 
 
 def _event(line: bytes) -> dict[str, Any] | None:
     """The row of a line; None where it is none."""
     try:
-        row = json.loads(line)
-    except ValueError:
+        row = jsontext.loads(line)
+        if not isinstance(row, dict) or row.keys() != {*_FIELDS, "digest"} or type(row["seq"]) is not int:
+            return None
+        if not all(isinstance(row[name], str) for name in _TEXTS):
+            return None
+        return {**row, "body": canonical(row["body"]).decode()}
+    except (ValueError, RecursionError):
         return None
-    if not isinstance(row, dict) or row.keys() != {*_FIELDS, "digest"} or not isinstance(row["seq"], int):
-        return None
-    return {**row, "body": canonical(row["body"]).decode()}
 
 
 REDACTED = "redacted"
 """In the body of an event `purge`: what was taken out of earlier ones, as their number → the digest they have now."""
+ACCEPTED = "lost"
+"""In the body of an event `accept-loss`: numbers of events that nobody has (`47-49`) → MISSING; of events that were
+changed → the digest they have now."""
+MISSING = "missing"
+_VOUCHES = {"purge": REDACTED, "accept-loss": ACCEPTED}
+
+
+def vouched(row: Mapping[str, Any]) -> dict[str, str]:
+    """For what an event answers that is otherwise than the chain says."""
+    name = _VOUCHES.get(row["kind"])
+    found = jsontext.loads(row["body"]).get(name, {}) if name else {}
+    return found if isinstance(found, dict) else {}
 
 
 def redact(connection: Connection, bodies: Mapping[int, str]) -> dict[str, str]:
@@ -206,12 +295,14 @@ def check_chain(rows: Iterator[dict[str, Any]], lines: str = "") -> list[str]:
         place = f"{lines} {number}: " if lines else ""
         where = f"{place}event {row['seq']} ({row['kind']} {row['subject']}, {row['at']})"
         if row["seq"] != expected:
-            problems.append(("", "", f"{where}: event {expected} is missing before it"))
+            last = max(expected, row["seq"] - 1)
+            are = f"{numbers(expected, last)} {'is' if last == expected else 'are'}"
+            problems.append((f"{expected}-{last}", MISSING, f"{where}: {are} missing before it"))
         elif row["previous"] != previous:
             problems.append(("", "", f"{where}: does not follow from the event before it"))
         if (now := event_digest(row)) != row["digest"]:
             problems.append((str(row["seq"]), now, f"{where}: was changed after it was written"))
-        elif row["kind"] == "purge":
-            listed |= json.loads(row["body"]).get(REDACTED, {})
+        else:
+            listed |= vouched(row)
         previous, expected = row["digest"], row["seq"] + 1
-    return [said for seq, now, said in problems if now != listed.get(seq)]
+    return [said for key, now, said in problems if now != listed.get(key)]

@@ -8,8 +8,8 @@ import json
 import os
 import sqlite3
 import time
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager, suppress
 from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any
@@ -35,16 +35,17 @@ from sqlalchemy.exc import ArgumentError, DBAPIError
 from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.sql.functions import FunctionElement
 
-from ctcore.catalog.chain import Journal, append_events
-from ctcore.catalog.life import OWNER, PLACE, Life, check_owner, life_of, refused, settings_of
+from ctcore.catalog.chain import WAY, Journal, append_events, numbers
+from ctcore.catalog.life import HELD, OWNER, PLACE, Life, check_owner, held, life_of, refused, settings_of
 from ctcore.catalog.tables import setting
-from ctcore.clock import now
+from ctcore.clock import now, since
 from ctcore.digest import digest_value
-from ctcore.errors import CatalogError
+from ctcore.errors import CatalogError, LostCatalog
 
 HEAD = "0013"
 BUSY_MS = 30_000
 CACHE_KIB, SCANNED_KIB = 65_536, 4_096  # of SQLite's pages
+LATE_S = 60.0  # after so many seconds, an event that the journal lacks is late
 _LOCK = 7_203_391  # the advisory lock under which a schema is migrated and its event chain grows
 _NAME_BYTES = 63  # PostgreSQL silently cuts longer names
 
@@ -125,6 +126,9 @@ class Catalog:
         self.engine = _engine(self.url, self.schema)
         # SQLite's transactions always see one state; PostgreSQL's do where they are asked to
         one_state: Any = {} if self.is_sqlite else {"isolation_level": "REPEATABLE READ", "postgresql_readonly": True}
+        self._opened: int | None = None
+        self.though_held = False
+        self.notes: list[str] = []
         self._reading = self.engine.execution_options(**one_state)
 
     @property
@@ -145,9 +149,16 @@ class Catalog:
         url = self.url.set(drivername="postgresql", query=shown)
         return f"{url.render_as_string(hide_password=True)} schema {self.schema}"
 
-    def open(self) -> "Catalog":
-        """Make it or bring it up to date, and write to the journal what a crash kept from it."""
-        version = self.version()
+    def open(self, *, though_held: bool = False) -> "Catalog":
+        """Make it or bring it up to date, and write to the journal what a crash kept from it.
+
+        LostCatalog where there was one and is none; CatalogError where it lacks what others have of it, or where what
+        was lost holds everybody back, unless whoever asks is about to say what is true again (`though_held`).
+        """
+        self.though_held = though_held
+        version = self._version()
+        if version is None and (remains := self._remains) is not None:
+            raise LostCatalog(f"the catalog {self.place} is not there, and {remains}; {WAY}")
         if version is None or version < HEAD:
             with self._said():
                 from ctcore.catalog.migrations import upgrade
@@ -159,11 +170,53 @@ class Catalog:
                 "It was written by a newer ct: use that one (nothing was changed)"
             )
         with self.read() as connection:
-            self._check_owner(settings_of(connection))
-            behind = self.journal.is_behind(connection)
-        if behind:
-            self.mirror()
+            known = settings_of(connection)
+            self._check_owner(known)
+            is_apart = self.journal.is_apart(connection)
+        if is_apart:
+            self._note(self.mirror())
+        self._refuse_held(known)
+        self._opened = self._inode()
         return self
+
+    def is_lost(self) -> bool:
+        """Whether there is none, and something of it is left elsewhere."""
+        return self._version() is None and self._remains is not None
+
+    def _version(self) -> str | None:
+        """As `version`; SQLite's file is not made for it."""
+        return None if self.is_sqlite and self._inode() is None else self.version()
+
+    @property
+    def _remains(self) -> str | None:
+        """What tells of a catalog that was there."""
+        if told := self.journal.told():
+            is_there = self.journal.path.exists()
+            return f"{self.journal.path.name if is_there else 'the store'} tells of {numbers(1, told)}"
+        store = self.journal.witness.path.parent
+        with suppress(OSError):
+            if any(not name.startswith(".") for name in os.listdir(store)):
+                return f"{store} has results"
+        return None
+
+    def _inode(self) -> int | None:
+        """Of SQLite's file; None where there is none."""
+        if not self.is_sqlite or not self.url.database:
+            return None
+        try:
+            return os.stat(self.url.database).st_ino
+        except FileNotFoundError:
+            return None
+
+    def _note(self, late: Sequence[Mapping[str, Any]]) -> None:
+        """Say that the journal had lost its end. What was committed a moment ago, others are about to write there."""
+        if late and since(late[0]["at"]) > LATE_S:
+            listed = numbers(late[0]["seq"], late[-1]["seq"])
+            self.notes.append(f"{self.journal.path.name} lacked {listed}: written there again from the catalog")
+
+    def _refuse_held(self, known: Mapping[str, str]) -> None:
+        if HELD in known and not self.though_held:
+            raise CatalogError(held(known[HELD]))
 
     def version(self) -> str | None:
         """The version of its tables; None where there are none yet."""
@@ -203,6 +256,8 @@ class Catalog:
 
         CatalogError where the project is archived; only what changes that passes by it.
         """
+        if self._opened is not None and self._inode() != self._opened:
+            raise CatalogError(f"{self.place} was taken away or replaced while it was in use: start again")
         with self._said(), self.alone() as connection:
             self._allow(connection, though_archived)
             writer = Writer(connection, self.actor)
@@ -213,7 +268,8 @@ class Catalog:
     @contextmanager
     def alone(self) -> Iterator[Connection]:
         """A transaction while which no other process changes the catalog."""
-        with self.engine.connect().execution_options(ct_write=True) as connection, connection.begin():
+        writing = self.engine.connect().execution_options
+        with self._said(), writing(ct_write=True) as connection, connection.begin():
             if not self.is_sqlite:
                 lock = text("SELECT pg_advisory_xact_lock(:n, hashtext(:s))")
                 connection.execute(lock.bindparams(n=_LOCK, s=self.schema))
@@ -233,6 +289,7 @@ class Catalog:
     def _allow(self, connection: Connection, though_archived: bool) -> None:
         known = settings_of(connection)
         self._check_owner(known)
+        self._refuse_held(known)
         life = life_of(known)
         if life.is_archived and not though_archived:
             raise CatalogError(refused(self.project_id, life))
@@ -249,10 +306,11 @@ class Catalog:
     def _root(self) -> Path:
         return self.journal.path.absolute().parent
 
-    def mirror(self, committed: Sequence[dict[str, Any]] = ()) -> None:
-        """Append to provenance.jsonl the events that it does not have yet. `committed`: its newest, if known."""
+    def mirror(self, committed: Sequence[dict[str, Any]] = ()) -> Sequence[dict[str, Any]]:
+        """Append to provenance.jsonl the events that it does not have yet; returns them. `committed`: its newest, if
+        known."""
         with self._said(), ExitStack() as stack:
-            self.journal.follow(lambda: stack.enter_context(self.engine.connect()), committed)
+            return self.journal.follow(lambda: stack.enter_context(self.engine.connect()), committed)
 
     def scrub(self) -> None:
         """What was overwritten is no longer in SQLite's files: neither in free space nor in the log."""
@@ -267,7 +325,8 @@ class Catalog:
         try:
             yield
         except DBAPIError as error:
-            raise CatalogError(f"catalog {self.place}: {_explain(error)}") from error
+            kind = LostCatalog if _is_damage(error) else CatalogError
+            raise kind(f"catalog {self.place}: {_explain(error)}") from error
 
 
 def _explain(error: DBAPIError) -> str:
@@ -281,13 +340,22 @@ def _explain(error: DBAPIError) -> str:
         "locked": "another process has been writing for a long time: wait, or see what else writes to it",
         "lock timeout": "another process has been writing for a long time: wait, or see what else writes to it",
         "permission denied for database": "ask its owner for CREATE on it, or for a schema of that name",
-        "not a database": "the file is damaged or is something else: restore it from a backup",
-        "malformed": "the file is damaged: restore it from a backup",
+        "not a database": f"the file is damaged or is something else; {WAY}",
+        "malformed": f"the file is damaged; {WAY}",
+        "no such ": f"the file is damaged: a part of it is gone; {WAY}",
+        "does not exist": f"a part of it is gone; {WAY}",
         "declared_": "the declared schema does not allow it (see `ct schema check`); nothing was written",
         "onnection": "is the database server running, and the URL right?",
     }
     way = next((way for sign, way in ways.items() if sign in said), "nothing was written")
     return f"{said}; {way}"
+
+
+def _is_damage(error: DBAPIError) -> bool:
+    """Whether what is there is not what ct wrote: bytes of SQLite's file, or tables."""
+    signs = ("not a database", "malformed", "no such table", "no such column", "Could not decode", "unsupported file")
+    code = getattr(error.orig, "pgcode", None)
+    return code in ("42P01", "42703", "XX001", "XX002") or any(one in str(error.orig) for one in signs)
 
 
 def _engine(url: URL, schema: str) -> Engine:

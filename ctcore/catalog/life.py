@@ -13,7 +13,7 @@ from ctcore.errors import CatalogError
 
 State = Literal["active", "complete", "archived"]
 STATES: tuple[State, ...] = get_args(State)
-OWNER, PLACE, STATE = "project", "place", "state"  # names of settings
+OWNER, PLACE, STATE, HELD = "project", "place", "state", "held"  # names of settings
 
 
 @dataclass(frozen=True)
@@ -37,7 +37,7 @@ class Life:
         return json.dumps(asdict(self))
 
 
-_SETTINGS = select(setting.c.name, setting.c.value).where(setting.c.name.in_((OWNER, PLACE, STATE)))
+_SETTINGS = select(setting.c.name, setting.c.value).where(setting.c.name.in_((OWNER, PLACE, STATE, HELD)))
 
 
 def settings_of(connection: Connection) -> dict[str, str]:
@@ -52,6 +52,27 @@ def refused(project_id: str, life: Life) -> str:
     """What every refused write says."""
     way = f"`ct projects open {project_id} --reason TEXT`"
     return f"{project_id} is {life.words}; nothing was written. To change it: {way}"
+
+
+def held(value: str) -> str:
+    """What every command says while what was lost may have been a consent that was taken back."""
+    said = json.loads(value)
+    parts = [_lost(key) for key in said["lost"]]
+    if said["others"]:
+        parts.append(f"{said['others']} event{'s' * (said['others'] != 1)} of another history had to be set aside")
+    if said["strange"]:
+        parts.append("the store has seen an event that nobody has")
+    return (
+        f"{'; '.join(parts)}. A consent may have been taken back there, so nobody is used until somebody has looked: "
+        "say again what your forms say (`ct consent set`), then `ct recover --accept-loss --reason TEXT`"
+    )
+
+
+def _lost(key: str) -> str:
+    first, dash, last = key.partition("-")
+    if not dash:
+        return f"event {first} is not what was written"
+    return f"event {first} is lost" if first == last else f"events {first} to {last} are lost"
 
 
 def check_owner(known: Mapping[str, str], project_id: str, root: Path, place: str, shared: bool) -> None:

@@ -7,6 +7,8 @@ import json
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, NamedTuple
 
+from ctcore.catalog.life import HELD
+from ctcore.catalog.tables import metadata
 from ctcore.digest import canonical, digest_value
 
 Key = tuple[Any, ...]
@@ -76,6 +78,16 @@ class Replay:
                     continue
         return self
 
+    def rooted(self) -> "Replay":
+        """Without the rows that belong to what nobody tells of: the events of that were lost."""
+        for name, rows in self.tables.items():
+            keys = [(key.parent.name, key.column.table.name) for key in metadata.tables[name].foreign_keys]
+            above = [(column, self.tables[other]) for column, other in keys if other in self.tables]
+            for key, (row, _) in list(rows.items()) if above else ():
+                if any(row.get(column) is not None and (row[column],) not in others for column, others in above):
+                    del rows[key]
+        return self
+
     def put(self, table: str, **row: Any) -> None:
         key = tuple(row[name] for name in self.KEYS[table])
         self.tables[table][key] = Told(row, self._now.seq)
@@ -89,6 +101,10 @@ class Replay:
     def next(self, table: str) -> int:
         """The number of the next row of a table whose rows are only added."""
         return self._last.get(table, 0) + 1
+
+    def known(self, said: Iterable[Body], name: str) -> list[Body]:
+        """Those that are about somebody who is known: the event that registered another was lost."""
+        return [one for one in said if one[name] in self.numbers]
 
     def by(self) -> dict[str, str]:
         """Who did it when, as rows have it."""
@@ -109,6 +125,8 @@ class Replay:
     def drop(self, asset: str, partition: str, said: Body) -> None:
         """The making is a tombstone: nothing points to it, and its rows are those that its end tells of."""
         materialization, told = said["materialization"], self.tables["artifact"].get((asset, partition))
+        if (materialization,) not in self.tables["materialization"]:
+            return
         if told is not None and told.row["materialization"] == materialization:
             self.point(asset, partition, materialization)
             del self.tables["artifact"][(asset, partition)]
@@ -158,7 +176,8 @@ def _register(replay: Replay, _event: Event, body: Body) -> None:
         replay.numbers[f"{row['level']}/{row['id']}"] = row["seq"]
         replay.put("entity", **row, purged=None)
     for row in body.get("changed", ()):
-        replay.change("entity", (row["b_seq"],), parent=row["parent"], attributes=row["attributes"])
+        if (row["b_seq"],) in replay.tables["entity"]:
+            replay.change("entity", (row["b_seq"],), parent=row["parent"], attributes=row["attributes"])
     for row in body.get("files", ()):
         replay.put("file", **{name: row[name] for name in ("entity", "role", "path", "digest", "size", "problem")})
 
@@ -190,12 +209,24 @@ def _materialize(replay: Replay, event: Event, body: Body) -> None:
 
 
 def _recover(replay: Replay, _event: Event, body: Body) -> None:
-    """Makings that came back without their files are in no table from then on."""
+    """Makings that came back without their files are in no table from then on. What is lost holds all people back."""
+    _hold(replay, body.get("held"))
     gone = set(body.get("without", ()))
     for number in gone:
         replay.tables["materialization"].pop((number,), None)
     pointers = replay.tables["artifact"].items()
     replay.tables["artifact"] = {key: told for key, told in pointers if told.row["materialization"] not in gone}
+
+
+def _accept_loss(replay: Replay, _event: Event, _body: Body) -> None:
+    _hold(replay, None)
+
+
+def _hold(replay: Replay, said: Body | None) -> None:
+    if said:
+        replay.put("setting", name=HELD, value=_text(said))
+    else:
+        replay.tables["setting"].pop((HELD,), None)
 
 
 def _reproduce(replay: Replay, _event: Event, body: Body) -> None:
@@ -240,7 +271,7 @@ def _accept_undone(replay: Replay, event: Event, body: Body) -> None:
 
 def _qc(replay: Replay, _event: Event, body: Body) -> None:
     replay.put("qc_act", id=body["act"], source=body["source"], scope=body["scope"], **replay.by())
-    for one in body["events"]:
+    for one in replay.known(body["events"], "name"):
         names = ("id", "kind", "status", "step", "reason", "materialization")
         row = {name: one[name] for name in names if name in one}
         replay.put("qc_event", act=body["act"], entity=replay.numbers[one["name"]], **row)
@@ -256,6 +287,8 @@ def _consent(replay: Replay, _event: Event, body: Body) -> None:
     number = replay.next("consent")
     for at, one in enumerate(body["consents"]):
         row = {name: value for name, value in one.items() if name != "patient"}
+        if f"patient/{one['patient']}" not in replay.numbers:
+            continue
         if one["record"] is not None:
             _known_again(replay, one["patient"])
         row |= {"uses": _text(one["uses"]), "record": None if one["record"] is None else _text(one["record"])}
@@ -281,7 +314,7 @@ def _purged(replay: Replay, event: Event, body: Body) -> None:
 
 def _record(replay: Replay, _event: Event, body: Body) -> None:
     same = {name: body[name] for name in ("analysis", "run", "reason", "source")} | replay.by()
-    for one in body["results"]:
+    for one in replay.known(body["results"], "entity"):
         row = {"version": one["version"], "facts": _text(one["values"])}
         replay.put("result", id=replay.next("result"), entity=replay.numbers[one["entity"]], **row, **same)
 
@@ -340,6 +373,7 @@ KINDS: Mapping[str, Tell] = {
     "cohort-rule": _cohort_rule,
     "project": _project,
     "recover": _recover,
+    "accept-loss": _accept_loss,
 }
 SAYING_ONLY = ("disclose",)  # they change no table
 

@@ -26,6 +26,13 @@ _OF_PEOPLE = {
     *("show", "why", "path", "trace", "impact", "diff", "heatmap", "qc", "consent", "purge", "record", "verify"),
 }
 
+_THOUGH_HELD = {
+    "consent",
+    "qc",
+    "register",
+    "purge",
+    "verify",
+}  # what leads out of it where a loss holds everybody back
 _OF_STEPS = {"run", "plan", "stale", "status"}
 NO_STEPS = "no steps yet: write one into a folder of [steps] folders in ct.toml, or name ct_assets/steps there"
 
@@ -47,7 +54,8 @@ def excluded_options(command: Callable[..., Any]) -> Callable[..., Any]:
 
 def opened(ctx: click.Context) -> Project:
     """The project that the command is about; of one with nobody or nothing in it, most commands say so first."""
-    project, command = Project.find(Path(ctx.obj) if ctx.obj else None), ctx.find_root().invoked_subcommand
+    command = ctx.find_root().invoked_subcommand
+    project = Project(Project.find(Path(ctx.obj) if ctx.obj else None).root, though_held=command in _THOUGH_HELD)
     if command in _OF_STEPS and not project.steps.order:
         click.echo(NO_STEPS, err=True)
     if command in _OF_PEOPLE:
@@ -55,6 +63,8 @@ def opened(ctx: click.Context) -> Project:
 
         if is_empty(project):
             click.echo(NOBODY, err=True)
+        for said in project.catalog.notes:
+            click.echo(said, err=True)
     return project
 
 

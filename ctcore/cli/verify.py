@@ -9,12 +9,13 @@ from ctcore.agreement import disagreements
 from ctcore.catalog.chain import check_chain
 from ctcore.catalog.tables import event
 from ctcore.cli.render import FOUND, Reading, echo_json, json_option, opened, table
-from ctcore.errors import CatalogError
+from ctcore.errors import CatalogError, Usage
 from ctcore.files import look
 from ctcore.looking import refuse_without_store
 from ctcore.project import Project
 from ctcore.purging.proof import not_so
 from ctcore.reasons import name_of
+from ctcore.recover import accept_loss as accept
 from ctcore.recover import recover as rebuild
 from ctcore.scrub import Scrubbed, scrub
 from ctcore.scrub import words as scrubbing
@@ -53,7 +54,7 @@ def verify(ctx: click.Context, quick: bool, again: bool, as_json: bool) -> None:
     if any(one.node[0] in project.steps for one in found.findings):
         click.echo("`ct run` makes them again", err=True)
     if edited:
-        click.echo("the catalog was changed by hand: put back its last backup from before that", err=True)
+        click.echo("the catalog was changed by hand, or is damaged: `ct recover` brings it to what was said", err=True)
     if said := scrubbing(project):
         click.echo(said, err=True)
     ctx.exit(FOUND if rows else 0)
@@ -88,21 +89,47 @@ def _undeclared(project: Project) -> None:
 
 
 @click.command()
+@click.option("--dry-run", is_flag=True, help="Say what was found and what would be done; nothing is written.")
+@click.option(
+    "--accept-loss", is_flag=True, help="Afterwards, answer for what could not come back: people are used again."
+)
+@click.option("--reason", metavar="TEXT", help="With --accept-loss: why nobody is used who may not be.")
 @json_option
 @click.pass_context
-def recover(ctx: click.Context, as_json: bool) -> None:
-    """Make a lost catalog again, from provenance.jsonl and the store. Exit code 3 where something could not be."""
-    done = rebuild(Project.find(Path(ctx.obj) if ctx.obj else None))
+def recover(ctx: click.Context, dry_run: bool, accept_loss: bool, reason: str | None, as_json: bool) -> None:
+    """Make catalog and provenance.jsonl whole again, from each other and the store, whatever was lost of them.
+
+    Nothing is thrown away. Exit code 3 where something could not come back. Where a consent may have been taken back in
+    what is lost, nobody is used until somebody has accepted it.
+    """
+    if accept_loss and (dry_run or not (reason or "").strip()):
+        raise Usage("--accept-loss needs --reason TEXT, and goes without --dry-run")
+    if reason is not None and not accept_loss:
+        raise Usage("--reason belongs to --accept-loss")
+    project = Project.find(Path(ctx.obj) if ctx.obj else None)
+    done = rebuild(project, dry_run=dry_run)
+    accepted = accept(project, reason) if accept_loss and reason else []
     rows = [(name, "its files are gone: it is not in the ledger any more") for name in done.lost]
     again = "was made again since, in the same place: the earlier making is not in the ledger any more"
     rows += [(name, again) for name in done.replaced]
     rows += list(done.left)
     if as_json:
-        echo_json({"events": done.events, "makings": done.makings, "problems": [list(row) for row in rows]})
+        said = {"events": done.events, "makings": done.makings, "found": done.found, "done": done.done}
+        echo_json({**said, "held": None if accept_loss else done.held, "problems": [list(row) for row in rows]})
     elif rows:
         table(("where", "problem"), rows)
+    for words in done.found:
+        click.echo(f"found: {words}", err=True)
+    for words in done.done:
+        click.echo(f"{'would be' if dry_run else 'done'}: {words}", err=True)
+    if not (done.found or done.done):
+        click.echo("nothing is lost: catalog and provenance.jsonl have the same events", err=True)
     click.echo(f"{done.events} events, {done.makings} makings; `ct verify` reads their bytes", err=True)
-    ctx.exit(FOUND if rows else 0)
+    if accept_loss:
+        click.echo(f"accepted, and written into the chain: {', '.join(accepted) or 'what was set aside'}", err=True)
+    elif done.held:
+        click.echo(done.held, err=True)
+    ctx.exit(FOUND if rows or (done.held and not accept_loss) else 0)
 
 
 def _chain(project: Project) -> list[str]:
