@@ -68,6 +68,9 @@ def losses(catalog: Catalog) -> Losses:
     elif rows:
         found.words += [f"{name} {one}" for one in _flaws(lines, rows)]
     found.words += [f"{name} line {number} {_of(line)}" for number, line in strays]
+    if state != "there" and seen is None:
+        found.history.more = True
+        found.words.append(f"the store has no witness: nothing tells whether {name} has its end")
     found.is_journal_whole = not strays and lines == rows
     found.is_catalog_whole = state == "there" and events == rows
     if found.is_catalog_whole and catalog.version() == HEAD:
@@ -75,6 +78,8 @@ def losses(catalog: Catalog) -> Losses:
             wrong = compared(connection)
         found.words += [f"{place}: {what}" for place, what in wrong]
         found.is_catalog_whole = not wrong
+    if found.history.more and seen is not None:
+        found.words.append(f"the store has seen another event {seen.seq}, which nobody has")
     found.words += list(_gone(found.history))
     return found
 
@@ -172,8 +177,6 @@ def _gone(history: History) -> Iterator[str]:
     if history.others:
         by = sorted({f"{row['kind']} by {row['actor']}" for row in history.others})
         yield f"there is a second history: {listed({row['seq'] for row in history.others})} ({', '.join(by[:5])})"
-    if history.strange:
-        yield "the store has seen the end of a history that nobody has"
 
 
 def listed(seqs: Iterable[int]) -> str:

@@ -26,7 +26,7 @@ class Project:
     """All recorded paths are relative to `root`; the directory can be moved."""
 
     root: Path
-    though_held: bool = False  # for who says what is true again after a loss
+    though: frozenset[str] = frozenset()  # what is let pass in a catalog that has lost something
 
     @classmethod
     def find(cls, start: Path | None = None) -> "Project":
@@ -55,7 +55,7 @@ class Project:
     @cached_property
     def catalog(self) -> Catalog:
         """Opened, and brought up to date where it is older than this ct."""
-        return self.closed_catalog().open(though_held=self.though_held)
+        return self.closed_catalog().open(self.though)
 
     def closed_catalog(self) -> Catalog:
         """As it is: nothing is made or brought up to date."""

@@ -84,7 +84,7 @@ def recover(project: Project, *, dry_run: bool = False) -> Recovered:
 def accept_loss(project: Project, reason: str) -> list[str]:
     """Somebody answers for it that what is lost holds nobody back any more. Returns what it is; Usage error where
     nothing does."""
-    catalog = project.closed_catalog().open(though_held=True)
+    catalog = project.closed_catalog().open(frozenset({"held"}))
     with catalog.write(though_archived=True) as writer:
         value = settings_of(writer.connection).get(HELD)
         if value is None:
@@ -113,11 +113,11 @@ class _Recovery:
         self.history, self.root = found.history, project.root
         self.replay = found.replay
         before = self.replay.tables["setting"].get((HELD,))
-        self.before = json.loads(before.row["value"]) if before else {"lost": {}, "others": 0, "strange": False}
+        self.before = json.loads(before.row["value"]) if before else {"lost": {}, "others": 0, "more": False}
         self.holds = {
             "lost": self.history.unknown(),
             "others": self.before["others"] + len(self.history.others),
-            "strange": self.before["strange"] or self.history.strange,
+            "more": self.before["more"] or self.history.more,
         }
 
     @property
@@ -157,6 +157,7 @@ class _Recovery:
         if not self.is_needed:
             with self.catalog.read() as connection:
                 made = makings(self.project, self.replay, connection)
+            self.catalog.mirror()
             return self._said(made, ())
         steps = tuple(self._steps())
         self._refuse_nothing()

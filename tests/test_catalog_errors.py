@@ -134,7 +134,7 @@ def test_a_server_that_goes_away_and_comes_back(postgres_url: str, tmp_path: Pat
 def test_a_file_that_is_something_else_stays_as_it_is(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "catalog.db").write_bytes(content)
     said = refused(sqlite(tmp_path))
-    assert "catalog.db: file is not a database" in said and "backup" in said
+    assert "catalog.db: file is not a database" in said and "`ct recover`" in said
     assert (tmp_path / "catalog.db").read_bytes() == content
 
 
@@ -147,7 +147,7 @@ def test_a_damaged_catalog_is_said_to_be_damaged(tmp_path: Path) -> None:
     whole = (tmp_path / "catalog.db").read_bytes()
     (tmp_path / "catalog.db").write_bytes(whole[:4096] + b"\xaa" * (len(whole) - 4096))
     said = refused(sqlite(tmp_path))
-    assert "malformed" in said and "restore it from a backup" in said
+    assert "malformed" in said and "`ct recover`" in said
 
 
 def test_a_folder_that_is_missing(tmp_path: Path) -> None:

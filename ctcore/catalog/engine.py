@@ -127,7 +127,8 @@ class Catalog:
         # SQLite's transactions always see one state; PostgreSQL's do where they are asked to
         one_state: Any = {} if self.is_sqlite else {"isolation_level": "REPEATABLE READ", "postgresql_readonly": True}
         self._opened: int | None = None
-        self.though_held = False
+        self.though = frozenset[str]()
+        self.apart: str | None = None
         self.notes: list[str] = []
         self._reading = self.engine.execution_options(**one_state)
 
@@ -149,13 +150,14 @@ class Catalog:
         url = self.url.set(drivername="postgresql", query=shown)
         return f"{url.render_as_string(hide_password=True)} schema {self.schema}"
 
-    def open(self, *, though_held: bool = False) -> "Catalog":
+    def open(self, though: frozenset[str] = frozenset()) -> "Catalog":
         """Make it or bring it up to date, and write to the journal what a crash kept from it.
 
         LostCatalog where there was one and is none; CatalogError where it lacks what others have of it, or where what
-        was lost holds everybody back, unless whoever asks is about to say what is true again (`though_held`).
+        was lost holds everybody back. `though` names what is let pass: `held` for who is about to say what is true
+        again, `apart` for who looks at it.
         """
-        self.though_held = though_held
+        self.though = though
         version = self._version()
         if version is None and (remains := self._remains) is not None:
             raise LostCatalog(f"the catalog {self.place} is not there, and {remains}; {WAY}")
@@ -174,7 +176,7 @@ class Catalog:
             self._check_owner(known)
             is_apart = self.journal.is_apart(connection)
         if is_apart:
-            self._note(self.mirror())
+            self._bring_together()
         self._refuse_held(known)
         self._opened = self._inode()
         return self
@@ -208,6 +210,14 @@ class Catalog:
         except FileNotFoundError:
             return None
 
+    def _bring_together(self) -> None:
+        try:
+            self._note(self.mirror())
+        except CatalogError as error:
+            if "apart" not in self.though:
+                raise
+            self.apart = str(error)
+
     def _note(self, late: Sequence[Mapping[str, Any]]) -> None:
         """Say that the journal had lost its end. What was committed a moment ago, others are about to write there."""
         if late and since(late[0]["at"]) > LATE_S:
@@ -215,7 +225,7 @@ class Catalog:
             self.notes.append(f"{self.journal.path.name} lacked {listed}: written there again from the catalog")
 
     def _refuse_held(self, known: Mapping[str, str]) -> None:
-        if HELD in known and not self.though_held:
+        if HELD in known and "held" not in self.though:
             raise CatalogError(held(known[HELD]))
 
     def version(self) -> str | None:
@@ -343,7 +353,7 @@ def _explain(error: DBAPIError) -> str:
         "not a database": f"the file is damaged or is something else; {WAY}",
         "malformed": f"the file is damaged; {WAY}",
         "no such ": f"the file is damaged: a part of it is gone; {WAY}",
-        "does not exist": f"a part of it is gone; {WAY}",
+        'relation "': f"a part of it is gone; {WAY}",
         "declared_": "the declared schema does not allow it (see `ct schema check`); nothing was written",
         "onnection": "is the database server running, and the URL right?",
     }

@@ -60,8 +60,8 @@ def held(value: str) -> str:
     parts = [_lost(key) for key in said["lost"]]
     if said["others"]:
         parts.append(f"{said['others']} event{'s' * (said['others'] != 1)} of another history had to be set aside")
-    if said["strange"]:
-        parts.append("the store has seen an event that nobody has")
+    if said["more"]:
+        parts.append("more may be lost, and nothing tells what")
     return (
         f"{'; '.join(parts)}. A consent may have been taken back there, so nobody is used until somebody has looked: "
         "say again what your forms say (`ct consent set`), then `ct recover --accept-loss --reason TEXT`"

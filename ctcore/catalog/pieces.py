@@ -20,7 +20,8 @@ class History:
     `rows`: its events, redacted where a purge did so. `missing`: (first, last) of events that nobody has. `changed`:
     numbers of events of which only an edited copy is there → the digest it has. `redact`: those which a purge should
     have redacted, and of which only the words of before are there. `others`: events that are whole and not of it: there
-    were two histories. `head`: what the next event follows, be it there or not.
+    were two histories. `head`: what the next event follows, be it there or not. `more`: something else is lost, and
+    nobody knows what.
     """
 
     rows: list[Row]
@@ -29,7 +30,7 @@ class History:
     redact: set[int] = field(default_factory=set)
     others: list[Row] = field(default_factory=list)
     head: tuple[int, str] = (0, GENESIS)
-    strange: bool = False  # the witness has seen the event of a history that nobody has
+    more: bool = False
 
     @property
     def accepted(self) -> dict[str, str]:
@@ -75,7 +76,7 @@ def assembled(records: Sequence[Iterable[Row]], seen: tuple[int, str] | None) ->
             found.missing.append((found.head[0] + 1, seen[0]))
             found.head = seen
         else:
-            found.strange = not any(first <= seen[0] <= last for first, last in found.missing)
+            found.more = not any(first <= seen[0] <= last for first, last in found.missing)
     return found
 
 

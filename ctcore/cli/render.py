@@ -26,13 +26,8 @@ _OF_PEOPLE = {
     *("show", "why", "path", "trace", "impact", "diff", "heatmap", "qc", "consent", "purge", "record", "verify"),
 }
 
-_THOUGH_HELD = {
-    "consent",
-    "qc",
-    "register",
-    "purge",
-    "verify",
-}  # what leads out of it where a loss holds everybody back
+_THOUGH = {"verify": frozenset({"held", "apart"})}  # what leads out of it where a loss holds everybody back, or looks
+_THOUGH |= dict.fromkeys(("consent", "qc", "register", "purge"), frozenset({"held"}))
 _OF_STEPS = {"run", "plan", "stale", "status"}
 NO_STEPS = "no steps yet: write one into a folder of [steps] folders in ct.toml, or name ct_assets/steps there"
 
@@ -55,7 +50,8 @@ def excluded_options(command: Callable[..., Any]) -> Callable[..., Any]:
 def opened(ctx: click.Context) -> Project:
     """The project that the command is about; of one with nobody or nothing in it, most commands say so first."""
     command = ctx.find_root().invoked_subcommand
-    project = Project(Project.find(Path(ctx.obj) if ctx.obj else None).root, though_held=command in _THOUGH_HELD)
+    root = Project.find(Path(ctx.obj) if ctx.obj else None).root
+    project = Project(root, _THOUGH.get(command or "", frozenset()))
     if command in _OF_STEPS and not project.steps.order:
         click.echo(NO_STEPS, err=True)
     if command in _OF_PEOPLE:

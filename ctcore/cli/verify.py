@@ -1,12 +1,13 @@
 """`ct verify`: are the bytes, the chain of events, the tables that follow from it and the raw files what they were?"""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import click
 from sqlalchemy import select
 
 from ctcore.agreement import disagreements
-from ctcore.catalog.chain import check_chain
+from ctcore.catalog.chain import WAY, check_chain
 from ctcore.catalog.tables import event
 from ctcore.cli.render import FOUND, Reading, echo_json, json_option, opened, table
 from ctcore.errors import CatalogError, Usage
@@ -37,27 +38,34 @@ def verify(ctx: click.Context, quick: bool, again: bool, as_json: bool) -> None:
     refuse_without_store(project)
     chain = _chain(project)
     edited = disagreements(project)
+    rows = [("events", "", said) for said in chain] + [("catalog", *one) for one in edited]
+    if project.catalog.apart is not None:  # what reading finds could not be written down
+        _print(rows, as_json)
+        click.echo(f"no file was read yet, because the records differ: {WAY}", err=True)
+        ctx.exit(FOUND)
     found = _looked(project) if quick else _read(project, again)
-    rows = [(name_of(one.node), one.file, one.problem) for one in found.findings]
-    rows += [("raw files", "", said) for said in found.said]
-    rows += [("events", "", said) for said in chain]
-    rows += [("catalog", *one) for one in edited]
+    rows = [("raw files", "", said) for said in found.said] + rows
+    rows = [(name_of(one.node), one.file, one.problem) for one in found.findings] + rows
     rows += [(where, "", said) for where, said in not_so(project)]
-    if as_json:
-        echo_json([dict(zip(("where", "file", "problem"), row, strict=True)) for row in rows])
-    elif rows:
-        table(("where", "file", "problem"), rows)
+    _print(rows, as_json)
     inputs = "" if quick else f", {found.files} raw files, {found.references} references"
     many = f"{len(rows)} finding{'s' * (len(rows) != 1)}"
     click.echo(f"{found.artifacts} artifacts{inputs}, {found.bytes} bytes read, {many}", err=True)
     _undeclared(project)
     if any(one.node[0] in project.steps for one in found.findings):
         click.echo("`ct run` makes them again", err=True)
-    if edited:
-        click.echo("the catalog was changed by hand, or is damaged: `ct recover` brings it to what was said", err=True)
+    if chain or edited:
+        click.echo(f"catalog or provenance.jsonl was changed by hand, or is damaged: {WAY}", err=True)
     if said := scrubbing(project):
         click.echo(said, err=True)
     ctx.exit(FOUND if rows else 0)
+
+
+def _print(rows: Sequence[tuple[str, str, str]], as_json: bool) -> None:
+    if as_json:
+        echo_json([dict(zip(("where", "file", "problem"), row, strict=True)) for row in rows])
+    elif rows:
+        table(("where", "file", "problem"), rows)
 
 
 def _looked(project: Project) -> Scrubbed:
@@ -134,10 +142,11 @@ def recover(ctx: click.Context, dry_run: bool, accept_loss: bool, reason: str | 
 
 def _chain(project: Project) -> list[str]:
     """Breaks in the chain, in the catalog and in provenance.jsonl."""
-    project.catalog.mirror()
+    apart = project.catalog.apart
     with project.catalog.read() as connection:
         rows = connection.execute(select(event).order_by(event.c.seq)).mappings()
-        problems = [f"catalog: {said}" for said in check_chain(dict(row) for row in rows)]
+        problems = [apart] * (apart is not None)
+        problems += [f"catalog: {said}" for said in check_chain(dict(row) for row in rows)]
     journal = project.catalog.journal
     if journal.path.exists():
         try:
