@@ -74,14 +74,23 @@ def losses(catalog: Catalog) -> Losses:
     found.is_journal_whole = not strays and lines == rows
     found.is_catalog_whole = state == "there" and events == rows
     if found.is_catalog_whole and catalog.version() == HEAD:
-        with catalog.read() as connection:
-            wrong = compared(connection)
-        found.words += [f"{place}: {what}" for place, what in wrong]
-        found.is_catalog_whole = not wrong
+        _compare(catalog, found)
     if found.history.more and seen is not None:
         found.words.append(f"the store has seen another event {seen.seq}, which nobody has")
     found.words += list(_gone(found.history))
     return found
+
+
+def _compare(catalog: Catalog, found: Losses) -> None:
+    """The tables with the events: the catalog is whole if they agree."""
+    try:
+        with catalog.read() as connection:
+            wrong = compared(connection)
+        found.words += [f"{place}: {what}" for place, what in wrong]
+        found.is_catalog_whole = not wrong
+    except LostCatalog as error:
+        found.catalog, found.is_catalog_whole = "damaged", False
+        found.words.append(f"the catalog {catalog.place} is damaged: {_short(error)}")
 
 
 def _events(catalog: Catalog) -> tuple[Literal["there", "damaged", "lost"], list[Row], str]:

@@ -107,7 +107,11 @@ class Journal:
     def told(self) -> int:
         """The number of the last event that file and witness know of; 0 where there is none."""
         seen = self.witness.seen()
-        return max(self.end()[0][0], seen.seq if seen else 0)
+        try:
+            last = self.end()[0][0]
+        except CatalogError:  # something else behind it
+            last = max((row["seq"] for _, _, row in self.lines() if row is not None), default=0)
+        return max(last, seen.seq if seen else 0)
 
     def follow(
         self, connect: Callable[[], Connection], committed: Sequence[dict[str, Any]] = ()
