@@ -97,7 +97,8 @@ def copy(lived: Project, tmp_path: Path) -> Project:
         connection.exec_driver_sql("PRAGMA wal_checkpoint(TRUNCATE)")
     shutil.copytree(lived.root, tmp_path / "toy")
     copied = Project.find(tmp_path / "toy")
-    return copied if copied.catalog else copied  # opened as it is: afterwards it refuses
+    assert copied.catalog  # opened as it is: what is edited afterwards would be refused
+    return copied
 
 
 @contextmanager
