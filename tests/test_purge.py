@@ -98,7 +98,12 @@ def built(root: Path, shape: list[list[int]], stages: int = 1) -> Project:
 
 def files(root: Path) -> dict[str, bytes]:
     """Every file of the store and of work by its path, but what is only a cache."""
-    found = [path for top in ("store", "work") for path in (root / top).rglob("*") if path.is_file()]
+    found = [
+        path
+        for top in ("store", "work")
+        for path in (root / top).rglob("*")
+        if path.is_file() and path.name != ".witness"
+    ]
     return {str(p.relative_to(root)): p.read_bytes() for p in found if "mirror" not in p.parts}
 
 

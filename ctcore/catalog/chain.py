@@ -92,7 +92,7 @@ class Journal:
             return True
         try:
             last, end, size = self.end()
-        except OSError:
+        except (OSError, CatalogError):
             return True
         return (last, end) != (newest, size) or (seen is not None and seen not in ((*last, end), (*last, 0)))
 

@@ -145,7 +145,7 @@ def _chain(project: Project) -> list[str]:
     apart = project.catalog.apart
     with project.catalog.read() as connection:
         rows = connection.execute(select(event).order_by(event.c.seq)).mappings()
-        problems = [apart] * (apart is not None)
+        problems = [] if apart is None else [apart]
         problems += [f"catalog: {said}" for said in check_chain(dict(row) for row in rows)]
     journal = project.catalog.journal
     if journal.path.exists():
