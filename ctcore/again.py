@@ -16,6 +16,7 @@ from typing import Any
 
 from sqlalchemy import Connection, Table, Text, cast, func, literal, select
 
+from ctcore import jsontext
 from ctcore.catalog.declared import is_applied
 from ctcore.catalog.tables import entity, file
 from ctcore.clock import now
@@ -73,7 +74,7 @@ class Again:
 
     def _kept(self) -> dict[str, Any]:
         try:
-            kept = json.loads(self._place.read_bytes())
+            kept = jsontext.loads(self._place.read_bytes())
         except (OSError, ValueError):
             return {}
         return kept if isinstance(kept, dict) else {}

@@ -1,13 +1,13 @@
 """③ Contracts of outputs: what a file must be like, checked before it is published and again on request."""
 
 import csv
-import json
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, get_args
 
+from ctcore import jsontext
 from ctcore.errors import StepError
 
 Type = Literal["text", "integer", "real"]
@@ -133,8 +133,8 @@ class Json:
 
     def problems(self, path: Path) -> Sequence[str]:
         try:
-            found = json.loads(path.read_bytes())
-        except (json.JSONDecodeError, UnicodeDecodeError) as error:
+            found = jsontext.loads(path.read_bytes())
+        except ValueError as error:
             return [f"not JSON: {error}"]
         if not isinstance(found, dict):
             return [f"a JSON object is expected, not {type(found).__name__}"]

@@ -57,9 +57,11 @@ def canonical(value: Any) -> bytes:
     """
     try:
         text = _JSON.encode(value)
+        _only_text_keys(value)
     except TypeError as error:
         raise ValueError(f"{value!r} is not a JSON value: {error}") from error
-    _only_text_keys(value)
+    except RecursionError:
+        raise ValueError("it is nested too deeply to be written") from None
     return text.encode()
 
 

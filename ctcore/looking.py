@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 
 from sqlalchemy import func, select
 
+from ctcore import jsontext
 from ctcore.catalog.tables import artifact
 from ctcore.clock import utc
 from ctcore.errors import CatalogError, StoreError
@@ -108,7 +109,7 @@ def _with(found: Sight, looked: Looked) -> Sight:
 def _lately(project: Project) -> Sight | None:
     """A look that found nothing wrong, no longer ago than ct.toml says is enough, or than many files allow."""
     try:
-        kept = json.loads((project.work / "looked.json").read_bytes())
+        kept = jsontext.loads((project.work / "looked.json").read_bytes())
         enough = project.settings.run.look_again_s or (AGAIN_S if kept["files"] > MANY else 0)
         return Sight(as_of=utc(kept["at"])) if enough and 0 <= time.time() - kept["at"] <= enough else None
     except (OSError, ValueError, TypeError, KeyError):

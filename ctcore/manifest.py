@@ -3,7 +3,6 @@
 Also tells what is wrong with the files of artifacts. Needs the standard library and blake3 only.
 """
 
-import json
 import os
 import re
 import time
@@ -16,6 +15,7 @@ from typing import Any, NamedTuple
 
 from blake3 import blake3
 
+from ctcore import jsontext
 from ctcore.digest import (
     DigestMemory,
     OnBytes,
@@ -330,7 +330,7 @@ def _touched(stat: os.stat_result | None, signature: Signature | None) -> bool:
 def _sidecar_problem(path: str, manifest: Manifest) -> str | None:
     try:
         with open(path, encoding="utf-8") as file:
-            side = json.load(file)
+            side = jsontext.loads(file.read())
     except (OSError, ValueError):
         return "no longer JSON"
     try:

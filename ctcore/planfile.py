@@ -4,12 +4,12 @@ A node is still in its plan if it would be made by the same recipe, for the same
 the plan itself makes may be other by then, because that is what it is for.
 """
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ctcore import jsontext
 from ctcore.batches import partitions
 from ctcore.clock import now
 from ctcore.digest import digest_value
@@ -108,7 +108,7 @@ def save(project: Project, plan: Plan, path: Path) -> None:
 def load(project: Project, path: Path) -> Saved:
     """Read a saved plan. Usage error where it is none, or another project's."""
     try:
-        read = json.loads(path.read_bytes())
+        read = jsontext.loads(path.read_bytes())
         if read["format"] != FORMAT:
             raise ValueError(read["format"])
         saved = Saved(

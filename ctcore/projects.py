@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from ctcore import jsontext
 from ctcore.catalog.engine import HEAD
 from ctcore.errors import CtError, ProjectError, Usage
 from ctcore.project import Project
@@ -34,7 +35,7 @@ def known() -> dict[str, Path]:
     """ID → folder, sorted."""
     place = book()
     try:
-        found = json.loads(place.read_text(encoding="utf-8"))
+        found = jsontext.loads(place.read_text(encoding="utf-8"))
         return {name: Path(folder) for name, folder in sorted(found["projects"].items())}
     except FileNotFoundError:
         return {}

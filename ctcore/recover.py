@@ -15,6 +15,7 @@ from typing import Any
 
 from sqlalchemy import func, select, text
 
+from ctcore import jsontext
 from ctcore.agreement import compared
 from ctcore.catalog.chain import ACCEPTED, append_events, line_of, newest_of
 from ctcore.catalog.engine import HEAD, Catalog, Writer
@@ -303,9 +304,9 @@ class _Recovery:
 def _line(row: Row) -> bytes:
     """As the journal has it; what is no JSON any more, as it is."""
     try:
-        json.loads(row["body"])
+        jsontext.loads(row["body"])
         return line_of(row)
-    except (ValueError, RecursionError):
+    except ValueError:
         return canonical(row) + b"\n"
 
 

@@ -14,6 +14,7 @@ from typing import Literal, NamedTuple
 
 from sqlalchemy import func, select
 
+from ctcore import jsontext
 from ctcore.catalog.tables import artifact, entity, event, file, materialization, reference
 from ctcore.clock import now, utc
 from ctcore.files import read_raw, read_references
@@ -118,7 +119,7 @@ def share(project: Project, budget: int) -> Scrubbed:
 def _began(mark: Path) -> str | None:
     """When an interrupted one began; None where that is too long ago to go on with."""
     try:
-        said = json.loads(mark.read_bytes())["began"]
+        said = jsontext.loads(mark.read_bytes())["began"]
     except (OSError, ValueError, TypeError, KeyError):
         return None
     return said if isinstance(said, str) and said > utc(time.time() - 30 * DAY_S) else None

@@ -22,6 +22,7 @@ from stat import S_ISREG
 from tempfile import TemporaryFile
 from typing import Any
 
+from ctcore import jsontext
 from ctcore.digest import OnBytes, Signature, canonical, try_digests
 from ctcore.errors import StoreError
 from ctcore.manifest import (
@@ -172,7 +173,7 @@ class Store:
         place = folder / SIDECAR
         with _telling("read", place):
             try:
-                return json.loads(place.read_bytes())
+                return jsontext.loads(place.read_bytes())
             except ValueError as error:
                 raise StoreError(f"{place} is damaged: {error}; make the artifact again") from error
 
@@ -407,7 +408,7 @@ def _open(folder: Path, key: str | None = None) -> Published | None:
     """A published folder by its own manifest and sidecar; None where they are missing or disagree."""
     with _telling("read", folder):
         try:
-            side = json.loads((folder / SIDECAR).read_bytes())
+            side = jsontext.loads((folder / SIDECAR).read_bytes())
             own = side["store"]
             text = (folder / MANIFEST).read_text(encoding="utf-8")
             sizes = {name: entry["size"] for name, entry in own["files"].items()}

@@ -16,6 +16,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Any, Literal
 
+from ctcore import jsontext
 from ctcore.known import CT, LIBRARY, STDLIB, SYSTEM, Known, folders
 from ctcore.programs import PLUMBING, PROBES, commands, of_shell
 
@@ -81,7 +82,7 @@ class Seen:
         for path in sorted(self._notes.glob(f"{_NOTES}*")) if self._notes else ():
             for line in path.read_text(encoding="utf-8").splitlines():
                 with suppress(ValueError):  # one that was killed may have written half a line
-                    kind, what, at = json.loads(line)
+                    kind, what, at = jsontext.loads(line)
                     found[kind, what] = at
         return found
 

@@ -254,7 +254,7 @@ def _event(line: bytes) -> dict[str, Any] | None:
         if not all(isinstance(row[name], str) for name in _TEXTS):
             return None
         return {**row, "body": canonical(row["body"]).decode()}
-    except (ValueError, RecursionError):
+    except ValueError:
         return None
 
 

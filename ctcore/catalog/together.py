@@ -20,6 +20,7 @@ from typing import IO, Any
 
 from sqlalchemy.exc import SQLAlchemyError
 
+from ctcore import jsontext
 from ctcore.errors import CtError
 
 UNHEARD_S = 0.05  # after this time it is looked without a bell
@@ -69,7 +70,7 @@ def _waited(folder: Path, lock: IO[bytes], mine: Request, act: Act) -> Any:
                         return _led(folder, lock, mine, act)
                     break
                 _sleep(bell)
-            return json.loads(answer.read_bytes())
+            return jsontext.loads(answer.read_bytes())
         finally:
             asked.unlink(missing_ok=True)
             answer.unlink(missing_ok=True)
@@ -179,7 +180,7 @@ def _disjoint(mine: Request, paths: Sequence[Path]) -> Iterator[tuple[Path, Requ
     about = set(mine.about)
     for path in paths:
         try:
-            one = Request(**json.loads(path.read_bytes()))
+            one = Request(**jsontext.loads(path.read_bytes()))
         except (OSError, ValueError):  # whoever asked gave up
             continue
         if about.isdisjoint(one.about):

@@ -10,6 +10,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from ctcore import jsontext
 from ctcore.code import TAG, Code
 from ctcore.digest import canonical, digest_value
 
@@ -31,7 +32,7 @@ def keep(store: Path, code: Code) -> None:
 def kept(store: Path, digest: str) -> Mapping[str, Any] | None:
     """The code of a digest; None where it was not kept, or is not what it was."""
     try:
-        content = json.loads(_place(store, digest).read_bytes())
+        content = jsontext.loads(_place(store, digest).read_bytes())
     except (OSError, ValueError):
         return None
     return content if digest_value(TAG, content) == digest else None

@@ -13,6 +13,8 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from ctcore import jsontext
+
 PATIENCE_S = 60
 MOST = 2000
 PREFIX = "tool "
@@ -89,7 +91,7 @@ class Tools:
     def _read(self) -> dict[str, Any]:
         if self._known is None:
             try:
-                said = json.loads(self.place.read_bytes())
+                said = jsontext.loads(self.place.read_bytes())
             except (OSError, ValueError):
                 said = {}
             self._known = said if isinstance(said, dict) else {}

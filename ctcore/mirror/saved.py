@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ctcore import jsontext
 from ctcore.mirror.entities import Entities
 from ctcore.mirror.made import Made, Used
 from ctcore.mirror.mirror import Mirror, Shape
@@ -28,11 +29,11 @@ def read(project: Project, shape: Shape) -> Mirror | None:
     """The saved mirror, where it is of these steps and of a catalog of this name; without waivers."""
     folder = project.work / "mirror"
     try:
-        head = json.loads((folder / "head.json").read_bytes())
+        head = jsontext.loads((folder / "head.json").read_bytes())
         if head["of"] != _of(project, shape):
             return None
         return _restored(_Arrays(folder / head["file"], head["arrays"]), head, shape)
-    except (OSError, ValueError, KeyError):
+    except (OSError, ValueError, KeyError, TypeError):
         return None
 
 

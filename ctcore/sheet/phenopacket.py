@@ -3,12 +3,12 @@
 https://phenopacket-schema.readthedocs.io/en/latest/phenopacket.html
 """
 
-import json
 import re
 from collections import Counter
 from collections.abc import Iterator
 from typing import Any
 
+from ctcore import jsontext
 from ctcore.errors import SheetError
 from ctcore.sheet.values import control_characters
 
@@ -20,8 +20,8 @@ _PARTS = {"id", "subject", "biosamples", "metaData", "meta_data"}
 def read_phenopackets(text: str, place: str) -> tuple[list[str], list[Line], list[str], tuple[str, ...]]:
     """Header, rows (numbered by their packet), problems, and what was not taken. SheetError where nothing is one."""
     try:
-        document = json.loads(text, object_pairs_hook=_each_once)
-    except (ValueError, RecursionError) as error:
+        document = jsontext.loads(text, object_pairs_hook=_each_once)
+    except ValueError as error:
         raise SheetError(place, [f"it is not JSON: {error}; a phenopacket or a list of them is expected"]) from None
     packets = list(_packets(document))
     if not packets:

@@ -5,7 +5,6 @@ itself. Where nothing can be locked, each process does.
 """
 
 import fcntl
-import json
 import os
 import socket
 import time
@@ -15,6 +14,7 @@ from dataclasses import dataclass
 from math import inf
 from pathlib import Path
 
+from ctcore import jsontext
 from ctcore.execute import write_json
 from ctcore.project import Project
 from ctcore.slurm import client
@@ -123,7 +123,7 @@ def _read(path: Path) -> Answer | None:
     """None where there is none that this process can tell the age of."""
     clock = _clock()
     try:
-        said = json.loads(path.read_bytes())
+        said = jsontext.loads(path.read_bytes())
         rows = said["rows"] if said["rows"] is None else [Seen(**row) for row in said["rows"]]
         known = None if rows is None else {seen.named: seen for seen in rows}
         answer = Answer(said["asked"], said["had"], known, frozenset(said["arrays"]))
