@@ -7,13 +7,13 @@ have been taken back there. Nothing is thrown away: what is not used lies in `se
 import fcntl
 import json
 import os
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import func, select, text
+from sqlalchemy import Connection, func, select, text
 
 from ctcore import jsontext
 from ctcore.agreement import compared
@@ -36,6 +36,7 @@ from ctcore.rebuild import Makings, makings, rewrite
 from ctcore.tombstones import unfinished
 
 ASIDE = "set-aside"
+SHOWN = 20  # of what was found
 _TRIES = 3  # while others write
 
 
@@ -57,6 +58,11 @@ class Recovered:
     @property
     def is_whole(self) -> bool:
         return not (self.lost or self.replaced or self.left or self.held)
+
+
+def shown(words: Sequence[str]) -> list[str]:
+    """The first of them, and how many more there are."""
+    return [*words[:SHOWN], *([f"… and {len(words) - SHOWN} more"] if len(words) > SHOWN else [])]
 
 
 class _Meanwhile(Exception):
@@ -147,22 +153,26 @@ class _Recovery:
             yield f"catalog: {'its tables' if self.found.catalog == 'there' else 'made'} anew, {many}"
         lines = len(self.found.strays) + sum(map(len, self.found.left_out))
         if lines or self.found.catalog == "damaged":
-            what = [f"{lines} line{'s' * (lines != 1)}"] * bool(lines) + ["the damaged catalog"] * self._is_damaged
-            yield f"{self._aside().relative_to(self.root)}: {' and '.join(what)}, set aside"
-
-    @property
-    def _is_damaged(self) -> bool:
-        return self.found.catalog == "damaged"
+            what = [f"{lines} line{'s' * (lines != 1)}"] * bool(lines)
+            what += ["what is there of the catalog"] * (self.catalog.is_sqlite and self.found.catalog == "damaged")
+            if what:
+                yield f"{self._aside().relative_to(self.root)}: {' and '.join(what)}, set aside"
+            if self.found.catalog == "damaged" and not self.catalog.is_sqlite:
+                yield f"schema {self._other_schema()}: what is there of the catalog, set aside"
 
     def done(self) -> Recovered:
         if not self.is_needed:
+            if self.catalog.version() is None:
+                return self._said(None, ())
             with self.catalog.read() as connection:
                 made = makings(self.project, self.replay, connection)
             self.catalog.mirror()
             return self._said(made, ())
         steps = tuple(self._steps())
         self._refuse_nothing()
-        aside = self._set_aside() if any("set aside" in one for one in steps) else None
+        if not self.project.store.is_there:  # before anything is written
+            self.planned()
+        aside = self._set_aside() if any(one.startswith(ASIDE) for one in steps) else None
         if not self.found.is_journal_whole and self.history.rows:  # first: what the catalog had is here from now on
             self.catalog.journal.replace(self.history.rows)
         if self.found.catalog == "there":
@@ -224,7 +234,7 @@ class _Recovery:
         lost = [name_of((one.row["asset"], one.row["partition"])) for one in made.lost.values()]
         body = {
             "events": len(self.history.rows),
-            "found": self.found.words,
+            "found": shown(self.found.words),
             "lost": lost,
             "without": made.without,
             "held": self.holds if self.held else None,
@@ -276,14 +286,20 @@ class _Recovery:
         return made
 
     def _move_schema(self) -> None:
-        schema = self.catalog.schema
-        names = text("SELECT nspname FROM pg_namespace")
+        schema, other = self.catalog.schema, self._other_schema()
         with self.catalog.alone() as connection:
-            there = set(connection.execute(names).scalars())
-            if schema in there:
-                other = next(one for n in range(1, 1000) if (one := f"{schema[:50]}_aside_{n}") not in there)
+            if schema in self._schemas(connection):
                 connection.execute(text(f'ALTER SCHEMA "{schema}" RENAME TO "{other}"'))
         self.catalog.engine.dispose()
+
+    def _other_schema(self) -> str:
+        with self.catalog.read() as connection:
+            there = self._schemas(connection)
+        return next(one for n in range(1, 1000) if (one := f"{self.catalog.schema[:50]}_aside_{n}") not in there)
+
+    @staticmethod
+    def _schemas(connection: Connection) -> set[str]:
+        return set(connection.execute(text("SELECT nspname FROM pg_namespace")).scalars())
 
     def _aside(self) -> Path:
         taken = {path.name for path in (self.root / ASIDE).glob("*")}

@@ -158,7 +158,7 @@ class Catalog:
         again, `apart` for who looks at it.
         """
         self.though = though
-        version = self._version()
+        version = self.version()
         if version is None and (remains := self._remains) is not None:
             raise LostCatalog(f"the catalog {self.place} is not there, and {remains}; {WAY}")
         if version is None or version < HEAD:
@@ -183,11 +183,7 @@ class Catalog:
 
     def is_lost(self) -> bool:
         """Whether there is none, and something of it is left elsewhere."""
-        return self._version() is None and self._remains is not None
-
-    def _version(self) -> str | None:
-        """As `version`; SQLite's file is not made for it."""
-        return None if self.is_sqlite and self._inode() is None else self.version()
+        return self.version() is None and self._remains is not None
 
     @property
     def _remains(self) -> str | None:
@@ -229,7 +225,9 @@ class Catalog:
             raise CatalogError(held(known[HELD]))
 
     def version(self) -> str | None:
-        """The version of its tables; None where there are none yet."""
+        """The version of its tables; None where there are none yet. SQLite's file is not made for it."""
+        if self.is_sqlite and self._inode() is None:
+            return None
         with self._said(), self.engine.connect() as connection:
             if self.is_sqlite:
                 known = text("SELECT 1 FROM sqlite_master WHERE name = 'alembic_version'")

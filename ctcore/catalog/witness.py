@@ -40,7 +40,7 @@ class Witness:
 
     def write(self, seen: Seen) -> None:
         """Not waited for: what a power failure takes of it, the next event brings. Whoever writes holds the journal."""
-        part = self.path.with_name(f"{NAME}.{os.getpid()}")
+        part = self.path.with_name(f"{NAME}.new")
         with suppress(OSError):
             handle = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o664)
             try:

@@ -2,12 +2,13 @@
 
 import re
 import shutil
+from contextlib import suppress
 from pathlib import Path
 
 import click
 
 from ctcore import projects
-from ctcore.errors import CtError, ProjectError, Usage
+from ctcore.errors import CtError, LostCatalog, ProjectError, Usage
 from ctcore.project import Project
 from ctcore.settings import FILE_NAME, PROJECT_ID
 from ctcore.starters import SHEET_NAME, STARTERS
@@ -36,7 +37,8 @@ def init(directory: Path, project_id: str | None, example_name: str | None, temp
         )
     chosen = _checked(directory, project_id, example_name, existed)
     if existed:
-        Project.find(directory).catalog.refuse_archived()
+        with suppress(LostCatalog):  # what leads out of it may need the store that is made here
+            Project(Project.find(directory).root, frozenset({"held", "apart"})).catalog.refuse_archived()
     try:
         directory.mkdir(parents=True, exist_ok=True)
         if not existed:

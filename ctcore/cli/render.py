@@ -59,6 +59,7 @@ def opened(ctx: click.Context) -> Project:
 
         if is_empty(project):
             click.echo(NOBODY, err=True)
+    if command in _OF_PEOPLE or command in _THOUGH:
         for said in project.catalog.notes:
             click.echo(said, err=True)
     return project

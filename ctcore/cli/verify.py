@@ -18,6 +18,7 @@ from ctcore.purging.proof import not_so
 from ctcore.reasons import name_of
 from ctcore.recover import accept_loss as accept
 from ctcore.recover import recover as rebuild
+from ctcore.recover import shown
 from ctcore.scrub import Scrubbed, scrub
 from ctcore.scrub import words as scrubbing
 from ctcore.undeclared import by_step, rows_of
@@ -126,7 +127,7 @@ def recover(ctx: click.Context, dry_run: bool, accept_loss: bool, reason: str | 
         echo_json({**said, "held": None if accept_loss else done.held, "problems": [list(row) for row in rows]})
     elif rows:
         table(("where", "problem"), rows)
-    for words in done.found:
+    for words in shown(done.found):
         click.echo(f"found: {words}", err=True)
     for words in done.done:
         click.echo(f"{'would be' if dry_run else 'done'}: {words}", err=True)
