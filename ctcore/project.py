@@ -59,7 +59,8 @@ class Project:
 
     def closed_catalog(self) -> Catalog:
         """As it is: nothing is made or brought up to date."""
-        return Catalog(self.catalog_url, self.id, self.root / "provenance.jsonl")
+        for_everybody = self.settings.readable == "everybody"
+        return Catalog(self.catalog_url, self.id, self.root / "provenance.jsonl", for_everybody=for_everybody)
 
     @property
     def catalog_url(self) -> str:

@@ -270,7 +270,8 @@ class _Recovery:
         part = place.with_name(f".{place.name}.new")
         for left in part.parent.glob(f"{part.name}*"):
             left.unlink()
-        new = Catalog(f"sqlite:///{part}", self.project.id, self.catalog.journal.path)
+        everybody = self.project.settings.readable == "everybody"
+        new = Catalog(f"sqlite:///{part}", self.project.id, self.catalog.journal.path, for_everybody=everybody)
         upgrade(new)
         made = self._write(new, is_new=True)
         new.scrub()
@@ -308,7 +309,8 @@ class _Recovery:
     def _set_aside(self) -> Path:
         """What is in neither record afterwards."""
         folder = self._aside()
-        folder.mkdir(parents=True, mode=0o770)
+        folder.parent.mkdir(mode=0o770, exist_ok=True)
+        folder.mkdir()
         of_catalog, of_journal = self.found.left_out
         journal = [*self.found.strays, *map(line_of, of_journal)]
         _keep(folder / self.catalog.journal.path.name, journal)

@@ -76,6 +76,7 @@ class Pairing:
 _ZERO = ("workers", "look_again_s")  # of these, 0 says something
 VerifyInputs = Literal["signature", "bytes"]
 Sandbox = Literal["off", "watch", "strict"]
+Readable = Literal["group", "everybody"]
 _CHOICES: Mapping[str, Any] = {"verify_inputs": VerifyInputs, "sandbox": Sandbox}
 
 
@@ -123,6 +124,7 @@ class Settings:
     pairings: Mapping[str, Pairing] = field(default_factory=dict)
     analyses: Mapping[str, Analysis] = field(default_factory=dict)
     dagster_home: str | None = None
+    readable: Readable = "group"
 
 
 def read_settings(path: Path) -> Settings:
@@ -175,7 +177,7 @@ class _Reader:
         }
         self._only(document, known, "the top level")
         project = self._table(document, "project")
-        self._only(project, {"id", "name", "sheet"}, "[project]")
+        self._only(project, {"id", "name", "sheet", "readable"}, "[project]")
         project_id = self._text(project, "id", "[project]") or ""
         if not re.fullmatch(PROJECT_ID, project_id):
             self.problems.append(f"[project] id {project_id!r}: 3 to 64 of a-z, 0-9 and -, not at an end")
@@ -209,7 +211,14 @@ class _Reader:
             pairings=self._pairings(self._table(document, "pairings"), levels),
             analyses=self._analyses(self._table(document, "analyses")),
             dagster_home=self._text(dagster, "home", "[dagster]"),
+            readable=self._readable(project),
         )
+
+    def _readable(self, project: dict[str, Any]) -> Readable:
+        said = project.get("readable", "group")
+        if said not in get_args(Readable):
+            self.problems.append(f"[project] readable = {said!r:.80}: one of {', '.join(get_args(Readable))}")
+        return said
 
     def _table(self, parent: dict[str, Any], key: str, where: str = "") -> dict[str, Any]:
         value = parent.get(key, {})

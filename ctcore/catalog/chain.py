@@ -80,6 +80,7 @@ class Journal:
     """provenance.jsonl."""
 
     path: Path
+    mode: int = 0o660  # of the file, where it is made
 
     @property
     def witness(self) -> Witness:
@@ -122,7 +123,7 @@ class Journal:
         the catalog lacks what file or witness have, or has it otherwise.
         """
         try:
-            with self.path.open("a+b") as stream:
+            with open(self.path, "a+b", opener=self._made) as stream:
                 fcntl.flock(stream, fcntl.LOCK_EX)
                 last, end = self._last(stream)
                 are_next = bool(committed) and last == (committed[0]["seq"] - 1, committed[0]["previous"])
@@ -158,7 +159,7 @@ class Journal:
         """Have it consist of these events: all of it at once, or as before."""
         part = self.path.with_name(f".{self.path.name}.new")
         try:
-            with self.path.open("a+b") as before, part.open("wb") as stream:
+            with open(self.path, "a+b", opener=self._made) as before, open(part, "wb", opener=self._made) as stream:
                 fcntl.flock(before, fcntl.LOCK_EX)
                 last = NONE
                 for row in rows:
@@ -173,6 +174,9 @@ class Journal:
                     self.witness.write(Seen(*last, stream.tell()))
         except OSError as error:
             raise CatalogError(f"{self.path}: {error.strerror}; the catalog has the events") from error
+
+    def _made(self, path: str, flags: int) -> int:
+        return os.open(path, flags, self.mode)
 
     def read(self) -> Iterator[dict[str, Any]]:
         """The events as the file has them, in its order. CatalogError at a line that is none."""

@@ -115,14 +115,16 @@ class Writer:
 class Catalog:
     """The catalog of one project, at a SQLAlchemy URL."""
 
-    def __init__(self, url: str, project_id: str, journal: Path, actor: str | None = None) -> None:
+    def __init__(
+        self, url: str, project_id: str, journal: Path, actor: str | None = None, *, for_everybody: bool = False
+    ) -> None:
         self.url = _parsed(url)
         self.project_id = project_id
         self.schema = _schema(project_id)
         self.actor = actor or os.environ.get("CT_ACTOR") or os.environ.get("USER") or f"uid:{os.getuid()}"
         if not self.actor.strip() or not self.actor.isprintable():
             raise CatalogError(f"the name of who acts is {self.actor!a}; set CT_ACTOR to one line of text")
-        self.journal = Journal(journal)
+        self.journal = Journal(journal, 0o666 if for_everybody else 0o660)
         self.engine = _engine(self.url, self.schema)
         # SQLite's transactions always see one state; PostgreSQL's do where they are asked to
         one_state: Any = {} if self.is_sqlite else {"isolation_level": "REPEATABLE READ", "postgresql_readonly": True}
@@ -238,6 +240,12 @@ class Catalog:
             if connection.execute(known).first() is None:
                 return None
             return connection.execute(text("SELECT version_num FROM alembic_version")).scalar()
+
+    def make_file(self) -> None:
+        """SQLite's file, with the rights that it shall have; its log gets the same."""
+        if self.is_sqlite and self.url.database:
+            with suppress(OSError):  # SQLite says why
+                os.close(os.open(self.url.database, os.O_RDONLY | os.O_CREAT, self.journal.mode))
 
     @contextmanager
     def read(self) -> Iterator[Connection]:

@@ -9,6 +9,7 @@ import click
 
 from ctcore import projects
 from ctcore.errors import CtError, LostCatalog, ProjectError, Usage
+from ctcore.privacy import settle
 from ctcore.project import Project
 from ctcore.settings import FILE_NAME, PROJECT_ID
 from ctcore.starters import SHEET_NAME, STARTERS
@@ -50,6 +51,8 @@ def init(directory: Path, project_id: str | None, example_name: str | None, temp
         ) from error
     project = Project.find(directory)
     project.store.ensure()
+    project.work.mkdir(exist_ok=True)
+    settle(project)
     version = project.catalog.version()
     _make_known(project)
     said = "is up to date" if existed else "is ready"

@@ -13,6 +13,7 @@ from ctcore.cli.render import FOUND, Reading, echo_json, json_option, opened, ta
 from ctcore.errors import CatalogError, Usage
 from ctcore.files import look
 from ctcore.looking import refuse_without_store
+from ctcore.privacy import readable_by_others
 from ctcore.project import Project
 from ctcore.purging.proof import not_so
 from ctcore.reasons import name_of
@@ -57,6 +58,10 @@ def verify(ctx: click.Context, quick: bool, again: bool, as_json: bool) -> None:
         click.echo("`ct run` makes them again", err=True)
     if chain or edited:
         click.echo(f"catalog or provenance.jsonl was changed by hand, or is damaged: {WAY}", err=True)
+    if wide := readable_by_others(project):
+        way = f"`ct init {project.root}` ends that"
+        meant = 'if it is meant, say [project] readable = "everybody" in ct.toml'
+        click.echo(f"everybody on this host may read {', '.join(wide)}: {way}; {meant}", err=True)
     if said := scrubbing(project):
         click.echo(said, err=True)
     ctx.exit(FOUND if rows else 0)

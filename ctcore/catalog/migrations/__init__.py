@@ -16,6 +16,7 @@ def upgrade(catalog: "Catalog", revision: str = "head") -> None:
     from ctcore.catalog import measured
     from ctcore.catalog.declared import applied, enforce, relax
 
+    catalog.make_file()
     config = Config()
     config.set_main_option("script_location", str(Path(__file__).parent))
     with catalog.alone() as connection:
