@@ -46,7 +46,7 @@ TABLE: dict[str, list[tuple[str, str]]] = {
     ],
     "purge": [(REFUSES, "purge P3 --reason asked --confirm P3"), (READS, "purge P3"), (READS, "purge --list")],
     "record": [(REFUSES, "record pathology A1 ki67=3")],
-    "recover": [],  # refuses every catalog that is not lost
+    "recover": [(READS, "recover"), (READS, "recover --dry-run")],
     "schema show": [(READS, "schema show")],
     "schema diff": [(READS, "schema diff")],
     "schema check": [(READS, "schema check")],

@@ -24,10 +24,11 @@ from ctcore.staleness import evaluate
 from ctcore.standing import forget
 from tests.kit import ROWS, again, assay, fail, make_all, make_project
 from tests.postgres import Server
-from tests.shell import ct
+from tests.shell import ROOT, ct
 
 REVOKED = "A4"  # of P3, whose revocation is the last event
 WORD = "`ct recover`"
+PAGE = ROOT / "docs" / "losses.md"
 
 
 @dataclass
@@ -315,8 +316,24 @@ class Course:
     first: str
     code: int
     said: str
-    recovered: int
-    back: str
+    lost: int
+    held: bool
+    problems: str
+
+    @property
+    def words(self) -> str:
+        """What it said of the loss, without places and numbers that are others each time."""
+        lines = self.said.splitlines()
+        about = [one for one in lines if re.search(rf"{WORD}|written there again|^damaged|^(events|catalog)\t", one)]
+        line = (about or ["nothing"])[0].partition(f"; {WORD}")[0].removeprefix("ct: ").partition(" UPDATE")[0]
+        line = re.sub(r"\S*/(provenance\.jsonl|catalog\.db)", r"\1", re.sub(r"\t+", ": ", line))
+        return re.sub(r"\d+ bytes|and has \d+|\([^)]*Z\)|size \d+ → \d+", "…", line).replace("|", "\\|")
+
+    @property
+    def back(self) -> str:
+        if self.held:
+            return f"all but {self.lost}" if self.lost else "all, as far as is known"
+        return "all" if not self.problems else "all but results without files"
 
 
 def went(at: Place, names: tuple[str, ...], first: tuple[str, ...], patch: pytest.MonkeyPatch) -> Course:
@@ -330,7 +347,7 @@ def went(at: Place, names: tuple[str, ...], first: tuple[str, ...], patch: pytes
     had = at.rows() | at.told()
     witness = (at.root / "store" / NAME).exists()
     met = ct("-C", at.root, *(str(at.root / one) if one.endswith(".csv") else one for one in first))
-    said = met.err if first[0] != "verify" else met.err + met.out
+    said = met.err if first[0] != "verify" else met.out + met.err
     assert "Traceback" not in said
     if WORD not in said:
         assert met.code in (0, 3), met
@@ -343,13 +360,16 @@ def went(at: Place, names: tuple[str, ...], first: tuple[str, ...], patch: pytes
     )
     after = at.rows()
     assert had <= after, "an event that one of them had is gone"
-    assert after <= at.told() | (after - every)
+    assert after == at.told(), "both have the same"
     lost = every - after
     is_blind = not witness and bool({*names} & UNREADABLE)
     is_held = "ct recover --accept-loss" in done.err
     assert is_held == (bool(lost) or is_blind), (lost, done)
+    last = next(reversed(list(Journal(at.journal).read())))
+    if "done: " in done.err:
+        assert last["kind"] == "recover" and json.loads(last["body"])["found"], "the chain says it too"
     _true(at, lost, is_held, done.code, names)
-    return Course(" ".join(first), met.code, said, done.code, done.err)
+    return Course(" ".join(first), met.code, said, len(lost), is_held, done.out)
 
 
 def _true(at: Place, lost: set[str], is_held: bool, code: int, names: tuple[str, ...]) -> None:
@@ -385,6 +405,18 @@ def cases(*tables: dict[str, Damage]) -> list[str]:
     return [name for some in tables for name in some]
 
 
+def told(row: str) -> None:
+    assert row in PAGE.read_text().splitlines(), row
+
+
+def cells() -> dict[tuple[str, str], str]:
+    """The table of two losses at once."""
+    rows = [line.strip("| \n").split(" | ") for line in PAGE.read_text().splitlines() if line.startswith("| ")]
+    head = next(number for number, row in enumerate(rows) if row[0] == "catalog, journal →")
+    listed = rows[head + 1 : head + 1 + len(CATALOG)]
+    return {(row[0], name): cell for row in listed for name, cell in zip(rows[head][1:], row[1:], strict=True)}
+
+
 def _skip(place: Place, *names: str) -> None:
     if not place.is_sqlite and ONLY_SQLITE & {*names}:
         pytest.skip("of SQLite")
@@ -404,6 +436,9 @@ def test_each_loss_has_one_way_back(
         assert course.code in (0, 3) and "written there again from the catalog" in course.said, course
     elif name not in STORE:
         assert course.code == (3 if name in VERIFY else 1) and course.said.count(WORD) == 1, course
+    if place.is_sqlite:
+        way = WORD if name not in {*MADE_GOOD, *STORE} else "`ct run`" if course.words.startswith("damaged") else ""
+        told(f"| {name} | `ct {course.first.partition(' ')[0]}` | {course.words} | {way} | {course.back} |")
 
 
 PAIRS = [
@@ -427,3 +462,5 @@ def test_two_losses_at_once_have_one_way_back(
     course = went(place, (one, other), ("verify",) if is_seen_late else ("status",), monkeypatch)
     if {one, other} - MADE_GOOD - set(STORE):
         assert course.code == (3 if is_seen_late else 1) and WORD in course.said, course
+    if other in JOURNAL and place.is_sqlite:
+        assert cells()[one, other] == course.back

@@ -55,7 +55,7 @@ _SECTIONS = {
     "Where it came from": ("trace", "impact", "diff"),
     "People and results": ("qc", "consent", "purge", "record"),
     "Reading": ("query", "export", "dashboard", "heatmap"),
-    "When the catalog is lost": ("recover",),
+    "When something is lost": ("recover",),
 }
 _ELSEWHERE = ("init", "projects")  # what they are about is their argument
 WHOLE = 1000  # letters of a first sentence: it is never cut off

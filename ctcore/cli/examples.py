@@ -25,7 +25,7 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
     "dashboard": ("ct dashboard cohort.html",),
     "heatmap": ("ct heatmap cohort.png",),
     "verify": ("ct verify --quick",),
-    "recover": ("ct recover",),
+    "recover": ("ct recover --dry-run", 'ct recover --accept-loss --reason "all forms since May were looked at"'),
     "run": ("ct run", "ct run joint_variants --profile cluster", "ct run --again joint_variants"),
     "dev": ("ct dev --port 3001",),
     "jobs": ("ct jobs --all",),
