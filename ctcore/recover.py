@@ -8,7 +8,7 @@ import fcntl
 import json
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -55,10 +55,6 @@ class Recovered:
     done: tuple[str, ...] = ()
     held: str | None = None
 
-    @property
-    def is_whole(self) -> bool:
-        return not (self.lost or self.replaced or self.left or self.held)
-
 
 def shown(words: Sequence[str]) -> list[str]:
     """The first of them, and how many more there are."""
@@ -103,12 +99,12 @@ def accept_loss(project: Project, reason: str) -> list[str]:
 
 
 def _current(catalog: Catalog) -> Catalog:
-    """With the tables of today, where it is an older one."""
-    try:
-        if not catalog.is_lost() and (catalog.version() or HEAD) < HEAD:
-            upgrade(catalog)
-    except LostCatalog:
-        pass
+    """With the tables of today, where it is an older one. CatalogError where it is not this project's."""
+    with suppress(LostCatalog):
+        if not catalog.is_lost():
+            if (catalog.version() or "") < HEAD:
+                upgrade(catalog)
+            catalog.refuse_another()
     return catalog
 
 
@@ -152,34 +148,39 @@ class _Recovery:
         if not self.found.is_catalog_whole:
             yield f"catalog: {'its tables' if self.found.catalog == 'there' else 'made'} anew, {many}"
         lines = len(self.found.strays) + sum(map(len, self.found.left_out))
-        if lines or self.found.catalog == "damaged":
-            what = [f"{lines} line{'s' * (lines != 1)}"] * bool(lines)
-            what += ["what is there of the catalog"] * (self.catalog.is_sqlite and self.found.catalog == "damaged")
-            if what:
-                yield f"{self._aside().relative_to(self.root)}: {' and '.join(what)}, set aside"
-            if self.found.catalog == "damaged" and not self.catalog.is_sqlite:
-                yield f"schema {self._other_schema()}: what is there of the catalog, set aside"
+        what = [f"{lines} line{'s' * (lines != 1)}"] * bool(lines)
+        what += ["what is there of the catalog"] * bool(self._files())
+        if what:
+            yield f"{self._aside().relative_to(self.root)}: {' and '.join(what)}, set aside"
+        if self.found.catalog == "damaged" and not self.catalog.is_sqlite:
+            yield f"schema {self._other_schema()}: what is there of the catalog, set aside"
+
+    def _files(self) -> list[Path]:
+        """What is there of a catalog on SQLite that has to be made anew: a log without its file is no catalog."""
+        if not self.catalog.is_sqlite or self.found.catalog == "there":
+            return []
+        place = Path(str(self.catalog.url.database))
+        names = [place.with_name(place.name + suffix) for suffix in ("", "-wal", "-shm")]
+        return [path for path in names if path.exists()]
 
     def done(self) -> Recovered:
         if not self.is_needed:
-            if self.catalog.version() is None:
-                return self._said(None, ())
             with self.catalog.read() as connection:
                 made = makings(self.project, self.replay, connection)
             self.catalog.mirror()
             return self._said(made, ())
         steps = tuple(self._steps())
-        self._refuse_nothing()
         if not self.project.store.is_there:  # before anything is written
             self.planned()
         aside = self._set_aside() if any(one.startswith(ASIDE) for one in steps) else None
-        if not self.found.is_journal_whole and self.history.rows:  # first: what the catalog had is here from now on
+        if not self.found.is_journal_whole:  # first: what the catalog had is here from now on
             self.catalog.journal.replace(self.history.rows)
         if self.found.catalog == "there":
             try:
                 made, left = self._write(self.catalog)
-            except LostCatalog:
-                self.found = replace(self.found, catalog="damaged", is_catalog_whole=False)
+            except LostCatalog as error:
+                words = [*self.found.words, str(error)]
+                self.found = replace(self.found, catalog="damaged", is_catalog_whole=False, words=words)
                 return self.done()
         else:
             made, left = self._anew(aside)
@@ -191,11 +192,6 @@ class _Recovery:
                 self.catalog.journal.rewrite(connection)
         self.catalog.scrub()
         return replace(self._said(made, steps), left=tuple(left))
-
-    def _refuse_nothing(self) -> None:
-        """An empty catalog is all that could be made, and it is asked for where something is left."""
-        if not self.history.rows and not self.holds["lost"] and self.found.catalog == "there":
-            raise Usage("there is nothing to recover: neither catalog nor provenance.jsonl has an event")
 
     def _said(self, made: Makings | None, done: tuple[str, ...]) -> Recovered:
         names = [
@@ -276,12 +272,8 @@ class _Recovery:
         made = self._write(new, is_new=True)
         new.scrub()
         new.engine.dispose()
-        for suffix in ("", "-wal", "-shm"):
-            old = place.with_name(place.name + suffix)
-            if old.exists() and aside is not None:
-                os.replace(old, aside / old.name)
-            else:
-                old.unlink(missing_ok=True)
+        for old in self._files():
+            os.replace(old, (aside or self._set_aside()) / old.name)
         os.replace(part, place)
         _sync(place.parent)
         return made

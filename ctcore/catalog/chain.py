@@ -212,7 +212,9 @@ class Journal:
             )
         known = connection.execute(_DIGEST, {"seq": seen.seq}).scalar() if seen else None
         if seen is not None and known not in (None, seen.digest):  # none: it is known to be lost
-            raise CatalogError(f"the catalog has another event {seen.seq} than the store has seen; {WAY}")
+            raise CatalogError(
+                f"the catalog has another event {seen.seq} than the store has seen (is it another project's?); {WAY}"
+            )
         if seen is not None and seen[:2] == last and seen.size not in (0, end):
             raise CatalogError(
                 f"{self.path} had {seen.size} bytes with event {seen.seq}, and has {end}: it was edited; {WAY}"

@@ -168,20 +168,34 @@ class Catalog:
                 from ctcore.catalog.migrations import upgrade
 
                 upgrade(self)
-        elif version > HEAD:
-            raise CatalogError(
-                f"{self.place} is of version {version}; this ct knows up to {HEAD}. "
-                "It was written by a newer ct: use that one (nothing was changed)"
-            )
+        self._refuse_newer(version)
         with self.read() as connection:
-            known = settings_of(connection)
-            self._check_owner(known)
+            known = self._of_itself(connection)
             is_apart = self.journal.is_apart(connection)
         if is_apart:
             self._bring_together()
         self._refuse_held(known)
         self._opened = self._inode()
         return self
+
+    def refuse_another(self) -> None:
+        """CatalogError where it is of a newer ct, another project or another folder."""
+        self._refuse_newer(self.version())
+        with self.read() as connection:
+            self._of_itself(connection)
+
+    def _refuse_newer(self, version: str | None) -> None:
+        if (version or "") > HEAD:
+            raise CatalogError(
+                f"{self.place} is of version {version}; this ct knows up to {HEAD}. "
+                "It was written by a newer ct: use that one (nothing was changed)"
+            )
+
+    def _of_itself(self, connection: Connection) -> dict[str, str]:
+        """What it says of itself, which is that it is this project's."""
+        known = settings_of(connection)
+        self._check_owner(known)
+        return known
 
     def is_lost(self) -> bool:
         """Whether there is none, and something of it is left elsewhere."""
@@ -202,7 +216,7 @@ class Catalog:
     def _inode(self) -> int | None:
         """Of SQLite's file; None where there is none."""
         if not self.is_sqlite or not self.url.database:
-            return None
+            return 0
         try:
             return os.stat(self.url.database).st_ino
         except FileNotFoundError:
@@ -303,8 +317,7 @@ class Catalog:
             raise CatalogError(refused(self.project_id, life))
 
     def _allow(self, connection: Connection, though_archived: bool) -> None:
-        known = settings_of(connection)
-        self._check_owner(known)
+        known = self._of_itself(connection)
         self._refuse_held(known)
         life = life_of(known)
         if life.is_archived and not though_archived:

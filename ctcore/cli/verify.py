@@ -136,7 +136,7 @@ def recover(ctx: click.Context, dry_run: bool, accept_loss: bool, reason: str | 
         click.echo(f"found: {words}", err=True)
     for words in done.done:
         click.echo(f"{'would be' if dry_run else 'done'}: {words}", err=True)
-    if not (done.found or done.done):
+    if not (done.found or done.done or done.held):
         click.echo("nothing is lost: catalog and provenance.jsonl have the same events", err=True)
     click.echo(f"{done.events} events, {done.makings} makings; `ct verify` reads their bytes", err=True)
     if accept_loss:
