@@ -71,10 +71,10 @@ def recover(project: Project, *, dry_run: bool = False) -> Recovered:
     catalog = project.closed_catalog()
     try:
         if dry_run:
-            return _Recovery(project, catalog, losses(catalog)).planned()
+            return _Recovery(project, catalog, losses(_own(catalog))).planned()
         with _alone(project):
             for _ in range(_TRIES):
-                found = losses(_current(catalog))
+                found = losses(_own(catalog, up_to_date=True))
                 try:
                     return _Recovery(project, catalog, found).done()
                 except _Meanwhile:
@@ -98,13 +98,14 @@ def accept_loss(project: Project, reason: str) -> list[str]:
     return list(said["lost"])
 
 
-def _current(catalog: Catalog) -> Catalog:
-    """With the tables of today, where it is an older one. CatalogError where it is not this project's."""
+def _own(catalog: Catalog, *, up_to_date: bool = False) -> Catalog:
+    """With the tables of today, where that is wanted. CatalogError where it is not this project's."""
     with suppress(LostCatalog):
         if not catalog.is_lost():
-            if (catalog.version() or "") < HEAD:
+            if up_to_date and (catalog.version() or "") < HEAD:
                 upgrade(catalog)
-            catalog.refuse_another()
+            if catalog.version() is not None:
+                catalog.refuse_another()
     return catalog
 
 

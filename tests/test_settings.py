@@ -101,7 +101,7 @@ partitions_per_run = 7
         # unknown keys, with near names
         ("[projct]\n" + PROJECT, "the top level: unknown key 'projct'; did you mean 'project'?"),
         (PROJECT + "nam = 'x'", "[project]: unknown key 'nam'; did you mean 'name'?"),
-        (PROJECT + "colour = 'x'", "[project]: unknown key 'colour'; known: id, name, sheet"),
+        (PROJECT + "colour = 'x'", "[project]: unknown key 'colour'; known: id, name, readable, sheet"),
         (PROJECT + "[levels.pateint]", "[levels]: unknown key 'pateint'; did you mean 'patient'?"),
         (PROJECT + "[levels.cohort]", "[levels]: unknown key 'cohort'; known: assay, patient, specimen"),
         (PROJECT + "[levels.assay]\nfile = []", "[levels.assay]: unknown key 'file'; did you mean 'files'?"),

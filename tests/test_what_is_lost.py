@@ -25,6 +25,7 @@ from ctcore.errors import CatalogError
 from ctcore.project import Project
 from ctcore.staleness import evaluate
 from ctcore.standing import forget
+from ctcore.store import Store
 from tests.killing import Moments, forked
 from tests.kit import ROWS, again, assay, make_all, make_project
 from tests.shell import ct
@@ -57,7 +58,7 @@ def broken(draw: st.DrawFn, rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
     return draw(st.permutations(doubled)) if draw(st.booleans()) else doubled
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=400, deadline=None)
 @given(data=st.data(), many=st.integers(1, 12))
 def test_every_event_that_one_of_two_records_has_is_in_the_history_and_nothing_else(
     data: st.DataObject, many: int
@@ -351,7 +352,8 @@ def test_who_opens_while_others_write_sees_no_loss(at: Place) -> None:
 
 
 def test_a_witness_is_whole_or_none(tmp_path: Path) -> None:
-    witness = Witness(tmp_path / NAME)
+    Store(tmp_path / "store").ensure()
+    witness = Witness(tmp_path / "store" / NAME)
     assert witness.seen() is None
     witness.write(Seen(3, "a" * 64, 100))
     assert witness.seen() == Seen(3, "a" * 64, 100)
@@ -366,3 +368,50 @@ def test_a_witness_is_whole_or_none(tmp_path: Path) -> None:
         assert witness.seen() is None
     Witness(tmp_path / "nowhere" / NAME).write(Seen(1, "a" * 64, 1))
     assert not (tmp_path / "nowhere").exists(), "no store is made for it"
+    (tmp_path / "empty").mkdir()
+    Witness(tmp_path / "empty" / NAME).write(Seen(1, "a" * 64, 1))
+    assert list((tmp_path / "empty").iterdir()) == [], "nor where its disk should be mounted"
+
+
+def test_a_log_whose_catalog_is_gone_is_set_aside_and_not_read_into_the_new_one(at: Place) -> None:
+    with sqlite3.connect(at.catalog) as reading:
+        reading.execute("BEGIN")
+        reading.execute("SELECT count(*) FROM event").fetchall()
+        set_consent(again(Project.find(at.root)), ["P1"], Statement("pending", form="form 9"))
+        log = at.root / "catalog.db-wal"
+        content = log.read_bytes()
+        shutil.copy(log, at.root / "kept")
+    catalog_lost(at)
+    (at.root / "kept").rename(log)
+    done = ct("-C", at.root, "recover")
+    assert done.code == 0 and content and (at.root / "set-aside/1/catalog.db-wal").read_bytes() == content, done
+    assert at.rows() == at.told() and ct("-C", at.root, "verify").code == 0
+
+
+def test_a_journal_of_nothing_but_other_lines_is_no_circle(tmp_path: Path) -> None:
+    root = tmp_path / "toy"
+    project = make_project(root)
+    project.catalog.engine.dispose()
+    for path in (*root.glob("catalog.db*"), root / "store" / NAME):
+        path.unlink()
+    (root / "provenance.jsonl").write_text("something else\n")
+    forget()
+    met = ct("-C", root, "status")
+    assert met.code == 1 and "`ct recover`" in met.err, met
+    assert ct("-C", root, "recover").code in (0, 3)
+    assert (root / "set-aside/1/provenance.jsonl").read_text() == "something else\n"
+    assert "`ct recover` brings" not in ct("-C", root, "register", root / "sheet.csv").err
+
+
+def test_a_copy_of_the_folder_does_not_recover_the_catalog_of_the_other(
+    tmp_path: Path, postgres_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CT_POSTGRES_URL", postgres_url)
+    project = make_project(tmp_path / "toy")
+    shutil.copytree(project.root, tmp_path / "copy")
+    set_consent(project, ["P1"], Statement("revoked", form="form 1"))
+    before = list(project.catalog.journal.read())
+    for words in (("recover",), ("recover", "--dry-run")):
+        said = ct("-C", tmp_path / "copy", *words)
+        assert said.code == 1 and "two folders have the ID toy" in said.err, said
+    assert list(project.catalog.journal.read()) == before and ct("-C", project.root, "status").code == 3

@@ -127,12 +127,14 @@ class _Pool:
 
     def _take_edited(self, doubtful: Sequence[tuple[int, Row, str]], follows: Mapping[str, int]) -> None:
         """Edited events of which there is no other copy, where number, digest and place fit to an event beside them."""
+        taken = set(self.before.values())
         edited = {row["digest"]: row["seq"] for _, row, _ in doubtful}
         numbers = {**edited, **self.seq, GENESIS: 0}
         for at, row, now in doubtful:
             digest, seq = row["digest"], row["seq"]
-            fits = follows.get(digest) == seq + 1 or numbers.get(row["previous"]) == seq - 1
-            if digest not in self.seq and fits and seq > 0:
+            is_followed = follows.get(digest) == seq + 1
+            follows_one = numbers.get(row["previous"]) == seq - 1 and row["previous"] not in taken
+            if not {digest, now} & self.variants.keys() and (is_followed or follows_one) and seq > 0:
                 self._put(digest, now, row, at)
 
     def chosen(self) -> list[str]:
@@ -157,6 +159,7 @@ class _Pool:
             seq -= 1
         return path[::-1]
 
-    def _rank(self, path: Sequence[str]) -> tuple[bool, int, int]:
+    def _rank(self, path: Sequence[str]) -> tuple[bool, int, int, int]:
         is_seen = self.seen is not None and self.seen[1] in path
-        return is_seen, self.seq[path[-1]], -self.record[path[-1]]
+        edited = sum(one not in self.variants[one] for one in path)
+        return is_seen, self.seq[path[-1]], -edited, -self.record[path[-1]]

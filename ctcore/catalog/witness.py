@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
+from ctcore.store import Store
+
 NAME = ".witness"
 _TEXT = re.compile(rb"(\d{1,15}) ([0-9a-f]{64}) (\d{1,18})\n")
 
@@ -38,8 +40,15 @@ class Witness:
             return None
         return Seen(int(found[1]), found[2].decode(), int(found[3])) if found else None
 
+    @property
+    def is_possible(self) -> bool:
+        """Whether the store is there to keep it: a folder where its disk should be mounted is none."""
+        return Store(self.path.parent).is_there and os.access(self.path.parent, os.W_OK)
+
     def write(self, seen: Seen) -> None:
         """Not waited for: what a power failure takes of it, the next event brings. Whoever writes holds the journal."""
+        if not self.is_possible:
+            return
         part = self.path.with_name(f"{NAME}.new")
         with suppress(OSError):
             handle = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o664)
