@@ -6,6 +6,7 @@ and the digest of the last one, so what is missing is known, and a lost part tha
 
 import os
 import re
+import zlib
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,11 +15,11 @@ from typing import NamedTuple
 from ctcore.store import Store
 
 NAME = ".witness"
-_TEXT = re.compile(rb"(\d{1,15}) ([0-9a-f]{64}) (\d{1,18})\n")
+_TEXT = re.compile(rb"( *(\d{1,15}) ([0-9a-f]{64}) +(\d{1,18})) ([0-9a-f]{8})\n")
 
 
 class Seen(NamedTuple):
-    """The last event, and how many bytes provenance.jsonl had with it."""
+    """The last event, and how many bytes provenance.jsonl had with it; 0: not known."""
 
     seq: int
     digest: str
@@ -27,18 +28,20 @@ class Seen(NamedTuple):
 
 @dataclass(frozen=True)
 class Witness:
-    """The file. Where the store is not there, or cannot be written, it stays as it was: it says less then, and nothing
-    untrue."""
+    """The file: one line, of one length. Where the store is not there, or cannot be written, it stays as it was: it
+    says less then, and nothing untrue."""
 
     path: Path
 
     def seen(self) -> Seen | None:
-        """None where there is none, or nothing that can be read."""
+        """None where there is none, or nothing that can be read, or half of it is written."""
         try:
             found = _TEXT.fullmatch(self.path.read_bytes())
         except OSError:
             return None
-        return Seen(int(found[1]), found[2].decode(), int(found[3])) if found else None
+        if found is None or found[5] != b"%08x" % zlib.crc32(found[1]):
+            return None
+        return Seen(int(found[2]), found[3].decode(), int(found[4]))
 
     @property
     def is_possible(self) -> bool:
@@ -46,14 +49,18 @@ class Witness:
         return Store(self.path.parent).is_there and os.access(self.path.parent, os.W_OK)
 
     def write(self, seen: Seen) -> None:
-        """Not waited for: what a power failure takes of it, the next event brings. Whoever writes holds the journal."""
-        if not self.is_possible:
+        """Whoever writes holds the journal.
+
+        In its place, because a rename would make each commit wait for the disk. That is not waited for: what a power
+        failure takes of it, the next event brings.
+        """
+        place = os.fspath(self.path)
+        if not (os.path.exists(place) or self.is_possible):
             return
-        part = self.path.with_name(f"{NAME}.new")
+        said = b"%15d %s %18d" % (seen.seq, seen.digest.encode(), seen.size)
         with suppress(OSError):
-            handle = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o664)
+            handle = os.open(place, os.O_WRONLY | os.O_CREAT, 0o664)
             try:
-                os.write(handle, f"{seen.seq} {seen.digest} {seen.size}\n".encode())
+                os.pwrite(handle, b"%s %08x\n" % (said, zlib.crc32(said)), 0)
             finally:
                 os.close(handle)
-            os.replace(part, self.path)
