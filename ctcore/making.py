@@ -329,6 +329,7 @@ def _step_calls(
                 actor=project.catalog.actor,
                 git=git,
                 sandbox=project.settings.run.sandbox,
+                trace=project.settings.run.trace,
             )
         )
     return found

@@ -17,12 +17,13 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-from ctcore.execute import StepCall, write_json
+from ctcore.execute import StepCall
 from ctcore.project import Project
 from ctcore.slurm import client
 from ctcore.slurm.answers import PATIENCE_S, Answers, prefix
 from ctcore.slurm.client import Submitted
 from ctcore.slurm.profiles import Needs, Profile
+from ctcore.whole import write_json
 
 _SCRIPT = "array.sh"
 _OUTPUT = re.compile(r"(\d+)_\d+\.out")
