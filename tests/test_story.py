@@ -299,6 +299,7 @@ def test_what_cannot_be_made_again_is_said_and_what_is_there_stays(tmp_path: Pat
     said = ct("-C", str(project.root), "run", "--again", "counted/A1", "--no-cache")
     assert said.code == 2 and "--again takes steps and nodes" in said.err
     assert ct("-C", str(project.root), "run", "--again").code == 2
+    assert "--fail is for" in ct("-C", str(project.root), "run", "--again", "counted/A1", "--fail", "fast").err
 
 
 def test_whoever_may_not_be_used_is_not_made_again(tmp_path: Path) -> None:

@@ -63,6 +63,8 @@ def run(
         raise Usage("a plan says itself what runs: leave out either --plan or the steps, nodes and cohort")
     if again and (file is not None or narrowing or no_cache):
         raise Usage("--again takes steps and nodes, and --profile")
+    if again and ctx.get_parameter_source("fail") is not click.core.ParameterSource.DEFAULT:
+        raise Usage("--fail is for a run that others depend on; with --again each node is made by itself")
     if partial and file is None:
         raise Usage("--partial is for --plan FILE")
     if profile is not None:
