@@ -19,7 +19,7 @@ from ctcore.slurm.outbox import Outbox, Wanted
 from ctcore.slurm.polling import Polling
 from ctcore.slurm.profiles import Needs, Overrides, Profile, grown, needs_of
 from ctcore.slurm.states import Judgement, is_over, judge
-from ctcore.slurm.stop import CANCELLING, FAILED, WITHDRAWING, Stop, Wish, left_alone
+from ctcore.slurm.stop import Rounds, Stop, Wish, left_alone
 from ctcore.slurm.tasks import Task, ended, failure
 
 LISTING_S = 0.5
@@ -58,39 +58,29 @@ def _staged(task: Task) -> tuple[str, str, str]:
     return (*task.job.node, task.job.key)
 
 
-class _Flight:
+class _Flight(Rounds):
     """One run of some calls: what waits to be submitted, and what is in Slurm."""
 
+    every_s = LISTING_S
+
     def __init__(self, runner: SlurmRunner, calls: Sequence[StepCall]) -> None:
+        super().__init__()
         self.project, self.profile, self.stop, self.note = runner.project, runner.profile, runner.stop, runner.note
         self.calls = {call.key: call for call in calls}
         self.tasks: dict[str, Task] = {}
         self.outbox = Outbox(self.project, self.profile, self.note)
         self.polling = Polling(self.profile.poll)
         self.answers = Answers(self.project)
-        self.wish: Wish = "go"
+        self.fail = self.profile.fail
         self.unheard = False
         self._noted = time.monotonic()
         held = self._attach(jobs.open_jobs(self.project, self.calls))
         fresh = [call for call in calls if call.key not in held]
         self.outbox.waiting += [Wanted(call, runner.needs(call)) for call in fresh]
 
-    def results(self) -> Iterator[list[StepResult]]:
-        whole = False
-        try:
-            while (self.outbox or self.tasks or self.outbox.refused) and self.wish != "leave":
-                with self.stop.listening():
-                    found = self._look()
-                    if not found:
-                        time.sleep(LISTING_S)
-                if found:
-                    yield found
-            whole = True
-        finally:
-            if not whole:
-                self._obey(self.stop.torn(self.profile.fail))
-        if self.stop.heard:
-            self.stop.end()
+    @property
+    def is_over(self) -> bool:
+        return not (self.outbox or self.tasks or self.outbox.refused)
 
     def _attach(self, left: Sequence[Job]) -> set[str]:
         """Jobs of an earlier run: those that Slurm has are watched, those that it may not have are looked for."""
@@ -107,8 +97,7 @@ class _Flight:
             self.note(f"{len(self.tasks)} jobs of an earlier run are in Slurm: waiting for them")
         return {job.key for job in left}
 
-    def _look(self) -> list[StepResult]:
-        self._obey(self.stop.wish(self.profile.fail))
+    def look(self) -> list[StepResult]:
         if self.wish == "go":
             for job in self.outbox.go(len(self.tasks)):
                 self.tasks[job.call] = Task(job)
@@ -246,19 +235,12 @@ class _Flight:
             told.append(task)
         return told
 
-    def _obey(self, wish: Wish) -> None:
+    def obey(self, wish: Wish) -> None:
         """Withdraw what waits (`slow`), cancel everything (`fast`), or leave the jobs to the next run (`leave`)."""
-        if wish == self.wish:
-            return
-        self.wish = wish
         if wish == "leave":
             self.note(left_alone(len(self.tasks), "stay in Slurm"))
             return
         self.outbox.drop()
-        if wish == "slow":
-            self.note(FAILED if self.stop.has_failed and not self.stop.heard else WITHDRAWING)
-        else:
-            self.note(CANCELLING)
         for task in self.tasks.values():
             task.withdrawn = True
         self._cancel()
