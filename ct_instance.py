@@ -42,11 +42,20 @@ class CtStorage(DagsterStorage, ConfigurableClass):
 
 @contextmanager
 def _alone(home: Path) -> Iterator[None]:
-    """Dagster makes its tables when it is first opened, and two processes that do so at once break each other's."""
+    """Dagster makes its tables when it is first opened, and two processes that do so at once break each other's. Once
+    somebody has opened it, nobody waits."""
+    place = home / ".opened"
     with ExitStack() as stack:
         with suppress(OSError):  # a home that may only be read, a disk without locks
-            fcntl.flock(stack.enter_context(open(home / ".opening.lock", "w")), fcntl.LOCK_EX)
+            lock = stack.enter_context(open(place, "a"))
+            if not lock.tell():
+                fcntl.flock(lock, fcntl.LOCK_EX)
+            if place.stat().st_size:
+                stack.close()
         yield
+        with suppress(OSError):
+            if not place.stat().st_size:
+                place.write_text("Dagster's tables are made\n")
 
 
 def dagster_schema(catalog_schema: str) -> str:
