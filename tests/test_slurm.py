@@ -89,12 +89,14 @@ def test_a_step_of_many_nodes_is_one_array_and_each_call_runs_once(
 
 
 def test_runs_at_once_submit_each_call_once(cohort: Callable[..., Cohort]) -> None:
-    toy = cohort(24)
+    """CT_EXAMPLES sets how many calls (1000 is the long trial), CT_RUNS how many runs."""
+    many, at_once = int(os.environ.get("CT_EXAMPLES", "24")), int(os.environ.get("CT_RUNS", "4"))
+    toy = cohort(many)
     runs = []
-    for names in (toy.names, toy.names[12:], toy.names[:16], toy.names):
+    for names in (toy.names, toy.names[many // 2 :], toy.names[: many * 2 // 3], toy.names)[-at_once:]:
         runs.append(toy.process(*names))
         time.sleep(random.random() * 0.8)
-    said = [run.communicate(timeout=PATIENCE_S * 2) for run in runs]
+    said = [run.communicate(timeout=PATIENCE_S * 2 + many * 4) for run in runs]
     assert [run.returncode for run in runs] == [0] * 4, said
     assert toy.begun() == Counter(toy.names)
     toy.settled()
