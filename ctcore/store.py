@@ -192,6 +192,23 @@ class Store:
         """What is wrong with each of many artifacts: all doubtful files are digested in one go."""
         return check_many(items, deep=deep, on_bytes=on_bytes)
 
+    def supersede(self, made: Published, asset: str, partition: str, key: str) -> Published:
+        """Put what another store holds of this call in the place of what is here, which goes. StoreError where the
+        disk does not allow it: then what was here is here still."""
+        self._refuse_archived()
+        target = self.folder(asset, partition, key)
+        with _telling("publish", target):
+            staged = self._own_folder(asset, partition, key[:_KEY_DIGITS])
+            with _discarding(staged):
+                shutil.copytree(made.folder, staged, dirs_exist_ok=True)
+                os.chmod(staged, 0o700)
+                _synced(staged)
+                with self._locked():
+                    aside = self._aside(target)
+                    _renamed(staged, target)
+                    _delete(aside)
+        return self._finish(replace(made, folder=target))
+
     def remove(self, folder: Path) -> None:
         """Remove a published artifact: at once out of sight, and then file by file."""
         if len(folder.parts) != len(self.root.parts) + 3 or self.root not in folder.parents:
@@ -375,6 +392,11 @@ def _seal(staged: Path, manifest: Manifest, sidecar: Mapping[str, Any]) -> None:
     for name, content in ((MANIFEST, manifest.text()), (SIDECAR, text + "\n")):
         (staged / name).write_text(content, encoding="utf-8")
         os.chmod(staged / name, 0o444)
+    _synced(staged)
+
+
+def _synced(staged: Path) -> None:
+    """All of it on the disk; folders in it are read-only."""
     for folder, _, files in os.walk(staged, topdown=False):
         for name in files:
             _fsync(os.path.join(folder, name))

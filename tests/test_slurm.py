@@ -97,7 +97,7 @@ def test_runs_at_once_submit_each_call_once(cohort: Callable[..., Cohort]) -> No
         runs.append(toy.process(*names))
         time.sleep(random.random() * 0.8)
     said = [run.communicate(timeout=PATIENCE_S * 2 + many * 4) for run in runs]
-    assert [run.returncode for run in runs] == [0] * 4, said
+    assert {run.returncode for run in runs} == {0}, said
     assert toy.begun() == Counter(toy.names)
     toy.settled()
 
