@@ -28,6 +28,7 @@ from ctcore.batches import Batch, batches
 from ctcore.cli.bars import Bars
 from ctcore.cli.narrowing import narrowing_options
 from ctcore.cli.render import FOUND
+from ctcore.dagster_home import end_with_front
 from ctcore.errors import CtError, ProjectError
 from ctcore.files import check_references
 from ctcore.leases import process_name
@@ -56,6 +57,7 @@ _QUIET = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
 def main() -> None:
     """Internal: use `ct`."""
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # until Dagster sets its own, and after
+    end_with_front()
     logging.getLogger("dagster").setLevel(logging.CRITICAL)
 
 

@@ -66,6 +66,8 @@ def send(project: Project, batch: str) -> Submitted:
         answer = client.submit(folder / _SCRIPT, [lock])
         if answer.refused:  # the next try need not search for it
             tried.unlink()
+        elif answer.job is None and not answer.later and (found := _find(project, batch)) is not UNKNOWN:
+            return found  # whatever sbatch said, Slurm has it
         return answer
 
 
