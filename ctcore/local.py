@@ -18,6 +18,7 @@ from typing import Any
 
 from ctcore import progress
 from ctcore.alone import sweep_temporary
+from ctcore.beats import beat
 from ctcore.execute import StepCall, StepResult, run_calls
 from ctcore.leases import hand_to, process_name
 from ctcore.progress import Reader
@@ -160,6 +161,7 @@ def _work(work: str, store: str, calls: Sequence[str]) -> None:
     """In the worker: SIGTERM ends it, its staged folder is removed; submitit passes over that signal."""
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     sweep_temporary()
+    beat(Path(work), process_name())
     run_calls(work, store, (path for path in calls if os.path.exists(path)))  # others were withdrawn meanwhile
 
 

@@ -247,7 +247,7 @@ class Making:
             if left:  # the run is being ended, or could not record: what nobody works on is free again
                 with self.project.catalog.write() as writer:
                     leases.give_back(writer, ended & left)
-                    leases.give_back_idle(writer, left - ended)
+                    leases.give_back_idle(self.project, writer, left - ended)
 
     def _keep_code(self) -> None:
         """Unless it names somebody who was purged: what the project keeps of its own must not."""

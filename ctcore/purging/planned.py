@@ -109,7 +109,8 @@ def check_consent(project: Project, connection: Connection, patient: str) -> Non
 def check_idle(project: Project, connection: Connection, found: Inside) -> None:
     """What runs meanwhile may have the person inside, and would be recorded after the purge."""
     held = connection.execute(select(lease.c.asset, lease.c.partition, lease.c.owner, lease.c.job)).all()
-    busy = {(row.asset, row.partition) for row in held if is_alive(row.owner) or is_alive(row.job)}
+    alive = {name: is_alive(name, project.work) for row in held for name in (row.owner, row.job)}
+    busy = {(row.asset, row.partition) for row in held if alive[row.owner] or alive[row.job]}
     joined = select(slurm_batch.c.asset, slurm_job.c.partition).join(slurm_job, slurm_job.c.batch == slurm_batch.c.id)
     rows = connection.execute(joined.where(slurm_job.c.ended_at.is_(None)))
     busy |= {(row.asset, row.partition) for row in rows}

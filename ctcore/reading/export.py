@@ -126,7 +126,7 @@ def replacing(path: Path) -> Iterator[Path]:
     end = f"~{path.name[-40:]}"
     for other in path.parent.glob(f".*{glob.escape(end)}"):
         found = _PART.fullmatch(other.name.removesuffix(end))
-        if found and not is_alive(":".join(found.groups())):
+        if found and not is_alive(":".join(found.groups()), path.parent):
             other.unlink(missing_ok=True)
     part = path.with_name(f".{process_name().replace(':', '~')}{end}")
     try:

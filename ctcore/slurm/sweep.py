@@ -71,7 +71,7 @@ def _orphans(project: Project, listed: Sequence[Job]) -> list[Job]:
         rows = connection.execute(
             select(lease.c.key, lease.c.owner).where(in_keys(lease.c.key, {job.key for job in listed}))
         )
-        watched = {row.key for row in rows if leases.is_alive(row.owner)}
+        watched = {row.key for row in rows if leases.is_alive(row.owner, project.work)}
     return [job for job in listed if job.key not in watched]
 
 
