@@ -12,7 +12,7 @@ from pathlib import Path
 FOLDER = "beats"
 EVERY_S = 30.0
 DEAD_S = 900.0
-"""So long without a sign: the host is down, or cannot reach the project's disk, where it could leave no result either."""
+"""So long without a sign: the host is down, or cannot reach the project's disk, and could leave no result there."""
 _KEPT_S = 30 * 24 * 3600
 _beating: set[tuple[int, Path]] = set()
 
