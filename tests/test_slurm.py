@@ -427,7 +427,7 @@ def test_what_sbatch_says_of_a_wrong_profile_stands_wherever_people_look(cohort:
     assert states(found) == dict.fromkeys(toy.names, "failed")
     words = r"profile test: .*[Ii]nvalid partition.*\[slurm.test\] in ct.toml"
     assert all(re.search(words, one.why) for one in found.values())
-    for command in (("why", "counted/A000"), ("jobs", "--all"), ("logs", "counted/A000"), ("stale", "--why")):
+    for command in (("why", "counted/A000"), ("jobs", "--all"), ("logs", "counted/A000")):
         said = ct("-C", str(toy.project.root), *command)
         assert re.search("[Ii]nvalid partition", said.out + said.err), command
     toy.settled()
