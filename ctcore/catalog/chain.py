@@ -125,6 +125,12 @@ class Journal:
                     raise CatalogError(f"{self.path} line {number} is not an event: {line[:60]!r}; {self._way_out}")
                 yield row
 
+    def lines(self) -> Iterator[dict[str, Any] | None]:
+        """The rows of its lines, as `read` gives them; None for what is no event."""
+        with self.path.open("rb") as stream:
+            fcntl.flock(stream, fcntl.LOCK_SH)
+            yield from map(_event, stream)
+
     def _after(self, connection: Connection, seq: int, digest: str) -> list[dict[str, Any]]:
         """The events of the catalog after the file's last one, which it has to have too."""
         rows = [dict(row) for row in connection.execute(_FROM, {"first": seq}).mappings()]

@@ -22,6 +22,8 @@ from ctcore.policy import standing, status_on
 from ctcore.project import Project
 from ctcore.purging.inside import Inside, gathering, inside
 from ctcore.purging.leftovers import Leftovers, raw_files
+from ctcore.purging.redaction import still_said
+from ctcore.purging.stones import differing
 from ctcore.reasons import Node, name_of
 
 
@@ -48,12 +50,12 @@ class Plan:
     leftovers: Sequence[Path] = ()
     raw: Sequence[dict[str, Any]] = ()
     again: Sequence[Node] = ()
-    known: bool = False  # the catalog has attributes of them still
+    said: Sequence[tuple[str, str]] = ()  # what the catalog says of them still
     rows: list[Row] = field(default_factory=list)
 
     def __bool__(self) -> bool:
         """Whether there is anything to remove; the saved mirror is there again after every evaluation."""
-        return bool(self.makings or self.known or any(path.name != "mirror" for path in self.leftovers))
+        return bool(self.makings or self.said or any(path.name != "mirror" for path in self.leftovers))
 
 
 def plan(project: Project, patient: str, raw: bool = False) -> Plan:
@@ -73,14 +75,8 @@ def planned(project: Project, connection: Connection, patient: str) -> Plan:
     again = [one.node for number, one in makings.items() if one.current and number not in own]
     files = _files(connection, makings)
     raw = raw_files(raw_rows(connection, found), project)
-    return Plan(patient, found, makings, own, files, left.paths(), raw, again, _is_known(connection, found))
-
-
-def _is_known(connection: Connection, found: Inside) -> bool:
-    rows = connection.execute(
-        select(entity.c.level, entity.c.id).where(entity.c.purged.is_(None), in_keys(entity.c.id, found.ids))
-    )
-    return any((row.level, row.id) in found.own for row in rows)
+    said = [*still_said(project, connection, found), *((str(one), "") for one in differing(connection, found.gone))]
+    return Plan(patient, found, makings, own, files, left.paths(), raw, again, said)
 
 
 def is_taken_back(connection: Connection, patient: str) -> bool:

@@ -3,6 +3,7 @@
 import json
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from itertools import zip_longest
 from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, select
@@ -11,11 +12,14 @@ from ctcore.catalog.engine import in_keys
 from ctcore.catalog.tables import event, materialization, output, purge, tombstone
 from ctcore.catalog.together import lying
 from ctcore.errors import Usage
+from ctcore.files import FEW
 from ctcore.manifest import Expected
 from ctcore.project import Project
 from ctcore.purging.inside import inside
 from ctcore.purging.leftovers import Leftovers, meetings
 from ctcore.purging.planned import is_taken_back
+from ctcore.purging.redaction import still_said
+from ctcore.purging.stones import differing
 from ctcore.reasons import name_of
 from ctcore.tombstones import is_purged, unfinished, words
 
@@ -48,6 +52,7 @@ def check(project: Project, number: int, deep: bool = True, on_bytes: Callable[[
         gone, problems = _told(connection, row)
         problems += [_unfinished(row)] if row.ended_at is None else []
         problems += [*_still_there(project, connection, purge.c.id == number), *_inside(project, connection, row)]
+        problems += _in_journal(project, connection, row)
         kept = _kept(connection)
     found = project.store.check_many(
         [Expected(project.store.root / folder, files) for folder, files in kept.items()], deep=deep, on_bytes=count
@@ -72,17 +77,16 @@ def _told(connection: Connection, row: Any) -> tuple[set[int], list[tuple[str, s
     mine = (event.c.kind == "purge") & (event.c.subject == f"patient/{row.patient}")
     bodies = map(json.loads, connection.execute(select(event.c.body).where(mine)).scalars())
     said = {one["materialization"]: one for body in bodies if body["purge"] == row.id for one in body["removed"]}
-    rows = connection.execute(select(tombstone.c.materialization).where(tombstone.c.purge == row.id)).scalars()
-    gone = set(rows)
-    files: dict[int, dict[str, list[Any]]] = {number: {} for number in gone}
-    outputs = select(output).where(in_keys(output.c.materialization, gone))
-    for one in connection.execute(outputs):
-        files[one.materialization][one.file] = [one.size, one.digest]
+    stones = connection.execute(select(tombstone)).all()
+    gone = {one.materialization for one in stones if one.purge == row.id}
+    lacking = said.keys() - {one.materialization for one in stones}
+    anew = f"; `ct purge {row.patient}` writes it anew"
     problems = [(f"#{one}", "has a tombstone that no event tells of") for one in sorted(gone - said.keys())]
-    problems += [(said[one]["node"], f"#{one} was purged, and has no tombstone") for one in sorted(said.keys() - gone)]
-    for number in sorted(gone & said.keys()):
-        if said[number]["files"] != files[number]:
-            problems.append((said[number]["node"], f"#{number}: the ledger and the event differ in what was there"))
+    for number in sorted(lacking):
+        problems.append((said[number]["node"], f"#{number} was purged, and has no tombstone{anew}"))
+    for number in sorted(differing(connection, gone)):
+        what = f"#{number}: the ledger and the event differ in what was there{anew}"
+        problems.append((said[number]["node"], what))
     return gone, problems
 
 
@@ -106,11 +110,29 @@ def _inside(project: Project, connection: Connection, row: Any) -> Iterator[tupl
     if not is_taken_back(connection, row.patient) or row.ended_at is None:
         return
     found = inside(project, connection, row.patient)
+    for place, what in still_said(project, connection, found):
+        yield place, f"{what}: of patient {row.patient}, and purged; `ct purge {row.patient}` takes it out"
     for number, one in found.left.items():
         yield name_of(one.node), f"#{number} contains patient {row.patient}; `ct purge {row.patient}` removes it"
     for path in Leftovers(project, connection, found).paths():
         if path.name != "mirror":
             yield project.recorded(path), _is_of(row)
+
+
+def _in_journal(project: Project, connection: Connection, row: Any) -> Iterator[tuple[str, str]]:
+    """Lines that are not events as the catalog has them: an older copy says what was taken out since."""
+    journal = project.catalog.journal
+    rows = connection.execute(select(event).order_by(event.c.seq), execution_options=FEW).mappings()
+    try:
+        lines = zip_longest(journal.lines(), map(dict, rows))
+        wrong = [number for number, (line, known) in enumerate(lines, 1) if line != known]
+    except OSError as error:
+        yield journal.path.name, f"{error.strerror or error}: it cannot be read, and nothing is proved of it"
+        return
+    if wrong:
+        many = f"line {wrong[0]}" + f" and {len(wrong) - 1} more" * (len(wrong) > 1)
+        said = f"{many}: not the events of the catalog, from which `ct purge {row.patient}` writes it anew"
+        yield journal.path.name, said
 
 
 def _left_of(project: Project, connection: Connection, row: Any) -> Iterator[tuple[str, str]]:
