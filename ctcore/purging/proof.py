@@ -3,25 +3,24 @@
 import json
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from itertools import zip_longest
 from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, select
 
 from ctcore.catalog.engine import in_keys
-from ctcore.catalog.tables import event, materialization, output, purge, tombstone
+from ctcore.catalog.tables import event, materialization, purge, tombstone
 from ctcore.catalog.together import lying
 from ctcore.errors import Usage
-from ctcore.files import FEW
 from ctcore.manifest import Expected
 from ctcore.project import Project
+from ctcore.purging.copies import apart, named_places, search
 from ctcore.purging.inside import inside
 from ctcore.purging.leftovers import Leftovers, meetings
 from ctcore.purging.planned import is_taken_back
 from ctcore.purging.redaction import still_said
 from ctcore.purging.stones import differing
 from ctcore.reasons import name_of
-from ctcore.tombstones import is_purged, unfinished, words
+from ctcore.tombstones import is_purged, there, unfinished, words
 
 
 @dataclass(frozen=True)
@@ -52,13 +51,15 @@ def check(project: Project, number: int, deep: bool = True, on_bytes: Callable[[
         gone, problems = _told(connection, row)
         problems += [_unfinished(row)] if row.ended_at is None else []
         problems += [*_still_there(project, connection, purge.c.id == number), *_inside(project, connection, row)]
-        problems += _in_journal(project, connection, row)
-        kept = _kept(connection)
+        kept = there(connection)
+        problems += _lying(project, connection, row, count)
     found = project.store.check_many(
         [Expected(project.store.root / folder, files) for folder, files in kept.items()], deep=deep, on_bytes=count
     )
+    named = {where for where, _ in problems}
     for folder, damages in zip(kept, found, strict=True):
-        problems += [(f"store/{folder}/{one.file}", f"{one.problem}, and no purge removed it") for one in damages]
+        wrong = ((f"store/{folder}/{one.file}", one.problem) for one in damages)
+        problems += [(where, f"{said}, and no purge removed it") for where, said in wrong if where not in named]
     return Checked(number, row.patient, len(gone), len(kept), sum(read), tuple(problems))
 
 
@@ -93,7 +94,7 @@ def _told(connection: Connection, row: Any) -> tuple[set[int], list[tuple[str, s
 def _still_there(project: Project, connection: Connection, purges: ColumnElement[bool]) -> Iterator[tuple[str, str]]:
     """Folders of tombstones that are there, though the same call was not made again since."""
     made = materialization.c
-    joined = select(made.folder, made.asset, made.partition, purge.c.id)
+    joined = select(made.folder, made.asset, made.partition, purge.c.id, purge.c.patient)
     joined = joined.join(tombstone, tombstone.c.materialization == made.id)
     mine = joined.join(purge, purge.c.id == tombstone.c.purge).where(purges)
     rows = {row.folder: row for row in connection.execute(mine)}
@@ -101,7 +102,7 @@ def _still_there(project: Project, connection: Connection, purges: ColumnElement
     for folder in sorted(rows.keys() - set(connection.execute(live).scalars())):
         if (project.store.root / folder).exists():
             row = rows[folder]
-            said = f"store/{folder} is there, and was purged (purge {row.id})"
+            said = f"store/{folder} is there, and was purged (purge {row.id}); `ct purge {row.patient}` removes it"
             yield name_of((row.asset, row.partition)), said
 
 
@@ -119,20 +120,23 @@ def _inside(project: Project, connection: Connection, row: Any) -> Iterator[tupl
             yield project.recorded(path), _is_of(row)
 
 
-def _in_journal(project: Project, connection: Connection, row: Any) -> Iterator[tuple[str, str]]:
-    """Lines that are not events as the catalog has them: an older copy says what was taken out since."""
-    journal = project.catalog.journal
-    rows = connection.execute(select(event).order_by(event.c.seq), execution_options=FEW).mappings()
-    try:
-        lines = zip_longest(journal.lines(), map(dict, rows))
-        wrong = [number for number, (line, known) in enumerate(lines, 1) if line != known]
-    except OSError as error:
-        yield journal.path.name, f"{error.strerror or error}: it cannot be read, and nothing is proved of it"
-        return
-    if wrong:
+def _lying(
+    project: Project, connection: Connection, row: Any, on_bytes: Callable[[int], None] | None
+) -> Iterator[tuple[str, str]]:
+    """Copies of what was purged that lie somewhere else, what could not be looked at, and lines of the journal that
+    are not the catalog's: an older copy says what was taken out since."""
+    if wrong := project.catalog.journal.unlike(connection):
         many = f"line {wrong[0]}" + f" and {len(wrong) - 1} more" * (len(wrong) > 1)
         said = f"{many}: not the events of the catalog, from which `ct purge {row.patient}` writes it anew"
-        yield journal.path.name, said
+        yield project.catalog.journal.path.name, said
+    if not is_taken_back(connection, row.patient) or row.ended_at is None:
+        return
+    found = inside(project, connection, row.patient)
+    seen = search(project, connection, found, row.patient, on_bytes=on_bytes)
+    for one in apart(project, seen.copies, named_places(project, connection, found, row.patient)):
+        yield one.path, one.words(row.patient)
+    for path, said in seen.unread:
+        yield path, f"{said}: it could not be looked at, and nothing is proved of it"
 
 
 def _left_of(project: Project, connection: Connection, row: Any) -> Iterator[tuple[str, str]]:
@@ -148,20 +152,3 @@ def _unfinished(row: Any) -> tuple[str, str]:
 
 def _is_of(row: Any) -> str:
     return f"is of patient {row.patient}; `ct purge {row.patient}` removes it"
-
-
-def _kept(connection: Connection) -> dict[str, dict[str, tuple[int, str]]]:
-    """Every folder of a making without a tombstone, with its files as its last such making left them."""
-    made = materialization.c
-    rows = connection.execute(
-        select(made.id, made.folder, output.c.file, output.c.size, output.c.digest)
-        .join(output, output.c.materialization == made.id)
-        .where(~is_purged())
-        .order_by(made.id)
-    )
-    found: dict[str, tuple[int, dict[str, tuple[int, str]]]] = {}
-    for number, folder, name, size, digest in rows:
-        if found.get(folder, (0, {}))[0] != number:
-            found[folder] = (number, {})
-        found[folder][1][name] = (size, digest)
-    return {folder: files for folder, (_, files) in found.items()}
