@@ -1,4 +1,4 @@
-"""What the shell starts for work that needs Dagster: `python -m ct_assets.launch run|sync`.
+"""What the shell starts for work that needs Dagster: `python -m ct_assets.launch run|sync|wipe`.
 
 Runs in a process of its own, because `ct` itself must answer in a moment and imports no Dagster.
 """
@@ -22,6 +22,7 @@ from ct_assets.factory import CACHE, ONLY_STALE
 from ct_assets.keys import PROJECT_TAG, key_of
 from ct_assets.partitions import add_missing
 from ct_assets.runs import PROCESS_TAG, SHELL_TAG, end_orphans, going, only
+from ct_assets.wiping import wipe_purged
 from ctcore import progress
 from ctcore.asking import registry_batches, untold
 from ctcore.batches import Batch, batches
@@ -67,6 +68,14 @@ def sync() -> None:
             added = add_missing(Project.find(), instance)
         if added:
             click.echo(f"{added} new partition{'s' * (added != 1)} in Dagster", err=True)
+
+
+@main.command()
+@click.argument("after", type=int)
+def wipe(after: int) -> None:
+    """Take out of Dagster's storage what it was told of what was purged after this purge."""
+    with _edge(), dg.DagsterInstance.get() as instance:
+        wipe_purged(Project.find(), instance, after)
 
 
 @main.command()

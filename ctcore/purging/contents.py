@@ -7,7 +7,6 @@ import bz2
 import gzip
 import json
 import lzma
-import re
 import sqlite3
 import tarfile
 import zipfile
@@ -38,7 +37,6 @@ _LOG = (b"\x37\x7f\x06\x82", b"\x37\x7f\x06\x83")  # of SQLite
 _DATABASE = b"SQLite format 3\0"
 _EVENT = b'{"actor":'
 _BROKEN = (OSError, EOFError, ValueError, zlib.error, lzma.LZMAError, tarfile.TarError, zipfile.BadZipFile)
-_DIGEST = re.compile(r"[0-9a-f]{64}")
 
 
 class TooMuch(Exception):
@@ -166,10 +164,7 @@ class Contents:
             tables = {row[0] for row in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
             if {"event", "entity"} <= tables and self._is_old(connection):
                 yield "is an old copy of the catalog: it says what was taken out of it"
-            if "event_logs" in tables and self._is_told(connection):
-                yield "is Dagster's, and tells of what was purged"
-            if "asset_keys" in tables and self._is_last(connection):
-                yield "is Dagster's, and names what was purged as the last of its asset"
+            yield from self.wanted.told.words(connection)
         except sqlite3.Error as error:
             raise OSError(f"it is a database of SQLite, and cannot be read: {error}") from error
         finally:
@@ -182,26 +177,6 @@ class Contents:
             return True
         rows = connection.execute("SELECT level, id FROM entity WHERE attributes != '{}'")
         return any(row in self.wanted.own for row in rows)
-
-    def _is_told(self, connection: sqlite3.Connection) -> bool:
-        """What steps made of the person's nodes; of others what is known by its data version."""
-        kinds = "('ASSET_MATERIALIZATION', 'ASSET_OBSERVATION', 'ASSET_CHECK_EVALUATION')"
-        query = f"SELECT partition, event FROM event_logs WHERE dagster_event_type IN {kinds}"
-        for partition, said in connection.execute(query):
-            if partition in self.wanted.ids or self._has_version(said):
-                return True
-        return False
-
-    def _is_last(self, connection: sqlite3.Connection) -> bool:
-        rows = connection.execute("SELECT last_materialization FROM asset_keys WHERE last_materialization IS NOT NULL")
-        return any(self._names(said) or self._has_version(said) for (said,) in rows)
-
-    def _names(self, said: str) -> bool:
-        found = re.search(r'"partition": "([^"]*)"', said)
-        return found is not None and found[1] in self.wanted.ids
-
-    def _has_version(self, said: str) -> bool:
-        return not self.wanted.versions.isdisjoint(_DIGEST.findall(said))
 
 
 def _parsed(text: bytes) -> Any:

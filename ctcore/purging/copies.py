@@ -97,14 +97,20 @@ class _Search:
         self.root, self.home = os.path.realpath(project.root), os.path.realpath(project.dagster_home)
 
     def found(self, on_bytes: Callable[[int], None] | None) -> Found:
-        walk = Walk(self.root, "store", self._skipped)
+        walks = [Walk(self.root, "store", self._skipped)]
+        if self.home != self.root and not self.home.startswith(self.root + os.sep) and os.path.isdir(self.home):
+            walks.append(Walk(self.home, "", lambda _: ()))  # that of several projects
         alike: list[str] = []
         others: list[str] = []
-        for name, seen in walk.files():
-            place = os.path.join(self.root, name)
-            (alike if seen.st_size in self.wanted.sizes else others).append(place)
+        for walk in walks:
+            for name, seen in walk.files():
+                place = os.path.join(walk.root, name)
+                (alike if seen.st_size in self.wanted.sizes else others).append(place)
         digests, problems = try_digests(alike, on_bytes=on_bytes)
-        unread = [*walk.unread, *((self._name(path), said) for path, said in problems.items())]
+        unread = [
+            *(one for walk in walks for one in walk.unread),
+            *((self._name(path), said) for path, said in problems.items()),
+        ]
         listed = [copy for path, read in digests.items() if (copy := self._same(path, read[0])) is not None]
         known = {os.path.join(self.root, one.path) for one in listed}
         for path in (*alike, *others):

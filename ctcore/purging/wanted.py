@@ -20,6 +20,7 @@ from ctcore.catalog.tables import (
     tombstone,
 )
 from ctcore.project import Project
+from ctcore.purging.dagsters import Told, told
 from ctcore.purging.inside import Inside
 from ctcore.purging.leftovers import raw_rows
 from ctcore.purging.retold import purges, vouched
@@ -49,7 +50,7 @@ class Wanted:
     others_raw: frozenset[str]
     events: Mapping[int, str]
     chain: frozenset[str] = field(repr=False)
-    versions: frozenset[str]
+    told: Told
 
     def what(self, digest: str) -> str | None:
         """Of what these bytes are; None where they are nothing of the person's."""
@@ -97,7 +98,7 @@ def wanted(project: Project, connection: Connection, found: Inside, patient: str
         frozenset(map(project.located, _paths_of_others(connection, found))),
         listed,
         frozenset(chain),
-        frozenset(versions - _live(connection, versions)),
+        told(project, connection, found, frozenset(versions - _live(connection, versions))),
     )
 
 
