@@ -244,7 +244,7 @@ class Launch:
             raise KeyboardInterrupt  # Dagster takes it for a failed step, and would go on with the next one
         record_run(self.project, result.run_id, {"asset": batch.asset, "partitions": len(batch.verdicts)})
         if not result.success and not self.bad:
-            said = [event.message or "" for event in result.all_events if event.is_failure]
+            said = [_cause(event) for event in result.all_events if event.is_failure]
             self.bad.append(Outcome((batch.asset, batch.start), "failed", said[0] if said else "the run failed"))
 
     def report(self, sight: Sight) -> None:
@@ -269,6 +269,17 @@ class Launch:
             click.echo("stopped at the first failure (--fail fast); `ct run` goes on with the rest", err=True)
         if len(self.bad) > SHOWN:
             click.echo(f"  … and {len(self.bad) - SHOWN} more (`ct status`)", err=True)
+
+
+def _cause(event: dg.DagsterEvent) -> str:
+    """What was raised first, in its own words: Dagster's say only that a step failed."""
+    error = getattr(event.event_specific_data, "error", None)
+    while error is not None and error.cause is not None:
+        error = error.cause
+    if error is None:
+        return event.message or ""
+    name, _, words = error.message.strip().partition(": ")
+    return words if name.startswith("ctcore.errors.") else error.message.strip()
 
 
 def _nothing(sight: Sight) -> str:

@@ -29,11 +29,12 @@ from ctcore.facts import typed
 from ctcore.kept_log import pack
 from ctcore.known import Known
 from ctcore.manifest import SIDECAR, FileEntry, Manifest
+from ctcore.places import said_of, way_out
 from ctcore.reasons import differences
 from ctcore.rules import qc_problem
 from ctcore.step import LEVELS, Call, Source, Step
 from ctcore.steps import load_file, params_of
-from ctcore.store import Store, way_out
+from ctcore.store import Store
 from ctcore.watch import Seen
 
 
@@ -95,8 +96,13 @@ def write_json(path: Path, value: Any) -> Path:
     """Write a file that is seen whole or not at all."""
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(f".{path.name}.{os.getpid()}")
-    part.write_text(json.dumps(value))
-    part.rename(path)
+    text = json.dumps(value)
+    try:
+        part.write_text(text)
+        part.rename(path)
+    except OSError as error:
+        part.unlink(missing_ok=True)
+        raise (said_of(path, error, len(text)) or error) from error
     return path
 
 
