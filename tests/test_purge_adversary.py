@@ -16,6 +16,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from sqlalchemy import event as listening
+
 from ctcore.agreement import disagreements
 from ctcore.consent import set_consent
 from ctcore.project import Project
@@ -29,7 +31,7 @@ from ctcore.register import Allowed, register
 from ctcore.standing import forget
 from tests.kit import TOML, again, make_all, make_project, write_sheet
 from tests.shell import ct
-from tests.test_purge import REVOKED, STEPS, cohort, holders, word
+from tests.test_purge import REVOKED, STEPS, built, cohort, holders, word
 
 ANALYSIS = '\n[analyses.pathology]\nlevel = "assay"\ncolumns.said = {}\n'
 # With roles, a step that says QC, and one that fails with the person inside
@@ -120,6 +122,61 @@ def test_an_older_journal_brings_nothing_back_when_a_lost_catalog_is_made_again(
     remove(again(project), "P1", "asked again", "P1")
     assert holders(root, "P1") == [] and check(again(project), 1).findings == ()
     assert ct("-C", root, "verify").code == 0 and word("P0") in journal.read_text()
+
+
+SAME = """
+from ctcore.step import Call, step
+
+@step(level="assay", files=["reads"], outputs={"n": "n.txt", "same": "same.txt"})
+def heard(call: Call) -> None:
+    print("everybody prints this, and it is long enough")
+    call.out("n").write_text(call.file("reads").read_text() * 2)
+    call.out("same").write_text("everybody has this\\n")
+"""
+
+
+def test_what_others_have_too_and_what_is_nobodys_is_no_finding(tmp_path: Path) -> None:
+    root = tmp_path / "toy"
+    rows = cohort(root, [[1], [2]])
+    (root / "reads" / "A101.txt").write_bytes((root / "reads" / "A000.txt").read_bytes())
+    project = make_project(root, rows, steps=SAME)
+    make_all(project, inline=False)
+    set_consent(project, ["P1"], REVOKED)
+    remove(project, "P1", "asked", "P1")
+    (root / "copy.txt").write_bytes((root / "reads" / "A000.txt").read_bytes())
+    (root / "notes.gz").write_bytes(gzip.compress(b"my notes, everybody has this\n"))
+    (root / "empty.txt").touch()
+    (root / "broken.gz").write_bytes(b"\x1f\x8bbroken")
+    (root / "broken.zip").write_bytes(b"PK\x03\x04broken")
+    (root / "deep.json").write_text("[" * 100_000)
+    (root / "list.json").write_text('{"members": [1, {"a": 2}], "inputs": ["heard"], "node": 3}')
+    (root / ".#lock").symlink_to("nobody@nowhere")
+    os.mkfifo(root / "pipe")
+    with closing(sqlite3.connect(root / "mine.db")) as connection:
+        connection.execute("CREATE TABLE event (what TEXT)")
+        connection.execute("CREATE TABLE entity (level TEXT, id TEXT, attributes TEXT)")
+        connection.execute("CREATE TABLE event_logs (what TEXT)")
+        connection.commit()
+    shutil.copy(root / "provenance.jsonl", root / "provenance.jsonl.new")
+    make_all(project, inline=False)
+    assert check(project, 1).findings == ()
+    (root / "provenance.jsonl.new").chmod(0)
+    (root / "locked").mkdir(mode=0)
+    unread = {where for where, said in check(project, 1).findings if "nothing is proved of it" in said}
+    assert unread == (set() if os.getuid() == 0 else {"provenance.jsonl.new", "locked"})
+
+
+def test_the_check_asks_the_catalog_no_more_of_a_larger_cohort(tmp_path: Path) -> None:
+    def asked(name: str, shape: list[list[int]]) -> int:
+        project = built(tmp_path / name, shape)
+        set_consent(project, ["P1"], REVOKED)
+        remove(project, "P1", "asked", "P1")
+        count = [0]
+        listening.listen(project.catalog.engine, "before_cursor_execute", lambda *_: count.__setitem__(0, count[0] + 1))
+        assert check(project, 1).findings == ()
+        return count[0]
+
+    assert asked("small", [[1], [1]]) == asked("large", [[4, 4], [3, 3], [4]])
 
 
 def outcome(project: Project, attack: Attack) -> Iterator[str]:

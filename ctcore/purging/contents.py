@@ -166,6 +166,8 @@ class Contents:
                 yield "is an old copy of the catalog: it says what was taken out of it"
             yield from self.wanted.told.words(connection)
         except sqlite3.Error as error:
+            if "no such" in str(error):  # tables of the same names, of somebody else
+                return
             raise OSError(f"it is a database of SQLite, and cannot be read: {error}") from error
         finally:
             connection.close()

@@ -104,7 +104,7 @@ class _Search:
         others: list[str] = []
         for walk in walks:
             for name, seen in walk.files():
-                place = os.path.join(walk.root, name)
+                place = f"{walk.root}/{name}"
                 (alike if seen.st_size in self.wanted.sizes else others).append(place)
         digests, problems = try_digests(alike, on_bytes=on_bytes)
         unread = [

@@ -4,7 +4,7 @@ import os
 from collections.abc import Callable, Collection, Iterator
 from stat import S_ISDIR, S_ISREG
 
-BEHIND = 1_000_000  # files and folders outside of the project that are looked at
+BEHIND = 1_000_000  # folders outside of the project that are looked at
 _SYSTEM = ("/proc/", "/sys/")
 
 Skips = Callable[[str], Collection[str]]
@@ -23,26 +23,31 @@ class Walk:
 
     def files(self) -> Iterator[tuple[str, os.stat_result]]:
         """Regular files, each with what the system says of it; of a link, of what it leads to."""
-        waiting = ["", self.first]
+        waiting = [(name, False) for name in ("", self.first) if os.path.isdir(os.path.join(self.root, name))]
         while waiting:
-            folder = waiting.pop()
-            place = os.path.join(self.root, folder)
-            if not self._is_new(folder, place):
-                continue
+            folder, behind = waiting.pop()
+            place = f"{self.root}/{folder}" if folder else self.root
             try:
+                if not self._is_new(folder, os.stat(place), behind):
+                    continue
                 with os.scandir(place) as entries:
-                    listed = sorted(entries, key=lambda entry: entry.name)
+                    listed = sorted(entries, key=_by_name)
             except OSError as error:
                 self._failed(folder, error)
                 continue
             skipped = self.skips(folder)
             for entry in listed:
-                name = f"{folder}/{entry.name}" if folder else entry.name
                 if entry.name not in skipped:
-                    yield from self._looked(name, entry, waiting)
+                    name = f"{folder}/{entry.name}" if folder else entry.name
+                    yield from self._looked(name, entry, behind, waiting)
 
-    def _looked(self, name: str, entry: os.DirEntry[str], waiting: list[str]) -> Iterator[tuple[str, os.stat_result]]:
+    def _looked(
+        self, name: str, entry: os.DirEntry[str], behind: bool, waiting: list[tuple[str, bool]]
+    ) -> Iterator[tuple[str, os.stat_result]]:
         try:
+            if entry.is_dir(follow_symlinks=False):
+                waiting.append((name, behind))
+                return
             seen = entry.stat()
         except FileNotFoundError:
             if entry.is_symlink() and name.startswith(f"{self.first}/"):
@@ -51,31 +56,26 @@ class Walk:
         except OSError as error:
             self._failed(name, error)
             return
-        if S_ISDIR(seen.st_mode):
-            waiting.append(name)
-        elif S_ISREG(seen.st_mode):
+        if S_ISREG(seen.st_mode):
             yield name, seen
+        elif S_ISDIR(seen.st_mode):  # a link
+            real = f"{os.path.realpath(entry.path)}/"
+            if not real.startswith(_SYSTEM):
+                waiting.append((name, not real.startswith(f"{self.root}/")))
 
-    def _is_new(self, folder: str, place: str) -> bool:
+    def _is_new(self, folder: str, seen: os.stat_result, behind: bool) -> bool:
         """Whether it was not looked at yet, and may be: what links lead to is not the whole machine."""
-        try:
-            seen = os.stat(place)
-        except OSError as error:
-            if folder != self.first:
-                self._failed(folder, error)
-            return False
         if (seen.st_dev, seen.st_ino) in self._seen:
             return False
         self._seen.add((seen.st_dev, seen.st_ino))
-        real = os.path.realpath(place)
-        if real == self.root or real.startswith(self.root + os.sep):
-            return True
-        self._behind += 1
-        if f"{real}/".startswith(_SYSTEM) or self._behind > BEHIND:
-            if self._behind == BEHIND + 1:
-                self.unread.append((folder, f"more than {BEHIND:,} folders lie behind links; the others were left"))
-            return False
-        return True
+        self._behind += behind
+        if behind and self._behind == BEHIND + 1:
+            self.unread.append((folder, f"more than {BEHIND:,} folders lie behind links; the others were left"))
+        return not behind or self._behind <= BEHIND
 
     def _failed(self, name: str, error: OSError) -> None:
         self.unread.append((name or ".", error.strerror or str(error)))
+
+
+def _by_name(entry: os.DirEntry[str]) -> str:
+    return entry.name
