@@ -29,11 +29,12 @@ from ctcore.facts import typed
 from ctcore.kept_log import pack
 from ctcore.known import Known
 from ctcore.manifest import SIDECAR, FileEntry, Manifest
+from ctcore.places import way_out
 from ctcore.reasons import differences
 from ctcore.rules import qc_problem
 from ctcore.step import LEVELS, Call, Source, Step
 from ctcore.steps import load_file, params_of
-from ctcore.store import Store, way_out
+from ctcore.store import Store
 from ctcore.tracer import FOLDER as TRACED
 from ctcore.tracer import Hindered, Tracer, Worth
 from ctcore.watch import Seen

@@ -12,14 +12,13 @@ from ctcore.catalog.chain import check_chain
 from ctcore.catalog.declared import applied, enforce
 from ctcore.catalog.engine import HEAD, Catalog, Writer
 from ctcore.catalog.replay import Event, Replay, Told
-from ctcore.catalog.tables import event, metadata, tombstone
+from ctcore.catalog.tables import event, metadata
 from ctcore.errors import CatalogError, Usage
 from ctcore.ledger import entry_of, insert_makings, is_record_of, recipe_numbers, recipe_of
 from ctcore.project import Project
-from ctcore.purging.inside import inside
-from ctcore.purging.redaction import take_out
+from ctcore.purging.retold import as_purged
 from ctcore.reasons import name_of
-from ctcore.tombstones import entry_told, unfinished
+from ctcore.tombstones import entry_told
 
 # In this order: what others point to comes first
 _BEFORE = ("entity", "file", "reference", "reference_version", "result")
@@ -58,7 +57,7 @@ def recover(project: Project) -> Recovered:
     _refuse_full(catalog)
     if not journal.is_file():
         raise Usage(f"{journal} is not there, and the catalog cannot be made from anything else")
-    events = list(catalog.journal.read())
+    events = as_purged(catalog.journal.read())
     if problems := check_chain(iter(events), f"{journal.name} line"):
         raise CatalogError("the journal is not whole, and nothing was written:\n  " + "\n  ".join(problems))
     replay = Replay().take(Event(*(row[name] for name in Event._fields)) for row in events)
@@ -68,7 +67,6 @@ def recover(project: Project) -> Recovered:
         writer = Writer(connection, catalog.actor)
         writer.insert(event, events)
         _write(writer, replay, makings)
-        _redact(project, writer)
         writer.event("recover", "catalog", {"events": len(events), "lost": names[0], "without": [*lost, *replaced]})
         writer.flush()
         left = compared(connection)
@@ -144,14 +142,6 @@ def _pointer(row: Mapping[str, Any], made: Mapping[int, Mapping[str, Any]]) -> d
     one = made[row["materialization"]]
     more = {"recipe": one["recipe"], "data_version": one["data_version"], "key": one["side"]["key"]}
     return {**row, **more, "checked_at": None}
-
-
-def _redact(project: Project, writer: Writer) -> None:
-    """What a purge took out that has not ended: the journal may still say it, as it is written anew at the end."""
-    for row in unfinished(writer.connection):
-        mine = select(tombstone.c.materialization).where(tombstone.c.purge == row.id)
-        found = inside(project, writer.connection, row.patient)
-        take_out(project, writer, found, writer.execute(mine).scalars().all(), row.id)
 
 
 def _insert(writer: Writer, name: str, told: Iterable[Told]) -> None:
