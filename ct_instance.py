@@ -3,7 +3,10 @@
 Installed beside ctcore, not in the project: the `dagster` command opens its storage before it looks at a project.
 """
 
+import fcntl
 import os
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -29,11 +32,30 @@ class CtStorage(DagsterStorage, ConfigurableClass):
 
     @classmethod
     def from_config_value(cls, inst_data: ConfigurableClassData | None, config_value: dict[str, Any]) -> DagsterStorage:  # pyright: ignore[reportIncompatibleMethodOverride]
-        if os.environ.get("CT_POSTGRES_URL"):
-            return _postgres(os.environ["CT_POSTGRES_URL"], config_value.get("schema") or _own_schema(), inst_data)
-        from dagster._core.storage.sqlite_storage import DagsterSqliteStorage
+        with _alone(Path(os.environ["DAGSTER_HOME"])):
+            if os.environ.get("CT_POSTGRES_URL"):
+                return _postgres(os.environ["CT_POSTGRES_URL"], config_value.get("schema") or _own_schema(), inst_data)
+            from dagster._core.storage.sqlite_storage import DagsterSqliteStorage
 
-        return DagsterSqliteStorage(os.environ["DAGSTER_HOME"], inst_data)
+            return DagsterSqliteStorage(os.environ["DAGSTER_HOME"], inst_data)
+
+
+@contextmanager
+def _alone(home: Path) -> Iterator[None]:
+    """Dagster makes its tables when it is first opened, and two processes that do so at once break each other's. Once
+    somebody has opened it, nobody waits."""
+    place = home / ".opened"
+    with ExitStack() as stack:
+        with suppress(OSError):  # a home that may only be read, a disk without locks
+            lock = stack.enter_context(open(place, "a"))
+            if not lock.tell():
+                fcntl.flock(lock, fcntl.LOCK_EX)
+            if place.stat().st_size:
+                stack.close()
+        yield
+        with suppress(OSError):
+            if not place.stat().st_size:
+                place.write_text("Dagster's tables are made\n")
 
 
 def dagster_schema(catalog_schema: str) -> str:

@@ -10,6 +10,7 @@ from benchmarks.measure import Measured, Row, Target, expect, timed
 from ctcore import sandbox
 from ctcore.execute import StepCall, StepResult, execute
 from ctcore.project import Project
+from ctcore.tracer import at_hand
 from tests.kit import TOML, assay, make, make_project
 
 TIMES, QUICK = 41, 3
@@ -62,9 +63,26 @@ def measure(folder: Path, quick: bool) -> Iterator[Row]:
     off, watch = (_median(found[how][1:]) for how in ("off", "watch"))
     cost = watch.cpu / off.cpu
     yield Row("a call, watched", f"{off.cpu * 1000:.0f} ms", watch, "unwatched", off, Target(MOST, "×", cost))
+    if at_hand() is not None:
+        yield _traced(folder / "t", 1 if quick else STRICT)
     if sandbox.refusal() is None:
         strict = timed(lambda: _run(project, call, "strict"), 1 if quick else STRICT)
         yield Row("a call in the sandbox", f"{off.cpu * 1000:.0f} ms", strict, "unwatched", off)
+
+
+def _traced(folder: Path, times: int) -> Row:
+    """A call that starts one program for 100 ms, at every call and not at all."""
+    text = STEPS.replace("sum(range(100))", "pass").replace("{turns}", "1")
+    text = text.replace("    panel =", '    import subprocess\n    subprocess.run(["sleep", "0.1"])\n    panel =', 1)
+    project = make_project(folder, [assay("P1", "S1", "A1")], text, TOML)
+    (project.root / "panel.tsv").write_text("x")
+    kept = _Kept()
+    make(project, "counted", "A1", runner=kept)
+    found = {
+        how: timed(lambda call=replace(kept.calls[0], trace=how): _run(project, call, "watch"), times)
+        for how in ("off", "always")
+    }
+    return Row("a program of 100 ms, traced", "", found["always"], "not traced", found["off"])
 
 
 def _turns() -> int:

@@ -1,4 +1,4 @@
-"""What the shell starts for work that needs Dagster: `python -m ct_assets.launch run|sync`.
+"""What the shell starts for work that needs Dagster: `python -m ct_assets.launch run|sync|wipe`.
 
 Runs in a process of its own, because `ct` itself must answer in a moment and imports no Dagster.
 """
@@ -22,12 +22,14 @@ from ct_assets.factory import CACHE, ONLY_STALE
 from ct_assets.keys import PROJECT_TAG, key_of
 from ct_assets.partitions import add_missing
 from ct_assets.runs import PROCESS_TAG, SHELL_TAG, end_orphans, going, only
+from ct_assets.wiping import wipe_purged
 from ctcore import progress
 from ctcore.asking import registry_batches, untold
 from ctcore.batches import Batch, batches
 from ctcore.cli.bars import Bars
 from ctcore.cli.narrowing import narrowing_options
 from ctcore.cli.render import FOUND
+from ctcore.dagster_home import end_with_front
 from ctcore.errors import CtError, ProjectError
 from ctcore.files import check_references
 from ctcore.leases import process_name
@@ -56,6 +58,7 @@ _QUIET = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
 def main() -> None:
     """Internal: use `ct`."""
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # until Dagster sets its own, and after
+    end_with_front()
     logging.getLogger("dagster").setLevel(logging.CRITICAL)
 
 
@@ -67,6 +70,14 @@ def sync() -> None:
             added = add_missing(Project.find(), instance)
         if added:
             click.echo(f"{added} new partition{'s' * (added != 1)} in Dagster", err=True)
+
+
+@main.command()
+@click.argument("after", type=int)
+def wipe(after: int) -> None:
+    """Take out of Dagster's storage what it was told of what was purged after this purge."""
+    with _edge(), dg.DagsterInstance.get() as instance:
+        wipe_purged(Project.find(), instance, after)
 
 
 @main.command()
@@ -235,7 +246,7 @@ class Launch:
             raise KeyboardInterrupt  # Dagster takes it for a failed step, and would go on with the next one
         record_run(self.project, result.run_id, {"asset": batch.asset, "partitions": len(batch.verdicts)})
         if not result.success and not self.bad:
-            said = [event.message or "" for event in result.all_events if event.is_failure]
+            said = [_cause(event) for event in result.all_events if event.is_failure]
             self.bad.append(Outcome((batch.asset, batch.start), "failed", said[0] if said else "the run failed"))
 
     def report(self, sight: Sight) -> None:
@@ -260,6 +271,17 @@ class Launch:
             click.echo("stopped at the first failure (--fail fast); `ct run` goes on with the rest", err=True)
         if len(self.bad) > SHOWN:
             click.echo(f"  … and {len(self.bad) - SHOWN} more (`ct status`)", err=True)
+
+
+def _cause(event: dg.DagsterEvent) -> str:
+    """What was raised first, in its own words: Dagster's say only that a step failed."""
+    error = getattr(event.event_specific_data, "error", None)
+    while error is not None and error.cause is not None:
+        error = error.cause
+    if error is None:
+        return event.message or ""
+    name, _, words = error.message.strip().partition(": ")
+    return words if name.startswith("ctcore.errors.") else error.message.strip()
 
 
 def _nothing(sight: Sight) -> str:

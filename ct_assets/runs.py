@@ -84,5 +84,5 @@ def end_orphans(instance: dg.DagsterInstance, project: Project) -> None:
     others would be shown as running for ever, and nothing of theirs would be asked for again."""
     for run in instance.get_runs(filters=dg.RunsFilter(statuses=list(_ACTIVE))):
         process = run.tags.get(PROCESS_TAG)
-        if process is not None and is_ours(project, run) and not is_alive(process):
+        if process is not None and is_ours(project, run) and not is_alive(process, project.work):
             instance.report_run_failed(run, "the process that ran it is gone")

@@ -7,10 +7,10 @@ has it of the others.
 """
 
 import json
-from collections.abc import Iterable, Iterator, Mapping
-from datetime import datetime
+from collections.abc import Iterable, Iterator
+from datetime import UTC, datetime
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import dagster as dg
 from dagster._core.storage.event_log.schema import (
@@ -19,9 +19,10 @@ from dagster._core.storage.event_log.schema import (
     AssetKeyTable,
     SqlEventLogStorageTable,
 )
+from dagster._core.storage.tags import PARTITION_NAME_TAG
 from sqlalchemy import ColumnElement, and_, func, or_, select, text
 
-from ct_assets.keys import key_of
+from ct_assets.keys import PROJECT_TAG, key_of
 from ctcore.catalog.tables import event
 from ctcore.project import Project
 from ctcore.purging.inside import gathering
@@ -34,38 +35,93 @@ _SAYING = ("STEP_OUTPUT", "STEP_FAILURE", _CHECKED)
 log = SqlEventLogStorageTable.c
 
 
+class Past(NamedTuple):
+    """A purge: its number and time; of each asset the partitions that are gone, and the runs that made them."""
+
+    number: int
+    before: datetime
+    nodes: dict[str, set[str]]
+    runs: dict[str, set[str]]
+
+
 def wipe_purged(project: Project, instance: dg.DagsterInstance, after: int = 0) -> tuple[int, int]:
     """Delete what was told of the nodes of purges after this number. Returns the last purge, and how many events."""
     storage: Any = instance.event_log_storage
     last, deleted = after, 0
-    for number, before, nodes in _purges(project, after):
-        last = max(last, number)
-        deleted += sum(wipe(instance, key_of(project, asset), some, before) for asset, some in nodes.items())
+    for past in _purges(project, after):
+        last = max(last, past.number)
+        for asset, some in past.nodes.items():
+            runs = _known(instance, past.runs.get(asset, ())) | _alone(project, instance, some, past.before)
+            deleted += wipe(instance, key_of(project, asset), some, past.before, runs)
         for step in gathering(project.steps):  # who was inside what failed, nobody can tell
             key = key_of(project, step)
             with storage.index_connection() as connection:
-                runs = _runs(connection, and_(log.asset_key == key.to_string(), log.timestamp < before))
-            _silence(instance, key, runs, before)
+                runs = _runs(connection, and_(log.asset_key == key.to_string(), log.timestamp < past.before))
+            _silence(instance, key, runs, past.before)
+        if past.number <= after:
+            _wipe_files(project, instance, past)
     return last, deleted
 
 
-def _purges(project: Project, after: int) -> Iterator[tuple[int, datetime, Mapping[str, set[str]]]]:
-    """Each purge with its time and its nodes: of steps, also where they were never made, and of the registry."""
-    found: dict[int, tuple[datetime, dict[str, set[str]]]] = {}
+def _wipe_files(project: Project, instance: dg.DagsterInstance, past: Past) -> None:
+    """Delete what names a node of a purge in the files of runs that are in no index any more: it was put back."""
+    storage: Any = instance.event_log_storage
+    with storage.index_connection() as connection:
+        if connection.dialect.name != "sqlite":
+            return
+    keys = [(key_of(project, asset).to_string(), sorted(some)) for asset, some in past.nodes.items()]
+    mine = or_(*(and_(log.asset_key == key, log.partition.in_(some)) for key, some in keys))
+    tags = {PROJECT_TAG: project.id} if project.is_shared else {}
+    older = dg.RunsFilter(tags=tags, created_before=past.before.replace(tzinfo=UTC))
+    for run in instance.get_run_ids(filters=older):
+        _forget(storage, run, mine, past.before)
+
+
+def _purges(project: Project, after: int) -> list[Past]:
+    """The nodes of each are of steps, also where they were never made, and of the registry.
+
+    With those of the same patient before it: what was put back since may be of what these purged.
+    """
+    found: dict[int, Past] = {}
+    whose: dict[int, str] = {}
     with project.catalog.read() as connection:
         rows = connection.execute(select(event.c.at, event.c.body).where(event.c.kind == "purge")).all()
     for at, body in rows:
         said = json.loads(body)
-        if said["purge"] > after:
-            _, nodes = found.setdefault(said["purge"], (_naive(at), {}))
-            for name in [*(one["node"] for one in said["removed"]), *said.get("own", ())]:
-                asset, _, partition = name.partition("/")
-                nodes.setdefault(asset, set()).add(partition)
-    for number, (at, nodes) in sorted(found.items()):
+        whose[said["purge"]] = said["patient"]
+        past = found.setdefault(said["purge"], Past(said["purge"], _naive(at), {}, {}))
+        for name in [*(one["node"] for one in said["removed"]), *said.get("own", ())]:
+            asset, _, partition = name.partition("/")
+            past.nodes.setdefault(asset, set()).add(partition)
+        for one in said["removed"]:
+            past.runs.setdefault(one["node"].partition("/")[0], set()).add(one["run_id"] or "")
+    for past in found.values():
         for step in project.steps:
-            if step.level in nodes:
-                nodes[step.name] = nodes.get(step.name, set()) | nodes[step.level]
-        yield number, at, nodes
+            if step.level in past.nodes:
+                past.nodes[step.name] = past.nodes.get(step.name, set()) | past.nodes[step.level]
+    again = {patient for number, patient in whose.items() if number > after}
+    return [past for number, past in sorted(found.items()) if whose[number] in again]
+
+
+def _known(instance: dg.DagsterInstance, runs: Iterable[str]) -> set[str]:
+    """Those that Dagster has."""
+    return set(instance.get_run_ids(filters=dg.RunsFilter(run_ids=sorted(runs)))) if runs else set()
+
+
+def _alone(project: Project, instance: dg.DagsterInstance, partitions: set[str], before: datetime) -> set[str]:
+    """Runs of one of these partitions, also where the index does not name them any more."""
+    found = set[str]()
+    for some in _parts(partitions):
+        tags: dict[str, str | list[str]] = {PARTITION_NAME_TAG: some}
+        tags |= {PROJECT_TAG: project.id} if project.is_shared else {}
+        older = dg.RunsFilter(tags=tags, created_before=before.replace(tzinfo=UTC))
+        found |= set(instance.get_run_ids(filters=older))
+    return found
+
+
+def _parts(partitions: Iterable[str]) -> Iterator[list[str]]:
+    listed = sorted(partitions)
+    yield from (listed[at : at + AT_ONCE] for at in range(0, len(listed), AT_ONCE))
 
 
 def _naive(at: str) -> datetime:
@@ -73,20 +129,22 @@ def _naive(at: str) -> datetime:
     return datetime.fromisoformat(at).replace(tzinfo=None)
 
 
-def wipe(instance: dg.DagsterInstance, asset: dg.AssetKey, partitions: set[str], before: datetime) -> int:
-    """Delete the events of these partitions of an asset that are older. How many there were in the index.
+def wipe(
+    instance: dg.DagsterInstance, asset: dg.AssetKey, partitions: set[str], before: datetime, more: Iterable[str]
+) -> int:
+    """Delete the events of these partitions of an asset that are older. How many there were in the index. `more` are
+    runs that made them, beside those that the index names.
 
     The index goes last: it alone knows the runs, and whoever is killed on the way finds the others by it.
     """
     storage: Any = instance.event_log_storage
     key = asset.to_string()
     deleted = 0
-    listed = sorted(partitions)
-    for some in (listed[at : at + AT_ONCE] for at in range(0, len(listed), AT_ONCE)):
+    for some in _parts(partitions):
         mine = and_(log.asset_key == key, log.partition.in_(some), log.timestamp < before)
         with storage.index_connection() as connection:
             deleted += connection.execute(select(func.count()).where(mine)).scalar()
-            runs = _runs(connection, mine)
+            runs = list(dict.fromkeys([*_runs(connection, mine), *more]))
         _silence(instance, asset, runs, before)
         for connect in (*(partial(storage.run_connection, run) for run in runs), storage.index_connection):
             with connect() as connection:
@@ -94,6 +152,9 @@ def wipe(instance: dg.DagsterInstance, asset: dg.AssetKey, partitions: set[str],
     with storage.index_connection() as connection:
         last = AssetKeyTable.update().where(AssetKeyTable.c.asset_key == key)
         connection.execute(last.values(last_materialization=None, cached_status_data=None))
+        tags = AssetEventTagsTable.c
+        ownerless = tags.event_id.not_in(select(log.id).where(log.asset_key == key))
+        connection.execute(AssetEventTagsTable.delete().where(tags.asset_key == key, ownerless))
     return deleted
 
 
@@ -128,8 +189,10 @@ def _silence(instance: dg.DagsterInstance, asset: dg.AssetKey, runs: Iterable[st
         connection.execute(SqlEventLogStorageTable.delete().where(found))
         connection.execute(AssetCheckExecutionsTable.delete().where(looked))
         for at in range(0, len(listed), AT_ONCE):
-            ended = and_(log.run_id.in_(listed[at : at + AT_ONCE]), log.dagster_event_type == _FAILED)
-            connection.execute(SqlEventLogStorageTable.delete().where(ended, log.timestamp < before))
+            judged = and_(log.step_key == asset.path[-1], log.dagster_event_type == _CHECKED)
+            ended = or_(log.dagster_event_type == _FAILED, judged)
+            theirs = and_(log.run_id.in_(listed[at : at + AT_ONCE]), ended, log.timestamp < before)
+            connection.execute(SqlEventLogStorageTable.delete().where(theirs))
 
 
 def _forget(storage: Any, run: str, those: ColumnElement[bool], before: datetime) -> None:

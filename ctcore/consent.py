@@ -6,7 +6,7 @@ Rows are only added; the last one of a patient holds, and `ctcore.policy` says w
 import json
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import date
 from typing import Any, Literal, get_args
 
@@ -29,7 +29,11 @@ AN_EVENT = 1000  # patients of whom one event of the chain tells
 
 @dataclass(frozen=True)
 class Statement:
-    """What is said of patients' consent. `uses` of a limited one; it ends by itself on the day `until`."""
+    """What is said of patients' consent. `uses` of a limited one; it ends by itself on the day `until`.
+
+    Of the same status as the one that stands it is a correction: `until` and `form` stay where they are None, and an
+    empty text takes them away.
+    """
 
     status: str
     uses: tuple[str, ...] = ()
@@ -57,8 +61,9 @@ def set_consent(project: Project, patients: Sequence[str], said: Statement) -> N
         stands = _standing(writer.connection, numbers)
         problems += [wrong for who, row in stands.items() if (wrong := _reverses(who, row, said))]
         _refuse(problems)
-        new = {who for who in numbers if who not in stands or not _says(stands[who], said)}
-        _write(writer, {who: (seq, _as_row(said)) for who, seq in numbers.items() if who in new})
+        whole = {who: _corrected(stands.get(who), said) for who in numbers}
+        new = {who for who in numbers if who not in stands or not _says(stands[who], whole[who])}
+        _write(writer, {who: (seq, _as_row(whole[who])) for who, seq in numbers.items() if who in new})
 
 
 @dataclass(frozen=True)
@@ -90,8 +95,9 @@ def set_consents(project: Project, sheet: str, lines: Sequence[Line]) -> tuple[i
                 problems.append((first[who].row, wrong))
         if problems:
             raise SheetError(sheet, [f"row {row}: {said}" for row, said in sorted(problems, key=lambda one: one[0])])
-        new = [line for who, line in first.items() if who not in stands or not _says(stands[who], line.said)]
-        _write(writer, {line.patient: (numbers[line.patient], _as_row(line.said)) for line in new})
+        whole = {who: _corrected(stands.get(who), line.said) for who, line in first.items()}
+        new = {who: said for who, said in whole.items() if who not in stands or not _says(stands[who], said)}
+        _write(writer, {who: (numbers[who], _as_row(said)) for who, said in new.items()})
     return len(new), len(first) - len(new)
 
 
@@ -104,6 +110,14 @@ def _standing(connection: Connection, numbers: Mapping[str, int]) -> dict[str, A
     """The consent of each of these patients that was written last."""
     names = {seq: who for who, seq in numbers.items()}
     return {names[row.entity]: row for row in standing(connection, names.keys())} if names else {}
+
+
+def _corrected(row: Any, said: Statement) -> Statement:
+    """With what of the consent that stands is not said anew; one that has ended is over."""
+    if row is None or status_on(row, today()) != said.status:
+        return said
+    kept = {name: getattr(row, name) for name in ("until", "form") if getattr(said, name) is None}
+    return replace(said, **kept)
 
 
 def _reverses(who: str, row: Any, said: Statement) -> str | None:
@@ -125,8 +139,8 @@ def _as_row(said: Statement) -> dict[str, Any]:
         "status": said.status,
         "uses": canonical(sorted(said.uses)).decode(),
         "dated": said.dated or today(),
-        "until": said.until,
-        "form": said.form,
+        "until": said.until or None,
+        "form": said.form or None,
         "reason": said.reason,
         "record": None,
     }
@@ -234,11 +248,11 @@ def _problems(project: Project, said: Statement) -> list[str]:
         if use not in known:
             listed = ", ".join(map(repr, known)) or "none yet"
             found.append(f"no use {use!r}; [consent] uses of ct.toml has: {listed}")
-    if said.until is not None and said.status not in GIVEN:
+    if said.until and said.status not in GIVEN:
         found.append(f"--until is for a consent that is given, not for {said.status}")
     if said.status in TAKEN_BACK and not (said.form or said.reason):
         found.append("where does it stand? --form 'withdrawal form 12', or --reason")
-    found += [wrong for day in (said.dated, said.until) if (wrong := _not_a_day(day))]
+    found += [wrong for day in (said.dated, said.until or None) if (wrong := _not_a_day(day))]
     if said_later(said.dated):
         found.append(f"--date {said.dated} is to come; what is said acts at once")
     found += [f"{text!r}: one line of printable text" for text in (said.form, said.reason) if not _is_line(text)]

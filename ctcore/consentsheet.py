@@ -30,8 +30,8 @@ def read_consents(path: Path) -> list[Line]:
 
 def _statement(one: Mapping[str, str]) -> Statement:
     uses = tuple(use for use in map(str.strip, re.split("[,;]", one.get("uses", ""))) if use)
-    dated, until, form = (one.get(name) or None for name in ("date", "until", "form"))
-    return Statement(one["status"].lower(), uses, dated, until, form, one.get("reason", ""))
+    dated = one.get("date") or None
+    return Statement(one["status"].lower(), uses, dated, one.get("until"), one.get("form"), one.get("reason", ""))
 
 
 def _header(header: list[str]) -> Iterable[str]:

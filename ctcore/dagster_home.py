@@ -1,5 +1,6 @@
 """How the shell reaches Dagster: a process of its own, with DAGSTER_HOME of the project, or that of several."""
 
+import ctypes
 import importlib.util
 import json
 import os
@@ -17,6 +18,8 @@ from ctcore.project import Project
 from ctcore.settings import FILE_NAME
 
 SETTINGS = "dagster.yaml"
+_FRONT = "CT_FRONT"
+_PR_SET_PDEATHSIG = 1
 
 _ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
@@ -79,10 +82,23 @@ def launch(project: Project, *arguments: str) -> int:
         raise ProjectError(f"{project.root} has no ct_assets; `ct init {project.root}` writes it")
     command = [sys.executable, "-m", "ct_assets.launch", *arguments]
     with _passed_on() as started:
-        child = subprocess.Popen(command, cwd=project.root, env=environment(project), start_new_session=True)
+        variables = {**environment(project), _FRONT: str(os.getpid())}
+        child = subprocess.Popen(command, cwd=project.root, env=variables, start_new_session=True)
         started.append(child)
         code = child.wait()
     return code if code >= 0 else 128 - code
+
+
+def end_with_front() -> None:
+    """In what `launch` started: when the `ct` before it is killed, this process is told to end (SIGTERM), as by a
+    restart: jobs in Slurm stay, workers finish the call that they are at, and the next run goes on."""
+    front = os.environ.pop(_FRONT, None)
+    if front is None:
+        return
+    with suppress(OSError, AttributeError):  # prctl(2): of Linux only
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, int(signal.SIGTERM))
+    if os.getppid() != int(front):  # it was killed a moment ago
+        signal.raise_signal(signal.SIGTERM)
 
 
 @contextmanager

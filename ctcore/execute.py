@@ -13,7 +13,7 @@ import time
 import traceback
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext, suppress
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -29,12 +29,16 @@ from ctcore.facts import typed
 from ctcore.kept_log import pack
 from ctcore.known import Known
 from ctcore.manifest import SIDECAR, FileEntry, Manifest
+from ctcore.places import way_out
 from ctcore.reasons import differences
 from ctcore.rules import qc_problem
 from ctcore.step import LEVELS, Call, Source, Step
 from ctcore.steps import load_file, params_of
-from ctcore.store import Store, way_out
+from ctcore.store import Store
+from ctcore.tracer import FOLDER as TRACED
+from ctcore.tracer import Hindered, Tracer, Worth
 from ctcore.watch import Seen
+from ctcore.whole import write_json
 
 
 @dataclass(frozen=True)
@@ -65,6 +69,7 @@ class StepCall:
     git: str | None = None
     store: str | None = None  # another than the project's: it is made again beside what is there
     sandbox: str = "watch"
+    trace: str = "sparing"
 
     def place(self, work: Path) -> Path:
         """Where it waits for a worker."""
@@ -91,19 +96,10 @@ class StepResult:
     used: Mapping[str, Any] = field(default_factory=dict)
 
 
-def write_json(path: Path, value: Any) -> Path:
-    """Write a file that is seen whole or not at all."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f".{path.name}.{os.getpid()}")
-    part.write_text(json.dumps(value))
-    part.rename(path)
-    return path
-
-
 def forget(work: Path, older_than_s: float) -> None:
     """Remove calls and results that nobody waits for: their run was killed, and what they published is in the store."""
     before = time.time() - older_than_s
-    for folder in (work / "calls", work / "results", work / "jobs"):
+    for folder in (work / "calls", work / "results", work / "jobs", work / TRACED):
         for path in folder.glob("*"):
             with suppress(FileNotFoundError):  # another run may be tidying too
                 if path.stat().st_mtime < before:
@@ -150,6 +146,10 @@ def _run(call: StepCall, store: Store, log: Path, project: Path) -> tuple[str | 
     except CtError as error:
         print(error, file=sys.stderr, flush=True)
         return str(error), {}
+    except Hindered as hindered:
+        print(f"{hindered} cannot be traced; the call is made again without that", file=sys.stderr, flush=True)
+        Worth(project / "work", call.recipe).hindered(str(hindered))
+        return _run(replace(call, trace="off"), store, log, project)
     except (Exception, SystemExit) as error:  # the worker's edge: whatever a step raises is a failed call
         print_traceback(error)
         return words_of(error, store.root, in_the_project(looked_for(error), project)), {}
@@ -228,8 +228,19 @@ def perform(
     """The step's function, in the folder that is the call's own, and what it must keep. Gives its facts, and what it
     read that it does not declare (None where nobody watches)."""
     given, files = _call(call, step, staged), [output.file for output in step.outputs.values()]
+    worth = Worth(project / "work", call.recipe)
+    tracer = Tracer(place.parent, seen.line) if seen and call.sandbox == "watch" and worth.wants(call.trace) else None
     with seen.inside(str(staged), os.environ["TMPDIR"], notes=place.parent, root=project) if seen else nullcontext():
-        facts = _facts(step, step.function(given) or {})
+        try:
+            with tracer or nullcontext():
+                returned = step.function(given) or {}
+        finally:
+            if tracer is not None:
+                tracer.check()
+        if seen is not None and tracer is not None:
+            worth.cost(tracer.share)
+            seen.traced(tracer)
+        facts = _facts(step, returned)
         adopt(place, staged, files)
         _keep_contracts(step, staged, place, seen.written if seen else ())
     undeclared = None if seen is None else seen.undeclared(declared_by(call, step, code, staged, project))

@@ -84,6 +84,20 @@ def why(project: Project, node: Node) -> Explained:
     return Explained(verdict, sentence, made, failure, accepted, built, roots, members, unseen, again, beyond)
 
 
+def _not_seen(project: Project, node: Node) -> list[str]:
+    """Raw files of a node whose bytes cannot be looked at now: a verdict goes by what was last known of them."""
+    level = project.steps[node[0]].level
+    with project.catalog.read() as connection:
+        rows = connection.execute(
+            select(file.c.role, file.c.problem)
+            .join(entity, entity.c.seq == file.c.entity)
+            .where(entity.c.level == level, entity.c.id == node[1], file.c.problem.is_not(None))
+            .where(file.c.role.in_(project.steps[node[0]].files))
+            .order_by(file.c.role)
+        )
+        return [f"{role} cannot be ({said.rpartition(': ')[2]})" for role, said in rows]
+
+
 def _roots(verdict: Verdict, verdicts: Verdicts) -> Iterator[str]:
     for reason in verdict.reasons:
         if reason.kind == "upstream" and reason.node is not None:
@@ -106,9 +120,11 @@ def _sentence(
         if accepted:
             return f"{begun}; {'; '.join(map(str, accepted))}; nothing else differs {content}"
         inputs = len(current_edges(project, verdict.node))
+        blind = _not_seen(project, verdict.node)
+        said = f", as far as can be seen: of its raw files, {'; '.join(blind)}" if blind else ""
         return (
             f"{begun}, and its code, parameters, environment and {inputs} input{'s' * (inputs != 1)} "
-            f"are still the ones it was made from {content}"
+            f"are still the ones it was made from {content}{said}"
         )
     if verdict.state == "failed" and failure is not None:
         said = ": ".join(line.strip() for line in failure["error"].splitlines()[:2])

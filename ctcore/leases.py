@@ -8,6 +8,7 @@ from pathlib import Path
 
 from sqlalchemy import delete, select, update
 
+from ctcore.beats import beat, is_silent
 from ctcore.catalog.engine import Writer, among, bound, in_keys
 from ctcore.catalog.tables import lease
 from ctcore.clock import now
@@ -23,8 +24,8 @@ def process_name(pid: int | None = None) -> str:
     return f"{_host()}:{number}:{_started(number) or 0}"
 
 
-def is_alive(name: str | None) -> bool:
-    """Whether a process still runs. One on another host counts as running: it cannot be seen from here.
+def is_alive(name: str | None, work: Path) -> bool:
+    """Whether a process still runs; one on another host, whether it has given a sign of life lately in `work`.
 
     A job in Slurm keeps nobody away: whoever takes its key goes on waiting for that job.
     """
@@ -32,16 +33,17 @@ def is_alive(name: str | None) -> bool:
         return False
     host, pid, start = name.rsplit(":", 2)
     if host != _host():
-        return True
+        return not is_silent(work, name)
     return _started(int(pid)) == int(start)
 
 
 def take(project: Project, calls: Sequence[tuple[str, Node]], run_id: str | None) -> set[str]:
     """Take the leases of these keys; those of living processes stay theirs. Returns the keys now ours."""
     keys = [key for key, _ in calls]
+    beat(project.work, process_name())
     with project.catalog.write() as writer:
         held = writer.execute(select(lease).where(in_keys(lease.c.key, keys))).all()
-        busy = {row.key for row in held if is_alive(row.owner) or is_alive(row.job)}
+        busy = {row.key for row in held if is_alive(row.owner, project.work) or is_alive(row.job, project.work)}
         writer.execute(delete(lease).where(in_keys(lease.c.key, {row.key for row in held} - busy)))
         mine = [(key, node) for key, node in dict(calls).items() if key not in busy]
         writer.insert(
@@ -66,7 +68,7 @@ def left_behind(project: Project, keys: Iterable[str]) -> set[str]:
     """Of these keys those whose run has ended, while a process that it started may still work on them."""
     with project.catalog.read() as connection:
         rows = connection.execute(select(lease.c.key, lease.c.owner).where(in_keys(lease.c.key, keys))).all()
-    alive = {owner: is_alive(owner) for owner in {row.owner for row in rows}}
+    alive = {owner: is_alive(owner, project.work) for owner in {row.owner for row in rows}}
     return {row.key for row in rows if not alive[row.owner]}
 
 
@@ -94,10 +96,10 @@ def give_back(writer: Writer, keys: Iterable[str]) -> None:
     writer.execute(_GIVE_BACK, {"keys": bound(keys)})
 
 
-def give_back_idle(writer: Writer, keys: Iterable[str]) -> None:
-    """Those on which no process of this host works any more."""
+def give_back_idle(project: Project, writer: Writer, keys: Iterable[str]) -> None:
+    """Those on which no process works any more."""
     held = writer.execute(select(lease.c.key, lease.c.job).where(in_keys(lease.c.key, keys))).all()
-    give_back(writer, [row.key for row in held if not is_alive(row.job)])
+    give_back(writer, [row.key for row in held if not is_alive(row.job, project.work)])
 
 
 @cache

@@ -46,7 +46,7 @@ def tell_store(project: Project) -> None:
 def _refuse_busy(project: Project, writer: Writer) -> None:
     """What runs now could not be recorded any more, and would be lost."""
     held = writer.execute(select(lease.c.owner, lease.c.job)).all()
-    nodes = sum(is_alive(row.owner) or is_alive(row.job) for row in held)
+    nodes = sum(is_alive(row.owner, project.work) or is_alive(row.job, project.work) for row in held)
     still = select(func.count()).select_from(slurm_job).where(slurm_job.c.ended_at.is_(None))
     jobs = writer.execute(still).scalar()
     if nodes or jobs:

@@ -8,7 +8,6 @@ not lost. Ending a run has the same three stages as on Slurm.
 import json
 import os
 import signal
-import time
 from collections import deque
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
@@ -19,11 +18,12 @@ from typing import Any
 
 from ctcore import progress
 from ctcore.alone import sweep_temporary
+from ctcore.beats import beat
 from ctcore.execute import StepCall, StepResult, run_calls
 from ctcore.leases import hand_to, process_name
 from ctcore.progress import Reader
 from ctcore.project import Project
-from ctcore.slurm.stop import CANCELLING, FAILED, WITHDRAWING, Stop, Wish, left_alone
+from ctcore.slurm.stop import Rounds, Stop, Wish, left_alone
 
 POLL_S = 0.05
 BATCH = 64
@@ -71,35 +71,23 @@ class LocalRunner:
         return _Shift(self, calls).results()
 
 
-class _Shift:
+class _Shift(Rounds):
     """One run of some calls: batches that wait, and processes at work."""
 
+    every_s = POLL_S
+
     def __init__(self, runner: LocalRunner, calls: Sequence[StepCall]) -> None:
+        super().__init__()
         self.project, self.workers, self.stop, self.note = runner.project, runner.workers, runner.stop, runner.note
         self.waiting = deque(_batches(calls, self.workers))
         self.running: list[_Job] = []
         self.retries = _Retries(self.project, calls)
-        self.wish: Wish = "go"
 
-    def results(self) -> Iterator[list[StepResult]]:
-        whole = False
-        try:
-            while (self.waiting or self.running) and self.wish != "leave":
-                with self.stop.listening():
-                    found = self._look()
-                    if not found:
-                        time.sleep(POLL_S)
-                if found:
-                    yield found
-            whole = True
-        finally:
-            if not whole:
-                self._obey(self.stop.torn("slow"))
-        if self.stop.heard:
-            self.stop.end()
+    @property
+    def is_over(self) -> bool:
+        return not (self.waiting or self.running)
 
-    def _look(self) -> list[StepResult]:
-        self._obey(self.stop.wish("slow"))
+    def look(self) -> list[StepResult]:
         while self.wish == "go" and self.waiting and len(self.running) < self.workers:
             self.running.append(self._start(self.waiting.popleft()))
         ended = [result for job in self.running for result in self._results(job)]
@@ -115,20 +103,14 @@ class _Shift:
             self.stop.failed()
         return results
 
-    def _obey(self, wish: Wish) -> None:
+    def obey(self, wish: Wish) -> None:
         """Start nothing more, and let what runs finish (`slow`), end it (`fast`), or go without waiting (`leave`)."""
-        if wish == self.wish:
-            return
-        self.wish = wish
         self.waiting.clear()
         for path in [call.place(self.project.work) for job in self.running for call in job.calls]:
             path.unlink(missing_ok=True)  # a worker takes only what is there when it comes to it
         if wish == "leave":
             self.note(left_alone(len(self.running), "go on here"))
-        elif wish == "slow":
-            self.note(FAILED if self.stop.has_failed and not self.stop.heard else WITHDRAWING)
-        else:
-            self.note(CANCELLING)
+        elif wish == "fast":
             for job in self.running:
                 with suppress(OSError):
                     os.kill(int(job.job.job_id), signal.SIGTERM)
@@ -179,6 +161,7 @@ def _work(work: str, store: str, calls: Sequence[str]) -> None:
     """In the worker: SIGTERM ends it, its staged folder is removed; submitit passes over that signal."""
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     sweep_temporary()
+    beat(Path(work), process_name())
     run_calls(work, store, (path for path in calls if os.path.exists(path)))  # others were withdrawn meanwhile
 
 

@@ -16,6 +16,7 @@ from ctcore.catalog.pieces import History, Row, assembled
 from ctcore.catalog.replay import Event, Replay
 from ctcore.catalog.tables import event
 from ctcore.errors import LostCatalog
+from ctcore.purging.retold import as_purged
 
 MOST = 10  # stretches of events that are listed
 Form = tuple[str, str]
@@ -58,6 +59,7 @@ def losses(catalog: Catalog) -> Losses:
     lines, strays = _lines(catalog)
     seen = catalog.journal.witness.seen()
     found = Losses(state, events, lines, [line for _, line in strays], assembled([events, lines], seen and seen[:2]))
+    found.history.rows = as_purged(found.history.rows)
     name, rows = catalog.journal.path.name, found.history.rows
     if state == "there":
         found.words += [f"the catalog {one}" for one in _flaws(events, rows)]

@@ -74,6 +74,7 @@ class Making:
     among: Collection[str] | None = None  # with `stale_only`: these and no others, where a run covers more
     runner: Runner | None = None
     again: bool = False  # what was made before the run began is made again beside it, and compared
+    replaces: bool = False  # with `again`: what comes out with other bytes takes the place of what is there
     _why: dict[str, str] = field(default_factory=dict)
 
     def outcomes(self) -> Iterator[Outcome]:
@@ -154,7 +155,8 @@ class Making:
     def _repeated(
         self, calls: Sequence[Prepared], found: Mapping[str, Hit], began: Meanwhile
     ) -> Iterator[list[Outcome]]:
-        """Made again beside what is there, compared, and written down; the node is what it was made to be first."""
+        """Made again beside what is there, compared, and written down; the node is what it was made to be first, unless
+        that is to be replaced."""
         yield self._reused([call for call in calls if found[call.key].materialization > began.made], found)
         old = [call for call in calls if found[call.key].materialization <= began.made]
         if not old:
@@ -162,10 +164,12 @@ class Making:
         runner = self.runner or LocalRunner(self.project)
         with beside(self.project, _step_calls(self.project, self.step, old, self._why, self.run_id)) as (store, listed):
             for results in runner.run(listed):
-                ended = list(compared(self.project, store, results, found))
+                ended = list(compared(self.project, store, results, found, self.replaces))
                 made = [one for one in ended if isinstance(one, Again)]
                 record_again(self.project, made, self.run_id)
-                reused = {one.node: one for one in self._reused([c for c in old if _has(made, c)], found)}
+                kept = [one for one in made if one.instead is None]
+                reused = {one.node: one for one in self._reused([c for c in old if _has(kept, c)], found)}
+                reused |= {one.node: one for one in self._record([one.instead for one in made if one.instead])}
                 logs = {(result.node[0], result.node[1]): result.log for result in results}
                 yield [
                     replace(reused[one.node], why=one.words, same=not one.differs, log=logs[one.node]) for one in made
@@ -243,7 +247,7 @@ class Making:
             if left:  # the run is being ended, or could not record: what nobody works on is free again
                 with self.project.catalog.write() as writer:
                     leases.give_back(writer, ended & left)
-                    leases.give_back_idle(writer, left - ended)
+                    leases.give_back_idle(self.project, writer, left - ended)
 
     def _keep_code(self) -> None:
         """Unless it names somebody who was purged: what the project keeps of its own must not."""
@@ -329,6 +333,7 @@ def _step_calls(
                 actor=project.catalog.actor,
                 git=git,
                 sandbox=project.settings.run.sandbox,
+                trace=project.settings.run.trace,
             )
         )
     return found

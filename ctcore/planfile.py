@@ -14,12 +14,12 @@ from ctcore.batches import partitions
 from ctcore.clock import now
 from ctcore.digest import digest_value
 from ctcore.errors import ProjectError, Usage
-from ctcore.execute import write_json
 from ctcore.memo import prepare
 from ctcore.plan import Group, Plan, grouped
 from ctcore.project import Project
 from ctcore.reasons import Node, Reason, Verdict
 from ctcore.staleness import Verdicts, evaluate
+from ctcore.whole import write_json
 
 FORMAT = "ct.plan.v1"
 _MADE_BY_THE_PLAN = ("upstream", "input", "member-added", "member-removed")

@@ -10,6 +10,8 @@ PLUMBING = SHELLS | frozenset(
 """Programs whose version changes no byte that they give."""
 PROBES = frozenset({"ldconfig", "uname", "lscpu", "nproc", "sysctl", "fc-list", "gcc", "cc", "ld", "objdump"})
 """What libraries start to find out where they are."""
+INTERPRETERS = frozenset("Rscript perl python julia node ruby java make lua tclsh guile".split())  # noqa: SIM905
+"""Programs that start others because somebody wrote so."""
 _SEPARATORS = frozenset("|&;()")
 
 

@@ -13,7 +13,7 @@ from ctcore.catalog.engine import Catalog
 from ctcore.code import Code, code_of
 from ctcore.code.tools import Tools
 from ctcore.digest import digest_files
-from ctcore.errors import ProjectError
+from ctcore.errors import ProjectError, Usage
 from ctcore.regions import written
 from ctcore.settings import FILE_NAME, PROJECT_ID, Settings, read_settings
 from ctcore.step import ENTITY_LEVELS, Step
@@ -38,7 +38,7 @@ class Project:
             return cls(folder_of(given))
         place = Path(given) if given else (start or Path.cwd())
         if not place.is_dir():
-            raise ProjectError(f"{place} is not a directory; `ct init {place}` makes a project there")
+            raise Usage(f"{place} is not a directory; `ct init {place}` makes a project there")
         for folder in (place.resolve(), *place.resolve().parents):
             if (folder / FILE_NAME).is_file():
                 return cls(folder)

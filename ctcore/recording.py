@@ -38,11 +38,15 @@ AN_EVENT = 1000  # results of which one event of the chain tells
 
 @dataclass(frozen=True)
 class Entered:
-    """What is recorded of one entity. `row`: where it stands in a sheet."""
+    """What is recorded of one entity. `row`: where it stands in a sheet; `blank`: what was named, and has no value.
+
+    A correction keeps what it does not name.
+    """
 
     who: str
     values: Mapping[str, Value]
     row: int | None = None
+    blank: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True)
@@ -80,7 +84,7 @@ def record(
         "run": run.strip(),
         "reason": reason.strip(),
         "source": source,
-        "rows": [[one.who, canonical(dict(one.values)).decode(), one.row] for one in entered],
+        "rows": [[one.who, dict(one.values), one.row, sorted(one.blank)] for one in entered],
     }
     mine = Request(project.catalog.actor, [f"{analysis.name}/{one.who}" for one in entered], body)
     folder = project.work / "together" / f"results-{project.catalog.meeting}"
@@ -111,7 +115,7 @@ def recorded_of(project: Project, level: str, who: str) -> list[dict[str, Any]]:
 
 
 def values_of(analysis: Analysis, cells: Mapping[str, str]) -> tuple[dict[str, Value], list[str]]:
-    """Typed values of texts, and all that is wrong with them. A blank text is no value."""
+    """Typed values of texts, and all that is wrong with them. A blank text is no value, and blanks what was there."""
     found: dict[str, Value] = {}
     problems: list[str] = []
     columns = {**analysis.columns, **{name: Column(name) for name in QC_NAMES}}
@@ -122,11 +126,20 @@ def values_of(analysis: Analysis, cells: Mapping[str, str]) -> tuple[dict[str, V
             found[name], problem = convert(text, columns[name])
             problems += [f"column {name!r}: {text!r:.80} {problem}"] if problem else []
     for name, column in analysis.columns.items():
-        if column.required and not cells.get(name):
-            problems.append(f"column {name!r}: blank, but required")
+        if column.required and cells.get(name) == "":
+            problems.append(_lacking(name))
     if (problem := qc_problem(found, analysis.level)) is not None:
         problems.append(problem.replace("it returns", "there is"))
     return found, problems
+
+
+def blank(cells: Mapping[str, str]) -> frozenset[str]:
+    """The columns that are named without a value."""
+    return frozenset(name for name, text in cells.items() if not text)
+
+
+def _lacking(name: str) -> str:
+    return f"column {name!r}: blank, but required"
 
 
 def _unknown(name: str, analysis: Analysis) -> str:
@@ -152,7 +165,7 @@ def read_entered(analysis: Analysis, path: Path, options: Options) -> list[Enter
         elif who in found:
             wrong.append(f"{who} is there already, in row {found[who].row}")
         problems += [f"row {line}, {said}" for said in wrong]
-        found.setdefault(who, Entered(who, values, line))
+        found.setdefault(who, Entered(who, values, line, blank(mine)))
     if not found:
         problems.append("row 2: no result; one row an entity is expected below the header")
     if problems:
@@ -255,16 +268,21 @@ class _Known:
     def judged(self, body: Mapping[str, Any]) -> tuple[list[dict[str, Any]], list[str], int]:
         """The rows to write, all problems, and how many are recorded already."""
         analysis, rows, problems, same = self.analyses[body["analysis"]], list[dict[str, Any]](), list[str](), 0
-        for who, values, line in body["rows"]:
+        for who, said_now, line, blanked in body["rows"]:
             where = f"row {line}: " if line is not None else ""
             version, before = self._before(analysis, who, body["run"])
             said = "; ".join(self._problems(analysis, who, body["run"], first=not problems))
+            whole = _whole(analysis, before, said_now, blanked)
+            values = canonical(whole).decode()
+            lacking = [_lacking(name) for name, one in analysis.columns.items() if one.required and name not in whole]
             if said:
                 problems.append(where + said)
+            elif lacking:
+                problems += [f"row {line}, {wrong}" if line is not None else f"{who}: {wrong}" for wrong in lacking]
             elif before == values:
                 same += 1
             elif before is not None and not body["reason"]:
-                changed = _changed(json.loads(before), json.loads(values))
+                changed = _changed(json.loads(before), whole)
                 how = "say why with --reason, or record another --run"
                 problems.append(f"{where}{who} has a {analysis.name} already ({changed}); {how}")
             else:
@@ -289,6 +307,17 @@ class _Known:
         for bar in (bar for seq in line for bar in self.bars.get(seq, ())):
             if bar.step in (None, analysis.name) and bar.scope != own:
                 yield f"{analysis.level} {who} is excluded: {bar.words}"
+
+
+def _whole(
+    analysis: Analysis, before: str | None, values: Mapping[str, Value], blanked: Iterable[str]
+) -> dict[str, Value]:
+    """What is recorded: what a correction does not name stays as it was. QC and its reason are one."""
+    named = {*values, *blanked}
+    named |= set(QC_NAMES) if named.intersection(QC_NAMES) else set()
+    known = {*analysis.columns, *QC_NAMES} - named
+    was: dict[str, Value] = json.loads(before) if before is not None else {}
+    return {**{name: value for name, value in was.items() if name in known}, **values}
 
 
 @cache

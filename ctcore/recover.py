@@ -22,18 +22,14 @@ from ctcore.catalog.engine import HEAD, Catalog, Writer
 from ctcore.catalog.life import HELD, held, settings_of
 from ctcore.catalog.migrations import upgrade
 from ctcore.catalog.pieces import Row
-from ctcore.catalog.tables import event, purge, setting, tombstone
+from ctcore.catalog.tables import event, setting
 from ctcore.catalog.witness import Seen
 from ctcore.digest import canonical
 from ctcore.errors import CatalogError, LostCatalog, Usage
 from ctcore.losses import Losses, losses
 from ctcore.project import Project
-from ctcore.purging.inside import inside
-from ctcore.purging.planned import is_taken_back
-from ctcore.purging.redaction import take_out
 from ctcore.reasons import name_of
 from ctcore.rebuild import Makings, makings, rewrite
-from ctcore.tombstones import unfinished
 
 ASIDE = "set-aside"
 SHOWN = 20  # of what was found
@@ -188,9 +184,6 @@ class _Recovery:
         with self.catalog.read() as connection:  # it may have seen what is lost
             self.catalog.journal.witness.write(Seen(*newest_of(connection), 0))
         self.catalog.mirror()
-        if self.history.redact or self._unfinished:
-            with self.catalog.read() as connection:
-                self.catalog.journal.rewrite(connection)
         self.catalog.scrub()
         return replace(self._said(made, steps), left=tuple(left))
 
@@ -222,7 +215,6 @@ class _Recovery:
             made = makings(self.project, self.replay, None if is_new else connection)
             if is_new or not self.found.is_catalog_whole:
                 rewrite(writer, self.history.rows, self.replay, made)
-                self._redact(writer)
             self._say(writer, made)
             left = compared(connection)
         return made, left
@@ -241,20 +233,6 @@ class _Recovery:
         writer.execute(setting.delete().where(setting.c.name == HELD))
         if self.held:
             writer.insert(setting, [{"name": HELD, "value": self.held}])
-
-    def _redact(self, writer: Writer) -> None:
-        """What a purge took out that has not ended, or of which only the words of before are there."""
-        rows = unfinished(writer.connection)
-        self._unfinished = bool(rows)
-        if self.history.redact:
-            every = writer.execute(select(purge).where(purge.c.ended_at.is_not(None)).order_by(purge.c.id)).all()
-            rows += [row for row in every if is_taken_back(writer.connection, row.patient)]
-        for row in rows:
-            mine = select(tombstone.c.materialization).where(tombstone.c.purge == row.id)
-            found = inside(self.project, writer.connection, row.patient)
-            take_out(self.project, writer, found, writer.execute(mine).scalars().all(), row.id)
-
-    _unfinished = False
 
     def _anew(self, aside: Path | None) -> tuple[Makings, list[tuple[str, str]]]:
         """Make the catalog beside what is there of it, and put it in its place."""

@@ -1,4 +1,4 @@
-"""④ Calls made again beside what is there: are the bytes the same? Nothing in the store is replaced."""
+"""④ Calls made again beside what is there: are the bytes the same? What is there stays, unless it is to be replaced."""
 
 import shutil
 import time
@@ -25,19 +25,22 @@ BESIDE = "again"  # in work/: private stores, gone when their run has ended
 
 @dataclass(frozen=True)
 class Again:
-    """A call that was made again. `differs`: its files with other bytes, also those that came or went."""
+    """A call that was made again. `differs`: its files with other bytes, also those that came or went; `instead`: what
+    is in the store now, where that replaced what was there."""
 
     node: Node
     materialization: int
     data_version: str
     host: str
     differs: tuple[str, ...]
+    instead: Published | None = None
 
     @property
     def words(self) -> str:
         if not self.differs:
             return "made again, the same bytes"
-        return f"made again, other bytes in {', '.join(self.differs)}; what is there was kept"
+        what = "what is there was kept" if self.instead is None else "what was there is replaced"
+        return f"made again, other bytes in {', '.join(self.differs)}; {what}"
 
 
 @contextmanager
@@ -53,9 +56,10 @@ def beside(project: Project, calls: Sequence[StepCall]) -> Iterator[tuple[Store,
 
 
 def compared(
-    project: Project, store: Store, results: Sequence[StepResult], found: Mapping[str, Hit]
+    project: Project, store: Store, results: Sequence[StepResult], found: Mapping[str, Hit], replaces: bool = False
 ) -> Iterator[Again | StepResult]:
-    """What came of each, beside the making that it repeats; a result where nothing came of it."""
+    """What came of each, beside the making that it repeats; a result where nothing came of it. `replaces`: other bytes
+    go into the project's store, in the place of those that are there."""
     before = _digests(project, [found[result.key].materialization for result in results])
     for result in results:
         node = (result.node[0], result.node[1])
@@ -65,7 +69,9 @@ def compared(
             continue
         number = found[result.key].materialization
         host = store.sidecar(one.folder)["host"]
-        yield Again(node, number, one.data_version, host, _differing(before.get(number, {}), one))
+        differs = _differing(before.get(number, {}), one)
+        instead = project.store.supersede(one, *node, result.key) if replaces and differs else None
+        yield Again(node, number, one.data_version, host, differs, instead)
         store.remove(one.folder)
 
 

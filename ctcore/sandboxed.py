@@ -11,9 +11,10 @@ from typing import Any
 
 from ctcore.alone import looked_for
 from ctcore.errors import CtError
-from ctcore.execute import StepCall, perform, print_traceback, step_of, watcher, words_of, write_json
+from ctcore.execute import StepCall, perform, print_traceback, step_of, watcher, words_of
 from ctcore.sandbox import CALL, OUTCOME
 from ctcore.store import Store
+from ctcore.whole import write_json
 
 
 def main(arguments: list[str]) -> None:

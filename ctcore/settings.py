@@ -77,13 +77,15 @@ _ZERO = ("workers", "look_again_s")  # of these, 0 says something
 VerifyInputs = Literal["signature", "bytes"]
 Sandbox = Literal["off", "watch", "strict"]
 Readable = Literal["group", "everybody"]
-_CHOICES: Mapping[str, Any] = {"verify_inputs": VerifyInputs, "sandbox": Sandbox}
+Trace = Literal["sparing", "always", "off"]
+_CHOICES: Mapping[str, Any] = {"verify_inputs": VerifyInputs, "sandbox": Sandbox, "trace": Trace}
 
 
 @dataclass(frozen=True)
 class RunSettings:
     """How much runs at once: local worker processes (0 = one a core), partitions a Dagster run, runs a sensor tick and
-    runs under way; how often sensors look, and when a failure is tried again, in seconds; what calls may see.
+    runs under way; how often sensors look, and when a failure is tried again, in seconds; what calls may see; how
+    often the programs that they start are traced.
 
     How much the integrity sensor reads a day; whether a call reads its inputs' bytes before it begins, or trusts size,
     times and inode; for how many seconds commands go by what was seen on disk before.
@@ -100,6 +102,7 @@ class RunSettings:
     verify_inputs: VerifyInputs = "signature"
     look_again_s: int = 0
     sandbox: Sandbox = "watch"
+    trace: Trace = "sparing"
 
 
 @dataclass(frozen=True)

@@ -147,7 +147,7 @@ def evaluate(project: Project, here: Standing | None = None) -> Verdicts:
     here = here or standing(project)
     with project.catalog.read() as connection, here.lock:
         state = here.evaluate(project, connection)
-        special: dict[Node, State] = {**_failing(project, connection, state), **_running(connection, state)}
+        special: dict[Node, State] = {**_failing(project, connection, state), **_running(project, connection, state)}
     return Verdicts(project, state, special)
 
 
@@ -220,10 +220,10 @@ class _Later(Sequence[Reason]):
         return tuple, (tuple(self),)
 
 
-def _running(connection: Connection, state: Evaluated) -> dict[Node, State]:
+def _running(project: Project, connection: Connection, state: Evaluated) -> dict[Node, State]:
     """Nodes that somebody works on now, and that are not fresh."""
     rows = connection.execute(select(lease.c.asset, lease.c.partition, lease.c.owner, lease.c.job)).all()
-    alive = {name: is_alive(name) for row in rows for name in (row.owner, row.job)}
+    alive = {name: is_alive(name, project.work) for row in rows for name in (row.owner, row.job)}
     busy = [(row.asset, row.partition) for row in rows if alive[row.owner] or alive[row.job]]
     return {node: "running" for node in busy if _is_open(state, node)}
 

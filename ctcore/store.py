@@ -40,18 +40,12 @@ from ctcore.manifest import (
     manifest_of,
     scan,
 )
+from ctcore.places import said_of
 
 SCRATCH = ".scratch"
 STAGING = ".staging"
 ARCHIVED = ".archived"
 _KEY_DIGITS = 16
-_WAYS_OUT = {
-    errno.ENOSPC: "the disk is full: free space there, or move the project to a larger disk",
-    errno.EDQUOT: "the quota is used up: remove files there, or ask for a larger quota",
-    errno.EROFS: "the file system is read-only: have it mounted for writing, or move the project",
-    errno.EACCES: "permission denied: ask the owner of the folder for the right to write there",
-    errno.EPERM: "permission denied: this is for the owner of the files to do",
-}
 
 
 @dataclass(frozen=True)
@@ -105,6 +99,11 @@ class Store:
     def ensure(self) -> None:
         """Create the store's folders where they are not there. StoreError where nothing can be written there."""
         self._refuse_archived()
+        if self.root.is_symlink() and not self.root.exists():
+            where = os.readlink(self.root)
+            raise StoreError(
+                f"cannot write in {self.root}: it leads to {where}, which is not there; mount its disk again"
+            )
         with _telling("create", self.root):
             self.staging.mkdir(parents=True, exist_ok=True)
         with _telling("write in", self.root), TemporaryFile(dir=self.staging, prefix=".probe"):
@@ -192,6 +191,23 @@ class Store:
     ) -> list[list[Damage]]:
         """What is wrong with each of many artifacts: all doubtful files are digested in one go."""
         return check_many(items, deep=deep, on_bytes=on_bytes)
+
+    def supersede(self, made: Published, asset: str, partition: str, key: str) -> Published:
+        """Put what another store holds of this call in the place of what is here, which goes. StoreError where the
+        disk does not allow it: then what was here is here still."""
+        self._refuse_archived()
+        target = self.folder(asset, partition, key)
+        with _telling("publish", target):
+            staged = self._own_folder(asset, partition, key[:_KEY_DIGITS])
+            with _discarding(staged):
+                shutil.copytree(made.folder, staged, dirs_exist_ok=True)
+                os.chmod(staged, 0o700)
+                _synced(staged)
+                with self._locked():
+                    aside = self._aside(target)
+                    _renamed(staged, target)
+                    _delete(aside)
+        return self._finish(replace(made, folder=target))
 
     def remove(self, folder: Path) -> None:
         """Remove a published artifact: at once out of sight, and then file by file."""
@@ -288,18 +304,14 @@ def _check_node(asset: str, partition: str, key: str) -> None:
         raise StoreError(f"key {key!r} is not a digest in hexadecimal")
 
 
-def way_out(error: OSError) -> str | None:
-    """What a person can do where the system refused to write."""
-    return _WAYS_OUT.get(error.errno or 0)
-
-
 @contextmanager
 def _telling(doing: str, place: Path) -> Iterator[None]:
     """Turn what the system says into what a person can do about it."""
     try:
         yield
     except OSError as error:
-        raise StoreError(f"cannot {doing} {place}: {way_out(error) or error.strerror or error}") from error
+        said = said_of(place, error) or error
+        raise StoreError(f"cannot {doing} {place}: {said.strerror or error}") from error
 
 
 @contextmanager
@@ -376,6 +388,11 @@ def _seal(staged: Path, manifest: Manifest, sidecar: Mapping[str, Any]) -> None:
     for name, content in ((MANIFEST, manifest.text()), (SIDECAR, text + "\n")):
         (staged / name).write_text(content, encoding="utf-8")
         os.chmod(staged / name, 0o444)
+    _synced(staged)
+
+
+def _synced(staged: Path) -> None:
+    """All of it on the disk; folders in it are read-only."""
     for folder, _, files in os.walk(staged, topdown=False):
         for name in files:
             _fsync(os.path.join(folder, name))

@@ -7,7 +7,7 @@ from typing import Any
 from sqlalchemy import ColumnElement, Connection, func, select
 
 from ctcore.catalog.engine import in_keys
-from ctcore.catalog.tables import artifact, edge, materialization, member, purge, recipe, tombstone
+from ctcore.catalog.tables import artifact, edge, materialization, member, output, purge, recipe, tombstone
 
 
 def is_purged() -> ColumnElement[bool]:
@@ -83,6 +83,31 @@ def of_nodes(connection: Connection, asset: str, partitions: Iterable[str]) -> d
     joined = joined.join(materialization, made.id == tombstone.c.materialization)
     rows = connection.execute(joined.where(made.id.in_(last), ~there.exists()))
     return {row.partition: words(row) for row in rows}
+
+
+def there(connection: Connection) -> dict[str, dict[str, tuple[int, str]]]:
+    """Every folder of a making without a tombstone, with its files as its last such making left them."""
+    made = materialization.c
+    rows = connection.execute(
+        select(made.id, made.folder, output.c.file, output.c.size, output.c.digest)
+        .join(output, output.c.materialization == made.id)
+        .where(~is_purged())
+        .order_by(made.id)
+    )
+    found: dict[str, tuple[int, dict[str, tuple[int, str]]]] = {}
+    for number, folder, name, size, digest in rows:
+        if found.get(folder, (0, {}))[0] != number:
+            found[folder] = (number, {})
+        found[folder][1][name] = (size, digest)
+    return {folder: files for folder, (_, files) in found.items()}
+
+
+def folders_of(connection: Connection, purges: ColumnElement[bool]) -> list[str]:
+    """Folders of tombstones, but those in which the same call was made again since."""
+    mine = select(materialization.c.folder).join(tombstone, tombstone.c.materialization == materialization.c.id)
+    gone = set(connection.execute(mine.join(purge, purge.c.id == tombstone.c.purge).where(purges)).scalars())
+    live = select(materialization.c.folder).where(in_keys(materialization.c.folder, gone), ~is_purged())
+    return sorted(gone - set(connection.execute(live).scalars()))
 
 
 def unfinished(connection: Connection) -> list[Any]:

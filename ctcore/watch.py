@@ -1,11 +1,13 @@
 """④ What a call reads and its step does not declare: files, modules, programs, variables, as Python tells of them.
 
-One audit hook a process, which cannot be taken back and is deaf outside of calls. What a compiled library opens by
-itself, and what a started program reads, is not seen here: `[run] sandbox = "strict"` keeps that away.
+One audit hook a process, which cannot be taken back and is deaf outside of calls. What a started program reads is seen
+where it is traced (`ctcore.tracer`), and otherwise as far as its words name it. What a compiled library opens by itself
+is not seen: `[run] sandbox = "strict"` keeps that away.
 """
 
 import json
 import os
+import re
 import shutil
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -19,14 +21,17 @@ from typing import Any, Literal
 from ctcore import jsontext
 from ctcore.known import CT, LIBRARY, STDLIB, SYSTEM, Known, folders
 from ctcore.programs import PLUMBING, PROBES, commands, of_shell
+from ctcore.tracer import Opened, Tracer, untraced
 
 MOST = 50
 OWN = frozenset({"TMPDIR", "TEMP", "TMP", "PWD"})
 _WORDS = 1000  # of a command, looked at
 _NOTES = ".seen-"
 _EXECUTE = f"{CT}execute.py"
+_IS_SHARED = re.compile(r"\.so(\.\d+)*$")
 _MAPPINGS = {"<frozen os>", "<frozen _collections_abc>", os.__file__, sys.modules["_collections_abc"].__file__}
-_PASSED = ("<", *STDLIB)
+_TRACER = f"{CT}tracer.py"
+_PASSED = ("<", *STDLIB, _TRACER)
 
 Told = dict[str, str]
 """One thing that was read: its `kind` (file, module, program, environment; missed, where it was looked for in vain),
@@ -111,10 +116,38 @@ class Seen:
         return None
 
     def started(self, program: Any, words: Any, cwd: Any = None, env: Any = None) -> None:
-        given = words if isinstance(words, list | tuple) else [program]
+        given = untraced(words) if isinstance(words, list | tuple) else [program]
+        program = program if given is words else given[0]
         listed = [os.fsdecode(one) for one in islice(given, _WORDS)]
         for command in commands([os.fsdecode(program), *listed[1:]]):
             self._command(command, os.path.abspath(os.fsdecode(cwd or ".")), env)
+
+    def traced(self, tracer: Tracer) -> None:
+        """What the children did, as if the step had done it."""
+        beside: set[str] = set()
+        for one, at in tracer.told():
+            if isinstance(one, Opened):
+                self._child_opened(one, at, tuple(beside))
+                continue
+            beside |= {one.path, *_belongs_to(one.path, self._root)}
+            is_python = os.path.realpath(one.path) == os.path.realpath(sys.executable)
+            is_own = one.path.startswith(self._own or ("\0",))
+            if not (one.inner or is_own or is_python or os.path.basename(one.path) in PLUMBING):
+                self._note("program", one.path, at)
+
+    def _child_opened(self, one: Opened, at: str, beside: tuple[str, ...]) -> None:
+        if one.path.startswith(self._passed):
+            return
+        if one.makes:
+            self._made.add(one.path)
+        if not one.reads or one.makes:
+            self.written.add(one.path)
+        elif one.path not in self._made and not one.path.startswith(beside) and not _IS_SHARED.search(one.path):
+            self._note("file", _source(one.path) or one.path, at)
+
+    def line(self) -> str:
+        """Where in the step's code we are."""
+        return _asked().line
 
     def shell(self, text: Any) -> None:
         for command in of_shell(os.fsdecode(text)):
@@ -259,7 +292,8 @@ def _asked() -> _Asked:
     frame: FrameType | None = sys._getframe(1)
     while frame is not None and frame.f_code.co_filename == __file__:
         frame = frame.f_back
-    by: Literal["step", "library", "ct"] | None = None
+    is_tracer = frame is not None and frame.f_code.co_filename == _TRACER
+    by: Literal["step", "library", "ct"] | None = "ct" if is_tracer else None
     line, importing = "", False
     while frame is not None and (name := frame.f_code.co_filename) != _EXECUTE:
         if name.startswith("<frozen importlib"):
@@ -280,6 +314,13 @@ def _asking(frame: FrameType | None) -> FrameType | None:
     while frame is not None and frame.f_code.co_filename[:1] == "<" and frame.f_code.co_filename[:7] != "<frozen":
         frame = frame.f_back
     return None if frame is None or frame.f_code.co_filename.startswith(("<", *LIBRARY)) else first
+
+
+def _belongs_to(program: str, root: Path | None) -> Iterator[str]:
+    """What is installed with a program (its libraries, its tables) is told by the program; not within the project."""
+    folder, prefix = os.path.split(os.path.dirname(program))[::-1]
+    if folder == "bin" and prefix != "/" and not (root and Path(program).is_relative_to(root)):
+        yield os.path.join(prefix, "")
 
 
 def _line(frame: FrameType) -> str:

@@ -23,6 +23,7 @@ if [ -e "$F/run.$n" ]; then
     (cd "$folder"; SLURM_ARRAY_TASK_ID=$(basename "$call" .json) bash "$2" > "${n}_0.out" 2>&1)
   done
 fi
+[ -e "$F/mumbles" ] && { sed -i "s/NAME/$(basename "$folder")/" "$F/queue"; cat "$F/mumbles"; exit 0; }
 [ -e "$F/taken_but" ] && { sed -i "s/NAME/$(basename "$folder")/" "$F/queue"; cat "$F/taken_but" >&2; exit 1; }
 echo "$n"
 """,
@@ -34,6 +35,7 @@ cat "$F/queue" 2>/dev/null | named
 """,
     "sacct": """
 printf '%s\\n' "$*" >> "$F/accounted"
+[ -e "$F/sleeps" ] && exec sleep 60
 [ -e "$F/no_accounting" ] && { cat "$F/no_accounting" >&2; exit 1; }
 cat "$F/account" 2>/dev/null | named
 """,

@@ -217,6 +217,17 @@ def test_a_reference_that_rots_below_the_file_system_is_another_one(project: Pro
     assert look(project).changes == [] and reasons(again(project))["counted/A1"] == ["reference"]
 
 
+def test_fresh_is_said_with_what_could_not_be_seen(project: Project) -> None:
+    make_all(project)
+    (project.root / "reads/A1.txt").unlink()
+    asked(project, "verify", "--quick", code=3)
+    for said in ("No such file or directory", "not a regular file"):
+        found = asked(project, "why", "counted/A1", code=3).out
+        assert f"as far as can be seen: of its raw files, reads cannot be ({said})" in found
+        (project.root / "reads/A1.txt").mkdir(exist_ok=True)
+    assert "as far as" not in asked(project, "why", "counted/A2", code=3).out
+
+
 def test_what_is_no_file_any_more_is_named_and_the_rest_is_read(project: Project) -> None:
     (project.root / "reads/A1.txt").unlink()
     os.mkfifo(project.root / "reads/A1.txt")

@@ -275,7 +275,7 @@ def test_a_directory_that_does_not_exist_is_not_the_project_around_it(
     monkeypatch.chdir(toy)
     for place in ("nowhere", "ct.toml", "no\udcffwhere"):
         said = ct("-C", place, "status")
-        assert (said.code, said.out) == (1, "")
+        assert (said.code, said.out) == (2, "")
         assert "is not a directory; `ct init" in said.err
 
 

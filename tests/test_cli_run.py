@@ -135,6 +135,33 @@ def test_ctrl_c_ends_a_run_in_one_line_and_its_workers_too(tmp_path: Path) -> No
     assert again.code == 0 and "1 made" in again.err
 
 
+def test_a_run_whose_front_is_killed_ends_and_what_it_was_at_is_kept(tmp_path: Path) -> None:
+    started = tmp_path / "started"
+    slow = (
+        f"    import os, time; open({str(started)!r}, 'a').write(f'{{os.getppid()}}\\n'); time.sleep(3)\n    n = len("
+    )
+    toml = TOML.replace("workers = 2", "workers = 1")
+    root = quiet_dagster(make_project(tmp_path / "p", steps=STEPS.replace("    n = len(", slow), toml=toml).root)
+    front = subprocess.Popen(command("-C", root, "run", "counted"), stderr=subprocess.DEVNULL, env=environment())
+    until(lambda: started.exists() and started.read_text() != "")
+    (runner,) = map(int, Path(f"/proc/{front.pid}/task/{front.pid}/children").read_text().split())
+    front.kill()
+    until(lambda: not is_running(runner))
+    until(lambda: half_made(root) == [])
+    assert len(started.read_text().split()) == 1
+    said = shell("-C", root, "run", "counted")
+    assert said.code == 0 and "2 made, 1 reused" in said.err
+    assert len(started.read_text().split()) == 3
+
+
+def is_running(process: int) -> bool:
+    """A zombie is none: who collects it is not ours to say."""
+    try:
+        return Path(f"/proc/{process}/stat").read_text().rpartition(") ")[2][0] != "Z"
+    except FileNotFoundError:
+        return False
+
+
 def test_a_read_only_store_is_one_message_before_anything_runs(tmp_path: Path) -> None:
     root = quiet_dagster(make_project(tmp_path / "p").root)
     store = root / "store"

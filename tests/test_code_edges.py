@@ -205,6 +205,12 @@ def test_files_beside_a_step_that_asks_where_it_lies_are_its_code(tmp_path: Path
     assert differing(before.content, after.content) == ["count.sh"]
 
 
+def test_a_file_beside_a_step_that_cannot_be_read_is_told_with_the_step(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(StepError, match=r"(?s)toy\.py: what lies beside step one is its code: .*pipe.*code=\(…\)"):
+        codes(tmp_path, SCRIPT.replace("CODE", ""))
+
+
 def test_declared_files_are_the_only_ones(tmp_path: Path) -> None:
     (tmp_path / "scripts").mkdir()
     (tmp_path / "scripts" / "a.R").write_text("1")

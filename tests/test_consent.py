@@ -220,6 +220,25 @@ def told(project: Project) -> int:
         return len(connection.execute(select(event).where(event.c.kind == "consent")).all())
 
 
+def test_a_consent_said_again_keeps_its_end_and_its_form_unless_they_are_taken_away_by_name(project: Project) -> None:
+    set_consent(project, ["P1"], Statement("full", until="2099-01-01", form="form 4"))
+    set_consent(project, ["P1"], Statement("full", form="form 5"))
+    assert (current(project)[0]["until"], current(project)[0]["form"]) == ("2099-01-01", "form 5")
+    before = told(project)
+    set_consent(project, ["P1"], Statement("full"))
+    assert told(project) == before, "nothing else was said"
+    root = project.root
+    ct("-C", root, "consent", "set", "--sheet", sheet(project, "patient,status,form\nP1,full,form 6\n"))
+    assert (current(project)[0]["until"], current(project)[0]["form"]) == ("2099-01-01", "form 6")
+    ct("-C", root, "consent", "set", "--sheet", sheet(project, "patient,status,until\nP1,full,\n"))
+    assert (current(project)[0]["until"], current(project)[0]["form"]) == (None, "form 6")
+    set_consent(project, ["P1"], Statement("full", until="2099-01-01"))
+    assert ct("-C", root, "consent", "set", "P1", "full", "--until", "").code == 0
+    assert current(project)[0]["until"] is None
+    set_consent(project, ["P1"], Statement("pending"))
+    assert current(project)[0]["form"] is None, "another status is another statement"
+
+
 def test_a_sheet_says_it_of_a_whole_cohort_at_once_and_said_again_says_nothing_new(project: Project) -> None:
     path = sheet(project, SHEET)
     said = ct("-C", project.root, "consent", "set", "--sheet", path)

@@ -1,5 +1,8 @@
 """Where Dagster keeps its runs and events, and how it treats them."""
 
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import dagster as dg
@@ -26,3 +29,32 @@ def test_dagster_lets_a_run_wait_for_days_for_the_jobs_that_it_may_finish(
     monkeypatch.setenv("DAGSTER_HOME", str(quiet_dagster(tmp_path) / "dagster_home"))
     with dg.DagsterInstance.get() as instance:
         assert instance.run_monitoring_cancel_timeout_seconds >= 7 * 24 * 3600
+
+
+FIRST = """
+import os, sys, time
+import dagster as dg
+from dagster._core.storage.runs.sqlite import sqlite_run_storage as storage
+
+stamp = storage.stamp_alembic_rev
+storage.stamp_alembic_rev = lambda *args, **named: (time.sleep(0.5), stamp(*args, **named))
+begin, go = os.pipe()
+children = []
+for _ in range(4):
+    if (child := os.fork()) == 0:
+        os.close(go)
+        os.read(begin, 1)  # all at once: when the last end of the pipe is closed
+        with dg.DagsterInstance.get() as instance:
+            os._exit(0 if instance.get_runs_count() == 0 else 1)
+    children.append(child)
+os.close(go)
+sys.exit(sum(os.waitpid(child, 0)[1] != 0 for child in children))
+"""
+
+
+def test_processes_that_open_a_new_home_at_once_all_open_it(tmp_path: Path) -> None:
+    """Dagster makes its tables then, and knows no other process that does so."""
+    home = quiet_dagster(tmp_path) / "dagster_home"
+    environment = {**os.environ, "DAGSTER_HOME": str(home)}
+    done = subprocess.run([sys.executable, "-c", FIRST], env=environment, stderr=subprocess.PIPE, check=False)
+    assert done.returncode == 0, done.stderr.decode()

@@ -18,6 +18,7 @@ from ctcore.ledger import Failed, record_failures
 from ctcore.making import Making, Outcome
 from ctcore.memo import hits, prepare
 from ctcore.project import Project
+from ctcore.staleness import evaluate
 from ctcore.standing import forget
 from tests.killing import forked
 from tests.kit import STEPS, Inline, add, again, assay, make, make_all, make_project, reasons
@@ -125,6 +126,41 @@ def test_a_call_that_failed_in_another_run_meanwhile_is_not_tried_a_second_time(
     assert "no luck" in found["A1"].why and "another run" in found["A1"].why
     assert executed(calls) == {"A0": 1, "A2": 1}
     assert make(project, "counted", "A1", runner=Inline(project))[0].state == "made"  # a new run tries it
+
+
+@pytest.mark.parametrize(("silent_s", "free"), [(None, False), (60, False), (3600, True)])
+def test_a_lease_of_another_host_is_free_when_its_process_gives_no_sign_of_life(
+    tmp_path: Path, calls: Path, monkeypatch: pytest.MonkeyPatch, silent_s: float | None, free: bool
+) -> None:
+    """None: it never gave any, as by an earlier version, and nobody can say."""
+    project = project_of(tmp_path / "toy")
+    (ready,) = prepare(project, project.steps["counted"], ["A1"]).ready.values()
+    with monkeypatch.context() as there:
+        there.setattr(leases, "_host", lambda: "n17")
+        there.setattr(leases, "beat", lambda *_: None)
+        assert leases.take(project, [(ready.key, ready.node)], None) == {ready.key}
+        place = project.work / "beats" / leases.process_name().replace(":", "~")
+    if silent_s is not None:
+        place.parent.mkdir(parents=True, exist_ok=True)
+        place.touch()
+        os.utime(place, (time.time() - silent_s,) * 2)
+    forget()
+    assert evaluate(again(project)).of("counted", "A1").state == ("missing" if free else "running")
+    assert (leases.take(project, [(ready.key, ready.node)], None) == {ready.key}) is free
+
+
+def test_whoever_takes_a_lease_gives_signs_of_life_until_it_ends(
+    tmp_path: Path, calls: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("ctcore.beats.EVERY_S", 0.05)
+    project = project_of(tmp_path / "toy")
+    make(project, "counted", "A1", runner=Inline(project))
+    place = project.work / "beats" / leases.process_name().replace(":", "~")
+    os.utime(place, (0, 0))
+    deadline = time.monotonic() + 20
+    while place.stat().st_mtime == 0 and time.monotonic() < deadline:
+        time.sleep(0.02)
+    assert time.time() - place.stat().st_mtime < 20
 
 
 @pytest.mark.parametrize("runs", RUNS)

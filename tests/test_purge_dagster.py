@@ -1,20 +1,24 @@
 """After a purge, Dagster's event log has nothing of what was purged, and all of the rest."""
 
+import sqlite3
 from collections.abc import Iterator
+from contextlib import closing
 from itertools import count, takewhile
 from pathlib import Path
 from typing import Any
 
 import dagster as dg
 import pytest
-from sqlalchemy import text
+from sqlalchemy import select, text
 
 from ct_assets.build import build_assets, build_resources
 from ct_assets.keys import PROJECT_TAG
 from ct_assets.partitions import add_missing
 from ct_assets.wiping import wipe_purged
+from ctcore.catalog.tables import materialization, tombstone
 from ctcore.consent import Statement, set_consent
 from ctcore.project import Project
+from ctcore.purging.proof import check
 from ctcore.purging.removal import remove
 from sensors.integrity import integrity_sensor
 from sensors.staleness import staleness_sensor
@@ -126,6 +130,80 @@ def test_killed_again_and_again_dagster_forgets_all_of_it_in_the_end(
     assert len(ends) > 10 and wiped(1_000_000) == 0, (tmp_path / "log").read_text()
     assert holders(tmp_path, instance, "P1") == [] and holders(tmp_path, instance, "P0")
     assert told(instance, "heard") == {"A000"}
+
+
+def rows_in(home: Path) -> dict[tuple[Path, str, int], dict[str, Any]]:
+    """Every row of Dagster's databases: file, table and number → its columns."""
+    found: dict[tuple[Path, str, int], dict[str, Any]] = {}
+    for place in sorted(home.rglob("*.db")):
+        with closing(sqlite3.connect(place)) as connection:
+            for (table,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'").fetchall():
+                names = [row[1] for row in connection.execute(f'PRAGMA table_info("{table}")')]
+                for number, *values in connection.execute(f'SELECT rowid, * FROM "{table}"'):
+                    found[place, table, number] = dict(zip(names, values, strict=True))
+    return found
+
+
+def put_back(at: tuple[Path, str, int], row: dict[str, Any]) -> None:
+    place, table, number = at
+    names, marks = ", ".join(f'"{name}"' for name in row), ", ".join("?" * (len(row) + 1))
+    with closing(sqlite3.connect(place)) as connection:
+        statement = f'INSERT OR REPLACE INTO "{table}" (rowid, {names}) VALUES ({marks})'
+        connection.execute(statement, (number, *row.values()))
+        connection.commit()
+
+
+def taken(at: tuple[Path, str, int]) -> None:
+    place, table, number = at
+    with closing(sqlite3.connect(place)) as connection:
+        connection.execute(f'DELETE FROM "{table}" WHERE rowid = ?', (number,))
+        connection.commit()
+
+
+UNTOLD = (
+    "ASSET_CHECK_EVALUATION",
+    "ASSET_MATERIALIZATION_PLANNED",
+    "STEP_OUTPUT",
+)  # in a run of others, they name nobody
+
+
+def test_every_row_that_was_taken_out_of_dagster_is_found_when_it_is_put_back(tmp_path: Path) -> None:
+    project = make_project(tmp_path / "toy", cohort(tmp_path / "toy", [[1], [2]]), steps=PREVIEWED)
+    home = project.dagster_home
+    home.mkdir()
+    with dg.instance_for_test(temp_dir=str(home)) as instance:
+        add_missing(project, instance)
+        for asset, *keys in (("heard", "A000", "A101"), ("heard", "A100"), ("merged", "S10"), ("merged", "S00")):
+            made(project, instance, asset, *keys)
+        made(project, instance, "joined", "all")
+        made(project, instance, "assay", "A000", "A101")
+        before = rows_in(home)
+        set_consent(project, ["P1"], Statement("revoked", form="letter"))
+        remove(project, "P1", "asked", "P1")
+        assert {where for where, _ in check(project, 1).findings} >= {"dagster_home/history/runs/index.db"}
+        assert wipe_purged(project, instance)[0] == 1 and check(project, 1).findings == ()
+        now = rows_in(home)
+        gone = {at: row for at, row in before.items() if now.get(at) != row and at[1] != "sqlite_sequence"}
+        with project.catalog.read() as connection:
+            theirs = set(connection.execute(select(materialization.c.run_id).join(tombstone)).scalars())
+        rows: dict[tuple[Any, ...], Any] = {}
+        for at, row in gone.items():
+            if row.get("dagster_event_type") not in UNTOLD or row["run_id"] in theirs:
+                kind = (at[0].name == "index.db", at[1], row.get("dagster_event_type"), row.get("step_key"))
+                rows.setdefault(kind, (at, row))
+        assert len(rows) > 20
+        for kind, (at, row) in rows.items():
+            put_back(at, row)
+            found = check(project, 1).findings
+            assert [where for where, _ in found] == [str(at[0].relative_to(project.root))], (kind, found)
+            assert "`ct purge P1` takes it out" in found[0][1]
+            put_back(at, now[at]) if at in now else taken(at)
+        assert check(project, 1).findings == ()
+        for at, row in rows.values():
+            put_back(at, row)
+        remove(project, "P1", "asked again", "P1")
+        assert wipe_purged(project, instance, 1)[0] == 2 and check(project, 1).findings == ()
+        assert {at: row for at, row in rows_in(home).items() if at in now} == now, "of others nothing went"
 
 
 # Several projects in one instance

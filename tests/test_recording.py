@@ -12,7 +12,8 @@ from ctcore.catalog.tables import event, result
 from ctcore.consent import Statement, set_consent
 from ctcore.errors import CatalogError, CtError, ProjectError, SheetError, Usage
 from ctcore.project import Project
-from ctcore.recording import Entered, Recorded, analysis_of, read_entered, record, values_of
+from ctcore.qc import statuses
+from ctcore.recording import Entered, Recorded, analysis_of, blank, read_entered, record, values_of
 from tests.kit import TOML, again, fail, make_project
 from tests.shell import ct
 
@@ -39,7 +40,7 @@ def enter(project: Project, who: str, run: str = "", reason: str = "", **cells: 
     analysis = analysis_of(project, "pathology")
     values, problems = values_of(analysis, cells)
     assert problems == []
-    return record(project, analysis, [Entered(who, values)], run=run, reason=reason)
+    return record(project, analysis, [Entered(who, values, blank=blank(cells))], run=run, reason=reason)
 
 
 def sheet(project: Project, body: str, name: str = "results.csv") -> Path:
@@ -127,6 +128,26 @@ def test_a_correction_is_another_version_with_a_reason_and_the_same_again_is_pas
     assert enter(project, "A1", ki67="30", reason="the first count was right").written == [("A1", 3)]
 
 
+def test_a_correction_keeps_what_it_does_not_name_and_a_blank_cell_takes_it_out(project: Project) -> None:
+    enter(project, "A1", ki67="30", grade="G2", qc="warn", qc_reason="pale")
+    from_sheet(project, "assay_id,grade\nA1,G3\n", reason="read again")
+    assert rows(project)[-1][2] == {"ki67": 30.0, "grade": "G3", "qc": "warn", "qc_reason": "pale"}
+    assert [name for name, _, _ in statuses(project)] == ["assay/A1"], "the warning stands"
+    assert from_sheet(project, "assay_id,grade\nA1,G3\n") == Recorded([], 1)
+    with pytest.raises(SheetError, match="row 2: A1 has a pathology already \\(grade G3 → none\\)"):
+        from_sheet(project, "assay_id,grade\nA1,\n")
+    from_sheet(project, "assay_id,grade,qc,qc_reason\nA1,,,\n", reason="no grade, and stained anew")
+    assert rows(project)[-1][2] == {"ki67": 30.0} and statuses(project) == []
+    with pytest.raises(SheetError, match="row 2, column 'ki67': blank, but required"):
+        from_sheet(project, "assay_id,ki67\nA1,\n", reason="no")
+    with pytest.raises(SheetError, match="row 2, column 'ki67': blank, but required"):
+        from_sheet(project, "assay_id,grade\nA2,G1\n")
+    root = project.root
+    assert ct("-C", root, "record", "pathology", "A1", "grade=G1", "--reason", "read again").code == 0
+    assert ct("-C", root, "record", "pathology", "A1", "grade=", "--reason", "not G1").code == 0
+    assert [facts for _, _, facts, _ in rows(project)[-2:]] == [{"ki67": 30.0, "grade": "G1"}, {"ki67": 30.0}]
+
+
 def test_runs_stand_beside_each_other(project: Project) -> None:
     enter(project, "A1", ki67="30")
     assert enter(project, "A1", run="second reader", ki67="35").written == [("A1", 1)]
@@ -137,7 +158,7 @@ def test_a_result_may_say_of_its_entity_that_it_is_not_to_be_used_and_a_correcti
     enter(project, "A1", ki67="1", qc="fail", qc_reason="wrong block")
     with pytest.raises(Usage, match=r"A1 is excluded: qc_fail .*: wrong block"):
         enter(project, "A1", run="second", ki67="1")
-    assert enter(project, "A1", ki67="1", reason="the right block after all").written == [("A1", 2)]
+    assert enter(project, "A1", qc="pass", reason="the right block after all").written == [("A1", 2)]
     assert enter(project, "A1", run="second", ki67="1").written == [("A1", 1)]
 
 

@@ -3,6 +3,7 @@
 import contextvars
 import os
 import random
+import re
 import shutil
 import signal
 import threading
@@ -13,7 +14,6 @@ from pathlib import Path
 
 import pytest
 
-from ctcore.errors import ProjectError
 from ctcore.making import Making
 from ctcore.slurm import jobs
 from ctcore.slurm.runner import SlurmRunner
@@ -21,6 +21,7 @@ from ctcore.slurm.stop import failing
 from ctcore.slurm.sweep import sweep
 from tests.cluster_runs import PROFILE, Cohort
 from tests.kit import again, make
+from tests.shell import ct
 from tests.slurm import Slurm
 from tools.slurm.processes import wait
 
@@ -89,13 +90,15 @@ def test_a_step_of_many_nodes_is_one_array_and_each_call_runs_once(
 
 
 def test_runs_at_once_submit_each_call_once(cohort: Callable[..., Cohort]) -> None:
-    toy = cohort(24)
+    """CT_EXAMPLES sets how many calls (1000 is the long trial), CT_RUNS how many runs."""
+    many, at_once = int(os.environ.get("CT_EXAMPLES", "24")), int(os.environ.get("CT_RUNS", "4"))
+    toy = cohort(many)
     runs = []
-    for names in (toy.names, toy.names[12:], toy.names[:16], toy.names):
+    for names in (toy.names, toy.names[many // 2 :], toy.names[: many * 2 // 3], toy.names)[-at_once:]:
         runs.append(toy.process(*names))
         time.sleep(random.random() * 0.8)
-    said = [run.communicate(timeout=PATIENCE_S * 2) for run in runs]
-    assert [run.returncode for run in runs] == [0] * 4, said
+    said = [run.communicate(timeout=PATIENCE_S * 2 + many * 4) for run in runs]
+    assert {run.returncode for run in runs} == {0}, said
     assert toy.begun() == Counter(toy.names)
     toy.settled()
 
@@ -418,8 +421,13 @@ def test_a_restart_leaves_the_jobs_to_the_next_run(cohort: Callable[..., Cohort]
     toy.settled()
 
 
-def test_a_profile_that_the_cluster_refuses_is_told_and_fails_no_node(cohort: Callable[..., Cohort]) -> None:
+def test_what_sbatch_says_of_a_wrong_profile_stands_wherever_people_look(cohort: Callable[..., Cohort]) -> None:
     toy = cohort(2, 'partition = "nowhere"\n')
-    with pytest.raises(ProjectError, match=r"profile test: .*[Ii]nvalid partition.*\[slurm.test\]"):
-        toy.make()
+    found = toy.make()
+    assert states(found) == dict.fromkeys(toy.names, "failed")
+    words = r"profile test: .*[Ii]nvalid partition.*\[slurm.test\] in ct.toml"
+    assert all(re.search(words, one.why) for one in found.values())
+    for command in (("why", "counted/A000"), ("jobs", "--all"), ("logs", "counted/A000")):
+        said = ct("-C", str(toy.project.root), *command)
+        assert re.search("[Ii]nvalid partition", said.out + said.err), command
     toy.settled()

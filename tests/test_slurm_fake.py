@@ -191,6 +191,83 @@ def test_a_submission_that_was_taken_though_sbatch_failed_is_found_and_not_repea
     assert toy.rows()[0]["job"] == "1"
 
 
+@pytest.mark.parametrize("said", ["", "sbatch: lua: welcome\nnone", "7 of 9"])
+def test_a_submission_that_was_taken_is_found_whatever_sbatch_printed(fake: FakeSlurm, toy: Cohort, said: str) -> None:
+    fake.queue("RUNNING")
+    fake.says("mumbles", said)
+    fake.runs(1)
+    assert made(toy).state == "made"
+    assert (fake.count("submitted"), toy.rows()[0]["job"]) == (1, "1")
+    toy.settled()
+
+
+@pytest.mark.parametrize("said", ["sbatch: error: something quite new", "Segmentation fault"])
+def test_a_submission_that_was_taken_is_found_whatever_error_sbatch_had(
+    fake: FakeSlurm, toy: Cohort, said: str
+) -> None:
+    fake.queue("RUNNING")
+    fake.says("taken_but", said)
+    fake.runs(1)
+    assert made(toy).state == "made"
+    assert fake.count("submitted") == 1
+
+
+def test_an_end_of_which_nobody_can_say_why_is_a_try(fake: FakeSlurm, toy: Cohort) -> None:
+    """Where accounting is disabled, a job that was killed leaves nothing but its absence."""
+    fake.says("queue")
+    fake.says("no_accounting", "Slurm accounting storage is disabled")
+    began = time.monotonic()
+    found = made(toy)
+    assert (
+        found.state == "failed" and "nobody can say why it ended" in found.why and "Resources(memory_gb=" in found.why
+    )
+    assert fake.count("submitted") == 3 and time.monotonic() - began > 0.5 + 1
+    assert [row["tries"] for row in toy.rows()] == [1, 2, 3]
+    toy.settled()
+
+
+@pytest.mark.parametrize("runs", [True, False])
+def test_where_accounting_never_answers_the_results_decide(
+    fake: FakeSlurm, toy: Cohort, monkeypatch: pytest.MonkeyPatch, runs: bool
+) -> None:
+    monkeypatch.setattr("ctcore.slurm.runner.SILENCE_S", 1.5)
+    monkeypatch.setattr("ctcore.slurm.client.ACCOUNTING_S", 0.5)
+    fake.says("queue")
+    fake.says("sleeps")
+    fake.runs(*([2] if runs else []))
+    found = made(toy)
+    assert found.state == ("made" if runs else "failed")
+    toy.settled()
+
+
+def test_a_job_that_slurm_holds_back_is_cancelled_and_made_by_another(fake: FakeSlurm, toy: Cohort) -> None:
+    fake.says("queue", "1_0|NAME|PENDING|launch failed requeued held|n1|0:00|0|\n")
+    fake.runs(2)
+    assert made(toy).state == "made"
+    assert {*(fake.folder / "cancelled").read_text().split()} == {"1_0"}
+    toy.settled()
+
+
+@pytest.mark.parametrize("by", ["a run", "a sweep"])
+def test_a_job_that_waits_though_its_work_is_done_is_cancelled(
+    fake: FakeSlurm, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, by: str
+) -> None:
+    """A controller that had forgotten it has found it again."""
+    monkeypatch.setattr("ctcore.slurm.sweep.LEFT_S", 0.0)
+    toy = Cohort(tmp_path / "toy", 2, QUICK)
+    fake.queue("NODE_FAIL")
+    fake.runs(2)
+    assert toy.make("A000")["A000"].state == "made"
+    assert fake.count("cancelled") == 0
+    fake.says("queue", "1_0|NAME|PENDING|JobHeldAdmin|n1|0:00|0|\n3_0|NAME|NODE_FAIL|None|n1|0:05|0|\n")
+    if by == "a sweep":
+        sweep(again(toy.project))
+    else:
+        fake.runs(4)
+        assert toy.make("A001")["A001"].state == "made"
+    assert {*(fake.folder / "cancelled").read_text().split()} == {"1_0"}
+
+
 def test_a_try_with_more_than_the_cluster_has_fails_as_what_it_was(
     fake: FakeSlurm, toy: Cohort, later: Callable[[float, Callable[[], object]], None]
 ) -> None:

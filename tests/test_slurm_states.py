@@ -26,7 +26,7 @@ ENDS: dict[str, Verdict] = {
     "RECONFIG_FAIL": "again",
     "PREEMPTED": "again",
     "REVOKED": "again",
-    GONE: "again",
+    GONE: "unknown",
 }
 ACTIVE = (
     "PENDING",

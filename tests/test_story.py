@@ -288,6 +288,28 @@ def test_other_bytes_are_told_with_their_files_and_replace_nothing(tmp_path: Pat
     assert "other bytes" not in said_by(project, "why", "counted/A1")
 
 
+def test_other_bytes_replace_what_is_there_where_that_is_asked_for(tmp_path: Path, catalog_url: str) -> None:
+    project = make_project(tmp_path / "toy", steps=CHANCE)
+    make_all(project)
+    before = row_of(project, "counted", "A1")
+    (project.root / "reads" / "chance").write_text("heads")
+    said = ct("-C", str(project.root), "run", "--again", "counted/A1", "--replace")
+    assert said.code == 3 and "other bytes in n.txt; what was there is replaced" in said.out
+    project = again(project)
+    now = row_of(project, "counted", "A1")
+    assert now["id"] > before["id"] and (now["key"], now["folder"]) == (before["key"], before["folder"])
+    assert "heads" in (project.store.root / str(now["folder"]) / "n.txt").read_text()
+    assert verify(project, deep=True).findings == () and verify(project).findings == ()
+    assert {name: why for name, why in reasons(project).items() if why == ["input"]}.keys() == {"merged/S1"}
+    make_all(project)
+    forget()
+    assert reasons(again(project)) == {}
+    (project.root / "reads" / "chance").unlink()
+    said = ct("-C", str(project.root), "run", "--again", "counted/A2", "--replace")
+    assert said.code == 0 and "nothing was replaced" in said.err
+    assert ct("-C", str(project.root), "run", "counted/A2", "--replace").code == 2
+
+
 def test_what_cannot_be_made_again_is_said_and_what_is_there_stays(tmp_path: Path) -> None:
     broken = CHANCE.replace("    n = len(", "    assert extra != 'tails', 'no luck'\n    n = len(", 1)
     project = make_project(tmp_path / "toy", steps=broken)
@@ -299,6 +321,7 @@ def test_what_cannot_be_made_again_is_said_and_what_is_there_stays(tmp_path: Pat
     said = ct("-C", str(project.root), "run", "--again", "counted/A1", "--no-cache")
     assert said.code == 2 and "--again takes steps and nodes" in said.err
     assert ct("-C", str(project.root), "run", "--again").code == 2
+    assert "--fail is for" in ct("-C", str(project.root), "run", "--again", "counted/A1", "--fail", "fast").err
 
 
 def test_whoever_may_not_be_used_is_not_made_again(tmp_path: Path) -> None:

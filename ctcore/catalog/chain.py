@@ -192,6 +192,28 @@ class Journal:
             for number, line in enumerate(stream, 1):
                 yield number, line, _event(line)
 
+    def unlike(self, connection: Connection) -> list[int]:
+        """The numbers of its lines that are not the events of the catalog in their order. It may end before these do,
+        or go on: somebody writes meanwhile. CatalogError where it cannot be read.
+        """
+        rows = map(dict, connection.execute(_FROM, {"first": 0}, execution_options={"yield_per": 10_000}).mappings())
+        found, last = list[int](), GENESIS
+        try:
+            with self.path.open("rb") as stream:
+                fcntl.flock(stream, fcntl.LOCK_SH)
+                for number, line in enumerate(map(_event, stream), 1):
+                    known = next(rows, None)
+                    if known is None and line is not None and line["previous"] == last:
+                        known = {**line, "digest": event_digest(line)}
+                    if line is None or line != known:
+                        found.append(number)
+                    last = known["digest"] if known is not None else ""
+        except FileNotFoundError:
+            return []
+        except OSError as error:
+            raise CatalogError(f"{self.path}: {error.strerror}; allow reading it") from error
+        return found
+
     def _after(self, connection: Connection, last: tuple[int, str], end: int) -> list[dict[str, Any]]:
         """The events of the catalog after the file's last one, which it has to have too."""
         seen = self.witness.seen()

@@ -41,6 +41,7 @@ from ctcore.catalog.tables import setting
 from ctcore.clock import now, since
 from ctcore.digest import digest_value
 from ctcore.errors import CatalogError, LostCatalog
+from ctcore.places import FEW, free_at
 
 HEAD = "0013"
 BUSY_MS = 30_000
@@ -355,11 +356,17 @@ class Catalog:
             yield
         except DBAPIError as error:
             kind = LostCatalog if _is_damage(error) else CatalogError
-            raise kind(f"catalog {self.place}: {_explain(error)}") from error
+            free = free_at(str(self.url.database)) if self.is_sqlite else None
+            raise kind(f"catalog {self.place}: {_explain(error, free)}") from error
 
 
-def _explain(error: DBAPIError) -> str:
+def _explain(error: DBAPIError, free: int | None = None) -> str:
     said = str(error.orig).strip().splitlines()[0] if error.orig else str(error)
+    signs = ("full", "I/O", "unable to open")
+    if (
+        free is not None and free < FEW and any(sign in said for sign in signs)
+    ):  # to be read, it needs room too: 32 KiB for its index of the log
+        return f"its disk is full ({free:,} bytes are free): make room there; what was committed before is safe"
     ways = {
         "disk is full": "make room on that disk; what was committed before is safe",
         "No space left": "make room on the server's disk; what was committed before is safe",

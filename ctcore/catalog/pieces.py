@@ -17,17 +17,15 @@ Row = dict[str, Any]
 class History:
     """The longest history that the records prove.
 
-    `rows`: its events, redacted where a purge did so. `missing`: (first, last) of events that nobody has. `changed`:
-    numbers of events of which only an edited copy is there → the digest it has. `redact`: those which a purge should
-    have redacted, and of which only the words of before are there. `others`: events that are whole and not of it: there
-    were two histories. `head`: what the next event follows, be it there or not. `more`: something else is lost, and
-    nobody knows what.
+    `rows`: its events, redacted where a purge did so and that form is there. `missing`: (first, last) of events that
+    nobody has. `changed`: numbers of events of which only an edited copy is there → the digest it has. `others`: events
+    that are whole and not of it: there were two histories. `head`: what the next event follows, be it there or not.
+    `more`: something else is lost, and nobody knows what.
     """
 
     rows: list[Row]
     missing: list[tuple[int, int]] = field(default_factory=list)
     changed: dict[int, str] = field(default_factory=dict)
-    redact: set[int] = field(default_factory=set)
     others: list[Row] = field(default_factory=list)
     head: tuple[int, str] = (0, GENESIS)
     more: bool = False
@@ -63,8 +61,6 @@ def assembled(records: Sequence[Iterable[Row]], seen: tuple[int, str] | None) ->
         seq = row["seq"]
         if now != digest and (str(seq), now) not in every:
             found.changed[seq] = now
-        if last.get(str(seq), now) not in (now, MISSING):
-            found.redact.add(seq)
     found.missing = list(_gaps([row["seq"] for row in found.rows]))
     taken = set(chosen)
     whole = (pool.variants[one][one] for one in pool.variants if one not in taken and one in pool.variants[one])

@@ -1,4 +1,4 @@
-"""`ct run --again`: nodes that are there, made once more beside themselves, and compared; nothing is replaced."""
+"""`ct run --again`: nodes that are there, made once more beside themselves, and compared; replaced where asked."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 SHOWN = 10
 
 
-def make_again(project: "Project", texts: Sequence[str]) -> int:
+def make_again(project: "Project", texts: Sequence[str], replaces: bool = False) -> int:
     """The exit code: 0 where all have the same bytes, 3 where some have others, 1 where some could not be made."""
     from ctcore.making import Making
     from ctcore.slurm.choose import chosen, runner_of
@@ -28,11 +28,15 @@ def make_again(project: "Project", texts: Sequence[str]) -> int:
     counts: Counter[str] = Counter()
     with progress.reading(lambda text: click.echo(text, err=True)):
         for name, keys in nodes.items():
-            making = Making(project, project.steps[name], keys, again=True, runner=runner_of(project))
+            step, runner = project.steps[name], runner_of(project)
+            making = Making(project, step, keys, again=True, replaces=replaces, runner=runner)
             for one in making.outcomes():
                 counts[_say(one)] += 1
     parts = [f"{counts[word]} {word}" for word in ("reproduced", "other", "not made") if counts[word]]
-    click.echo(f"made again: {', '.join(parts)}; nothing was replaced", err=True)
+    kept = "nothing was replaced"
+    if replaces and counts["other"]:
+        kept = "those with other bytes are replaced; `ct stale` says what was made from them"
+    click.echo(f"made again: {', '.join(parts)}; {kept}", err=True)
     return 1 if counts["not made"] else FOUND if counts["other"] else 0
 
 

@@ -84,11 +84,12 @@ def _asked(project: Project, said: dict[str, Any]) -> Callable[..., Changes]:
     return partial(register_sheet, project, path, allowed, options=options)
 
 
-def pairs(option: str, said: Sequence[str]) -> dict[str, str]:
+def pairs(option: str, said: Sequence[str], blank: bool = False) -> dict[str, str]:
+    """Names with their values; `blank`: there may be none."""
     pairs: dict[str, str] = {}
     for one in said:
         name, equals, value = one.partition("=")
-        if not equals or not name.strip() or not value.strip():
+        if not equals or not name.strip() or not (blank or value.strip()):
             example = '--map "Sample Name=specimen_id"' if option == "--map" else f"{option} sex=F"
             raise Usage(f"{option} {one}: a name, = and a value are expected, as in {example}")
         if name.strip() in pairs:

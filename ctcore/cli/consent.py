@@ -28,7 +28,7 @@ def consent() -> None:
     "--use", "uses", multiple=True, metavar="USE", help="What a limited consent is limited to; several times."
 )
 @click.option("--date", "dated", metavar="YYYY-MM-DD", help="The day of the statement (default: today).")
-@click.option("--until", metavar="YYYY-MM-DD", help="The day on which it ends by itself.")
+@click.option("--until", metavar="YYYY-MM-DD", help="The day on which it ends by itself; '' takes it away.")
 @click.option("--form", metavar="TEXT", help="Where it stands: consent form 4, withdrawal form 12.")
 @click.option("--reason", metavar="TEXT", default="", help="Anything more.")
 @click.pass_context
@@ -48,7 +48,7 @@ def set_(
     """
     project = opened(ctx)
     if sheet is not None:
-        if what or uses or dated or until or form or reason:
+        if what or uses or dated or until is not None or form is not None or reason:
             raise Usage("--sheet has all of it in the sheet; name nobody, no status and no option besides")
         wrote, already = set_consents(project, str(sheet), read_consents(sheet))
         more = f"; {already} stood already" if already else ""

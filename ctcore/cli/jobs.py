@@ -10,6 +10,7 @@ from ctcore.cli.plain import harmless
 from ctcore.cli.render import echo_json, excluded_options, is_terminal, json_option, opened, table
 from ctcore.disclosure import allow, disclose, why_hidden
 from ctcore.errors import Usage
+from ctcore.explain import why
 from ctcore.nodes import find_node
 from ctcore.project import Project
 from ctcore.reasons import name_of
@@ -58,12 +59,19 @@ def logs(ctx: click.Context, node: str, only_path: bool, excluded: bool, reason:
         disclose(project, which, excluded, reason)
         found, what = log_of(project, which) or kept_of(project, which), name_of(which)
     if found is None:
-        raise Usage(f"{what} has no log: nothing of it has run yet, or it printed nothing")
+        raise Usage(f"{what} has no log: {_instead(project, node)}")
     if only_path:
         click.echo(found)
         return
     for line in lines_of(found):
         click.echo(harmless(line) if is_terminal(sys.stdout) else line, nl=False)
+
+
+def _instead(project: Project, node: str) -> str:
+    """Why a node has no log: its last call never began, as Slurm refused it, or nothing was tried."""
+    if "@" not in node and (failure := why(project, find_node(project, node)).failure) is not None:
+        return str(failure["error"])
+    return "nothing of it has run yet, or it printed nothing"
 
 
 def _of_making(project: Project, text: str, excluded: bool, reason: str | None) -> tuple[Path | None, str]:

@@ -6,6 +6,7 @@ from typing import Any
 import click
 
 from ctcore.cli.render import FOUND, Reading, echo_json, is_terminal, json_option, opened, size, table
+from ctcore.dagster_home import SETTINGS, launch
 from ctcore.project import Project
 
 _COLUMNS = ("action", "what", "number", "size", "why")
@@ -77,6 +78,9 @@ def _remove(project: Project, patient: str, reason: str | None, confirm: str, ra
     from ctcore.purging.removal import remove
 
     done = remove(project, patient, reason or "", confirm, raw)
+    has_dagster = (project.dagster_home / SETTINGS).is_file()
+    if done and has_dagster and launch(project, "wipe", str(done[0].number - 1)):
+        click.echo("Dagster's storage still tells of it; the sensor `integrity` takes it out", err=True)
     if as_json:
         echo_json([vars(one) for one in done])
     for one in done:

@@ -7,7 +7,7 @@ import click
 from ctcore.cli.cohort import pairs
 from ctcore.cli.render import echo_json, json_option, opened, table
 from ctcore.errors import Usage
-from ctcore.recording import BY_NAME, Entered, Recorded, analysis_of, read_entered, values_of
+from ctcore.recording import BY_NAME, Entered, Recorded, analysis_of, blank, read_entered, values_of
 from ctcore.recording import record as write
 
 SHOWN = 20
@@ -36,7 +36,8 @@ def record(
 ) -> None:
     """Record results of an ANALYSIS of ct.toml: a sheet with one row an entity, or one entity's columns.
 
-    All of it is written, or nothing. Nothing is overwritten: what differs is another version, with a reason.
+    All of it is written, or nothing. Nothing is overwritten: what differs is another version, with a reason; it keeps
+    what it does not name, and COLUMN= without a value, or a blank cell, takes it out.
     """
     project = opened(ctx)
     chosen = analysis_of(project, analysis)
@@ -47,10 +48,11 @@ def record(
     elif len(what) > 1 and "=" not in what[0]:
         if names or ignore or tab:
             raise Usage("--map, --ignore and --tab are for sheets")
-        values, problems = values_of(chosen, pairs(analysis, what[1:]))
+        cells = pairs(analysis, what[1:], blank=True)
+        values, problems = values_of(chosen, cells)
         if problems:
             raise Usage(f"{what[0]}: " + "; ".join(problems))
-        entered, source = [Entered(what[0], values)], BY_NAME
+        entered, source = [Entered(what[0], values, blank=blank(cells))], BY_NAME
     else:
         raise Usage(f"`ct record {analysis} SHEET`, or `ct record {analysis} ID COLUMN=VALUE…`")
     _say(write(project, chosen, entered, run=of_run, reason=reason, source=source), as_json)

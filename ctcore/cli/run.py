@@ -30,6 +30,7 @@ END_S = 20  # how long the daemon may take to end
 @click.option("--partial", is_flag=True, help="With --plan: leave out what is not as planned any more.")
 @click.option("--profile", metavar="NAME", help="Where jobs run: local, or a [slurm.NAME] of ct.toml (or CT_PROFILE).")
 @click.option("--again", is_flag=True, help="Make these nodes once more beside themselves, and compare the bytes.")
+@click.option("--replace", is_flag=True, help="With --again: what comes out with other bytes replaces what is there.")
 @click.option("--no-cache", is_flag=True, help="Run what is stale also where the same call was made before; compare.")
 @click.option(
     "--fail",
@@ -48,6 +49,7 @@ def run(
     partial: bool,
     profile: str | None,
     again: bool,
+    replace: bool,
     no_cache: bool,
     fail: str,
     cohort: str | None,
@@ -56,13 +58,17 @@ def run(
 ) -> None:
     """Make everything that is stale, or these steps and nodes with what they need. Fresh ones are left alone.
 
-    With --again, exit code 3 where some came out with other bytes. Nothing that is there is replaced.
+    With --again, exit code 3 where some came out with other bytes. Nothing is replaced but with --replace.
     """
     texts, narrowing = (*what, *select), Narrowing(cohort, pairing, complete_only)
     if file is not None and (texts or narrowing):
         raise Usage("a plan says itself what runs: leave out either --plan or the steps, nodes and cohort")
     if again and (file is not None or narrowing or no_cache):
         raise Usage("--again takes steps and nodes, and --profile")
+    if again and ctx.get_parameter_source("fail") is not click.core.ParameterSource.DEFAULT:
+        raise Usage("--fail is for a run that others depend on; with --again each node is made by itself")
+    if replace and not again:
+        raise Usage("--replace is for --again: it says what becomes of what came out with other bytes")
     if partial and file is None:
         raise Usage("--partial is for --plan FILE")
     if profile is not None:
@@ -78,7 +84,7 @@ def run(
     if again:
         from ctcore.cli.again import make_again
 
-        ctx.exit(make_again(project, texts))
+        ctx.exit(make_again(project, texts, replace))
     options = [*planned, *narrowing.options, *(["--no-cache"] if no_cache else []), "--fail", fail]
     ctx.exit(launch(project, "run", *options, "--", *texts))
 

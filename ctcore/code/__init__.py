@@ -47,10 +47,11 @@ def code_of(step: Step) -> Code:
     """Follow what the step's function uses, through the files that it was loaded from."""
     sources = step.sources or Sources()
     try:
-        walk, values, found = _walked(step, Walk(step.source.parent, sources))
-        script = walk.reaches_all or any(path.suffix == ".py" for path in declared(step))
+        named = declared(step)
+        walk, values, found = _walked(step, Walk(step.source.parent, sources), named)
+        script = walk.reaches_all or any(path.suffix == ".py" for path in named)
         if walk.reads_docs or script:
-            walk, values, found = _walked(step, Walk(step.source.parent, sources, walk.reads_docs, script))
+            walk, values, found = _walked(step, Walk(step.source.parent, sources, walk.reads_docs, script), named)
     except RecursionError as error:
         raise StepError(f"{step.source}: what step {step.name} uses is nested too deeply to be read") from error
     content: dict[str, Any] = {"declaration": _declaration(step), "source": _listed(walk)}
@@ -58,7 +59,7 @@ def code_of(step: Step) -> Code:
         content["order"] = list(walk.whole)  # in which they run
     if values is not None:
         content["values"] = values
-    beside, missed = files_beside(step, walk)
+    beside, missed = files_beside(step, walk, named)
     if beside:
         content["files"] = beside
     label = step.source.name
@@ -83,7 +84,7 @@ def _listed(walk: Walk) -> list[list[str]]:
     return [[file, name, text] for (file, name), text in sorted(walk.parts.items())]
 
 
-def _walked(step: Step, walk: Walk) -> tuple[Walk, Any, Carried]:
+def _walked(step: Step, walk: Walk, named: Sequence[Path]) -> tuple[Walk, Any, Carried]:
     values, found = None, Carried(str(step.source.parent))
     module, name = walk.load(step.source), getattr(step.function, "__name__", "")
     if is_plain(step.function) and name in module.bound and not module.effects:
@@ -95,7 +96,7 @@ def _walked(step: Step, walk: Walk) -> tuple[Walk, Any, Carried]:
         _follow_place(walk, Path(code.co_filename), code.co_firstlineno, code.co_name)
     for kind in (*found.classes, *([step.params] if step.params is not None else [])):
         _follow_class(walk, kind, _parameters(kind) if kind is step.params else frozenset())
-    for path in declared(step):
+    for path in named:
         if path.suffix == ".py":
             walk.count_whole(path, 0, "it is declared with code=")
     if walk.unseen or (walk.places and not step.code):

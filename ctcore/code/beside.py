@@ -1,34 +1,34 @@
 """③ Files of the step folder that a step reads or runs by their path: scripts, tables, models. Their bytes are code."""
 
 import glob
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from ctcore.code.plain import Note
 from ctcore.code.sources import files_below
 from ctcore.code.walk import Walk
 from ctcore.digest import digest_files
-from ctcore.errors import StepError
+from ctcore.errors import InputError, StepError
 from ctcore.step import Step
 
 MOST = 2000
 MOST_BYTES = 256 << 20
 
 
-def files_beside(step: Step, walk: Walk) -> tuple[Mapping[str, str], list[Note]]:
-    """Digests by path relative to the folder: the files that `code=` declares. Where the step declares none and asks
-    where it lies, all files beside it; and what cannot be counted. Python files are the walk's.
+def files_beside(step: Step, walk: Walk, named: Sequence[Path]) -> tuple[Mapping[str, str], list[Note]]:
+    """Digests by path relative to the folder: of `named`, the files that `code=` declares. Where the step declares none
+    and asks where it lies, of all files beside it; and what cannot be counted. Python files are the walk's.
     """
     folder = step.source.parent
     if step.code:
-        return digests(folder, [path for path in declared(step) if path.suffix != ".py"]), []
+        return digests(step, [path for path in named if path.suffix != ".py"]), []
     if not walk.reaches_all:
         return {}, []
     listed = [path for path in files_below(folder) if path.suffix != ".py"]
     if len(listed) > MOST or sum(path.stat().st_size for path in listed) > MOST_BYTES:
         way = f"the folder has {len(listed)} files; declare those that it uses with code=(…)"
         return {}, [Note(one.file, one.line, f"{one.what}; {way}") for one in (*walk.places, *walk.unseen)]
-    return digests(folder, listed), []
+    return digests(step, listed), []
 
 
 def declared(step: Step) -> list[Path]:
@@ -44,6 +44,12 @@ def declared(step: Step) -> list[Path]:
     return list(dict.fromkeys(found))
 
 
-def digests(folder: Path, paths: list[Path]) -> dict[str, str]:
-    """By name relative to the folder."""
-    return {path.relative_to(folder).as_posix(): one for path, one in sorted(digest_files(paths).items())}
+def digests(step: Step, paths: list[Path]) -> dict[str, str]:
+    """By name relative to the step's folder. StepError for what cannot be read."""
+    folder = step.source.parent
+    try:
+        return {path.relative_to(folder).as_posix(): one for path, one in sorted(digest_files(paths).items())}
+    except InputError as error:
+        said = f"what lies beside step {step.name} is its code: {error}"
+        way = "mend it, take it away, or name the files that the step uses with code=(…)"
+        raise StepError(f"{step.source.name}: {said}; {way}") from None

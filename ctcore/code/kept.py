@@ -5,7 +5,6 @@
 
 import difflib
 import json
-import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -13,6 +12,7 @@ from typing import Any
 from ctcore import jsontext
 from ctcore.code import TAG, Code
 from ctcore.digest import canonical, digest_value
+from ctcore.whole import write_whole
 
 FOLDER = ".code"
 
@@ -22,11 +22,7 @@ def keep(store: Path, code: Code) -> None:
     place = _place(store, code.digest)
     if place.exists():
         return
-    place.parent.mkdir(parents=True, exist_ok=True)
-    part = place.with_name(f".{place.name}.{os.getpid()}")
-    part.write_bytes(canonical(code.content))
-    os.chmod(part, 0o444)
-    part.replace(place)
+    write_whole(place, canonical(code.content), mode=0o444)
 
 
 def kept(store: Path, digest: str) -> Mapping[str, Any] | None:

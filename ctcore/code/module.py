@@ -95,16 +95,16 @@ class Module:
             for name in _bound(statement) if not is_text(statement) else ("__doc__",):
                 self.bound.setdefault(name, []).append(statement)
         self.lines = {name: _span(statements) for name, statements in self.bound.items()}
+        siblings = frozenset(one.local for one in self.executed if one.level)
+        self._judge = Plain(self.origins, frozenset(self._records()), siblings)
         self.effects: tuple[tuple[int, str], ...] = tuple(self._effects())
         self.used_at_all = _Uses.of(self.statements)
         for statement in self.statements:
             self._normalize(statement)
 
     def _effects(self) -> Iterator[tuple[int, str]]:
-        siblings = frozenset(one.local for one in self.executed if one.level)
-        judge = Plain(self.origins, frozenset(self._records()), siblings)
         for statement in self.statements:
-            yield from judge.effects(statement)
+            yield from self._judge.effects(statement)
         for name, statements in self.bound.items():
             if name in BUILTINS:
                 yield statements[0].lineno, f"{name} hides what Python calls so"
@@ -188,8 +188,7 @@ class Module:
             if isinstance(node, _DEFINITIONS):
                 node.decorator_list = [one for one in node.decorator_list if not self._is_declaration(one)]
             if isinstance(node, ast.Call) and is_step(node, self.origins):
-                judge = Plain(self.origins, frozenset())
-                node.keywords = [one for one in node.keywords if not judge.is_plain(one.value)]
+                node.keywords = [one for one in node.keywords if not self._judge.is_plain(one.value)]
             if not self.has_docs:
                 _strip(node)
 
@@ -197,8 +196,7 @@ class Module:
         """ct's decorator: what it says counts by its values, unless saying it runs code."""
         if not is_step(node, self.origins):
             return False
-        judge = Plain(self.origins, frozenset(self._records()))
-        return not isinstance(node, ast.Call) or all(judge.is_plain(keyword.value) for keyword in node.keywords)
+        return not isinstance(node, ast.Call) or all(self._judge.is_plain(keyword.value) for keyword in node.keywords)
 
 
 def _defined(nodes: Iterable[ast.stmt]) -> Definition:

@@ -1,6 +1,5 @@
 """③ The programs that a step runs: what their version commands print. Looked up once a run, not once a call."""
 
-import json
 import os
 import shlex
 import shutil
@@ -8,12 +7,14 @@ import subprocess
 import tempfile
 from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 from ctcore import jsontext
+from ctcore.whole import write_json
 
 PATIENCE_S = 60
 MOST = 2000
@@ -80,13 +81,8 @@ class Tools:
         now = {command: {"file": _file(command), "said": said[PREFIX + name]} for name, command in tools.items()}
         if any(self._read().get(command) != one for command, one in now.items()):
             self._known = {**self._read(), **now}
-            part = self.place.with_name(f".{self.place.name}.{os.getpid()}")
-            try:
-                self.place.parent.mkdir(parents=True, exist_ok=True)
-                part.write_text(json.dumps(self._known))
-                part.replace(self.place)
-            except OSError:  # a place that one may only read: it is asked again next time
-                return
+            with suppress(OSError):  # a place that one may only read: it is asked again next time
+                write_json(self.place, self._known)
 
     def _read(self) -> dict[str, Any]:
         if self._known is None:

@@ -1,5 +1,6 @@
 """⑥ Which makings contain a person. By content: what was also made without the person tells nothing of them."""
 
+import json
 import re
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
@@ -10,7 +11,7 @@ from sqlalchemy import Connection, and_, select
 
 from ctcore.belonging import below
 from ctcore.catalog.engine import in_keys
-from ctcore.catalog.tables import materialization, tombstone
+from ctcore.catalog.tables import consent, entity, event, materialization, purge, tombstone
 from ctcore.impact import Pairs, first_makings, pairs_of
 from ctcore.lineage import Content, Making, going_down, makings, starting, walked
 from ctcore.project import Project
@@ -66,6 +67,7 @@ def gathering(steps: StepGraph) -> set[str]:
 def inside(project: Project, connection: Connection, patient: str) -> Inside:
     """Everything that was ever made with a patient in it: their own nodes, and all that was built from those."""
     own, moved = below(connection, [("patient", patient)])
+    own |= _purged(connection, patient)
     first = first_makings(project, connection, own, None).nodes
     ids = walked(connection, going_down(starting(first)))
     made = makings(connection, ids)
@@ -81,6 +83,18 @@ def inside(project: Project, connection: Connection, patient: str) -> Inside:
         frozenset(connection.execute(gone).scalars()),
         frozenset(content for content, numbers in alike.items() if numbers <= found),
     )
+
+
+def _purged(connection: Connection, patient: str) -> set[Node]:
+    """Who was purged with a patient, wherever the catalog has them by now; nobody, once consent was given again."""
+    restored = select(consent.c.at).join(entity, entity.c.seq == consent.c.entity)
+    restored = restored.where(entity.c.level == "patient", entity.c.id == patient, consent.c.record.is_not(None))
+    since = max(connection.execute(restored).scalars(), default="")
+    if connection.execute(select(purge.c.id).where(purge.c.patient == patient, purge.c.at > since)).first() is None:
+        return set()
+    mine = (event.c.kind == "purge") & (event.c.subject == f"patient/{patient}") & (event.c.at > since)
+    bodies = map(json.loads, connection.execute(select(event.c.body).where(mine)).scalars())
+    return {(level, who) for one in bodies for level, _, who in (name.partition("/") for name in one.get("own", ()))}
 
 
 def _alike(connection: Connection, ids: Iterable[int]) -> dict[Content, set[int]]:

@@ -11,7 +11,7 @@ from typing import Any
 from sqlalchemy import Connection, func, select
 
 from ctcore.catalog.engine import in_keys
-from ctcore.catalog.tables import attempt, consent, entity, materialization
+from ctcore.catalog.tables import attempt, consent, entity, file, materialization
 from ctcore.catalog.together import lying
 from ctcore.code.kept import FOLDER as CODE
 from ctcore.manifest import SIDECAR
@@ -65,9 +65,10 @@ class Leftovers:
 
     def _contains(self, sidecar: Path) -> bool:
         said = _json(sidecar)
-        return self._takes(said.get("members"), said.get("inputs"))
+        return self.takes(said.get("members"), said.get("inputs"))
 
-    def _takes(self, members: Any, inputs: Any) -> bool:
+    def takes(self, members: Any, inputs: Any) -> bool:
+        """Whether somebody with these members and inputs has the person inside."""
         own, contents = self.found.own, self.found.contents
         used = [tuple(one) for one in inputs or () if len(one) == 4]
         if any((one[0], one[1]) in own for one in members or ()):
@@ -140,7 +141,7 @@ class Leftovers:
                 node, key = said.get("node") or ("", ""), str(said.get("key"))
                 mine = self.is_own(*node) or key[:_KEY_DIGITS] in self.keys
                 mine = mine or (said.get("error") and node[0] in self._many and self._may_tell(folder / name))
-                if mine or self._takes(said.get("members"), said.get("edges")):
+                if mine or self.takes(said.get("members"), said.get("edges")):
                     yield folder / name
 
     def _again(self) -> Iterator[Path]:
@@ -156,7 +157,7 @@ class Leftovers:
     def _code(self) -> Iterator[Path]:
         """Kept code that names the person: a step may list whom it leaves out."""
         root = self.project.store.root / CODE
-        yield from (root / name for name in _names(root) if self.found.any_id.search((root / name).read_text()))
+        yield from (root / name for name in _names(root) if self.found.any_id.search(_text(root / name)))
 
     def asked(self) -> Iterator[Path]:
         """What is asked of the catalog while others write into it, and what a killed process left of that."""
@@ -168,7 +169,7 @@ class Leftovers:
                     continue
                 body = said["body"] if isinstance(said, dict) and "body" in said else ()
                 sides = [one["side"] for one in body if isinstance(one, dict) and "side" in one]
-                taken = any(self._takes(side["members"], side["inputs"]) for side in sides)
+                taken = any(self.takes(side["members"], side["inputs"]) for side in sides)
                 if taken or self.found.any_id.search(json.dumps(said, ensure_ascii=False)):
                     yield path
 
@@ -177,6 +178,17 @@ def meetings(project: Project) -> list[Path]:
     """The folders in which processes ask for something at once."""
     root = project.work / "together"
     return [root / name for name in _names(root)]
+
+
+def raw_rows(connection: Connection, found: Inside) -> list[Any]:
+    columns = (file.c.role, file.c.path, file.c.digest, file.c.size, entity.c.level, entity.c.id)
+    rows = connection.execute(
+        select(*columns)
+        .join(entity, entity.c.seq == file.c.entity)
+        .where(in_keys(entity.c.id, found.ids))
+        .order_by(entity.c.seq, file.c.role)
+    )
+    return [row for row in rows if (row.level, row.id) in found.own]
 
 
 def raw_files(rows: Iterable[Any], project: Project) -> list[dict[str, Any]]:
@@ -188,6 +200,13 @@ def raw_files(rows: Iterable[Any], project: Project) -> list[dict[str, Any]]:
         said = {name: getattr(row, name) for name in ("level", "id", "role", "path", "digest", "size")}
         found.append({**said, "inside": inside, "there": path.exists()})
     return found
+
+
+def _text(path: Path) -> str:
+    try:
+        return path.read_text(errors="replace")
+    except OSError:
+        return ""
 
 
 def _names(folder: Path) -> list[str]:

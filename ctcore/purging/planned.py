@@ -10,7 +10,7 @@ from typing import Any
 from sqlalchemy import Connection, select
 
 from ctcore.catalog.engine import in_keys
-from ctcore.catalog.tables import entity, file, lease, output, slurm_batch, slurm_job
+from ctcore.catalog.tables import entity, lease, output, slurm_batch, slurm_job
 from ctcore.catalog.together import is_awaited
 from ctcore.clock import today
 from ctcore.consent import TAKEN_BACK
@@ -20,8 +20,11 @@ from ctcore.lineage import Making
 from ctcore.nodes import no_such
 from ctcore.policy import standing, status_on
 from ctcore.project import Project
+from ctcore.purging.copies import Copy, lying
 from ctcore.purging.inside import Inside, gathering, inside
-from ctcore.purging.leftovers import Leftovers, raw_files
+from ctcore.purging.leftovers import Leftovers, raw_files, raw_rows
+from ctcore.purging.redaction import still_said
+from ctcore.purging.stones import differing
 from ctcore.reasons import Node, name_of
 
 
@@ -48,18 +51,23 @@ class Plan:
     leftovers: Sequence[Path] = ()
     raw: Sequence[dict[str, Any]] = ()
     again: Sequence[Node] = ()
-    known: bool = False  # the catalog has attributes of them still
+    said: Sequence[tuple[str, str]] = ()  # what the catalog says of them still
+    lying: Sequence[Copy] = ()  # what lies somewhere else
+    unlike: Sequence[int] = ()  # lines of the journal that are not the catalog's
     rows: list[Row] = field(default_factory=list)
 
     def __bool__(self) -> bool:
         """Whether there is anything to remove; the saved mirror is there again after every evaluation."""
-        return bool(self.makings or self.known or any(path.name != "mirror" for path in self.leftovers))
+        left = self.makings or self.said or self.unlike or any(path.name != "mirror" for path in self.leftovers)
+        return bool(left or any(one.by in ("purge", "dagster") for one in self.lying))
 
 
 def plan(project: Project, patient: str, raw: bool = False) -> Plan:
     """What `purge` would do now. Usage error where it would be refused."""
     with project.catalog.read() as connection:
         found = planned(project, connection, patient)
+        found.lying = lying(project, connection, found.found, patient)
+        found.unlike = project.catalog.journal.unlike(connection)
         found.rows = _rows(project, connection, found, raw)
     return found
 
@@ -73,14 +81,8 @@ def planned(project: Project, connection: Connection, patient: str) -> Plan:
     again = [one.node for number, one in makings.items() if one.current and number not in own]
     files = _files(connection, makings)
     raw = raw_files(raw_rows(connection, found), project)
-    return Plan(patient, found, makings, own, files, left.paths(), raw, again, _is_known(connection, found))
-
-
-def _is_known(connection: Connection, found: Inside) -> bool:
-    rows = connection.execute(
-        select(entity.c.level, entity.c.id).where(entity.c.purged.is_(None), in_keys(entity.c.id, found.ids))
-    )
-    return any((row.level, row.id) in found.own for row in rows)
+    said = [*still_said(project, connection, found), *((str(one), "") for one in differing(connection, found.gone))]
+    return Plan(patient, found, makings, own, files, left.paths(), raw, again, said)
 
 
 def is_taken_back(connection: Connection, patient: str) -> bool:
@@ -109,7 +111,8 @@ def check_consent(project: Project, connection: Connection, patient: str) -> Non
 def check_idle(project: Project, connection: Connection, found: Inside) -> None:
     """What runs meanwhile may have the person inside, and would be recorded after the purge."""
     held = connection.execute(select(lease.c.asset, lease.c.partition, lease.c.owner, lease.c.job)).all()
-    busy = {(row.asset, row.partition) for row in held if is_alive(row.owner) or is_alive(row.job)}
+    alive = {name: is_alive(name, project.work) for row in held for name in (row.owner, row.job)}
+    busy = {(row.asset, row.partition) for row in held if alive[row.owner] or alive[row.job]}
     joined = select(slurm_batch.c.asset, slurm_job.c.partition).join(slurm_job, slurm_job.c.batch == slurm_batch.c.id)
     rows = connection.execute(joined.where(slurm_job.c.ended_at.is_(None)))
     busy |= {(row.asset, row.partition) for row in rows}
@@ -132,19 +135,9 @@ def _files(connection: Connection, ids: Iterable[int]) -> dict[int, dict[str, tu
     return found
 
 
-def raw_rows(connection: Connection, found: Inside) -> list[Any]:
-    columns = (file.c.role, file.c.path, file.c.digest, file.c.size, entity.c.level, entity.c.id)
-    rows = connection.execute(
-        select(*columns)
-        .join(entity, entity.c.seq == file.c.entity)
-        .where(in_keys(entity.c.id, found.ids))
-        .order_by(entity.c.seq, file.c.role)
-    )
-    return [row for row in rows if (row.level, row.id) in found.own]
-
-
 def _rows(project: Project, connection: Connection, plan: Plan, raw: bool) -> list[Row]:
-    return [*_removed(project, plan), *_named(plan, raw), *_again(project, plan), *_kept(connection, plan)]
+    removed, again = _removed(project, plan), _again(project, plan)
+    return [*removed, *_put_back(plan), *_named(plan, raw), *again, *_kept(connection, plan)]
 
 
 def _removed(project: Project, plan: Plan) -> Iterable[Row]:
@@ -162,6 +155,17 @@ def _removed(project: Project, plan: Plan) -> Iterable[Row]:
     why = {"store": "staged or published, in no making", "work": "calls, logs and the saved mirror"}
     for kind, some in kinds.items():
         yield Row("remove", kind, len(some), sum(map(size_of, some)), why.get(kind, ""))
+
+
+def _put_back(plan: Plan) -> Iterable[Row]:
+    """What nobody looks for in its place: rows and lines that were changed by hand, copies of files."""
+    if plan.found.gone and (places := [place for place, _ in plan.said]):
+        yield Row("take out", "rows and events of the catalog", len(places), None, f"{places[0]}, …")
+    if plan.unlike:
+        yield Row("write anew", "provenance.jsonl", len(plan.unlike), None, "lines that are not the catalog's")
+    for one in plan.lying:
+        action = {"purge": "remove", "dagster": "take out"}.get(one.by, "name")
+        yield Row(action, one.path, 1, None, one.words(plan.patient) if action == "name" else one.what)
 
 
 def _named(plan: Plan, raw: bool) -> Iterable[Row]:

@@ -8,16 +8,19 @@ from typing import Any
 from sqlalchemy import ColumnElement, Connection, select
 
 from ctcore.catalog.engine import in_keys
-from ctcore.catalog.tables import event, materialization, output, purge, tombstone
+from ctcore.catalog.tables import event, materialization, purge, tombstone
 from ctcore.catalog.together import lying
 from ctcore.errors import Usage
 from ctcore.manifest import Expected
 from ctcore.project import Project
+from ctcore.purging.copies import apart, named_places, search
 from ctcore.purging.inside import inside
 from ctcore.purging.leftovers import Leftovers, meetings
 from ctcore.purging.planned import is_taken_back
+from ctcore.purging.redaction import still_said
+from ctcore.purging.stones import differing
 from ctcore.reasons import name_of
-from ctcore.tombstones import is_purged, unfinished, words
+from ctcore.tombstones import is_purged, there, unfinished, words
 
 
 @dataclass(frozen=True)
@@ -48,12 +51,15 @@ def check(project: Project, number: int, deep: bool = True, on_bytes: Callable[[
         gone, problems = _told(connection, row)
         problems += [_unfinished(row)] if row.ended_at is None else []
         problems += [*_still_there(project, connection, purge.c.id == number), *_inside(project, connection, row)]
-        kept = _kept(connection)
+        kept = there(connection)
+        problems += _lying(project, connection, row, count)
     found = project.store.check_many(
         [Expected(project.store.root / folder, files) for folder, files in kept.items()], deep=deep, on_bytes=count
     )
+    named = {where for where, _ in problems}
     for folder, damages in zip(kept, found, strict=True):
-        problems += [(f"store/{folder}/{one.file}", f"{one.problem}, and no purge removed it") for one in damages]
+        wrong = ((f"store/{folder}/{one.file}", one.problem) for one in damages)
+        problems += [(where, f"{said}, and no purge removed it") for where, said in wrong if where not in named]
     return Checked(number, row.patient, len(gone), len(kept), sum(read), tuple(problems))
 
 
@@ -72,24 +78,23 @@ def _told(connection: Connection, row: Any) -> tuple[set[int], list[tuple[str, s
     mine = (event.c.kind == "purge") & (event.c.subject == f"patient/{row.patient}")
     bodies = map(json.loads, connection.execute(select(event.c.body).where(mine)).scalars())
     said = {one["materialization"]: one for body in bodies if body["purge"] == row.id for one in body["removed"]}
-    rows = connection.execute(select(tombstone.c.materialization).where(tombstone.c.purge == row.id)).scalars()
-    gone = set(rows)
-    files: dict[int, dict[str, list[Any]]] = {number: {} for number in gone}
-    outputs = select(output).where(in_keys(output.c.materialization, gone))
-    for one in connection.execute(outputs):
-        files[one.materialization][one.file] = [one.size, one.digest]
+    stones = connection.execute(select(tombstone)).all()
+    gone = {one.materialization for one in stones if one.purge == row.id}
+    lacking = said.keys() - {one.materialization for one in stones}
+    anew = f"; `ct purge {row.patient}` writes it anew"
     problems = [(f"#{one}", "has a tombstone that no event tells of") for one in sorted(gone - said.keys())]
-    problems += [(said[one]["node"], f"#{one} was purged, and has no tombstone") for one in sorted(said.keys() - gone)]
-    for number in sorted(gone & said.keys()):
-        if said[number]["files"] != files[number]:
-            problems.append((said[number]["node"], f"#{number}: the ledger and the event differ in what was there"))
+    for number in sorted(lacking):
+        problems.append((said[number]["node"], f"#{number} was purged, and has no tombstone{anew}"))
+    for number in sorted(differing(connection, gone)):
+        what = f"#{number}: the ledger and the event differ in what was there{anew}"
+        problems.append((said[number]["node"], what))
     return gone, problems
 
 
 def _still_there(project: Project, connection: Connection, purges: ColumnElement[bool]) -> Iterator[tuple[str, str]]:
     """Folders of tombstones that are there, though the same call was not made again since."""
     made = materialization.c
-    joined = select(made.folder, made.asset, made.partition, purge.c.id)
+    joined = select(made.folder, made.asset, made.partition, purge.c.id, purge.c.patient)
     joined = joined.join(tombstone, tombstone.c.materialization == made.id)
     mine = joined.join(purge, purge.c.id == tombstone.c.purge).where(purges)
     rows = {row.folder: row for row in connection.execute(mine)}
@@ -97,7 +102,7 @@ def _still_there(project: Project, connection: Connection, purges: ColumnElement
     for folder in sorted(rows.keys() - set(connection.execute(live).scalars())):
         if (project.store.root / folder).exists():
             row = rows[folder]
-            said = f"store/{folder} is there, and was purged (purge {row.id})"
+            said = f"store/{folder} is there, and was purged (purge {row.id}); `ct purge {row.patient}` removes it"
             yield name_of((row.asset, row.partition)), said
 
 
@@ -106,11 +111,32 @@ def _inside(project: Project, connection: Connection, row: Any) -> Iterator[tupl
     if not is_taken_back(connection, row.patient) or row.ended_at is None:
         return
     found = inside(project, connection, row.patient)
+    for place, what in still_said(project, connection, found):
+        yield place, f"{what}: of patient {row.patient}, and purged; `ct purge {row.patient}` takes it out"
     for number, one in found.left.items():
         yield name_of(one.node), f"#{number} contains patient {row.patient}; `ct purge {row.patient}` removes it"
     for path in Leftovers(project, connection, found).paths():
         if path.name != "mirror":
             yield project.recorded(path), _is_of(row)
+
+
+def _lying(
+    project: Project, connection: Connection, row: Any, on_bytes: Callable[[int], None] | None
+) -> Iterator[tuple[str, str]]:
+    """Copies of what was purged that lie somewhere else, what could not be looked at, and lines of the journal that
+    are not the catalog's: an older copy says what was taken out since."""
+    if wrong := project.catalog.journal.unlike(connection):
+        many = f"line {wrong[0]}" + f" and {len(wrong) - 1} more" * (len(wrong) > 1)
+        said = f"{many}: not the events of the catalog, from which `ct purge {row.patient}` writes it anew"
+        yield project.catalog.journal.path.name, said
+    if not is_taken_back(connection, row.patient) or row.ended_at is None:
+        return
+    found = inside(project, connection, row.patient)
+    seen = search(project, connection, found, row.patient, on_bytes=on_bytes)
+    for one in apart(project, seen.copies, named_places(project, connection, found, row.patient)):
+        yield one.path, one.words(row.patient)
+    for path, said in seen.unread:
+        yield path, f"{said}: it could not be looked at, and nothing is proved of it"
 
 
 def _left_of(project: Project, connection: Connection, row: Any) -> Iterator[tuple[str, str]]:
@@ -126,20 +152,3 @@ def _unfinished(row: Any) -> tuple[str, str]:
 
 def _is_of(row: Any) -> str:
     return f"is of patient {row.patient}; `ct purge {row.patient}` removes it"
-
-
-def _kept(connection: Connection) -> dict[str, dict[str, tuple[int, str]]]:
-    """Every folder of a making without a tombstone, with its files as its last such making left them."""
-    made = materialization.c
-    rows = connection.execute(
-        select(made.id, made.folder, output.c.file, output.c.size, output.c.digest)
-        .join(output, output.c.materialization == made.id)
-        .where(~is_purged())
-        .order_by(made.id)
-    )
-    found: dict[str, tuple[int, dict[str, tuple[int, str]]]] = {}
-    for number, folder, name, size, digest in rows:
-        if found.get(folder, (0, {}))[0] != number:
-            found[folder] = (number, {})
-        found[folder][1][name] = (size, digest)
-    return {folder: files for folder, (_, files) in found.items()}

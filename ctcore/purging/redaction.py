@@ -1,15 +1,18 @@
-"""⑥ What the catalog says of a person beyond what a tombstone needs: taken out of its tables, and of its events."""
+"""⑥ What the catalog says of a person beyond what a tombstone needs: taken out of its tables and events, and found
+there again where somebody put it back.
+"""
 
-import json
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import delete, select, update
+from sqlalchemy import ColumnElement, Connection, Table, delete, func, or_, select, update
 
 from ctcore.catalog.chain import redact
 from ctcore.catalog.declared import applied, enforce, relax
 from ctcore.catalog.engine import Writer, in_keys
 from ctcore.catalog.tables import (
+    artifact,
     attempt,
     digest_memory,
     edge,
@@ -19,156 +22,164 @@ from ctcore.catalog.tables import (
     materialization,
     member,
     output,
+    purge,
+    qc_event,
+    qc_resolution,
     result,
+    tombstone,
     waiver,
 )
 from ctcore.digest import canonical
 from ctcore.project import Project
 from ctcore.purging.inside import Inside, gathering
+from ctcore.purging.retold import GONE, ROLES, Whose, purges, role_less, said_again, told
+from ctcore.purging.stones import differing, write_as_told
 from ctcore.reasons import Node, name_of
 from ctcore.step import ENTITY_LEVELS
 
-GONE = "purged"  # in the place of a text that was a person's
-_ROLES = "member-role: "  # in the reason of a making that was made because roles had changed
+SHOWN = 20  # rows of one table that are named
+_VALUE = canonical(GONE).decode()
+
+
+@dataclass(frozen=True)
+class Part:
+    """Rows of a table that are, or were, a person's: what stands in them since a purge; None: they are gone."""
+
+    table: Table
+    mine: ColumnElement[bool]
+    values: Mapping[str, Any] | None
+
+    @property
+    def left(self) -> ColumnElement[bool]:
+        """Those in which something else stands."""
+        if self.values is None:
+            return self.mine
+        return self.mine & or_(*(self.table.c[name].is_distinct_from(now) for name, now in self.values.items()))
 
 
 def take_out(project: Project, writer: Writer, found: Inside, numbers: Iterable[int], purge: int) -> dict[str, str]:
-    """Blank a person's attributes, results and errors, and all values in these makings, also of others: who is purged
-    after them is in no tombstone. Returns what was redacted of the events.
+    """Blank a person's attributes, results, texts and errors, and all values in these makings, also of others: who is
+    purged after them is in no tombstone. Returns what was redacted of the events.
 
     IDs, digests, sizes and times stay: without them a tombstone proves nothing.
     """
     writer.overwrite()
-    mine = _entities(writer, found.own)
-    levels = applied(writer.connection)
-    relax(writer.connection)  # a column may be declared as required
-    blank = update(entity).where(in_keys(entity.c.seq, mine))
-    writer.execute(blank.values(attributes="{}", purged=purge))
+    connection = writer.connection
+    whose = whose_of(project, connection, found, numbers)
+    write_as_told(writer, differing(connection, whose.makings))
+    levels = applied(connection)
+    relax(connection)  # a column may be declared as required
+    for part in _parts(connection, whose):
+        mine = update(part.table).values(**part.values) if part.values is not None else delete(part.table)
+        writer.execute(mine.where(part.left))
+    writer.execute(update(entity).where(in_keys(entity.c.seq, whose.seqs)).values(purged=purge))
     if levels is not None:
-        enforce(writer.connection, levels)
-    made = update(materialization).where(in_keys(materialization.c.id, numbers))
-    writer.execute(made.values(facts="{}", undeclared=None))  # paths may name people
-    writer.execute(made.where(materialization.c.reason.contains(_ROLES)).values(reason=GONE))
-    value = edge.c.asset.in_(ENTITY_LEVELS) & edge.c.input.contains(".")
-    inside = in_keys(edge.c.materialization, numbers)
-    writer.execute(update(edge).where(value, inside).values(version=canonical(GONE).decode()))
-    writer.execute(update(member).where(in_keys(member.c.materialization, numbers)).values(role=GONE))
-    writer.execute(delete(result).where(in_keys(result.c.entity, mine)))
-    _forget_roles(writer, found)
-    _forget_digests(project, writer, mine, numbers)
-    _forget_errors(project, writer, found)
-    return redact(
-        writer.connection, {**_bodies(project, writer, found, mine), **_said_of_roles(writer, found, numbers)}
+        enforce(connection, levels)
+    for words, kept in _roles(connection, whose).items():
+        writer.execute(update(waiver).where(waiver.c.words == words).values(words=kept))
+    _forget_digests(project, writer, whose)
+    before = redact(connection, said_again(connection, purges(connection)))
+    return {**before, **redact(connection, told(connection, whose))}
+
+
+def whose_of(project: Project, connection: Connection, found: Inside, numbers: Iterable[int] = ()) -> Whose:
+    """The person, their makings that are purged or about to be, and the steps that have to do with them."""
+    patients = [who for level, who in found.own if level == "patient"]
+    gone = select(tombstone.c.materialization).join(purge, purge.c.id == tombstone.c.purge)
+    before = connection.execute(gone.where(purge.c.patient.in_(patients))).scalars()
+    by_level: dict[str, set[str]] = {}
+    for level, who in found.own:
+        by_level.setdefault(level, set()).add(who)
+    steps = {step.name: frozenset(by_level[step.level]) for step in project.steps if step.level in by_level}
+    return Whose(
+        found.own,
+        frozenset(_entities(connection, found.own)),
+        frozenset([*numbers, *before]),
+        steps,
+        frozenset(gathering(project.steps)),
+        found.any_id,
     )
 
 
-def _entities(writer: Writer, own: Iterable[Node]) -> set[int]:
+def still_said(project: Project, connection: Connection, found: Inside) -> Iterator[tuple[str, str]]:
+    """What the catalog says of a person that a purge takes out: place and what is there. Nothing after a purge."""
+    whose = whose_of(project, connection, found)
+    known = Part(entity, in_keys(entity.c.seq, whose.seqs) & entity.c.purged.is_(None), None)
+    yield from ((place, "somebody who was not purged") for place, _ in _named(connection, known))
+    for part in _parts(connection, whose):
+        yield from _named(connection, part)
+    for words in _roles(connection, whose):
+        yield "waiver", f"a role of {words.partition(' ')[0]}"
+    again = said_again(connection, purges(connection))
+    rows = connection.execute(
+        select(event.c.seq, event.c.kind, event.c.subject)
+        .where(in_keys(event.c.seq, again.keys() | told(connection, whose).keys()))
+        .order_by(event.c.seq)
+    )
+    for seq, kind, subject in rows:
+        yield f"event {seq} ({kind} {subject})", "what a purge took out of it" if seq in again else "values or texts"
+
+
+def _named(connection: Connection, part: Part) -> Iterator[tuple[str, str]]:
+    keys = part.table.primary_key.columns
+    what = ", ".join(part.values) if part.values is not None else "a row"
+    rows = connection.execute(select(*keys).where(part.left).limit(SHOWN)).all()
+    for key in rows:
+        yield f"{part.table.name} {' '.join(map(str, key))}", what
+    if len(rows) == SHOWN:
+        count = connection.execute(select(func.count()).select_from(part.table).where(part.left)).scalar() or 0
+        if count > SHOWN:
+            yield part.table.name, f"{what} of {count - SHOWN} more"
+
+
+def _parts(connection: Connection, whose: Whose) -> Iterator[Part]:
+    """Every place of the tables in which something of a person stands."""
+    yield Part(entity, in_keys(entity.c.seq, whose.seqs), {"attributes": "{}"})
+    yield Part(result, in_keys(result.c.entity, whose.seqs), None)
+    yield from _of_makings(whose.makings)
+    of_them = in_keys(qc_event.c.entity, whose.seqs)
+    yield Part(qc_event, of_them, {"reason": GONE})
+    yield Part(qc_resolution, qc_resolution.c.event.in_(select(qc_event.c.id).where(of_them)), {"reason": GONE})
+    for step, who in whose.steps.items():
+        mine = (attempt.c.asset == step) & in_keys(attempt.c.partition, who)
+        yield Part(attempt, mine, {"error": GONE, "log": None})
+    others = select(attempt.c.id, attempt.c.error).where(attempt.c.asset.in_(whose.many), attempt.c.error != GONE)
+    naming = [number for number, error in connection.execute(others) if whose.any_id.search(error)]
+    if naming:
+        yield Part(attempt, in_keys(attempt.c.id, naming), {"error": GONE})
+
+
+def _of_makings(numbers: Collection[int]) -> Iterator[Part]:
+    mine = in_keys(materialization.c.id, numbers)
+    yield Part(materialization, mine, {"facts": "{}", "undeclared": None})  # paths may name people
+    yield Part(materialization, mine & materialization.c.reason.contains(ROLES), {"reason": GONE})
+    value = edge.c.asset.in_(ENTITY_LEVELS) & edge.c.input.contains(".")
+    yield Part(edge, value & in_keys(edge.c.materialization, numbers), {"version": _VALUE})
+    yield Part(member, in_keys(member.c.materialization, numbers), {"role": GONE})
+    yield Part(artifact, in_keys(artifact.c.materialization, numbers), None)
+
+
+def _entities(connection: Connection, own: Iterable[Node]) -> set[int]:
     wanted = set(own)
     columns = (entity.c.seq, entity.c.level, entity.c.id)
-    rows = writer.execute(select(*columns).where(in_keys(entity.c.id, {who for _, who in wanted})))
+    rows = connection.execute(select(*columns).where(in_keys(entity.c.id, {who for _, who in wanted})))
     return {seq for seq, level, who in rows if (level, who) in wanted}
 
 
-def _by_level(own: Iterable[Node]) -> dict[str, set[str]]:
-    found: dict[str, set[str]] = {}
-    for level, who in own:
-        found.setdefault(level, set()).add(who)
-    return found
-
-
-def _of_role(words: str, own: set[str]) -> str:
-    """What was accepted of somebody's role, without the role where it is one of these."""
-    whose = words.partition(" ")[0]
-    return f"{whose} {GONE}" if whose in own else words
-
-
-def _forget_roles(writer: Writer, found: Inside) -> None:
-    """Roles are values of columns, and are said where one has changed."""
-    own = set(map(name_of, found.own))
+def _roles(connection: Connection, whose: Whose) -> dict[str, str]:
+    """What was accepted of roles of theirs, with what stands there since a purge."""
+    own = set(map(name_of, whose.own))
     said = select(waiver.c.words).where(waiver.c.kind == "member-role").distinct()
-    for words in writer.execute(said).scalars().all():
-        if (kept := _of_role(words, own)) != words:
-            writer.execute(update(waiver).where(waiver.c.words == words).values(words=kept))
+    listed: Sequence[str] = connection.execute(said).scalars().all()
+    return {words: kept for words in listed if (kept := role_less(words, own)) != words}
 
 
-def _said_of_roles(writer: Writer, found: Inside, numbers: Iterable[int]) -> dict[int, str]:
-    """The events that say so: of accepting it, and of making one anew for it."""
-    own, makings = set(map(name_of, found.own)), set(numbers)
-    bodies: dict[int, str] = {}
-    told = select(event.c.seq, event.c.kind, event.c.body).where(event.c.kind.in_(("accept", "materialize")))
-    for number, kind, body in writer.execute(told.where(event.c.body.contains("member-role"))):
-        said = json.loads(body)
-        if kind == "accept":
-            kept = {**said, "words": _of_role(said["words"], own)} if said["kind"] == "member-role" else said
-        else:
-            kept = {**said, "reason": GONE} if said["materialization"] in makings and _ROLES in said["reason"] else said
-        if kept != said:
-            bodies[number] = canonical(kept).decode()
-    return bodies
-
-
-def _forget_digests(project: Project, writer: Writer, seqs: set[int], numbers: Iterable[int]) -> None:
+def _forget_digests(project: Project, writer: Writer, whose: Whose) -> None:
     """The memory of what was read; also that of other checksums, whose paths have the algorithm in front."""
-    paths = set(writer.execute(select(file.c.path).where(in_keys(file.c.entity, seqs))).scalars())
+    paths = set(writer.execute(select(file.c.path).where(in_keys(file.c.entity, whose.seqs))).scalars())
     made = output.join(materialization, materialization.c.id == output.c.materialization)
     columns = select(materialization.c.folder, output.c.file).select_from(made)
-    rows = writer.execute(columns.where(in_keys(output.c.materialization, numbers)))
+    rows = writer.execute(columns.where(in_keys(output.c.materialization, whose.makings)))
     paths |= {project.recorded(f"{project.store.root}/{folder}/{name}") for folder, name in rows}
     every = [*paths, *(f"{kind}:{path}" for kind in ("md5", "sha256") for path in paths)]
     writer.execute(digest_memory.delete().where(in_keys(digest_memory.c.path, every)))
-
-
-def _own_steps(project: Project, found: Inside) -> dict[str, set[str]]:
-    """Step → the person's IDs at its level."""
-    by_level = _by_level(found.own)
-    return {step.name: by_level[step.level] for step in project.steps if step.level in by_level}
-
-
-def _forget_errors(project: Project, writer: Writer, found: Inside) -> None:
-    """Of failed calls: all that those of the person's nodes said, and what names the person elsewhere."""
-    for step, who in _own_steps(project, found).items():
-        mine = (attempt.c.asset == step) & in_keys(attempt.c.partition, who)
-        writer.execute(update(attempt).where(mine).values(error=GONE, log=None))
-    others = select(attempt.c.id, attempt.c.error).where(attempt.c.asset.in_(gathering(project.steps)))
-    naming = [number for number, error in writer.execute(others) if found.any_id.search(error)]
-    writer.execute(update(attempt).where(in_keys(attempt.c.id, naming)).values(error=GONE))
-
-
-def _bodies(project: Project, writer: Writer, found: Inside, seqs: set[int]) -> dict[int, str]:
-    """The events that say something of the person which goes, with what they say without it."""
-    bodies: dict[int, str] = {}
-    own_names = set(map(name_of, found.own))
-    kept = select(event.c.seq, event.c.kind, event.c.body).where(event.c.kind.in_(("register", "record")))
-    for number, kind, body in writer.execute(kept):
-        said = json.loads(body)
-        if _blanked(said, seqs) if kind == "register" else _emptied(said, own_names):
-            bodies[number] = canonical(said).decode()
-    own, many = _own_steps(project, found), gathering(project.steps)
-    failed = select(event.c.seq, event.c.subject, event.c.body).where(event.c.kind == "fail")
-    for number, subject, body in writer.execute(failed):
-        said, (step, _, who) = json.loads(body), subject.partition("/")
-        theirs = who in own.get(step, ()) or (step in many and found.any_id.search(said["error"]))
-        if theirs and said["error"] != GONE:
-            log = {"log": None} if who in own.get(step, ()) and "log" in said else {}
-            bodies[number] = canonical({**said, "error": GONE, **log}).decode()
-    return bodies
-
-
-def _blanked(said: dict[str, Any], seqs: set[int]) -> bool:
-    """Take the attributes of these entities out of what an event says; whether there were any."""
-    found = False
-    for row in [*said.get("new", ()), *said.get("changed", ())]:
-        if row.get("seq", row.get("b_seq")) in seqs and row["attributes"] != "{}":
-            row["attributes"], found = "{}", True
-    before = said.get("before", {})
-    for seq in [seq for seq in before if int(seq) in seqs and before[seq]]:
-        before[seq], found = {}, True
-    return found
-
-
-def _emptied(said: dict[str, Any], own: set[str]) -> bool:
-    """The same with the values of results that were recorded."""
-    theirs = [one for one in said["results"] if one["entity"] in own and one["values"]]
-    for one in theirs:
-        one["values"] = {}
-    return bool(theirs)

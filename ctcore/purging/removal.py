@@ -13,17 +13,21 @@ from ctcore.catalog.engine import Writer, in_keys
 from ctcore.catalog.replay import making_digest
 from ctcore.catalog.tables import artifact, damage, materialization, purge, request, tombstone
 from ctcore.catalog.together import halted
-from ctcore.digest import canonical
+from ctcore.digest import canonical, try_digests
 from ctcore.errors import Usage
 from ctcore.ledger import recipe_of
+from ctcore.manifest import OWN
 from ctcore.project import Project
+from ctcore.purging.copies import lying, removed, search
 from ctcore.purging.inside import inside
-from ctcore.purging.leftovers import Leftovers, meetings, raw_files
-from ctcore.purging.planned import Plan, check_consent, check_idle, is_taken_back, planned, raw_rows, size_of
+from ctcore.purging.leftovers import Leftovers, meetings, raw_files, raw_rows
+from ctcore.purging.planned import Plan, check_consent, check_idle, is_taken_back, planned, size_of
 from ctcore.purging.redaction import take_out
+from ctcore.purging.wanted import BESIDE
 from ctcore.reasons import name_of
-from ctcore.tombstones import edge_counts, entries, is_purged, unfinished
+from ctcore.tombstones import edge_counts, entries, folders_of, unfinished
 
+TELLING = 16  # bytes: what is shorter may be anybody's
 AN_EVENT = 50_000  # makings, with their inputs, of which one event of the chain tells
 
 
@@ -53,24 +57,32 @@ def remove(project: Project, patient: str, reason: str, confirm: str, raw: bool 
         ended = is_taken_back(connection, patient)
         if patient not in {row.patient for row in begun}:
             check_consent(project, connection, patient)
+        put_back = ended and _is_put_back(project, connection, patient, raw)
     done = [finish(project, row) for row in begun]
     if not ended:  # it was restored since; what was begun is finished, and no more is removed
         return done
-    number = _begun(project, patient, said, raw)
+    number = _begun(project, patient, said, raw, put_back)
     if number is None:
         return done
     row = next(row for row in pending(project) if row.id == number)
     return [*done, finish(project, row)]
 
 
-def _begun(project: Project, patient: str, reason: str, raw: bool) -> int | None:
+def _is_put_back(project: Project, connection: Connection, patient: str, raw: bool) -> bool:
+    """Whether something that was purged lies where nobody looks for it, or stands in the journal again."""
+    found = lying(project, connection, inside(project, connection, patient), patient)
+    mine = {"purge", "dagster"} | ({"raw"} if raw else set())
+    return bool(project.catalog.journal.unlike(connection)) or any(one.by in mine for one in found)
+
+
+def _begun(project: Project, patient: str, reason: str, raw: bool, put_back: bool) -> int | None:
     """The number of the purge that is on record now; None where there is nothing to remove."""
     with halted(meetings(project)):  # else, what a killed process asked for is recorded after all
         with project.catalog.write() as writer:
             found = planned(project, writer.connection, patient)
             check_idle(project, writer.connection, found.found)
             goes = [one for one in found.raw if raw and one["inside"]]
-            if not (found or goes):
+            if not (found or goes or put_back):
                 return None
             number = _record(project, writer, found, reason, raw)
         for path in found.leftovers:
@@ -92,16 +104,34 @@ def _record(project: Project, writer: Writer, found: Plan, reason: str, raw: boo
     writer.insert(purge, [{**begun, "raw": raw, "ended_at": None}])
     writer.insert(tombstone, [{"materialization": one, "purge": number} for one in found.makings])
     _out_of_use(writer, found)
+    beside = _beside(project, found)
     redacted = take_out(project, writer, found.found, found.makings, number)
     head = {"purge": number, "patient": found.patient, "reason": reason, "raw": raw}
     own = sorted(map(name_of, found.found.own))
-    more = {"own": own, "raw_files": list(found.raw), "redacted": redacted, "makings": len(found.makings)}
+    more = {
+        "own": own,
+        "raw_files": list(found.raw),
+        "redacted": redacted,
+        "makings": len(found.makings),
+        BESIDE: beside,
+    }
     for some in _in_events(writer.connection, found.makings):
         rows = entries(writer.connection, some)
         removed = [_told(rows[one], found.files.get(one, {})) for one in some]
         writer.event("purge", f"patient/{found.patient}", {**head, **more, "removed": removed})
         more = {}
     return number
+
+
+def _beside(project: Project, found: Plan) -> dict[str, int]:
+    """Digest → size of all that goes beside outputs, so that a copy of it is known again."""
+    folders = [project.store.root / one.folder for one in found.makings.values()]
+    paths = [folder / name for folder in folders for name in OWN if (folder / name).is_file()]
+    for place in found.leftovers:
+        if place.name != "mirror":
+            paths += [path for path in (place, *place.rglob("*")) if path.is_file()]
+    read, _ = try_digests(paths)
+    return {digest: size for digest, size, *_ in read.values() if size >= TELLING}
 
 
 def _in_events(connection: Connection, numbers: Iterable[int]) -> Iterator[list[int]]:
@@ -144,18 +174,21 @@ def finish(project: Project, row: Any) -> Purged:
     """Remove what a purge that is on record has to remove, as far as it is still there; then say that it is done."""
     done = Purged(row.id, row.patient)
     with project.catalog.read() as connection:
-        folders = _folders(connection, row.id)
         found = inside(project, connection, row.patient)
         theirs = is_taken_back(connection, row.patient)  # else, it was restored since, and what lies there is in use
-        paths = Leftovers(project, connection, found).paths() if theirs else []
+        folders = folders_of(connection, purge.c.patient == row.patient if theirs else purge.c.id == row.id)
+        left = Leftovers(project, connection, found)
+        paths = left.paths() if theirs else []
+        copies = search(project, connection, found, row.patient).copies if theirs else []
         raw = raw_files(raw_rows(connection, found), project) if theirs and row.raw else []
     places = [project.store.root / folder for folder in folders]
     places += [project.absolute(one["path"]) for one in raw if one["inside"]]
-    for path in (*places, *paths):
-        if path.exists():
+    others = removed(project, copies, row.raw, [*places, *paths])
+    for path in (*others, *places, *paths):
+        if os.path.lexists(path):
             done.paths, done.size = done.paths + 1, done.size + size_of(path)
             erase(path)
-    _tidy({path.parent for path in places if path.is_relative_to(project.store.root)})
+    _tidy({path.parent for path in (*places, *others) if path.is_relative_to(project.store.root)})
     with project.catalog.read() as connection:
         project.catalog.journal.rewrite(connection)
     with project.catalog.write() as writer:
@@ -165,14 +198,6 @@ def finish(project: Project, row: Any) -> Purged:
             writer.event("purged", f"patient/{row.patient}", body)
     project.catalog.scrub()
     return done
-
-
-def _folders(connection: Any, number: int) -> list[str]:
-    """Folders of a purge's tombstones, but those in which the same call was made again since."""
-    mine = select(materialization.c.folder).join(tombstone, tombstone.c.materialization == materialization.c.id)
-    gone = set(connection.execute(mine.where(tombstone.c.purge == number)).scalars())
-    live = select(materialization.c.folder).where(in_keys(materialization.c.folder, gone), ~is_purged())
-    return sorted(gone - set(connection.execute(live).scalars()))
 
 
 def erase(path: Path) -> None:
@@ -190,7 +215,9 @@ def _tidy(parents: Iterable[Path]) -> None:
     """Folders of nodes that have nothing left."""
     for folder in parents:
         if folder.is_dir() and not any(folder.iterdir()):
-            folder.rmdir()
+            Path(os.path.realpath(folder)).rmdir()
+            if folder.is_symlink():
+                folder.unlink()
             _sync(folder.parent)
 
 

@@ -11,9 +11,11 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from tempfile import gettempdir
 
 from ctcore.errors import Usage
 from ctcore.leases import is_alive, process_name
+from ctcore.places import free_at, said_of
 from ctcore.reading.database import Database
 from ctcore.reading.formats import FORMATS, TOGETHER, Counted, write
 from ctcore.reading.gate import level_names
@@ -126,13 +128,17 @@ def replacing(path: Path) -> Iterator[Path]:
     end = f"~{path.name[-40:]}"
     for other in path.parent.glob(f".*{glob.escape(end)}"):
         found = _PART.fullmatch(other.name.removesuffix(end))
-        if found and not is_alive(":".join(found.groups())):
+        if found and not is_alive(":".join(found.groups()), path.parent):
             other.unlink(missing_ok=True)
     part = path.with_name(f".{process_name().replace(':', '~')}{end}")
     try:
         with _told_to_end():
             yield part
             os.replace(part, path)
+    except OSError as error:
+        size = part.stat().st_size if part.exists() else 0
+        place = min((path, Path(gettempdir())), key=lambda one: free_at(one) or 0)  # a workbook is first made there
+        raise (said_of(place, error, size if place == path else 0) or error) from error
     finally:
         part.unlink(missing_ok=True)
 

@@ -3,10 +3,11 @@
 import re
 import sys
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from itertools import chain, islice
 from pathlib import Path
 from typing import Any, Protocol
+from zipfile import ZIP_DEFLATED, ZipFile
 
 from ctcore.errors import Usage
 
@@ -39,11 +40,34 @@ def write_workbook(path: Path, tables: Sequence[Tabled]) -> None:
             raise Usage(f"{table.name} has {len(table.heads)} columns, a sheet {SHEET_COLUMNS}: use csv or parquet")
     book = openpyxl.Workbook(write_only=True)
     with ExitStack() as stack:
-        stack.callback(book.close)
+        stack.callback(_end, book)
         cut = sum(_sheets(book, table) for table in tables)
-        book.save(path)
+        _save(book, path)
     if cut:
         print(f"{cut} cells were cut to the {CELL_LETTERS} letters that a cell holds", file=sys.stderr)
+
+
+def _save(book: Any, path: Path) -> None:
+    """As `book.save` does; on a full disk, the archive is closed here and not when it is collected."""
+    from openpyxl.writer.excel import ExcelWriter
+
+    archive = ZipFile(path, "w", ZIP_DEFLATED, allowZip64=True)
+    try:
+        ExcelWriter(book, archive).save()
+    except (OSError, ValueError):
+        with suppress(OSError, ValueError):
+            archive.close()
+        raise
+
+
+def _end(book: Any) -> None:
+    """On a full disk openpyxl's writers fail once more when they end; left to be collected, each prints a traceback."""
+    for sheet in book.worksheets:
+        parts: tuple[Any, Any] = (sheet, getattr(getattr(sheet, "_writer", None), "xf", None))
+        for part in parts:
+            with suppress(Exception):  # whatever it says, it was said
+                part.close()
+    book.close()
 
 
 def _sheets(book: Any, table: Tabled) -> int:

@@ -4,6 +4,7 @@ import csv
 import io
 from dataclasses import dataclass
 from pathlib import Path
+from stat import S_ISDIR, S_ISREG
 
 from ctcore.errors import SheetError
 from ctcore.sheet.values import CONTROL, control_characters
@@ -26,6 +27,7 @@ class Rows:
 def read_table(path: Path, tab: str | None = None) -> Rows:
     """Read the file; SheetError where nothing can be read at all."""
     ending = path.suffix.lower()
+    _refuse_others(path)
     if tab is not None and ending != ".xlsx":
         raise SheetError(str(path), ["only an .xlsx workbook has tabs; leave out the tab"])
     if ending == ".xlsx":
@@ -43,13 +45,23 @@ def read_table(path: Path, tab: str | None = None) -> Rows:
 
         header, rows, problems, notes = read_phenopackets(decoded(path), str(path))
         return Rows(header, rows, problems, lenient=True, notes=notes)
-    if path.is_dir():
-        raise SheetError(str(path), ["it is a folder; name a sheet in it"])
     if ending not in _KINDS:
         kind = path.suffix or "without an ending"
         known = ".csv, .tsv, .xlsx, .ped or .json (phenopackets)"
         raise SheetError(str(path), [f"a sheet is a file {known}, not {kind}; export it as CSV UTF-8"])
     return _delimited(path)
+
+
+def _refuse_others(path: Path) -> None:
+    """SheetError of what is there and no regular file: a pipe is waited for, and a device may never end."""
+    try:
+        mode = path.stat().st_mode
+    except OSError:  # whoever reads it says so
+        return
+    if S_ISDIR(mode):
+        raise SheetError(str(path), ["it is a folder; name a sheet in it"])
+    if not S_ISREG(mode):
+        raise SheetError(str(path), ["it is no regular file, but a pipe or a device; save it as a file first"])
 
 
 def _delimited(path: Path) -> Rows:

@@ -5,7 +5,7 @@ import re
 import warnings
 import zipfile
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,8 @@ from ctcore.sheet.values import CONTROL
 
 Table = tuple[list[str], list[tuple[int, list[str]]], list[str]]
 LARGEST = 1 << 30  # bytes, unpacked: a workbook is a zip file, and a small one can unpack to any size
+PACKED, PLAIN = 100, 32 << 20  # beyond so many bytes, one of a workbook is no more than so many: XML packs to a tenth
+CELLS = 10_000_000  # also blank ones in front of others: a row may begin at its last column
 # what zipfile, the XML parser and openpyxl raise over damaged bytes; an XML error is a SyntaxError
 _DAMAGED = (
     *(OSError, EOFError, RuntimeError, zipfile.BadZipFile, zlib.error, SyntaxError),
@@ -40,7 +42,7 @@ def _read(path: Path, tab: str | None) -> Table:
         header: list[str] = []
         rows: list[tuple[int, list[str]]] = []
         problems: list[str] = []
-        for line, cells in enumerate(sheet.iter_rows(), 1):
+        for line, cells in enumerate(_bounded(path, sheet.iter_rows()), 1):
             texts = [_text(cell) for cell in cells]
             problems += _problems(line, header, cells, texts, shown)
             if not header:
@@ -70,8 +72,8 @@ def _opened(path: Path) -> Any:
     try:
         with zipfile.ZipFile(path) as packed:
             size = sum(one.file_size for one in packed.infolist())
-        if size > LARGEST:
-            raise SheetError(str(path), [f"it would unpack to {size} bytes; export the sheet as CSV UTF-8"])
+        if size > LARGEST or size > max(PLAIN, PACKED * path.stat().st_size):
+            raise SheetError(str(path), [f"it would unpack to {size:,} bytes; export the sheet as CSV UTF-8"])
         return openpyxl.load_workbook(path, read_only=True, data_only=True, keep_links=False)
     except FileNotFoundError:
         raise SheetError(str(path), ["there is no such file; check the path"]) from None
@@ -91,7 +93,7 @@ def _chosen(path: Path, book: Any, tab: str | None) -> str:
         sheet.reset_dimensions()  # what the writer says of the size is often wrong, and rows would be missing
     if tab is not None and tab not in names:
         raise SheetError(str(path), [f"no tab {tab!r:.80}; there is: {', '.join(names)}"])
-    filled = [tab] if tab else [sheet.title for sheet in book.worksheets if _has_values(sheet)]
+    filled = [tab] if tab else [sheet.title for sheet in book.worksheets if _has_values(path, sheet)]
     if len(filled) > 1:
         raise SheetError(str(path), [f"several tabs hold something: {', '.join(filled)}; say which with --tab"])
     if not filled:
@@ -99,9 +101,18 @@ def _chosen(path: Path, book: Any, tab: str | None) -> str:
     return filled[0]
 
 
-def _has_values(sheet: Any) -> bool:
-    rows = islice(sheet.iter_rows(values_only=True), LAST[0])  # a damaged number of a row would be waited for
-    return any(value is not None for row in rows for value in row)
+def _has_values(path: Path, sheet: Any) -> bool:
+    return any(value is not None for row in _bounded(path, sheet.iter_rows(values_only=True)) for value in row)
+
+
+def _bounded(path: Path, rows: Iterable[Sequence[Any]]) -> Iterator[Sequence[Any]]:
+    """The rows of a tab, as many as there can be; SheetError where all their cells are too many."""
+    left = CELLS
+    for row in islice(rows, LAST[0]):  # a damaged number of a row would be waited for
+        left -= len(row) + 1
+        if left < 0:
+            raise SheetError(str(path), [f"a tab has more than {CELLS:,} cells; export the sheet as CSV UTF-8"])
+        yield row
 
 
 def _formulas(path: Path, sheet: Any) -> set[tuple[int, int]]:

@@ -15,10 +15,10 @@ from math import inf
 from pathlib import Path
 
 from ctcore import jsontext
-from ctcore.execute import write_json
 from ctcore.project import Project
 from ctcore.slurm import client
 from ctcore.slurm.client import Named, Seen
+from ctcore.whole import write_json
 
 PATIENCE_S = 10.0  # another process has been asking for so long: Slurm does not answer it
 _LOOK_S = 0.05

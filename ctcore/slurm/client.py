@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 PATIENCE_S = 60
+ACCOUNTING_S = 20  # what sacct gives is worth less than what the queue gives, and the watcher waits for it
 Named = tuple[str, str]  # an array's name and a task's ID: a controller that was killed gives a number twice
 _QUEUE = "JobArrayID:|,Name:|,State:|,Reason:|,NodeList:|,TimeUsed:|,exit_code:|"
 _ACCOUNT = "JobID,JobName,State,ExitCode,NodeList,ElapsedRaw,TotalCPU,MaxRSS"
@@ -77,7 +78,8 @@ def submit(script: Path, holding: Sequence[int] = ()) -> Submitted:
     number = done.stdout.strip().splitlines()[-1].partition(";")[0] if done.stdout.strip() else ""
     if done.returncode == 0 and number.isdigit():
         return Submitted(number)
-    said = " ".join(done.stderr.replace("sbatch: error: ", "").split()) or f"sbatch ended with {done.returncode}"
+    words = " ".join((done.stderr.replace("sbatch: error: ", "") or done.stdout).split())
+    said = words or f"sbatch ended with {done.returncode} and said nothing"
     return Submitted(None, said, any(sign in said for sign in _LATER), refused=_LIMIT in said)
 
 
@@ -93,7 +95,7 @@ def account(jobs: Iterable[str] = (), names: Iterable[str] = (), days: int = 60)
     """What accounting has of these arrays, or of arrays of these names. Empty where there is no accounting, None
     where it does not answer."""
     which = [f"-j{','.join(jobs)}"] if jobs else [f"--name={','.join(names)}", f"-Snow-{days}days"]
-    done = _run(["sacct", "-n", "-P", f"-u{os.getuid()}", *which, f"--format={_ACCOUNT}"])
+    done = _run(["sacct", "-n", "-P", f"-u{os.getuid()}", *which, f"--format={_ACCOUNT}"], patience_s=ACCOUNTING_S)
     if done is None:
         return None
     if done.returncode:
@@ -116,7 +118,9 @@ def largest_array() -> int | None:
     return int(match[1]) if match else None
 
 
-def _run(command: Sequence[str], holding: Sequence[int] = ()) -> "subprocess.CompletedProcess[str] | None":
+def _run(
+    command: Sequence[str], holding: Sequence[int] = (), patience_s: float = PATIENCE_S
+) -> "subprocess.CompletedProcess[str] | None":
     """None where the command cannot be run, or takes too long. In a session of its own: Ctrl-C is ours to handle."""
     try:
         return subprocess.run(
@@ -125,7 +129,7 @@ def _run(command: Sequence[str], holding: Sequence[int] = ()) -> "subprocess.Com
             capture_output=True,
             text=True,
             errors="replace",
-            timeout=PATIENCE_S,
+            timeout=patience_s,
             check=False,
             pass_fds=tuple(holding),
             start_new_session=True,

@@ -4,7 +4,6 @@ import time
 from dataclasses import dataclass, field, replace
 from secrets import token_hex
 
-from ctcore.errors import ProjectError
 from ctcore.execute import StepCall
 from ctcore.progress import Reader
 from ctcore.project import Project
@@ -19,13 +18,15 @@ LATEST_S = 60.0
 
 @dataclass(frozen=True)
 class Wanted:
-    """A call that has no job yet: a new one, or one that is tried again `instead_of` an earlier job."""
+    """A call that has no job yet: a new one, or one that is tried again `instead_of` an earlier job, not before the
+    moment `after` (of `time.monotonic`)."""
 
     call: StepCall
     needs: Needs
     tries: int = 1
     requeues: int = 0
     instead_of: Ended | None = None
+    after: float = 0.0
 
 
 @dataclass
@@ -104,22 +105,23 @@ class Outbox:
         jobs.settle(self.project, closed)
         if not batch.ours:
             self.waiting += batch.wanted
-        elif any(wanted.instead_of is None for wanted in batch.wanted):
-            raise ProjectError(
+        else:
+            said = (
                 f"Slurm refuses the jobs of profile {self.profile.name}: {answer.said}; "
                 f"see [slurm.{self.profile.name}] in ct.toml, and the Resources of {batch.jobs[0].node[0]}"
             )
-        else:
-            self.refused += [(wanted, answer.said) for wanted in batch.wanted]
+            self.note(said)
+            self.refused += [(wanted, answer.said if wanted.instead_of else said) for wanted in batch.wanted]
         return []
 
     def _next_batch(self, in_flight: int) -> _Batch | None:
         """The next array begins when half of the jobs in flight have ended; together they never are more than that."""
         room = self.profile.in_flight - in_flight
-        if not self.waiting or room <= 0 or (in_flight and 2 * room < self.profile.in_flight):
+        ready = [wanted for wanted in self.waiting if wanted.after <= time.monotonic()]
+        if not ready or room <= 0 or (in_flight and 2 * room < self.profile.in_flight):
             return None
-        needs = self.waiting[0].needs
-        chosen = [wanted for wanted in self.waiting if wanted.needs == needs][: self._array_size()]
+        needs = ready[0].needs
+        chosen = [wanted for wanted in ready if wanted.needs == needs][: self._array_size()]
         batch = self._written_down(chosen, needs, room)
         ids = {id(wanted) for wanted in chosen}
         self.waiting = [wanted for wanted in self.waiting if id(wanted) not in ids]

@@ -15,16 +15,18 @@ from ctcore.slurm import client, jobs
 from ctcore.slurm.answers import Answers
 from ctcore.slurm.client import Named, Seen
 from ctcore.slurm.jobs import Ended, Job
+from ctcore.slurm.leftovers import cancel_leftovers
 from ctcore.slurm.outbox import Outbox, Wanted
 from ctcore.slurm.polling import Polling
 from ctcore.slurm.profiles import Needs, Overrides, Profile, grown, needs_of
 from ctcore.slurm.states import Judgement, is_over, judge
-from ctcore.slurm.stop import CANCELLING, FAILED, WITHDRAWING, Stop, Wish, left_alone
+from ctcore.slurm.stop import Rounds, Stop, Wish, left_alone
 from ctcore.slurm.tasks import Task, ended, failure
 
 LISTING_S = 0.5
 NOTE_S = 30.0
 SAID_AT = (2, 10, 100, 1000)
+SILENCE_S = 180.0
 
 
 class SlurmRunner:
@@ -58,39 +60,30 @@ def _staged(task: Task) -> tuple[str, str, str]:
     return (*task.job.node, task.job.key)
 
 
-class _Flight:
+class _Flight(Rounds):
     """One run of some calls: what waits to be submitted, and what is in Slurm."""
 
+    every_s = LISTING_S
+
     def __init__(self, runner: SlurmRunner, calls: Sequence[StepCall]) -> None:
+        super().__init__()
         self.project, self.profile, self.stop, self.note = runner.project, runner.profile, runner.stop, runner.note
         self.calls = {call.key: call for call in calls}
         self.tasks: dict[str, Task] = {}
         self.outbox = Outbox(self.project, self.profile, self.note)
         self.polling = Polling(self.profile.poll)
         self.answers = Answers(self.project)
-        self.wish: Wish = "go"
+        self.fail = self.profile.fail
         self.unheard = False
+        self._silent_since, self._silence_said = 0.0, False
         self._noted = time.monotonic()
         held = self._attach(jobs.open_jobs(self.project, self.calls))
         fresh = [call for call in calls if call.key not in held]
         self.outbox.waiting += [Wanted(call, runner.needs(call)) for call in fresh]
 
-    def results(self) -> Iterator[list[StepResult]]:
-        whole = False
-        try:
-            while (self.outbox or self.tasks or self.outbox.refused) and self.wish != "leave":
-                with self.stop.listening():
-                    found = self._look()
-                    if not found:
-                        time.sleep(LISTING_S)
-                if found:
-                    yield found
-            whole = True
-        finally:
-            if not whole:
-                self._obey(self.stop.torn(self.profile.fail))
-        if self.stop.heard:
-            self.stop.end()
+    @property
+    def is_over(self) -> bool:
+        return not (self.outbox or self.tasks or self.outbox.refused)
 
     def _attach(self, left: Sequence[Job]) -> set[str]:
         """Jobs of an earlier run: those that Slurm has are watched, those that it may not have are looked for."""
@@ -107,8 +100,7 @@ class _Flight:
             self.note(f"{len(self.tasks)} jobs of an earlier run are in Slurm: waiting for them")
         return {job.key for job in left}
 
-    def _look(self) -> list[StepResult]:
-        self._obey(self.stop.wish(self.profile.fail))
+    def look(self) -> list[StepResult]:
         if self.wish == "go":
             for job in self.outbox.go(len(self.tasks)):
                 self.tasks[job.call] = Task(job)
@@ -142,6 +134,8 @@ class _Flight:
             return
         if self.unheard:
             self._cancel()
+        mine = {task.job.named for task in self.tasks.values()}
+        cancel_leftovers(self.project, {named: seen for named, seen in queued.rows.items() if named not in mine})
         before = [task.state for task in self.tasks.values()]
         unknown: list[Task] = []
         for task in self.tasks.values():
@@ -161,7 +155,20 @@ class _Flight:
         answer = self.answers.account(arrays, self.profile.poll) if arrays else None
         if answer is None:
             return []
-        return [(task, answer.rows) for task, after in wanted if answer.is_of(str(task.job.array), after)]
+        if answer.rows is not None:
+            self._silent_since = 0.0
+        rows = answer.rows if answer.rows is not None else self._without_accounting(answer.asked)
+        return [(task, rows) for task, after in wanted if answer.is_of(str(task.job.array), after)]
+
+    def _without_accounting(self, asked: float) -> dict[Named, Seen] | None:
+        """What is known where it gave no answer: after a while, that it knows nothing."""
+        self._silent_since = self._silent_since or asked
+        if time.monotonic() - self._silent_since < SILENCE_S:
+            return None
+        if not self._silence_said:
+            self._silence_said = True
+            self.note(f"sacct has given no answer for {SILENCE_S:.0f} s: jobs are judged by their results alone")
+        return {}
 
     def _note(self) -> None:
         if time.monotonic() - self._noted > NOTE_S:
@@ -191,6 +198,7 @@ class _Flight:
             if (result := self._result(task, judgement)) is not None:
                 results.append(result)
         jobs.settle(self.project, settled)
+        client.cancel([task.job.id for task, _ in over if task.is_waiting])  # held, or queued again: nobody needs it
         self.project.store.drop_staged(_staged(task) for task, judgement in over if judgement.verdict != "made")
         jobs.tidy(self.project, [task.job for task, _ in over])
         return results
@@ -201,20 +209,22 @@ class _Flight:
 
     def _again(self, task: Task, judgement: Judgement) -> Wanted | None:
         """Another try, where there is to be one."""
-        job, call = task.job, self.calls[task.job.key]
+        job, call, after = task.job, self.calls[task.job.key], 0.0
         if self.wish != "go":
             return None
+        before, needs, most = ended(task, judgement), job.needs, self.profile.tries
         if judgement.verdict == "again":
-            return Wanted(call, job.needs, job.tries, job.requeues + 1, ended(task, judgement))
+            return Wanted(call, needs, job.tries, job.requeues + 1, before)
         if judgement.verdict == "failed":
-            retries = self.project.steps[job.node[0]].resources.retries
-            if job.tries > retries or task.state == "CANCELLED":  # somebody did not want it
-                return None
-            return Wanted(call, job.needs, job.tries + 1, job.requeues, ended(task, judgement))
-        if judgement.verdict not in ("more-memory", "more-time") or job.tries >= self.profile.tries:
-            return None
-        more = grown(self.profile, job.needs, "memory" if judgement.verdict == "more-memory" else "time")
-        return more and Wanted(call, more, job.tries + 1, job.requeues, ended(task, judgement))
+            was_wanted = task.state != "CANCELLED"
+            most = self.project.steps[job.node[0]].resources.retries + 1 if was_wanted else 0
+        elif judgement.verdict == "unknown":
+            after = time.monotonic() + self.profile.grace * 2 ** (job.tries - 1)
+        elif judgement.verdict in ("more-memory", "more-time"):
+            needs = grown(self.profile, needs, "memory" if judgement.verdict == "more-memory" else "time")
+        else:
+            most = 0
+        return Wanted(call, needs, job.tries + 1, job.requeues, before, after) if needs and job.tries < most else None
 
     def _result(self, task: Task, judgement: Judgement) -> StepResult | None:
         """None where it was withdrawn: nobody has tried it."""
@@ -246,19 +256,12 @@ class _Flight:
             told.append(task)
         return told
 
-    def _obey(self, wish: Wish) -> None:
+    def obey(self, wish: Wish) -> None:
         """Withdraw what waits (`slow`), cancel everything (`fast`), or leave the jobs to the next run (`leave`)."""
-        if wish == self.wish:
-            return
-        self.wish = wish
         if wish == "leave":
             self.note(left_alone(len(self.tasks), "stay in Slurm"))
             return
         self.outbox.drop()
-        if wish == "slow":
-            self.note(FAILED if self.stop.has_failed and not self.stop.heard else WITHDRAWING)
-        else:
-            self.note(CANCELLING)
         for task in self.tasks.values():
             task.withdrawn = True
         self._cancel()

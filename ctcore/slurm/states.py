@@ -3,10 +3,11 @@
 Nothing is a success without a result record, and nothing is a failure because Slurm did not answer.
 """
 
+import re
 from dataclasses import dataclass
 from typing import Literal
 
-Verdict = Literal["wait", "made", "failed", "more-memory", "more-time", "again", "withdrawn"]
+Verdict = Literal["wait", "made", "failed", "more-memory", "more-time", "again", "unknown", "withdrawn"]
 Record = Literal["made", "error"]
 
 NOT_ASKED = ""  # nothing was heard of it yet: the scheduler did not answer, or was not asked
@@ -16,6 +17,7 @@ REQUEUES = 10  # so often the cluster may be at fault before it is a failure
 
 _ACTIVE = """PENDING RUNNING SUSPENDED CONFIGURING COMPLETING RESIZING REQUEUED REQUEUE_FED REQUEUE_HOLD
     RESV_DEL_HOLD SIGNALING SPECIAL_EXIT STAGE_OUT STOPPED POWER_UP_NODE EXPEDITING UPDATE_DB"""
+WAITING = frozenset("PENDING REQUEUED REQUEUE_FED REQUEUE_HOLD SPECIAL_EXIT".split())  # noqa: SIM905
 STATES: dict[str, tuple[Verdict, str]] = {
     **dict.fromkeys(_ACTIVE.split(), ("wait", "")),
     "COMPLETED": ("failed", "ended without a result, though Slurm calls it completed: was its output folder lost?"),
@@ -30,8 +32,14 @@ STATES: dict[str, tuple[Verdict, str]] = {
     "RECONFIG_FAIL": ("again", "its node could not be set up"),
     "PREEMPTED": ("again", "a job of higher rank took its place"),
     "REVOKED": ("again", "another cluster of the federation took it, and left no result"),
-    GONE: ("again", "Slurm does not know it any more, and there is no result"),
+    GONE: (
+        "unknown",
+        "Slurm does not know it any more, and there is no result, so nobody can say why it ended (where accounting is "
+        "disabled, every job is forgotten some minutes after its end). It may have needed more memory than it had "
+        "asked for: give its step more, as resources=Resources(memory_gb=…)",
+    ),
 }
+_HELD = re.compile(r"requeued.held")
 _KILLED = {"0:9", "137:0", "9:0", "0:137"}
 _SURE = ("OUT_OF_MEMORY",)  # worth another try also where the step wrote down an error: a tool of it was killed
 
@@ -83,6 +91,8 @@ def is_over(state: str) -> bool:
 def _of_state(facts: Facts) -> tuple[Verdict, str]:
     """A state that is in no table is waited out: it is not known to be an end."""
     verdict, why = STATES.get(facts.state, ("wait", ""))
+    if verdict == "wait" and _HELD.search(facts.reason):
+        return "again", f"its node could not start it, and Slurm holds it back ({facts.reason})"
     if facts.state == "FAILED" and facts.exit in _KILLED:
         return "more-memory", "it was killed (signal 9), as happens to what needs more memory than it had asked for"
     if facts.state == "CANCELLED" and facts.reason:

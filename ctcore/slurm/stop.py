@@ -3,11 +3,16 @@ says of it, or by the first call that failed."""
 
 import signal
 import threading
+import time
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from types import FrameType
 from typing import Any, Literal, NoReturn
+
+from ctcore.execute import StepResult
+from ctcore.progress import Reader
 
 Wish = Literal["go", "slow", "fast", "leave"]
 Fail = Literal["slow", "fast"]
@@ -94,3 +99,57 @@ class Stop:
 
     def _hear(self, number: int, _frame: FrameType | None) -> Any:
         self._heard.append(number)
+
+
+class Rounds(ABC):
+    """Work under way, here or in Slurm, that is looked at again and again until it is over, or its run is ended."""
+
+    stop: Stop
+    note: Reader
+    fail: Fail = "slow"
+    every_s: float
+    """How long to wait where a look finds nothing."""
+
+    def __init__(self) -> None:
+        self.wish: Wish = "go"
+
+    @abstractmethod
+    def look(self) -> list[StepResult]:
+        """Start what may be started, and give what has ended since the last look."""
+
+    @abstractmethod
+    def obey(self, wish: Wish) -> None:
+        """Do what is wanted from now on; it is said once."""
+
+    @property
+    @abstractmethod
+    def is_over(self) -> bool: ...
+
+    def results(self) -> Iterator[list[StepResult]]:
+        """Yield results as they come. KeyboardInterrupt, or the signal that was heard, once all is done as wanted."""
+        whole = False
+        try:
+            while not self.is_over and self.wish != "leave":
+                with self.stop.listening():
+                    self._turn(self.stop.wish(self.fail))
+                    found = self.look()
+                    if not found:
+                        time.sleep(self.every_s)
+                if found:
+                    yield found
+            whole = True
+        finally:
+            if not whole:
+                self._turn(self.stop.torn(self.fail))
+        if self.stop.heard:
+            self.stop.end()
+
+    def _turn(self, wish: Wish) -> None:
+        if wish == self.wish:
+            return
+        self.wish = wish
+        if wish == "slow":
+            self.note(FAILED if self.stop.has_failed and not self.stop.heard else WITHDRAWING)
+        elif wish == "fast":
+            self.note(CANCELLING)
+        self.obey(wish)

@@ -17,12 +17,13 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-from ctcore.execute import StepCall, write_json
+from ctcore.execute import StepCall
 from ctcore.project import Project
 from ctcore.slurm import client
 from ctcore.slurm.answers import PATIENCE_S, Answers, prefix
 from ctcore.slurm.client import Submitted
 from ctcore.slurm.profiles import Needs, Profile
+from ctcore.whole import write_json
 
 _SCRIPT = "array.sh"
 _OUTPUT = re.compile(r"(\d+)_\d+\.out")
@@ -65,6 +66,8 @@ def send(project: Project, batch: str) -> Submitted:
         answer = client.submit(folder / _SCRIPT, [lock])
         if answer.refused:  # the next try need not search for it
             tried.unlink()
+        elif answer.job is None and not answer.later and (found := _find(project, batch)) is not UNKNOWN:
+            return found  # whatever sbatch said, Slurm has it
         return answer
 
 

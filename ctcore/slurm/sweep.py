@@ -19,9 +19,11 @@ from ctcore.slurm import jobs
 from ctcore.slurm.answers import PATIENCE_S, Answers
 from ctcore.slurm.client import Named, Seen
 from ctcore.slurm.jobs import Ended, Job
+from ctcore.slurm.leftovers import cancel_leftovers
 from ctcore.slurm.states import Judgement, is_over, judge
 from ctcore.slurm.tasks import Task, ended, failure
 
+LEFT_S = 300.0  # how often the queue is looked through for jobs that nobody needs
 KEPT_S = 7 * 24 * 3600  # folders of batches in which something failed
 
 
@@ -39,12 +41,15 @@ def sweep(project: Project) -> Swept:
     began = time.monotonic()
     orphans = _orphans(project, jobs.open_jobs(project))
     _tidy_folders(project)
-    if not orphans:
-        return Swept(0, {})
     answers = Answers(project, PATIENCE_S)
+    if not orphans:
+        if (seen := answers.queue(LEFT_S) if _had_trouble(project) else None) is not None:
+            cancel_leftovers(project, seen.rows or {})
+        return Swept(0, {})
     queued = answers.queue(after=began)  # what was asked before may be older than a job
     if queued is None or queued.rows is None:
         return Swept(len(orphans), {}, answered=False)
+    cancel_leftovers(project, queued.rows)
     known = [job for job in orphans if job.array is not None or _found(project, job, queued.rows)]
     tasks = _look(project, known, answers, queued.rows)
     for task in tasks:
@@ -66,7 +71,7 @@ def _orphans(project: Project, listed: Sequence[Job]) -> list[Job]:
         rows = connection.execute(
             select(lease.c.key, lease.c.owner).where(in_keys(lease.c.key, {job.key for job in listed}))
         )
-        watched = {row.key for row in rows if leases.is_alive(row.owner)}
+        watched = {row.key for row in rows if leases.is_alive(row.owner, project.work)}
     return [job for job in listed if job.key not in watched]
 
 
@@ -142,6 +147,11 @@ def _settle(project: Project, over: Sequence[tuple[Task, Judgement]]) -> Counter
     project.store.drop_staged(lost)
     jobs.tidy(project, [task.job for task, _ in over])
     return Counter(judgement.verdict for _, judgement in over)
+
+
+def _had_trouble(project: Project) -> bool:
+    """Of batches of which every job went well, nothing is left."""
+    return any((project.work / "slurm").glob("*"))
 
 
 def _tidy_folders(project: Project) -> None:

@@ -11,7 +11,7 @@ from ctcore.project import Project
 from ctcore.slurm.client import Seen
 from ctcore.slurm.jobs import Ended, Job
 from ctcore.slurm.profiles import MIB_PER_GIB
-from ctcore.slurm.states import GONE, NOT_ASKED, Facts, Judgement, Record, is_over
+from ctcore.slurm.states import GONE, NOT_ASKED, WAITING, Facts, Judgement, Record, is_over
 from ctcore.slurm.submit import output_of
 
 TAIL_BYTES = 4000
@@ -59,6 +59,11 @@ class Task:
         """It may have published and then died before it could write its record."""
         if self.result is None and project.store.find(*self.job.node, self.job.key) is not None:
             self.read(StepResult(self.job.call, self.job.node, self.job.key, log=self.job.log))
+
+    @property
+    def is_waiting(self) -> bool:
+        """Whether Slurm has it in its queue, and may start it some time."""
+        return self.state in WAITING
 
     def facts(self) -> Facts:
         record: Record | None = None

@@ -1,0 +1,292 @@
+"""④ What started programs open and run, by strace where it is at hand. It needs no privilege.
+
+Only those calls of the kernel stop that open a file or start a process (a seccomp filter); the tracer stands beside
+the child, whose number, signals and exit code stay its own. That costs some milliseconds a start, see `worth`.
+"""
+
+import inspect
+import json
+import os
+import re
+import shutil
+import stat
+import subprocess
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
+from functools import cache
+from itertools import count
+from pathlib import Path
+from typing import Any, NamedTuple, TypeVar
+
+from ctcore.digest import digest_value
+from ctcore.known import SYSTEM
+from ctcore.programs import INTERPRETERS, PLUMBING
+from ctcore.whole import write_json
+
+SHARE = 0.03
+"""Of a call's time, what tracing may cost of every call of a step. Above it, one call of each version is traced."""
+FOLDER = "traced"
+_LOGS, _START = ".traced-", ".start"
+_START_S, _LINE_S = 0.006, 0.0003  # what a start and an opened file cost, measured
+_OPTIONS = ("-DD", "-f", "--seccomp-bpf", "-y", "-z", "-q", "-e", "signal=none", "-e")
+_CALLS = "trace=open,openat,openat2,execve,execveat,chdir,fchdir,fork,vfork,clone,clone3"
+_TEXT = r'"(?:[^"\\]|\\.)*"'
+_OPENED = re.compile(
+    rf"open(?:at2?)?\((?:(?:AT_FDCWD<(?P<cwd>[^>]*)>|\d+<[^>]*>), )?{_TEXT}, (?P<how>.*?)\) += \d+<(?P<path>/.*)>$"
+)
+_RAN = re.compile(rf"execve(?:at)?\((?:\S+, )?(?P<path>{_TEXT})")
+_WENT = re.compile(rf"chdir\((?:(?P<path>{_TEXT})|\d+<(?P<place>[^>]*)>)\) += 0$")
+_FORKED = re.compile(r"(?:v?fork|clone3?)\(.*\) += (?P<child>\d+)$")
+_EXECUTABLE = (b"\x7fELF", b"#!")
+
+
+T = TypeVar("T")
+
+
+class Opened(NamedTuple):
+    """A file that a program opened, by its real place."""
+
+    path: str
+    reads: bool
+    makes: bool
+
+
+class Ran(NamedTuple):
+    """A program that was run. `inner`: by another program as a part of itself, not by what somebody wrote here."""
+
+    path: str
+    inner: bool
+
+
+class Hindered(Exception):
+    """A program has privileges of its own (setuid), which the tracer takes away: the call is made again without it."""
+
+
+class Tracer:
+    """The children of one call, from `with` on. `where` gives the line of the step that starts one."""
+
+    def __init__(self, folder: Path, where: Callable[[], str]) -> None:
+        self.folder, self.where = folder, where
+        self._begun = time.monotonic()
+        self._number = count()
+
+    def __enter__(self) -> "Tracer":
+        _patch(self)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        _patch(None)
+
+    def words(self, words: Sequence[Any], cwd: Any, env: Mapping[Any, Any] | None) -> list[Any] | None:
+        """The command that starts a command and traces it; None where it cannot be."""
+        folder = os.path.abspath(os.fsdecode(cwd or "."))
+        if not words or (strace := at_hand()) is None or not _is_plain(os.fsdecode(words[0]), folder, env):
+            return None
+        log = self.folder / f"{_LOGS}{os.getpid()}-{next(self._number)}"
+        write_json(log.with_suffix(_START), [self.where(), folder])  # a fork of the step may be who starts it
+        return [strace, *_OPTIONS, _CALLS, "-o", str(log), "--", *words]
+
+    def told(self) -> Iterator[tuple[Opened | Ran, str]]:
+        """What each of them did, with the line of the step."""
+        for start in sorted(self.folder.glob(f"{_LOGS}*{_START}")):
+            line, cwd = json.loads(start.read_bytes())
+            yield from ((one, line) for one in _read(_lines(start.with_suffix("")), cwd))
+
+    def check(self) -> None:
+        """Raises Hindered."""
+        for one, _ in self.told():
+            if isinstance(one, Ran) and _is_privileged(one.path):
+                raise Hindered(one.path)
+
+    @property
+    def share(self) -> float:
+        """About what it costs, of the time that the call takes without it."""
+        logs = [_lines(one.with_suffix("")) for one in self.folder.glob(f"{_LOGS}*{_START}")]
+        cost = sum(_START_S + _LINE_S * len(lines) for lines in logs)
+        return cost / max(time.monotonic() - self._begun - cost, 0.001)
+
+
+class Worth:
+    """Whether the calls of one version of a step are traced: what is known of that lies in a file of its own."""
+
+    def __init__(self, work: Path, recipe: Mapping[str, Any]) -> None:
+        self.place = work / FOLDER / f"{digest_value('ct.traced.v1', recipe)}.json"
+
+    def wants(self, how: str) -> bool:
+        """`how` is `[run] trace`."""
+        said = self._read()
+        return "hindered" not in said and (how == "always" or (how == "sparing" and said.get("share", 0.0) < SHARE))
+
+    def cost(self, share: float) -> None:
+        """What tracing cost a call; what is known already is not written again and again."""
+        before = self._read().get("share")
+        if before is None or (before < SHARE) != (share < SHARE):
+            self._keep({"share": round(share, 4)})
+
+    def hindered(self, by: str) -> None:
+        self._keep({"hindered": by})
+
+    def _read(self) -> dict[str, Any]:
+        try:
+            return dict(json.loads(self.place.read_bytes()))
+        except (OSError, ValueError, TypeError):
+            return {}
+
+    def _keep(self, said: Mapping[str, Any]) -> None:
+        with suppress(OSError):  # a place that one may only read
+            write_json(self.place, said)
+
+
+def untraced(words: Sequence[Any]) -> Sequence[Any]:
+    """The command itself, of one that starts with the tracer."""
+    is_traced = len(words) > 1 and words[0] == at_hand() and words[1] == _OPTIONS[0]
+    return words[words.index("--") + 1 :] if is_traced else words
+
+
+@cache
+def at_hand() -> str | None:
+    """The tracer, where there is one and it may trace. Asked when the first program is started."""
+    found = shutil.which("strace")
+    tried = [str(found), *_OPTIONS, _CALLS, "-o", os.devnull, "--", "/bin/sh", "-c", ":"]
+    if found is None:
+        return None
+    with _Untraced(tried, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE) as process:
+        said = process.communicate()[1]
+    return found if process.returncode == 0 and not said else None
+
+
+def _is_plain(name: str, cwd: str, env: Mapping[Any, Any] | None) -> bool:
+    """Whether a program can be started by another one in the same way: it is there, and has no privileges."""
+    path = (os.environ if env is None else env).get("PATH")
+    found = os.path.join(cwd, name) if "/" in name else shutil.which(name, path=os.fsdecode(path or "")) or ""
+    try:
+        with open(found, "rb") as file:
+            begins = file.read(4)
+    except OSError:
+        return False
+    return os.access(found, os.X_OK) and begins.startswith(_EXECUTABLE) and not _is_privileged(found)
+
+
+def _is_privileged(path: str) -> bool:
+    try:
+        found = os.stat(path).st_mode
+    except OSError:
+        return False
+    if found & (stat.S_ISUID | stat.S_ISGID):
+        return True
+    with suppress(OSError):
+        return bool(os.getxattr(path, "security.capability"))
+    return False
+
+
+def _lines(log: Path) -> list[str]:
+    try:
+        return log.read_text("ascii", "replace").splitlines()
+    except FileNotFoundError:
+        return []
+
+
+def _read(lines: Sequence[str], cwd: str) -> Iterator[Opened | Ran]:
+    parents = {found["child"]: line.split(None, 1)[0] for line in lines if (found := _FORKED.search(line))}
+    folders: dict[str, str] = {}
+    images: dict[str, tuple[str, bool]] = {}  # what a process runs, and whether that is a part of another program
+
+    def known(process: str, of: Mapping[str, T]) -> T | None:
+        """What a process has from its own parent, where it has nothing of its own."""
+        while process not in of and process in parents:
+            process = parents[process]
+        return of.get(process)
+
+    def place(process: str, path: str) -> str:
+        return os.path.normpath(os.path.join(known(process, folders) or cwd, _plain(path[1:-1])))
+
+    for line in lines:
+        process = line.split(None, 1)[0]
+        if (opened := _OPENED.search(line)) is not None:
+            if opened["cwd"]:
+                folders[process] = _plain(opened["cwd"])
+            how = opened["how"]
+            if "O_DIRECTORY" not in how:
+                makes = "O_TRUNC" in how or "O_EXCL" in how
+                yield Opened(_plain(opened["path"]), reads="O_WRONLY" not in how, makes=makes)
+        elif (went := _WENT.search(line)) is not None:
+            folders[process] = place(process, went["path"] or f'"{went["place"]}"')
+        elif (ran := _RAN.search(line)) is not None:
+            path = place(process, ran["path"])
+            before = known(process, images)
+            inner = before is not None and (_has_parts(before[0]) or (before[1] and not _interprets(before[0])))
+            images[process] = path, inner
+            yield Ran(path, inner)
+
+
+def _has_parts(program: str) -> bool:
+    """Whether what a program runs is its own affair: not of a shell, an interpreter or a script of somebody's own."""
+    if os.path.basename(program) in PLUMBING or _interprets(program):
+        return False
+    if program.startswith(SYSTEM) or os.path.basename(program) == "R":  # a script that starts R itself
+        return True
+    try:
+        with open(program, "rb") as file:
+            return file.read(2) != b"#!"
+    except OSError:
+        return False
+
+
+def _interprets(program: str) -> bool:
+    return program.endswith("/exec/R") or os.path.basename(program).rstrip("0123456789.") in INTERPRETERS
+
+
+def _plain(text: str) -> str:
+    """strace writes bytes that are not ASCII in octal."""
+    return os.fsdecode(re.sub(rb"\\([0-7]{1,3}|.)", _byte, text.encode("ascii", "replace")))
+
+
+_ESCAPES = {b"n": b"\n", b"t": b"\t", b"r": b"\r", b"v": b"\v", b"f": b"\f"}
+
+
+def _byte(found: re.Match[bytes]) -> bytes:
+    said = found[1]
+    return bytes([int(said, 8)]) if said.isdigit() else _ESCAPES.get(said, said)
+
+
+_POPEN, _SHELL = subprocess.Popen.__init__, os.system
+_SIGNATURE = inspect.signature(_POPEN)
+
+
+class _Untraced(subprocess.Popen[bytes]):
+    __init__ = _POPEN
+
+
+def _patch(tracer: Tracer | None) -> None:
+    """While a call runs, whoever starts a program goes by here."""
+
+    def begin(self: Any, *args: Any, **named: Any) -> None:
+        given = _SIGNATURE.bind(self, *args, **named)
+        said = given.arguments
+        traced = tracer and _traced(tracer, said)
+        if not traced:
+            return _POPEN(self, *args, **named)
+        words = said["args"]
+        said.update(args=traced, shell=False, executable=None)
+        _POPEN(*given.args, **given.kwargs)
+        self.args = words  # which errors quote
+        return None
+
+    def shell(command: Any) -> int:
+        code = subprocess.Popen(["/bin/sh", "-c", command], close_fds=False).wait()
+        return code << 8 if code >= 0 else -code
+
+    subprocess.Popen.__init__, os.system = (_POPEN, _SHELL) if tracer is None else (begin, shell)  # type: ignore[method-assign]
+
+
+def _traced(tracer: Tracer, said: Mapping[str, Any]) -> list[Any] | None:
+    words, program = said["args"], said.get("executable")
+    if any(said.get(name) is not None for name in ("user", "group", "extra_groups")):
+        return None
+    listed = [words] if isinstance(words, str | bytes | os.PathLike) else list(words)
+    if said.get("shell"):
+        listed = [program or "/bin/sh", "-c", *listed]
+    elif program is not None and program != listed[0]:
+        return None
+    return tracer.words(listed, said.get("cwd"), said.get("env"))
