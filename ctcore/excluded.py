@@ -11,6 +11,7 @@ from ctcore.mirror.versions import Places
 from ctcore.policy import Bar, bars
 from ctcore.reasons import Node, Reason
 from ctcore.step import ENTITY_LEVELS, Level, Step
+from ctcore.words import Named, Plain, Recorded, Words
 
 Who = tuple[str, int, str | None]
 """Level, position, and the step for which somebody is barred; None: for all."""
@@ -24,7 +25,7 @@ def why_excluded(
     barred = {at: finder.of(step, at) for at in places}
     said = _words(connection, inputs, [who for some in barred.values() for who in some])
     needs = ", ".join([*step.files, *step.inputs]) or step.level
-    lacks = (Reason("missing", f"has not what {step.name} needs ({needs})"),)
+    lacks = (Reason("missing", Words(Plain(f"has not what {step.name} needs ({needs})"))),)
     return {at: tuple(dict.fromkeys(one for who in some for one in said[who])) or lacks for at, some in barred.items()}
 
 
@@ -36,8 +37,8 @@ def why_not_used(
     return tuple(one for some in _words(connection, inputs, who).values() for one in some)
 
 
-def without_consent(connection: Connection, inputs: Inputs, step: Step, went: Iterable[Reason]) -> dict[Node, str]:
-    """Which of the members that went, a step may not use for want of consent, with the words. Asked at once."""
+def without_consent(connection: Connection, inputs: Inputs, step: Step, went: Iterable[Reason]) -> set[Node]:
+    """Which of the members that went, a step may not use for want of consent. Asked at once."""
     finder, mirror = _Finder(inputs), inputs.mirror
     whose: dict[Node, list[Who]] = {}
     nodes = {one.node for one in went if one.kind == "member-removed" and one.node} if finder.someone else set[Node]()
@@ -46,8 +47,7 @@ def without_consent(connection: Connection, inputs: Inputs, step: Step, went: It
         if place >= 0 and level != "cohort":
             whose[asset, partition] = list(finder.barred(step.name, level, place))
     said = _words(connection, inputs, [who for some in whose.values() for who in some], ethics=True)
-    words = {node: "; ".join(one.words for who in some for one in said[who]) for node, some in whose.items()}
-    return {node: text for node, text in words.items() if text}
+    return {node for node, some in whose.items() if any(said[who] for who in some)}
 
 
 class _Finder:
@@ -100,7 +100,7 @@ def _words(
     for (level, at, step), number in numbers.items():
         name = entities[level].ids[at]
         found[level, at, step] = [
-            Reason("excluded", f"{level} {name}: {bar.words}", (level, name))
+            Reason("excluded", Words(Named((level, name), f"{level} {name}"), ": ", Recorded(bar.words)), (level, name))
             for bar in by_entity.get(number, ())
             if bar.step in (None, step) and (bar.ethics or not ethics)
         ]

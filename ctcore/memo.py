@@ -22,11 +22,12 @@ from ctcore.inputs import Inputs, Want
 from ctcore.mirror.mirror import Mirror
 from ctcore.mirror.versions import Places, is_known, unpacked
 from ctcore.project import Project
-from ctcore.reasons import Node, name_of
+from ctcore.reasons import Node, named
 from ctcore.standing import today
 from ctcore.step import Step
 from ctcore.steps import Recipe
 from ctcore.tombstones import is_purged
+from ctcore.words import Plain, Words, joined
 
 
 class Edge(NamedTuple):
@@ -56,7 +57,7 @@ class Preparation:
     """Calls that can be made, and why the others cannot."""
 
     ready: dict[str, Prepared] = field(default_factory=dict)
-    blocked: dict[str, str] = field(default_factory=dict)
+    blocked: dict[str, Words] = field(default_factory=dict)
 
 
 def key_of(recipe: Recipe, node: Node, edges: Iterable[Edge]) -> str:
@@ -92,12 +93,12 @@ def prepare(
             _take(taken, found, reading, Today(mirror, inputs, step, want), places[can], future or {})
         folders = _folders(reading, taken.sources)
         cannot = why_excluded(reading, inputs, step, places[(places >= 0) & ~can].tolist())
-    unable = {mirror.name(step.name, at): "; ".join(one.words for one in why) for at, why in cannot.items()}
+    unable = {mirror.name(step.name, at): joined(one.words for one in why) for at, why in cannot.items()}
     for partition, able in zip(asked, can.tolist(), strict=True):
         if not able:
-            known = unable.get(partition)
-            said = f"is excluded: {known}" if known else f"is none: no {step.level} {partition} is registered"
-            found.blocked[partition] = f"{step.name}/{partition} {said}"
+            known, none = unable.get(partition), Plain(f" is none: no {step.level} {partition} is registered")
+            said = Words(" is excluded: ", known) if known else Words(none)
+            found.blocked[partition] = Words(named((step.name, partition)), said)
         elif partition not in found.blocked:
             mine = tuple(sorted(taken.edges[partition]))  # as the key has them: what a step sees follows from its key
             node = (step.name, partition)
@@ -142,8 +143,8 @@ def _take(
         partition = taken.partitions[at]
         version = future.get((want.asset, name), now) if future and want.what == "step" else now
         if version is None:
-            unknown = "was not looked at yet" if want.what == "reference" else "was never made"
-            words = f"input {want.input}: {name_of((want.asset, name))} {unknown}"
+            unknown = " was not looked at yet" if want.what == "reference" else " was never made"
+            words = Words(Plain(f"input {want.input}: "), named((want.asset, name)), unknown)
             found.blocked.setdefault(partition, words)
             continue
         taken.edges[partition].append(Edge(want.input, want.asset, name, version))

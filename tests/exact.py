@@ -29,7 +29,7 @@ from ctcore.reasons import Node, Reason, Verdict
 from ctcore.register import Allowed, register
 from ctcore.staleness import Verdicts, evaluate
 from ctcore.store import Published
-from ctcore.veil import NOBODY
+from ctcore.veil import NOBODY, UNVEILED
 from ctcore.verify import verify
 from tests.naive import LEVELS, Declared, Facts, Made, Naive, Plan, containing
 
@@ -485,7 +485,9 @@ def _told(verdict: Verdict) -> tuple[list[Any], list[Any]]:
     waiting: list[Reason] = list(verdict.reasons[len(direct) :])
     for reason in waiting:
         assert reason.words
-    return sorted((r.kind, r.words, r.node or ()) for r in direct), [(r.kind, r.node, r.path) for r in waiting]
+    return sorted((r.kind, UNVEILED.told(r.words), r.node or ()) for r in direct), [
+        (r.kind, r.node, r.path) for r in waiting
+    ]
 
 
 def _given(now: Mapping[tuple[str, str, str], str | None]) -> dict[tuple[str, str, str], str]:

@@ -13,6 +13,7 @@ from ctcore.digest import canonical
 from ctcore.memo import Edge, key_of
 from ctcore.reasons import Node, Reason, Verdict, changed, differences, name_of, reference_change, role_change
 from ctcore.steps import Recipe
+from ctcore.words import Plain, Words
 
 LEVELS = ("patient", "specimen", "assay")
 Inputs = dict[tuple[str, str, str], str]
@@ -202,7 +203,7 @@ class Naive:
         """What it was made with and from, against what it would be made with and from."""
         made = self.facts.ledger.get((step.name, who))
         if made is None:
-            yield Reason("missing", self.facts.purged.get((step.name, who), "never made"))
+            yield Reason("missing", Words(Plain(self.facts.purged.get((step.name, who), "never made"))))
             return
         yield from _recipe(made.recipe, self.declared.recipes[step.name])
         now = self.today(step, who)
@@ -211,24 +212,25 @@ class Naive:
             if old != new or (place in made.inputs) != (place in now):
                 yield from self.difference(step, *place, old, new)
         for file, problem in self.facts.damage.get((step.name, who), {}).items():
-            yield Reason("bytes", f"{file} {problem}", (step.name, who))
+            yield Reason("bytes", Words(Plain(f"{file} {problem}")), (step.name, who))
 
     def difference(
         self, step: Plan, name: str, asset: str, who: str, old: str | None, new: str | None
     ) -> Iterator[Reason]:
         source, up = (asset, who), self.declared.steps.get(step.inputs.get(name, ""))
         if name.startswith("reference:"):
-            yield Reason("reference", reference_change(who, old, new), source)
+            yield Reason("reference", Words(Plain(reference_change(who, old, new))), source)
         elif name.startswith("role:"):
             if old is not None and new is not None:
                 yield Reason("member-role", role_change(source, old, new), source)
         elif "." in name:
             if old is not None and new is not None:
-                yield Reason("metadata", f"{name} of {who} changed", source)
+                yield Reason("metadata", Words(Plain(f"{name} of {who} changed")), source)
         elif up is not None and self.fans_in(step, up) and None in (old, new):
-            yield Reason("member-added" if old is None else "member-removed", f"{name_of(source)} as {name}", source)
+            words = Words(Plain(f"{name_of(source)} as {name}"))
+            yield Reason("member-added" if old is None else "member-removed", words, source)
         else:
-            yield Reason("input", changed(f"{name} ({name_of(source)})", old, new), source)
+            yield Reason("input", Words(Plain(changed(f"{name} ({name_of(source)})", old, new))), source)
 
     def upstream(self, step: Plan, who: str) -> Iterator[Reason]:
         """An input that is not fresh itself, one an input's name: its cause, and the way there."""
@@ -237,7 +239,7 @@ class Naive:
             if stale:
                 above = stale[0].reasons[0]
                 root = above.node if above.kind == "upstream" else stale[0].node
-                yield Reason("upstream", name, root, (stale[0].node, *above.path))
+                yield Reason("upstream", Words(Plain(name)), root, (stale[0].node, *above.path))
 
     def state(self, step: Plan, who: str, first: Reason) -> Any:
         node = (step.name, who)
@@ -281,8 +283,8 @@ def containing(makings: Mapping[int, Made], own: Collection[tuple[str, str]], le
 
 def _recipe(used: Recipe, today: Recipe) -> Iterator[Reason]:
     if used.code != today.code:
-        yield Reason("code", changed(used.step, used.code, today.code))
+        yield Reason("code", Words(Plain(changed(used.step, used.code, today.code))))
     for kind in ("parameters", "environment"):
         old, new = (json.loads(canonical(dict(getattr(one, kind)))) for one in (used, today))
         if old != new:
-            yield Reason(kind, differences(old, new))  # type: ignore[arg-type]
+            yield Reason(kind, Words(Plain(differences(old, new))))  # type: ignore[arg-type]

@@ -23,6 +23,7 @@ from ctcore.project import Project
 from ctcore.purging.inside import Inside, gathering, inside
 from ctcore.purging.leftovers import Leftovers, raw_files
 from ctcore.reasons import Node, name_of
+from ctcore.veil import UNVEILED
 
 
 @dataclass(frozen=True)
@@ -184,7 +185,7 @@ def _kept(connection: Connection, plan: Plan) -> Iterable[Row]:
         why = "only from content that was also made without the patient"
         yield Row("keep", f"{name_of(one.node)}@{one.id}", 1, one.size, why)
     for node, said in plan.found.moved.items():
-        yield Row("keep", name_of(node), 1, 0, f"{said}, and is another patient's")
+        yield Row("keep", name_of(node), 1, 0, f"{UNVEILED.told(said)}, and is another patient's")
     digests = {digest for some in plan.files.values() for _, digest in some.values()}
     same = in_keys(output.c.digest, digests)
     mine = in_keys(output.c.materialization, plan.found.makings)

@@ -130,7 +130,9 @@ class Gate:
     @cached_property
     def veil(self) -> Veil:
         """Hides everybody who may not be used, unless they were asked for."""
-        return Veil(self.mirror, {level: ~self.shows(level) for level in ENTITY_LEVELS})
+        hidden = {level: np.flatnonzero(~self.shows(level)).tolist() for level in ENTITY_LEVELS}
+        ids = {level: {self._ids(level)[at] for at in some} for level, some in hidden.items()}
+        return Veil(ids, self.mirror.shape.levels)
 
     @cached_property
     def bars_somebody(self) -> bool:
