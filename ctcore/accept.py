@@ -103,12 +103,12 @@ def _leave_out_the_unconsented(project: Project, found: Proposal) -> str | None:
         by_step[node[0]].append(node)
     said: str | None = None
     with project.catalog.read() as connection:
-        _, inputs = today(project, connection)
+        mirror, inputs = today(project, connection)
         for asset, nodes in by_step.items():
             went = [one for node in nodes for one in found.reasons[node]]
-            hidden = without_consent(connection, inputs, project.steps[asset], went)
+            hidden = without_consent(connection, mirror, inputs, project.steps[asset], went)
             for node in nodes if hidden else ():
-                gone = [one for one in found.reasons[node] if one.kind == "member-removed" and one.node in hidden]
+                gone = [one for one in found.reasons[node] if one.node in hidden]
                 kept = [one for one in found.reasons.pop(node) if one not in gone]
                 found.left.update(one.kind for one in gone)
                 if kept:

@@ -5,6 +5,7 @@ from typing import Any
 
 from ctcore.clock import today
 from ctcore.errors import Usage
+from ctcore.leftout import counted
 from ctcore.policy import withheld
 from ctcore.project import Project
 from ctcore.reading.gate import Gate
@@ -12,7 +13,7 @@ from ctcore.reasons import Node, Verdict, name_of, named
 from ctcore.staleness import evaluate
 from ctcore.step import ENTITY_LEVELS
 from ctcore.veil import UNVEILED, WAY, Veil, veil
-from ctcore.words import Words, joined
+from ctcore.words import Plain, Words, joined
 
 ANYBODY = Words("who may not be used")
 
@@ -73,12 +74,23 @@ def why_hidden(project: Project, asked_for: Iterable[Node], inside: Iterable[Nod
     """Why the making of these nodes, with all that is `inside` them, is not for everybody."""
     nodes = list(asked_for)
     for node in nodes:
-        words = bars_of(evaluate(project).of(*node)) if node[0] in project.steps else why_withheld(project, node)
+        words = why_withheld(project, node) if node[0] not in project.steps else _why_not_made(project, node)
         if words is not None:
             return words
     seen = veil(project)
     hidden = {node for node in inside if seen.hides(node)} if seen else set()
     return Words("somebody without consent is in it") if hidden else None
+
+
+def _why_not_made(project: Project, node: Node) -> Words | None:
+    """Who bars a node; or who is inside its current result without consent."""
+    words = bars_of(evaluate(project).of(*node))
+    if words is not None:
+        return words
+    with project.catalog.read() as connection:
+        gate = Gate.of(project, connection)
+        many = gate.unwilling(node) if gate.bars_somebody else 0
+    return _inside(project, node) if many else None
 
 
 def results_of(project: Project, node: Node, excluded: bool, reason: str | None) -> list[dict[str, Any]]:
@@ -108,8 +120,11 @@ def _inside(project: Project, node: Node) -> Words | None:
         made = gate.mirror.made[node[0]].materialization
         if place < 0 or not made[place] or gate.is_clean(project.steps[node[0]])[place]:
             return None
-    way = Words("`ct why ", named(node), "` says who, `ct run` makes it without")
-    return Words("somebody is in it who may not be used today; ", way)
+        many, use = gate.unwilling(node), project.settings.uses.of(node[0])
+    way = Words("; `ct why ", named(node), "` says who, `ct run` makes it without them")
+    who = Words(Plain(f"{counted(many, 'patient')} in it")) if many else Words("somebody is in it")
+    said = Plain(f" whose consent does not allow {use or 'it'} today" if many else " who may not be used today")
+    return Words(who, said, way)
 
 
 def bars_of(verdict: Verdict) -> Words | None:

@@ -5,7 +5,7 @@ under its input's name: two inputs swapped are another call.
 """
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,6 +19,7 @@ from ctcore.catalog.tables import artifact, damage, edge, materialization, outpu
 from ctcore.digest import Signature, digest_value, try_digests
 from ctcore.excluded import why_excluded
 from ctcore.inputs import Inputs, Want
+from ctcore.leftout import counted
 from ctcore.mirror.mirror import Mirror
 from ctcore.mirror.versions import Places, is_known, unpacked
 from ctcore.project import Project
@@ -27,6 +28,7 @@ from ctcore.standing import today
 from ctcore.step import Step
 from ctcore.steps import Recipe
 from ctcore.tombstones import is_purged
+from ctcore.within import Within
 from ctcore.words import Plain, Words, joined
 
 
@@ -89,6 +91,9 @@ def prepare(
         can = (places >= 0) & nodes[places] if len(nodes) else np.zeros(len(asked), np.bool_)
         chosen = [name for name, able in zip(asked, can.tolist(), strict=True) if able]
         taken = _Taken(chosen)
+        found.blocked |= _unwilling(
+            Within.permitted(lambda: reading, mirror, inputs, step.name), step, chosen, future or {}
+        )
         for want in inputs.wants(step):
             _take(taken, found, reading, Today(mirror, inputs, step, want), places[can], future or {})
         folders = _folders(reading, taken.sources)
@@ -111,6 +116,23 @@ def prepare(
                 folders={e[1:3]: folders.get(e[1:3], "") for e in mine if e.input in step.inputs},
                 key=key_of(recipe, node, mine),
             )
+    return found
+
+
+def _unwilling(within: Within, step: Step, chosen: Sequence[str], future: Mapping[Node, str]) -> dict[str, Words]:
+    """Which of these cohorts' results would be made from one that has somebody inside who does not consent: as it is
+    now, and not as it would be made today. Of an input that is told in advance, that is seen to when it is made."""
+    mirror, inputs = within.mirror, within.inputs
+    found: dict[str, Words] = {}
+    for up in inputs.cohort_inputs(step) if chosen and inputs.kin.forbids(step.name) else ():
+        clean, made = within.clean(up.name), mirror.made[up.name].materialization
+        for name, at in zip(chosen, mirror.locate(step.name, chosen), strict=True):
+            if made[at] and not clean[at] and (up.name, name) not in future:
+                many, use = within.patients((up.name, name)), mirror.shape.uses[step.name]
+                who = counted(many, "patient") if many else "somebody"
+                said = f" has {who} inside whose consent does not allow {use or 'it'} today"
+                way = f"; `ct run {up.name}/{name}` makes it without them"
+                found[name] = Words("input ", named((up.name, name)), Plain(said + way))
     return found
 
 

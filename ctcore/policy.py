@@ -6,7 +6,7 @@ descendants: whoever belongs to one that may not be used may not be used either 
 
 import json
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache
 from typing import Any, NamedTuple
 
@@ -40,7 +40,8 @@ class Bar:
 
 @dataclass(frozen=True)
 class Gate:
-    """Entities (`entity.seq`) that may not be used by themselves, nowhere or by step; `withheld`: for want of consent.
+    """Entities (`entity.seq`) that may not be used by themselves, nowhere or by step; `withheld`: for want of consent;
+    `unwilling`: patients whose consent is limited to other uses than that of a step, by step.
 
     It holds from `day` to before `until`, when somebody's consent ends, unless an event comes first.
     """
@@ -50,6 +51,7 @@ class Gate:
     everywhere: Sequence[int]
     by_step: Mapping[str, Sequence[int]]
     withheld: Sequence[int] = ()
+    unwilling: Mapping[str, Sequence[int]] = field(default_factory=dict)
 
 
 def gate(connection: Connection, uses: Mapping[str, str | None], day: str, required: bool = False) -> Gate:
@@ -57,13 +59,14 @@ def gate(connection: Connection, uses: Mapping[str, str | None], day: str, requi
     everywhere: list[int] = []
     withheld: list[int] = []
     by_step: dict[str, list[int]] = {}
+    unwilling: dict[str, list[int]] = {}
     for bar in bars(connection, uses, day, required=required):
         (everywhere if bar.step is None else by_step.setdefault(bar.step, [])).append(bar.entity)
-        if bar.ethics and bar.step is None:
-            withheld.append(bar.entity)
+        if bar.ethics:
+            (withheld if bar.step is None else unwilling.setdefault(bar.step, [])).append(bar.entity)
     ends = _standing().with_only_columns(func.min(consent.c.until)).order_by(None)
     until = connection.execute(ends.where(consent.c.until > day, consent.c.status.in_(GIVEN))).scalar()
-    return Gate(day, until or NEVER, everywhere, by_step, withheld)
+    return Gate(day, until or NEVER, everywhere, by_step, withheld, unwilling)
 
 
 def bars(
