@@ -114,12 +114,13 @@ class Evidence:
 
     def _because(self, name: str, way: Sequence[tuple[str, int]], count: int) -> Reason:
         path = tuple((asset, self.state.mirror.name(asset, place)) for asset, place in way)
-        first, more = Words(Plain(f"{name} ("), named(path[0]), ") "), f", and {count - 1} more" if count > 1 else ""
+        more = Plain(f", and {count - 1} more" if count > 1 else "")
+        first = Plain(f"{name} ("), named(path[0])
         if len(way) > 1:
-            because = Words("waits for ", named(path[-1]))
+            words = Words(*first, ") waits for ", named(path[-1]), more)
         elif (state := self.state_of(*way[0])) == "missing":
-            because = Words("was never made")
+            words = Words(*first, ") was never made", more)
         else:
-            because = Words(Plain(f"is {state} ("), self._direct[way[0][0]][way[0][1]][0].sentence, ")")
-        words = Words(*first.parts, *because.parts, Plain(more))
+            direct = self._direct[way[0][0]][way[0][1]][0]
+            words = Words(*first, Plain(f") is {state} ("), direct.sentence, ")", more)
         return Reason("upstream", words, path[-1], path, name, sources=count)

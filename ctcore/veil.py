@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import overload
 
@@ -56,17 +56,17 @@ class Veil:
         """The whole sentence; of one that names somebody who is hidden, nothing."""
         if self._all and any(map(self._names, words.parts)):
             return WITHHELD
-        return "".join(map(self._told, words.parts))
+        return "".join([part if type(part) is str else self._told(part) for part in words.parts])
+
+    def _told(self, part: Part) -> str:
+        if isinstance(part, Words):
+            return self.told(part)
+        return part if isinstance(part, str) else part.text
 
     def _names(self, part: Part) -> bool:
         if isinstance(part, Named):
             return self.hides(part.node)
         return isinstance(part, Recorded) and self.is_in(part.text)
-
-    def _told(self, part: Part) -> str:
-        if isinstance(part, Words):
-            return self.told(part)
-        return part.text if isinstance(part, Named | Recorded) else part
 
     def text(self, text: str) -> str:
         """The text, unless it names somebody who is hidden; of a reason, its kind stays."""
@@ -85,17 +85,19 @@ class Veil:
 
     def reason(self, reason: Reason) -> Reason:
         """The same reason, told; where it is about somebody who is hidden, its kind and its input only."""
+        if not self._all and reason.words.is_plain:
+            return reason
         words = self.told(reason.words)
-        nodes = (reason.node, *reason.path)
-        if self._all and (words == WITHHELD or any(node is not None and self.hides(node) for node in nodes)):
+        if self._all and (words == WITHHELD or any(self.hides(node) for node in (reason.node, *reason.path) if node)):
             return Reason(reason.kind, Words(WITHHELD), input=reason.input, sources=reason.sources)
-        return replace(reason, words=Words(Plain(words)))
+        known = (reason.node, reason.path, reason.input, reason.old, reason.new, reason.sources)
+        return Reason(reason.kind, Words(Plain(words)), *known)
 
     def verdict(self, verdict: Verdict) -> Verdict:
         """The same verdict, without whoever is hidden; its reasons are told when they are looked at."""
-        name = NOBODY if self.hides(verdict.node) else verdict.partition
-        waived = tuple(self.reason(reason) for reason in verdict.waived)
-        return replace(verdict, partition=name, reasons=_Seen(self, verdict.reasons), waived=waived)
+        name = NOBODY if self._all and self.hides(verdict.node) else verdict.partition
+        waived = tuple(self.reason(reason) for reason in verdict.waived) if verdict.waived else ()
+        return Verdict(verdict.asset, name, verdict.state, _Seen(self, verdict.reasons), verdict.kinds, waived)
 
     @property
     def words(self) -> str:
@@ -118,22 +120,30 @@ class Veil:
 class _Seen(Sequence[Reason]):
     """Reasons behind a veil, put into words when somebody looks."""
 
+    __slots__ = ("_reasons", "_told", "_veil")
+
     def __init__(self, veil: Veil, reasons: Sequence[Reason]) -> None:
         self._veil, self._reasons = veil, reasons
+        self._told: tuple[Reason, ...] | None = None
 
-    @cached_property
-    def _told(self) -> tuple[Reason, ...]:
-        return tuple(self._veil.reason(one) for one in self._reasons)
+    def _all(self) -> tuple[Reason, ...]:
+        if self._told is None:
+            self._told = tuple([self._veil.reason(one) for one in self._reasons])
+        return self._told
 
     def __len__(self) -> int:
         return len(self._reasons)
+
+    def __iter__(self) -> Iterator[Reason]:
+        """As `ctcore.staleness` does it: what is gone through ten times is not to be slow."""
+        return iter(self._all())
 
     @overload
     def __getitem__(self, at: int) -> Reason: ...
     @overload
     def __getitem__(self, at: slice) -> Sequence[Reason]: ...
     def __getitem__(self, at: int | slice) -> Reason | Sequence[Reason]:
-        return self._told[at]
+        return self._all()[at]
 
 
 UNVEILED = Veil()

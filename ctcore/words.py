@@ -47,6 +47,11 @@ class Words:
     def __repr__(self) -> str:
         return f"Words({str(self)!r})"
 
+    @property
+    def is_plain(self) -> bool:
+        """Whether it is one text that names nobody, as when it has been told."""
+        return len(self.parts) == 1 and type(self.parts[0]) is str
+
     def __bool__(self) -> bool:
         return any(self.parts)
 

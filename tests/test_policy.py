@@ -187,7 +187,8 @@ def test_who_revoked_is_named_nowhere_and_counted(project: Project) -> None:
         assert not re.search(r"\b(P1|S1|A1|A2)\b", told.out + told.err), call
     assert "1 patient, 1 specimen, 2 assays" in ct("-C", project.root, "status").err
     assert (
-        "joined/all is excluded: somebody without consent is in it" in ct("-C", project.root, "trace", "joined/all").err
+        "joined/all is excluded: 1 patient in it whose consent does not allow it today"
+        in ct("-C", project.root, "trace", "joined/all").err
     )
 
 
