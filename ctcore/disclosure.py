@@ -1,12 +1,16 @@
 """② What is excluded is shown only to somebody who asks for it by name and says why; and that is written down."""
 
 from collections.abc import Iterable
+from pathlib import Path
 from typing import Any
 
-from ctcore.clock import today
+from sqlalchemy import select
+
+from ctcore.catalog.tables import artifact
+from ctcore.clock import today, utc
 from ctcore.errors import Usage
 from ctcore.leftout import counted
-from ctcore.policy import withheld
+from ctcore.policy import taken_back, withheld
 from ctcore.project import Project
 from ctcore.reading.gate import Gate
 from ctcore.reasons import Node, Verdict, name_of, named
@@ -80,6 +84,22 @@ def why_hidden(project: Project, asked_for: Iterable[Node], inside: Iterable[Nod
     seen = veil(project)
     hidden = {node for node in inside if seen.hides(node)} if seen else set()
     return Words("somebody without consent is in it") if hidden else None
+
+
+def why_log_withheld(project: Project, node: Node, log: Path) -> Words | None:
+    """Why what a call for a cohort has printed, other than that of the current result, is not for everybody: before a
+    consent ended, with whoever that is inside for all that anybody can tell."""
+    step = project.steps[node[0]]
+    if step.level != "cohort" or log.is_relative_to(project.store.root):
+        return None
+    mine = (artifact.c.asset == node[0]) & (artifact.c.partition == node[1])
+    with project.catalog.read() as connection:
+        key = connection.execute(select(artifact.c.key).where(mine)).scalar() or ""
+        until = taken_back(connection, today(), project.settings.uses.of(step.name))
+    is_current = bool(key) and log.name.startswith(key[:16])
+    if is_current or utc(log.stat().st_mtime) >= until:
+        return None
+    return Words("it printed this before a consent ended, and nobody can tell who was inside")
 
 
 def _why_not_made(project: Project, node: Node) -> Words | None:

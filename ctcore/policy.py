@@ -85,6 +85,16 @@ def ended(connection: Connection, day: str) -> str:
     return connection.execute(select(func.max(consent.c.until)).where(consent.c.until <= day)).scalar() or ""
 
 
+def taken_back(connection: Connection, day: str, use: str | None) -> str:
+    """When the last of the consents ended that do not allow a use on a day; empty where all allow it."""
+    found = ""
+    for row in standing(connection):
+        status = status_on(row, day)
+        if status not in GIVEN or (status == "limited" and use not in json.loads(row.uses)):
+            found = max(found, row.until if status == "expired" and row.status != "expired" else row.at)
+    return found
+
+
 def status_on(row: Any, day: str) -> str:
     """The status of a consent (a row) on a day: what was given may have ended."""
     over = row.status in GIVEN and row.until is not None and row.until <= day

@@ -4,14 +4,19 @@ import json
 from pathlib import Path
 
 import pytest
+from sqlalchemy import func, select
 
 from ctcore.accept import accept, propose
-from ctcore.consent import Statement, set_consent
+from ctcore.catalog.tables import event
+from ctcore.clock import today
+from ctcore.consent import STATUSES, Statement, set_consent
 from ctcore.errors import Usage
+from ctcore.policy import withheld
 from ctcore.project import Project
 from ctcore.qc import Saying
 from ctcore.qc import add as add_qc
 from ctcore.staleness import evaluate
+from ctcore.veil import veil
 from tests.kit import STEPS, TOML, Inline, again, make, make_all, make_project, reasons
 from tests.shell import ct
 from tests.test_gate_everywhere import CHAIN, DEEP
@@ -152,8 +157,66 @@ def test_what_was_accepted_before_a_revocation_counts_again_after_it(tmp_path: P
     assert evaluate(project).of("after1", "all").state == "stale"
 
 
+@pytest.mark.parametrize("required", [False, True])
+@pytest.mark.parametrize("status", ["none", "ended", *STATUSES])
+def test_one_statement_tells_who_is_hidden(tmp_path: Path, status: str, required: bool) -> None:
+    said = USES.replace("uses =", f"required = {str(required).lower()}\nuses =")
+    project = make_project(tmp_path / "toy", toml=TOML + said)
+    uses = ("research",) if status == "limited" else ()
+    ends = "2020-01-01" if status == "ended" else None
+    if status != "none":
+        set_consent(project, ["P1"], Statement("full", until="2999-01-01"))
+        set_consent(project, ["P1"], Statement("full" if ends else status, uses, until=ends, form="form 4"))
+    with project.catalog.read() as connection:
+        why = withheld(connection, today(), required)
+    found = veil(project)
+    assert {(level, who) for level, ids in found.ids.items() for who in ids} == set(why)
+    assert found.is_in("P1") == (status not in ("full", "limited") and (required or status != "none"))
+    assert found.is_in("P2") == required
+
+
 def test_quality_for_one_step_says_nothing_of_what_is_made_further_on(tmp_path: Path) -> None:
     project = project_of(tmp_path)
     make_all(project)
     add_qc(project, [Saying("specimen", "S1", "qc_fail", "low yield", step="after1")])
     assert reasons(project) == {} and ct("-C", project.root, "path", "after2/all").code == 0
+
+
+def test_what_was_made_of_a_result_that_the_step_takes_no_more_is_read_by_nobody(tmp_path: Path) -> None:
+    project = project_of(tmp_path, after1="commerce")
+    make_all(project)
+    set_consent(project, ["P1"], RESEARCH)
+    steps = project.root / "steps" / "toy.py"
+    own = steps.read_text().replace('inputs={"before": "joined"}', 'inputs={"before": "merged"}')
+    steps.write_text(own.replace('table = call.one("before")["table"].read_text()', 'table = str(call.many("before"))'))
+    project = again(project)
+    assert evaluate(project).of("after1", "all").state == "stale"
+    told = ct("-C", project.root, "path", "after1/all").err
+    assert "1 patient in it whose consent does not allow commerce today" in told
+    asked = "SELECT folder FROM artifacts WHERE step = 'after1'"
+    assert json.loads(ct("-C", project.root, "query", asked, "--json").out) == [{"folder": None}]
+    asked = "SELECT * FROM results_history WHERE step = 'after1'"
+    assert json.loads(ct("-C", project.root, "query", asked, "--json").out) == []
+    make_all(project)
+    assert ct("-C", project.root, "path", "after1/all").code == 0
+
+
+def test_the_log_of_a_call_that_failed_before_a_revocation_is_read_by_nobody(tmp_path: Path) -> None:
+    """Nobody can tell who was inside; what was printed since then is shown, but for lines that name them."""
+    project = project_of(tmp_path)
+    steps = project.root / "steps" / "toy.py"
+    prints = "    print([one['n'].read_text() for one in call.many('specimens')])\n    1 / 0\n"
+    steps.write_text(steps.read_text().replace("    rows = [", f"{prints}    rows = ["))
+    project = again(project)
+    make_all(project)
+    make(project, "joined", "all")
+    assert "F 11 ACGT" in ct("-C", project.root, "logs", "joined/all").out
+    set_consent(project, ["P1"], REVOKED)
+    refused = ct("-C", project.root, "logs", "joined/all")
+    assert refused.code == 2 and "is excluded: it printed this before" in refused.err and refused.out == ""
+    assert "F 11 ACGT" in ct("-C", project.root, "logs", "joined/all", "--excluded", "--reason", "audit").out
+    with project.catalog.read() as connection:
+        assert connection.execute(select(func.count()).where(event.c.kind == "disclose")).scalar() == 1
+    make(project, "joined", "all")
+    now = ct("-C", project.root, "logs", "joined/all")
+    assert now.code == 0 and "ZeroDivisionError" in now.out and "M 11" in now.out and "F 11" not in now.out
