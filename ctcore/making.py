@@ -143,7 +143,7 @@ class Making:
             yield self._reused(run, found)
         run = [call for call in run if call.key not in found]
         tried = began.failed(self.project, [call.key for call in run])
-        yield [Outcome(one.node, "failed", one.error, log=one.log) for one in tried.values()]
+        yield self._failed(tried.values())
         run = [call for call in run if call.key not in tried]
         yield (recovered := self._recovered(run))
         done = {one.node for one in recovered}
@@ -282,7 +282,13 @@ class Making:
         outcomes = [replace(one, log=logs[one.node]) for one in self._record(published)] if published else []
         if failed:
             ledger.record_failures(self.project, failed, self.run_id)
-        return outcomes + [Outcome(one.node, "failed", one.error, log=one.log) for one in failed]
+        return outcomes + self._failed(failed)
+
+    def _failed(self, some: Collection[ledger.Failed]) -> list[Outcome]:
+        """What calls said when they failed, without the lines that name somebody hidden."""
+        seen = veil(self.project) if some else UNVEILED
+        said = [(one, "\n".join(seen.lines(one.error.splitlines())) if seen else one.error) for one in some]
+        return [Outcome(one.node, "failed", error, log=one.log) for one, error in said]
 
 
 def _has(made: Sequence[Again], call: Prepared) -> bool:

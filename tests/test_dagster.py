@@ -557,10 +557,11 @@ def test_a_long_log_is_shown_from_its_end_with_where_the_rest_is(
     log = tmp_path / "a.log"
     log.write_bytes(b"x" * MOST_BYTES + b"the end\n")
     failed = Outcome(("counted", "A1"), "failed", "why", log=str(log))
-    print_log(failed, dg.DagsterRun(job_name="x"))
+    project = make_project(tmp_path / "toy")
+    print_log(project, failed, dg.DagsterRun(job_name="x"))
     said = capsys.readouterr().out
     assert f"8 bytes are left out; all of it: {log}" in said and said.endswith("xthe end\n\n")
-    print_log(failed, dg.DagsterRun(job_name="x", tags={SHELL_TAG: "a shell's own"}))
+    print_log(project, failed, dg.DagsterRun(job_name="x", tags={SHELL_TAG: "a shell's own"}))
     assert capsys.readouterr().out == ""
 
 

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import dagster as dg
@@ -9,6 +10,7 @@ import pytest
 
 from ct_assets.build import build_assets, build_resources
 from ct_assets.factory import ONLY_STALE
+from ct_assets.logs import failure_text, print_log
 from ct_assets.metadata import describe
 from ct_assets.partitions import add_missing
 from ctcore.consent import Statement, set_consent
@@ -81,7 +83,7 @@ class _Meanwhile(Inline):
 
 @pytest.mark.parametrize(("step", "node"), (("counted", "A1"), ("joined", "all")))
 def test_what_is_made_while_somebody_revokes_is_recorded_and_shown_to_nobody(
-    project: Project, step: str, node: str
+    project: Project, step: str, node: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     if step == "joined":
         make(project, "counted", runner=Inline(project))
@@ -89,6 +91,12 @@ def test_what_is_made_while_somebody_revokes_is_recorded_and_shown_to_nobody(
     made = make(project, step, node, runner=_Meanwhile(project))
     assert [one.state for one in made] == ["made"]
     shown = describe(project, project.steps[step], made)[made[0].materialization or 0]
+    log = project.work / "logs" / step / node / "1.log"
+    log.parent.mkdir(parents=True, exist_ok=True)
+    log.write_text("what it said of S1\n")
+    told = replace(made[0], log=str(log))
+    print_log(project, told, dg.DagsterRun(job_name="x"))
+    assert capsys.readouterr().out == "" and "what it said" not in failure_text(project, told)
     assert "excluded" in shown and not {"preview of table", "inputs", "members", "letters"} & shown.keys()
     assert evaluate(project).of(step, node).state == ("excluded" if step == "counted" else "stale")
     told = ct("-C", project.root, "path", f"{step}/{node}")
