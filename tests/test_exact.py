@@ -24,6 +24,7 @@ from hypothesis.stateful import (
 from ctcore.agreement import disagreements
 from ctcore.reasons import Node
 from tests.exact import IDS, REFERENCES, REGIONS, ROLES, VALUES, Exact, Opened, outside, plans, remove, rules, write
+from tests.naive import USES
 from tests.postgres import Server
 
 EXAMPLES = int(os.environ.get("CT_EXAMPLES", "6"))
@@ -194,11 +195,19 @@ class History(RuleBasedStateMachine):
             name = f"s{step % len(self.w.plans)}" if step >= 0 else None
             self.w.censor(level, known[which % len(known)], name, kind)
 
-    @rule(which=st.integers(0, 5), status=st.sampled_from(["full", "pending", "expired"]))
+    @rule(which=st.integers(0, 5), status=st.sampled_from(["full", "pending", "expired", *USES]))
     def say_consent(self, which: int, status: str) -> None:
         known = {who for who in IDS["patient"] if ("patient", who) in self.w.facts.parent}
         if known := sorted(known - {who for _, who in self.w.forgotten}):
             self.w.consent(known[which % len(known)], status)
+
+    @rule(seed=seeds)
+    def other_uses(self, seed: int) -> None:
+        """What the steps are for is declared anew."""
+        draw = random.Random(seed)
+        for name, plan in self.w.plans.items():
+            self.w.plans[name] = plan._replace(use=draw.choice((None, "research", "commerce")))
+        self.declare()
 
     @rule(which=st.integers(0, 5))
     def purge_a_person(self, which: int) -> None:
