@@ -76,7 +76,7 @@ def logs(ctx: click.Context, node: str, only_path: bool, excluded: bool, reason:
 def _instead(project: Project, node: str) -> str:
     """Why a node has no log: its last call never began, as Slurm refused it, or nothing was tried."""
     if "@" not in node and (failure := why(project, find_node(project, node)).failure) is not None:
-        return str(failure["error"])
+        return veil(project).text(str(failure["error"]))
     return "nothing of it has run yet, or it printed nothing"
 
 
