@@ -554,6 +554,16 @@ def plans(draw: random.Random, steps: int) -> dict[str, Plan]:
     return found
 
 
+def chain(draw: random.Random, steps: int) -> dict[str, Plan]:
+    """Counts, specimens, a cohort of these, and cohort artifacts of cohort artifacts; each for a use of its own."""
+    found = {"s0": Plan("s0", "assay", {}, ("reads",), (), ()), "s1": Plan("s1", "specimen", {"in0": "s0"}, (), (), ())}
+    for at in range(2, steps):
+        ups = [f"s{draw.choice((0, 1))}"] if at == 2 else draw.sample([f"s{n}" for n in range(1, at)], min(at - 1, 2))
+        names = {f"in{number}": up for number, up in enumerate(ups)}
+        found[f"s{at}"] = Plan(f"s{at}", "cohort", names, (), (), ())
+    return {name: one._replace(use=draw.choice(("research", "commerce"))) for name, one in found.items()}
+
+
 def _role(draw: random.Random, plan: Plan, known: dict[str, Plan]) -> str | None:
     """A column that tells members apart, where there are some."""
     below = [known[up].rank for up in plan.inputs.values() if known[up].level != "cohort"]
