@@ -370,3 +370,18 @@ def _disclosed(root: Path) -> list[dict[str, str]]:
     with Project(root).catalog.read() as connection:
         rows = connection.execute(select(event.c.body).where(event.c.kind == "disclose").order_by(event.c.seq))
         return [json.loads(row.body) for row in rows]
+
+
+def test_a_step_of_one_node_is_not_short_for_somebody_hidden(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    project = make_project(tmp_path / "toy", ROWS[:1])
+    make_all(project)
+    set_consent(project, ["PGONE"], Statement("revoked", dated="2024-01-20", form=FORM))
+    quiet_dagster(project.root)
+    monkeypatch.chdir(project.root)
+    calls = [
+        [command, "counted"] for command in ("show", "path", "logs", "trace", "why", "run", "plan", "stale --select")
+    ]
+    calls += [["diff", "counted"], ["diff", "counted@1"], ["trace", "counted@7"], ["diff", "counted", "@previous"]]
+    calls += [["accept", "counted", "--reason", "x"], ["logs", "counted@1"], ["diff", "counted", "counted@7"]]
+    found = {" ".join(call): _told(call[0], call[1:], project.root) for call in calls}
+    assert {call: told for call, told in found.items() if told} == {}
