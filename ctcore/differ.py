@@ -91,15 +91,15 @@ def find_pair(project: Project, a: str, b: str | None) -> Pair:
     previous making."""
     if b is None:
         second = _one(project, a)
-        return (_beside(project, second, "previous").id, second.id)
+        return (_beside(project, a, second, "previous").id, second.id)
     if a.startswith("@") and b.startswith("@"):
         raise Usage(f"{a} and {b} are makings of which node? Write it before one of them, as in step/partition{a} {b}")
     if b.startswith("@"):
         first = _one(project, a)
-        return (first.id, _beside(project, first, b[1:]).id)
+        return (first.id, _beside(project, a, first, b[1:]).id)
     if a.startswith("@"):
         second = _one(project, b)
-        return (_beside(project, second, a[1:]).id, second.id)
+        return (_beside(project, b, second, a[1:]).id, second.id)
     return (_one(project, a).id, _one(project, b).id)
 
 
@@ -117,14 +117,14 @@ def _one(project: Project, text: str) -> Making:
     return next((one for one in made if one.current), made[-1])
 
 
-def _beside(project: Project, making: Making, which: str) -> Making:
-    """Another making of the same node."""
+def _beside(project: Project, name: str, making: Making, which: str) -> Making:
+    """Another making of the same node, which was called so."""
     every = list(find_target(project, name_of(making.node), every=True).made.values())
     if which != "previous":
-        return choose(every, which)
+        return choose(every, which, name)
     earlier = [one for one in every if one.id < making.id]
     if not earlier:
-        raise Usage(f"{name_of(making.node)} #{making.id} has no earlier making to be compared with")
+        raise Usage(f"{name} #{making.id} has no earlier making to be compared with")
     return earlier[-1]
 
 

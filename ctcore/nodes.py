@@ -41,7 +41,7 @@ def _parsed(project: Project, text: str) -> Node:
     name = text.strip()
     if name in project.steps:
         keys = partitions(project, project.steps[name].level)
-        if len(keys) == 1:
+        if len(keys) == 1 and shown(project, name, keys):  # one that is hidden has to be named
             return (name, keys[0])
         some = f"{name}/{_first(project, name, keys)}" if keys else f"{name}/PARTITION, once a sheet is registered"
         raise Usage(f"{name} has {len(keys)} partitions; name one, as in {some}")

@@ -51,11 +51,13 @@ def selected(project: Project, texts: Sequence[str]) -> dict[str, set[str]] | No
 
 
 def named_nodes(project: Project, texts: Sequence[str]) -> list[Node]:
-    """Those of a selection's parts that are one node by its name."""
+    """Those of a selection's parts that are one node by its name, or by that of a step with one cohort."""
     tokens = [token.strip() for text in texts for token in text.split(",")]
     plain = [
         one for one in tokens if "/" in one and not (_GLOB.search(one) or one.startswith("+") or one.endswith("+"))
     ]
+    if len(project.settings.cohorts) == 1:
+        plain += [one for one in tokens if one in project.steps and project.steps[one].level == "cohort"]
     return find_nodes(project, plain) if plain else []
 
 

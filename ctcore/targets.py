@@ -136,19 +136,20 @@ def _at(project: Project, connection: Connection, text: str) -> Target | None:
     if len({one.node for one in made.values()}) > 1:
         some = next(iter(shown(project, name, (one.partition for one in made.values()))), "PARTITION")
         raise Usage(f"{name} has several partitions; name one, as in {name}/{some}")
-    one = choose(list(made.values()), which)
+    one = choose(list(made.values()), which, name)
     return Target(text, {one.id: one})
 
 
-def choose(made: Sequence[Making], which: str) -> Making:
-    """One of a node's makings, by its number, by a prefix of its data version or key, `current` or `previous`."""
+def choose(made: Sequence[Making], which: str, name: str) -> Making:
+    """One of a node's makings, by its number, by a prefix of its data version or key, `current` or `previous`; `name`
+    is what the node was called."""
     now = next((one for one in made if one.current), made[-1])
     earlier = [one for one in made if one.id < now.id] or [one for one in made if one is not now]
     if which == "current":
         return now
     if which == "previous":
         if not earlier:
-            raise Usage(f"{name_of(now.node)} was made once, as #{now.id}; there is no previous making")
+            raise Usage(f"{name} was made once, as #{now.id}; there is no previous making")
         return earlier[-1]
     numbered = [one for one in made if which.removeprefix("#") == str(one.id)]
     prefix = which.lower()
@@ -158,7 +159,7 @@ def choose(made: Sequence[Making], which: str) -> Making:
     if numbered or alike:
         return (numbered or alike)[-1]
     listed = ", ".join(f"#{one.id} ({short(one.data_version)}, {one.started_at})" for one in made[-20:])
-    raise Usage(f"{name_of(now.node)} has no making {which!r}; it has: {listed}")
+    raise Usage(f"{name} has no making {which!r}; it has: {listed}")
 
 
 def _of_file(project: Project, connection: Connection, path: Path) -> Target:

@@ -62,7 +62,13 @@ def test_who_consents_to_research_only_is_in_nothing_for_commerce_however_far_aw
     assert [one.state for one in make(project, step, "all", runner=Inline(project))] == ["blocked"]
     up = "joined" if far == 1 else f"after{far - 1}"
     words = f"1 patient inside {up}/all does not consent to commerce, which {step} is for; [consent.steps] joined"
-    for call in (["run", f"{step}/all"], ["path", f"{step}/all"], ["why", f"{step}/all"], ["trace", f"{step}/all"]):
+    for call in (
+        ["run", f"{step}/all"],
+        ["run", step],
+        ["path", f"{step}/all"],
+        ["why", f"{step}/all"],
+        ["trace", f"{step}/all"],
+    ):
         told = ct("-C", project.root, *call)
         if call[0] != "trace" or made:
             assert told.code in (2, 3) and words in told.out + told.err, call

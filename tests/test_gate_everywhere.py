@@ -54,6 +54,15 @@ def after{at}(call: Call) -> None:
 '''
     for at, up in enumerate(("joined", *(f"after{at}" for at in range(1, DEEP))), 1)
 )
+FAILING = '''
+
+@step(level="cohort", inputs={"before": "joined", "specimens": "merged"}, outputs={"table": "table.tsv"})
+def failing(call: Call) -> None:
+    """Says whom it has inside, and ends."""
+    table = call.one("before")["table"].read_text()
+    print(table)
+    raise ValueError(f"no luck with {table}")
+'''
 ANALYSES = '\n[analyses.path]\nlevel = "assay"\n[analyses.path.columns]\ngrade = {}\n'
 PAIRING = '\n[pairings.both]\nby = "specimen.site"\n'
 
@@ -83,6 +92,7 @@ SHOWN: dict[str, list[list[str]]] = {
     "show": [
         *([f"{one}/all", *more] for one in ("joined", "after1", "after5") for more in ([], ["--json"], ["--code"])),
         *(["counted/AGONE1"], ["patient/PGONE", "--json"], ["specimen/S2"], ["merged/S2", "--json"]),
+        *(["failing/all"], ["failing/all", "--json"]),
     ],
     "path": [["joined/all"], ["merged/S2"], ["counted/AGONE1"], ["after2/all", "--json"], ["after5/all", "table"]],
     "accept": [
@@ -114,7 +124,14 @@ SHOWN: dict[str, list[list[str]]] = {
     "verify": [[], ["--quick", "--json"], ["--again"]],
     "run": [[], ["--plan", "old.json"], ["--plan", "old.json", "--partial"], ["--again", "joined/all"], ["after2"]],
     "jobs": [[], ["--all", "--json"]],
-    "logs": [["joined/all"], ["counted/AGONE1"], ["after5/all"], ["joined/all@1"], ["joined/all", "--path"]],
+    "logs": [
+        ["joined/all"],
+        ["counted/AGONE1"],
+        ["after5/all"],
+        ["joined/all@1"],
+        ["joined/all", "--path"],
+        ["failing/all"],
+    ],
     "reference list": [[], ["--json"], ["--history"]],
     "reference index": [["genome"]],
     "reference add": [["other", "sheet.csv", "--version", "1"]],
@@ -173,7 +190,7 @@ def test_each_command_is_looked_at() -> None:
 
 
 def _revoked(root: Path) -> Project:
-    project = make_project(root, ROWS, toml=TOML + PAIRING + ANALYSES, steps=STEPS + CHAIN)
+    project = make_project(root, ROWS, toml=TOML + PAIRING + ANALYSES, steps=STEPS + CHAIN + FAILING)
     quiet_dagster(root)
     (root / "reads/AGONE1.txt").write_text("x" * 48271 + "\n")
     look(project)
@@ -353,3 +370,18 @@ def _disclosed(root: Path) -> list[dict[str, str]]:
     with Project(root).catalog.read() as connection:
         rows = connection.execute(select(event.c.body).where(event.c.kind == "disclose").order_by(event.c.seq))
         return [json.loads(row.body) for row in rows]
+
+
+def test_a_step_of_one_node_is_not_short_for_somebody_hidden(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    project = make_project(tmp_path / "toy", ROWS[:1])
+    make_all(project)
+    set_consent(project, ["PGONE"], Statement("revoked", dated="2024-01-20", form=FORM))
+    quiet_dagster(project.root)
+    monkeypatch.chdir(project.root)
+    calls = [
+        [command, "counted"] for command in ("show", "path", "logs", "trace", "why", "run", "plan", "stale --select")
+    ]
+    calls += [["diff", "counted"], ["diff", "counted@1"], ["trace", "counted@7"], ["diff", "counted", "@previous"]]
+    calls += [["accept", "counted", "--reason", "x"], ["logs", "counted@1"], ["diff", "counted", "counted@7"]]
+    found = {" ".join(call): _told(call[0], call[1:], project.root) for call in calls}
+    assert {call: told for call, told in found.items() if told} == {}
