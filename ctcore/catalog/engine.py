@@ -224,6 +224,8 @@ class Catalog:
             return None
 
     def _bring_together(self) -> None:
+        if (edited := self.journal.edited()) is not None:
+            self.notes.append(edited)
         try:
             self._note(self.mirror())
         except CatalogError as error:
