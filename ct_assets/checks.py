@@ -123,7 +123,7 @@ def _fresh(look: _Look) -> dg.AssetCheckResult:
     accepted = look.verdicts.accepted[step.name].values()
     if accepted:
         with project.catalog.read() as connection:
-            lines = summaries(connection, accepted)
+            lines = [veil(project).told(one) for one in summaries(connection, accepted)]
         more |= {"accepted": len(accepted), "accepted reasons": _lines(lines)}
     return _result(look.key, "fresh", said, count.nodes, more, dg.AssetCheckSeverity.WARN)
 
@@ -170,7 +170,8 @@ def _completeness(look: _Look) -> dg.AssetCheckResult:
 def _readiness(look: _Look) -> dg.AssetCheckResult:
     """Who is not in a cohort's artifact although its rule chooses them, and which groups are not complete."""
     with look.project.catalog.read() as connection:
-        said = list(not_in(Gate.of(look.project, connection), look.step, SHOWN))
+        seen = veil(look.project, connection)
+        said = [seen.told(one) for one in not_in(Gate.of(look.project, connection), look.step, SHOWN)]
     warn = dg.AssetCheckSeverity.WARN
     return _result(look.key, READY, said, len(look.project.settings.cohorts), {}, warn)
 

@@ -19,7 +19,7 @@ from pydantic import create_model
 from ct_assets.checks import check_results, check_specs
 from ct_assets.eventlog import kept_open
 from ct_assets.keys import group_of, key_of
-from ct_assets.logs import failure_text, fenced, print_log
+from ct_assets.logs import failure_text, fenced, may_tell, print_log
 from ct_assets.metadata import describe
 from ct_assets.partitions import definition
 from ct_assets.runs import asked_of, sign, wanted
@@ -127,9 +127,9 @@ def _events(context: dg.AssetExecutionContext, making: Making) -> Iterator[Any]:
     for settled in making.settled():
         for outcome in settled:
             progress.tell(outcome)
-            print_log(outcome, context.run)
+            print_log(making.project, outcome, context.run)
             if outcome.state in ("failed", "blocked"):
-                context.log.error(failure_text(outcome))
+                context.log.error(failure_text(making.project, outcome))
                 bad.append(outcome)
             else:
                 waiting.append(outcome)
@@ -140,7 +140,7 @@ def _events(context: dg.AssetExecutionContext, making: Making) -> Iterator[Any]:
         yield dg.MaterializeResult()  # lets the next step of this run begin; the true events follow and count
     yield from _reported(making, waiting, tags, single)
     if bad:
-        raise _failure(making.step, bad)
+        raise _failure(making.project, making.step, bad)
 
 
 def _is_followed(context: dg.AssetExecutionContext, making: Making) -> bool:
@@ -173,15 +173,15 @@ def _reported_batch(
     ledger.mark_reported(making.project, [one.materialization or 0 for one in outcomes])
 
 
-def _failure(step: Step, bad: Sequence[Outcome]) -> dg.Failure:
-    first = bad[0]
+def _failure(project: Project, step: Step, bad: Sequence[Outcome]) -> dg.Failure:
+    first, log = bad[0], bad[0].log if may_tell(project, bad[0]) else None
     more = f", and {len(bad) - 1} more" if len(bad) > 1 else ""
     return dg.Failure(
         f"{step.name}: {first.node[1]} {first.state}: {first.why}{more}",
         metadata={
             "not made": dg.MetadataValue.json({one.node[1]: f"{one.state}: {one.why}" for one in bad[:100]}),
-            **({"log": dg.MetadataValue.path(first.log)} if first.log else {}),
-            **({"log tail": dg.MetadataValue.md(fenced(first.log))} if first.log else {}),
+            **({"log": dg.MetadataValue.path(log)} if log else {}),
+            **({"log tail": dg.MetadataValue.md(fenced(log))} if log else {}),
         },
         allow_retries=False,
     )

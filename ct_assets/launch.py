@@ -46,6 +46,7 @@ from ctcore.slurm.choose import chosen
 from ctcore.slurm.stop import Fail, failing
 from ctcore.staleness import evaluate
 from ctcore.steps import REGISTRY
+from ctcore.veil import veil
 
 START_TAG = "dagster/asset_partition_range_start"
 END_TAG = "dagster/asset_partition_range_end"
@@ -197,9 +198,10 @@ class Launch:
 
     def _step(self, name: str, todo: Sequence[Verdict], bars: Bars) -> None:
         able = [verdict for verdict in todo if not verdict.waits]
+        seen = veil(self.project)
         for verdict in todo:
             if verdict.waits:
-                self.bad.append(Outcome(verdict.node, "blocked", verdict.why))
+                self.bad.append(Outcome(verdict.node, "blocked", seen.told(verdict.sentence)))
         bars.start(name, len(able))
 
         def settled(outcome: Outcome) -> None:

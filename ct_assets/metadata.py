@@ -51,12 +51,12 @@ def describe(project: Project, step: Step, outcomes: Sequence[Outcome]) -> dict[
     by = made_by(project, {row.key for row in made})
     seen = veil(project)
     return {
-        row.id: {"excluded": EXCLUDED, **_memo(whys[row.id], row, seen)}
+        row.id: {"excluded": EXCLUDED, **_memo(whys[row.id], row)}
         if row.partition in withheld
         else {
             **_facts(row),
             **_preview(project, step, row.folder),
-            **_memo(whys[row.id], row, seen),
+            **_memo(whys[row.id], row),
             **_story(stories[row.id]),
             **_job(by.get(row.key)),
             "outputs": _outputs(files[row.id]),
@@ -93,13 +93,13 @@ def _accepted(
         return {}
     marked, seen = evaluate(project).marked(), veil(project)
     found = built_from(connection, step.name, partitions, marked)
-    return {key: dg.MetadataValue.md(listed([seen.text(one) for one in said])) for key, said in found.items()}
+    return {key: dg.MetadataValue.md(listed([seen.told(one) for one in said])) for key, said in found.items()}
 
 
-def _memo(outcome: Outcome, row: Any, seen: Veil) -> dict[str, Any]:
+def _memo(outcome: Outcome, row: Any) -> dict[str, Any]:
     said = "reused" if outcome.state == "hit" else "made"
     return {
-        "memo": f"{said} ({seen.text(outcome.why)})",
+        "memo": f"{said} ({outcome.why})",
         "digest": row.data_version,
         "size (bytes)": row.size,
         "path": dg.MetadataValue.path(f"store/{row.folder}"),

@@ -20,7 +20,7 @@ from ctcore.project import Project
 from ctcore.reasons import Kind, Node, Reason, Verdict, name_of
 from ctcore.staleness import Keys, Verdicts, evaluate
 from ctcore.standing import today
-from ctcore.veil import veil
+from ctcore.veil import UNVEILED, Veil, veil
 
 NEVER: Mapping[str, str] = {
     "missing": "there is no result yet that could stand",
@@ -92,7 +92,7 @@ def propose(project: Project, keys: Keys, kinds: frozenset[str] = frozenset(KIND
             _add(found, verdict, making, kinds)
     said = _leave_out_the_unconsented(project, found)
     if not found.reasons:
-        raise Usage(said or _nothing(keys, verdicts, kinds))
+        raise Usage(said or _nothing(keys, verdicts, kinds, veil(project)))
     return found
 
 
@@ -103,12 +103,12 @@ def _leave_out_the_unconsented(project: Project, found: Proposal) -> str | None:
         by_step[node[0]].append(node)
     said: str | None = None
     with project.catalog.read() as connection:
-        _, inputs = today(project, connection)
+        mirror, inputs = today(project, connection)
         for asset, nodes in by_step.items():
             went = [one for node in nodes for one in found.reasons[node]]
-            words = without_consent(connection, inputs, project.steps[asset], went)
-            for node in nodes if words else ():
-                gone = [one for one in found.reasons[node] if one.kind == "member-removed" and one.node in words]
+            hidden = without_consent(connection, mirror, inputs, project.steps[asset], went)
+            for node in nodes if hidden else ():
+                gone = [one for one in found.reasons[node] if one.node in hidden]
                 kept = [one for one in found.reasons.pop(node) if one not in gone]
                 found.left.update(one.kind for one in gone)
                 if kept:
@@ -132,7 +132,7 @@ def _refusal(reason: Reason) -> str | None:
     if reason.kind in NEVER:
         return f"{reason.kind!r}: {NEVER[reason.kind]}"
     if reason.node is not None and reason.old is None and reason.new is None:
-        return f"{reason}: {NOT_YET}"  # what it will be, nobody has seen
+        return NOT_YET  # what it will be, nobody has seen
     return None
 
 
@@ -148,8 +148,9 @@ def accept(project: Project, proposal: Proposal, reason: str) -> Proposal:
         for (asset, one), partitions in groups.items():
             for some in _chunks(partitions):
                 nodes = {partition: new.making[(asset, partition)] for partition in some}
-                what = {"kind": one.kind, "evidence": one.evidence, "words": one.words, "partitions": nodes}
-                writer.event("accept", _subject(asset, some), {"acceptance": number, "reason": reason, **what})
+                what = {"kind": one.kind, "evidence": one.evidence, "words": UNVEILED.told(one.words)}
+                said = {"acceptance": number, "reason": reason, **what, "partitions": nodes}
+                writer.event("accept", _subject(asset, some), said)
     return new
 
 
@@ -276,7 +277,8 @@ def _rows(
     number: int, proposal: Proposal, groups: Mapping[tuple[str, Reason], Sequence[str]]
 ) -> Iterator[dict[str, Any]]:
     for (asset, reason), partitions in groups.items():
-        same = {"asset": asset, "acceptance": number, "kind": reason.kind, "words": reason.words, "undone": None}
+        words = UNVEILED.told(reason.words)
+        same = {"asset": asset, "acceptance": number, "kind": reason.kind, "words": words, "undone": None}
         for partition in partitions:
             which = {"partition": partition, "materialization": proposal.making[(asset, partition)]}
             yield {**same, **which, "evidence": reason.evidence}
@@ -292,7 +294,7 @@ def _said(keys: Keys) -> str:
     return name_of((asset, min(partitions))) if count == 1 else f"the {count} nodes named"
 
 
-def _nothing(keys: Keys, verdicts: Verdicts, kinds: Iterable[str]) -> str:
+def _nothing(keys: Keys, verdicts: Verdicts, kinds: Iterable[str], seen: Veil) -> str:
     """Why none of these nodes has anything to accept."""
     stale = [verdict for asset, some in keys.items() for verdict in verdicts.listed(asset, some)]
     if not stale:
@@ -300,13 +302,14 @@ def _nothing(keys: Keys, verdicts: Verdicts, kinds: Iterable[str]) -> str:
         return f"nothing to accept: {_said(keys)} {_are(keys)} fresh" + " (accepted already)" * marks
     for verdict in stale:
         if verdict.state == "excluded":
-            return f"{name_of(verdict.node)} is excluded: nothing is expected of it, so there is nothing to accept"
+            return f"{seen.name(verdict.node)} is excluded: nothing is expected of it, so there is nothing to accept"
     listed = [reason for verdict in stale for reason in verdict.reasons]
     others = sorted({reason.kind for reason in listed if _refusal(reason) is None and reason.kind not in kinds})
     if others:
         return f"nothing to accept with these kinds: {_said(keys)} {_are(keys)} not fresh by {', '.join(others)}"
-    said = "; ".join(dict.fromkeys(refusal for reason in listed if (refusal := _refusal(reason))))
-    roots = {name_of(r.node) for verdict in stale for r in verdict.reasons if r.kind == "upstream" and r.node}
+    told = ((seen.reason(reason), refusal) for reason in listed if (refusal := _refusal(reason)))
+    said = "; ".join(dict.fromkeys(f"{one}: {why}" if why is NOT_YET else why for one, why in told))
+    roots = {seen.name(r.node) for verdict in stale for r in verdict.reasons if r.kind == "upstream" and r.node}
     hint = f" ({min(roots)}" + f" and {len(roots) - 1} more" * (len(roots) > 1) + ")" if roots else ""
     return f"nothing of {_said(keys)} can be accepted: {said}{hint}"
 

@@ -22,11 +22,12 @@ from ctcore.registry import unreported
 from ctcore.settings import FILE_NAME
 from ctcore.staleness import Verdicts, evaluate
 from ctcore.steps import REGISTRY
+from ctcore.words import Words
 
 LOST_AFTER_S = 120
 REGISTRY_A_RUN = 1000
 _PAUSED = f"paused: [run] pause = true in {FILE_NAME}"
-_UNTOLD = Reason("metadata", "Dagster has not seen it as it is now")
+_UNTOLD = Reason("metadata", Words("Dagster has not seen it as it is now"))
 
 Going = Callable[[set[str]], set[str]]
 """Which of these runs are under way."""

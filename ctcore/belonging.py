@@ -8,12 +8,13 @@ from sqlalchemy import Connection, select
 
 from ctcore.catalog.engine import in_keys
 from ctcore.catalog.tables import entity, event
-from ctcore.reasons import Node, name_of
+from ctcore.reasons import Node, named
+from ctcore.words import Plain, Words
 
 Moved = dict[int, list[tuple[int, str]]]  # former parent → its former children, each with when it left
 
 
-def below(connection: Connection, nodes: Iterable[Node]) -> tuple[set[Node], dict[Node, str]]:
+def below(connection: Connection, nodes: Iterable[Node]) -> tuple[set[Node], dict[Node, Words]]:
     """These entities and all beneath them; then those that were once beneath them, and until when."""
     wanted = set(nodes)
     rows = connection.execute(
@@ -68,11 +69,12 @@ def _names(connection: Connection, seqs: Iterable[int]) -> dict[int, Node]:
     return {row.seq: (row.level, row.id) for row in rows}
 
 
-def _said(names: dict[int, Node], seq: int, ever: dict[int, tuple[int, str | None] | None]) -> str:
+def _said(names: dict[int, Node], seq: int, ever: dict[int, tuple[int, str | None] | None]) -> Words:
     """The nearest move on the way up."""
     one, above = seq, ever[seq]
     while above is not None and above[1] is None:
         one, above = above[0], ever[above[0]]
     if above is None:
-        return ""
-    return f"{name_of(names[one])} belonged to {name_of(names[above[0]])} until {above[1]}"
+        return Words()
+    until = Plain(f" until {above[1]}")
+    return Words(named(names[one]), " belonged to ", named(names[above[0]]), until)

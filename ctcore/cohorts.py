@@ -2,7 +2,7 @@
 
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Set
 from contextlib import suppress
 from functools import cached_property
 from typing import Any
@@ -75,6 +75,21 @@ class Kin:
                     found = found & ~some[self.above(level, higher)]
             self._able[step, level] = found
         return self._able[step, level]
+
+    @property
+    def limited(self) -> Set[str]:
+        """Steps that some patient's consent is too limited for."""
+        return self.entities["patient"].unwilling.keys()
+
+    def forbids(self, step: str) -> bool:
+        """Whether anybody's consent does not allow a step."""
+        return bool(self.withheld["patient"].any()) or step in self.limited
+
+    def permits(self, step: str, level: str) -> Flags:
+        """Whose consent, or whose patient's, allows a step. Quality says nothing here."""
+        some = self.entities["patient"].unwilling.get(step)
+        allowed = ~self.withheld[level]
+        return allowed if some is None else allowed & ~some[self.above(level, "patient")]
 
     def linked(self, flags: Flags, level: str, other: str) -> Flags:
         """Who of `other` has an ancestor or a descendant at `level` with this flag."""

@@ -7,6 +7,7 @@ from typing import Any
 
 from ctcore.code.kept import lines_between, names_between
 from ctcore.collecting import without_collecting
+from ctcore.disclosure import seen_by
 from ctcore.errors import Usage
 from ctcore.inputs import ROLE
 from ctcore.lineage import Lineage, Making, upwards
@@ -18,7 +19,9 @@ from ctcore.reasons import (
     changed,
     code_change,
     differences,
+    input_change,
     name_of,
+    named,
     reference_change,
     role_change,
     short,
@@ -27,6 +30,7 @@ from ctcore.step import ENTITY_LEVELS
 from ctcore.story import stories_of
 from ctcore.targets import Target, choose, find_target
 from ctcore.trace import outputs_of, recipes_of
+from ctcore.words import Named, Part, Plain, Words
 
 Pair = tuple[int, int]
 _ORDER = (
@@ -103,11 +107,12 @@ def _one(project: Project, text: str) -> Making:
     found: Target = find_target(project, text)
     made = list(found.made.values())
     if not made:
-        names = ", ".join(map(name_of, found.registered))
-        raise Usage(f"{text} is {names}, which nothing makes; `ct show {name_of(found.registered[0])}` says what it is")
+        seen = seen_by(project, text)
+        names = list(map(seen.name, found.registered))
+        raise Usage(f"{text} is {', '.join(names)}, which nothing makes; `ct show {names[0]}` says what it is")
     nodes = {one.node for one in made}
     if len(nodes) > 1:
-        listed = ", ".join(sorted(map(name_of, nodes))[:5])
+        listed = ", ".join(sorted(map(seen_by(project, text).name, nodes))[:5])
         raise Usage(f"{text} names {len(nodes)} nodes ({listed}, …); name one of them")
     return next((one for one in made if one.current), made[-1])
 
@@ -189,13 +194,13 @@ class _Comparison:
             return
         old, new = self.recipes[a.recipe], self.recipes[b.recipe]
         if old["step"] != new["step"]:
-            yield Cause(Reason("code", f"another step, {old['step']} → {new['step']}", b.node))
+            yield Cause(Reason("code", Words(Plain(f"another step, {old['step']} → {new['step']}")), b.node))
         elif old["code"] != new["code"]:
             names = self.code_names(old["code"], new["code"])
             yield Cause(Reason("code", code_change(new["step"], old["code"], new["code"], names), b.node))
         for kind in ("parameters", "environment"):
             if old[kind] != new[kind]:
-                yield Cause(Reason(kind, differences(old[kind], new[kind]), b.node))
+                yield Cause(Reason(kind, Words(Plain(differences(old[kind], new[kind]))), b.node))
 
     def _inputs(self, pair: Pair) -> Iterator[Cause]:
         old, new = (_named(self.lineage.edges.get(number, ())) for number in pair)
@@ -219,16 +224,18 @@ class _Comparison:
         source: Node = used[1:3]
         before, after = (one and one.version for one in (old, new))
         if used.asset == "reference":
-            yield Cause(Reason("reference", reference_change(used.partition, before, after), source))
+            words = Words(Plain(reference_change(used.partition, before, after)))
+            yield Cause(Reason("reference", words, source))
         elif used.asset in ENTITY_LEVELS and "." in used.input:
             if before != after and before is not None and after is not None:
                 if used.input.startswith(ROLE):
                     yield Cause(Reason("member-role", role_change(source, before, after), source))
                     return
-                yield Cause(Reason("metadata", f"{used.input} of {_both(old, new, 2)} differs", source))
+                words = Words(Plain(f"{used.input} of "), *_both(old, new), " differs")
+                yield Cause(Reason("metadata", words, source))
         elif (old is None or new is None) and self._members(pair, used.input):
             kind = "member-added" if old is None else "member-removed"
-            yield Cause(Reason(kind, f"{name_of(source)} as {used.input}", source))
+            yield Cause(Reason(kind, Words(named(source), Plain(f" as {used.input}")), source))
         else:
             yield Cause(Reason("input", _words(old, new, used), source), self._deeper(pair, old, new))
 
@@ -240,7 +247,7 @@ class _Comparison:
 
     def roots(self, pair: Pair, causes: list[Cause]) -> list[Reason]:
         """Where differing inputs began to differ: causes without a pair of makings behind them, each with its path."""
-        found: dict[tuple[str, str, Node | None], Reason] = {}
+        found: dict[tuple[str, Words, Node | None], Reason] = {}
         paths: dict[Pair, tuple[Node, ...]] = {pair: ()}
         waiting = [(pair, causes)]
         for one, mine in waiting:
@@ -263,7 +270,7 @@ class _Comparison:
         if causes:
             return causes
         node = self.lineage.makings[pair[1]].node
-        return [Cause(Reason("bytes", f"{name_of(node)} gave other bytes from the same inputs", node))]
+        return [Cause(Reason("bytes", Words(named(node), " gave other bytes from the same inputs"), node))]
 
 
 _SHARED = ("code", "parameters", "environment", "reference")  # told once, however many nodes have it
@@ -277,17 +284,17 @@ def _named(edges: Any) -> dict[str, dict[Node, Edge]]:
     return found
 
 
-def _both(old: Edge | None, new: Edge | None, at: int) -> str:
+def _both(old: Edge | None, new: Edge | None) -> list[Part]:
     """`A1`, or `A1 and A2` where the two sides differ."""
-    return " and ".join(dict.fromkeys(one[at] for one in (old, new) if one is not None))
+    first, *other = dict.fromkeys(Named(one[1:3], one.partition) for one in (old, new) if one is not None)
+    return [first, *(part for one in other for part in (" and ", one))]
 
 
-def _words(old: Edge | None, new: Edge | None, used: Edge) -> str:
+def _words(old: Edge | None, new: Edge | None, used: Edge) -> Words:
     if old is not None and new is not None and old[1:3] != new[1:3]:
-        was, now = (f"{name_of(one[1:3])} {short(one.version)}" for one in (old, new))
-        return f"{used.input} {was} → {now}"
-    sides = (one and one.version for one in (old, new))
-    return changed(f"{used.input} ({name_of(used[1:3])})", *sides)
+        was, now = ((named(one[1:3]), Plain(f" {short(one.version)}")) for one in (old, new))
+        return Words(Plain(f"{used.input} "), *was, " → ", *now)
+    return input_change(used.input, used[1:3], *(one and one.version for one in (old, new)))
 
 
 def as_data(found: Difference) -> dict[str, Any]:
@@ -311,4 +318,4 @@ def _making(one: Making) -> dict[str, Any]:
 
 def _reason(one: Reason) -> dict[str, Any]:
     path = [name_of(node) for node in one.path]
-    return {"kind": one.kind, "words": one.words, "node": one.node and name_of(one.node), "path": path}
+    return {"kind": one.kind, "words": str(one.words), "node": one.node and name_of(one.node), "path": path}

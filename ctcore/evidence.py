@@ -9,9 +9,10 @@ from ctcore.inputs import Want
 from ctcore.judge import BIT, Evaluated, Judge
 from ctcore.mirror.versions import Places
 from ctcore.project import Project
-from ctcore.reasons import Node, Reason, State, name_of
+from ctcore.reasons import Node, Reason, State, named
 from ctcore.step import Step
 from ctcore.telling import direct_reasons
+from ctcore.words import Plain, Words
 
 Place = tuple[str, int]  # a node by its position
 DIRECT = (1 << 16) - 1 - BIT["upstream"]
@@ -113,14 +114,13 @@ class Evidence:
 
     def _because(self, name: str, way: Sequence[tuple[str, int]], count: int) -> Reason:
         path = tuple((asset, self.state.mirror.name(asset, place)) for asset, place in way)
+        more = Plain(f", and {count - 1} more" if count > 1 else "")
+        first = Plain(f"{name} ("), named(path[0])
         if len(way) > 1:
-            words = f"{name} ({name_of(path[0])}) waits for {name_of(path[-1])}"
+            words = Words(*first, ") waits for ", named(path[-1]), more)
+        elif (state := self.state_of(*way[0])) == "missing":
+            words = Words(*first, ") was never made", more)
         else:
-            state = self.state_of(*way[0])
             direct = self._direct[way[0][0]][way[0][1]][0]
-            words = f"{name} ({name_of(path[0])}) " + (
-                "was never made" if state == "missing" else f"is {state} ({direct})"
-            )
-        if count > 1:
-            words += f", and {count - 1} more"
+            words = Words(*first, Plain(f") is {state} ("), direct.sentence, ")", more)
         return Reason("upstream", words, path[-1], path, name, sources=count)

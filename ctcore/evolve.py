@@ -5,7 +5,7 @@ all of them, and nothing is lost: either ct.toml is put right, or the data are, 
 """
 
 import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Set
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
@@ -205,7 +205,7 @@ def unnamed(project: Project, found: list[Contradiction]) -> list[Contradiction]
     return [_without(one, seen.of(one.level)) for one in found] if seen else found
 
 
-def _without(one: Contradiction, hidden: set[str]) -> Contradiction:
+def _without(one: Contradiction, hidden: Set[str]) -> Contradiction:
     kept = [(name, value) for name, value in zip(one.ids, one.values, strict=True) if name not in hidden]
     more = len(one.ids) - len(kept)
     kept += [(f"{more} × {WITHHELD}", None)] if more else []

@@ -7,10 +7,13 @@ from sqlalchemy import Connection
 
 from ctcore.cohorts import rank
 from ctcore.inputs import Inputs
+from ctcore.mirror.mirror import Mirror
 from ctcore.mirror.versions import Places
 from ctcore.policy import Bar, bars
 from ctcore.reasons import Node, Reason
 from ctcore.step import ENTITY_LEVELS, Level, Step
+from ctcore.within import Within
+from ctcore.words import Named, Plain, Recorded, Words
 
 Who = tuple[str, int, str | None]
 """Level, position, and the step for which somebody is barred; None: for all."""
@@ -20,12 +23,39 @@ def why_excluded(
     connection: Connection, inputs: Inputs, step: Step, places: Iterable[int]
 ) -> dict[int, tuple[Reason, ...]]:
     """The reasons of these partitions of a step, which are none of its nodes."""
+    if step.level == "cohort":
+        return {at: tuple(dict.fromkeys(_held(inputs, step, at))) for at in places}
     finder = _Finder(inputs)
     barred = {at: finder.of(step, at) for at in places}
     said = _words(connection, inputs, [who for some in barred.values() for who in some])
     needs = ", ".join([*step.files, *step.inputs]) or step.level
-    lacks = (Reason("missing", f"has not what {step.name} needs ({needs})"),)
+    lacks = (Reason("missing", Words(Plain(f"has not what {step.name} needs ({needs})"))),)
     return {at: tuple(dict.fromkeys(one for who in some for one in said[who])) or lacks for at, some in barred.items()}
+
+
+def _held(inputs: Inputs, step: Step, cohort: int) -> Iterator[Reason]:
+    """By which of its inputs a cohort's result would hold somebody who does not consent; how many, and the ways out."""
+    for up in inputs.cohort_inputs(step):
+        who = inputs.unwilling(step, up, cohort)
+        if len(who):
+            name, use = inputs.mirror.name(up.name, cohort), inputs.mirror.shape.uses[step.name]
+            yield Reason("excluded", Words(Plain(_not_for(inputs, step, up, f"{up.name}/{name}", use, len(who)))))
+        elif not inputs.nodes(up)[cohort]:
+            yield from _held(inputs, up, cohort)
+
+
+def _not_for(inputs: Inputs, step: Step, up: Step, node: str, use: str | None, many: int) -> str:
+    who = f"{many:,} patients inside {node} do" if many > 1 else f"1 patient inside {node} does"
+    if use is None:
+        return f"{who} not consent to every use, and {step.name} is for no use that ct.toml names: [consent.steps]"
+    uses = inputs.mirror.shape.uses
+    above = inputs.graph.upstream([up.name])
+    others = [one.name for one in inputs.graph if one.name in above and one.level == "cohort" and uses[one.name] != use]
+    way = ", ".join(f'{name} = "{use}"' for name in others)
+    return (
+        f"{who} not consent to {use}, which {step.name} is for; [consent.steps] {way} makes {node} without them, "
+        f"or another use of {step.name} is declared there"
+    )
 
 
 def why_not_used(
@@ -36,8 +66,24 @@ def why_not_used(
     return tuple(one for some in _words(connection, inputs, who).values() for one in some)
 
 
-def without_consent(connection: Connection, inputs: Inputs, step: Step, went: Iterable[Reason]) -> dict[Node, str]:
-    """Which of the members that went, a step may not use for want of consent, with the words. Asked at once."""
+def without_consent(
+    connection: Connection, mirror: Mirror, inputs: Inputs, step: Step, went: Iterable[Reason]
+) -> set[Node]:
+    """Which of the members that went, a step may not use for want of consent; and which results of cohorts that became
+    others, where somebody without consent is inside what was made of the former ones. Asked at once."""
+    went = list(went)
+    within = Within.permitted(lambda: connection, mirror, inputs, step.name)
+    return _gone(connection, inputs, step, went) | _other(within, step, went)
+
+
+def _other(within: Within, step: Step, went: Iterable[Reason]) -> set[Node]:
+    ups = {up.name for up in within.inputs.cohort_inputs(step)} if within.inputs.kin.forbids(step.name) else set[str]()
+    nodes = {one.node for one in went if one.kind == "input" and one.node and one.node[0] in ups}
+    clean = within.clean(step.name) if nodes else np.zeros(0, np.bool_)
+    return {node for node in nodes if not clean[within.mirror.locate(step.name, [node[1]])[0]]}
+
+
+def _gone(connection: Connection, inputs: Inputs, step: Step, went: Iterable[Reason]) -> set[Node]:
     finder, mirror = _Finder(inputs), inputs.mirror
     whose: dict[Node, list[Who]] = {}
     nodes = {one.node for one in went if one.kind == "member-removed" and one.node} if finder.someone else set[Node]()
@@ -46,8 +92,7 @@ def without_consent(connection: Connection, inputs: Inputs, step: Step, went: It
         if place >= 0 and level != "cohort":
             whose[asset, partition] = list(finder.barred(step.name, level, place))
     said = _words(connection, inputs, [who for some in whose.values() for who in some], ethics=True)
-    words = {node: "; ".join(one.words for who in some for one in said[who]) for node, some in whose.items()}
-    return {node: text for node, text in words.items() if text}
+    return {node for node, some in whose.items() if any(said[who] for who in some)}
 
 
 class _Finder:
@@ -58,7 +103,7 @@ class _Finder:
         self.someone = any(some.barred.any() or some.barred_for for some in self.kin.entities.values())
 
     def of(self, step: Step, place: int) -> list[Who]:
-        if not self.someone or step.level == "cohort":
+        if not self.someone:
             return []
         own = list(self.barred(step.name, step.level, place))
         if own:
@@ -100,7 +145,7 @@ def _words(
     for (level, at, step), number in numbers.items():
         name = entities[level].ids[at]
         found[level, at, step] = [
-            Reason("excluded", f"{level} {name}: {bar.words}", (level, name))
+            Reason("excluded", Words(Named((level, name), f"{level} {name}"), ": ", Recorded(bar.words)), (level, name))
             for bar in by_entity.get(number, ())
             if bar.step in (None, step) and (bar.ethics or not ethics)
         ]

@@ -23,8 +23,8 @@ from ctcore.story import NOTHING, stories_of
 from ctcore.tombstones import is_purged, of_makings
 from ctcore.trace import outputs_of
 from ctcore.undeclared import seen_of, sentences
-from ctcore.veil import veil
-from ctcore.waivers import Waiver, built_from, holding
+from ctcore.veil import UNVEILED, Veil, veil
+from ctcore.waivers import built_from, holding
 
 SHOWN = 20  # members of which it is said why they came or went
 
@@ -43,7 +43,7 @@ class Explained:
     sentence: str
     made: dict[str, Any] | None
     failure: dict[str, Any] | None
-    accepted: Sequence[Waiver] = ()
+    accepted: Sequence[str] = ()
     built_from: Sequence[str] = ()
     roots: Sequence[str] = ()
     members: Sequence[str] = ()
@@ -61,27 +61,30 @@ class Explained:
         return "\n".join([self.sentence, *accepted, *self.again, *beside])
 
 
-def why(project: Project, node: Node) -> Explained:
-    """Why a node is what it is: one sentence, and the evidence."""
+def why(project: Project, node: Node, seen: Veil = UNVEILED) -> Explained:
+    """Why a node is what it is: one sentence, and the evidence. It is about people, and names them, unless it is told
+    through a veil."""
     if node[0] in REGISTRY:
-        return _registry(project, node)
+        return _registry(project, node, seen)
     step = project.steps[node[0]]
     verdicts = evaluate(project)
     if not verdicts.has(*node):
         raise no_such(project, step.level, node[1])
     verdict = verdicts.of(*node)
+    told = seen.verdict(verdict)
     made, failure = _made(project, node), _failure(project, node)
     marks = verdicts.marked()
     with project.catalog.read() as connection:
         accepted = holding(connection, [verdict]).get(node, [])
-        built = built_from(connection, step.name, [node[1]], marks).get(node[1], [])
+        built = [seen.told(one) for one in built_from(connection, step.name, [node[1]], marks).get(node[1], [])]
         story = stories_of(connection, [made["id"]])[made["id"]] if made else NOTHING
     again = [story.again[-1].words] if story.reproduced == "other" and verdict.state != "excluded" else []
-    sentence = _sentence(project, verdict, made, failure, accepted)
-    roots, members = [*_roots(verdict, verdicts)], came_and_went(project, verdict)
+    waived = [seen.told(one.sentence) for one in accepted]
+    sentence = _sentence(project, told, made, failure, waived)
+    roots, members = [*_roots(told, verdicts, seen)], list(map(seen.told, came_and_went(project, verdict)))
     unseen = [str(one) for one in project.codes[step.name].unfollowed]
     beyond = sentences(project, step.name, (made or {}).get("undeclared") or ())
-    return Explained(verdict, sentence, made, failure, accepted, built, roots, members, unseen, again, beyond)
+    return Explained(told, sentence, made, failure, waived, built, roots, members, unseen, again, beyond)
 
 
 def _not_seen(project: Project, node: Node) -> list[str]:
@@ -98,10 +101,11 @@ def _not_seen(project: Project, node: Node) -> list[str]:
         return [f"{role} cannot be ({said.rpartition(': ')[2]})" for role, said in rows]
 
 
-def _roots(verdict: Verdict, verdicts: Verdicts) -> Iterator[str]:
+def _roots(verdict: Verdict, verdicts: Verdicts, seen: Veil) -> Iterator[str]:
     for reason in verdict.reasons:
         if reason.kind == "upstream" and reason.node is not None:
-            direct = "; ".join(str(one) for one in verdicts.of(*reason.node).reasons if one.kind != "upstream")
+            above = seen.verdict(verdicts.of(*reason.node)).reasons
+            direct = "; ".join(str(one) for one in above if one.kind != "upstream")
             yield f"root cause: {name_of(reason.node)}: {direct}"
             yield f"path: {' ← '.join(map(name_of, [verdict.node, *reason.path]))}"
 
@@ -111,14 +115,14 @@ def _sentence(
     verdict: Verdict,
     made: dict[str, Any] | None,
     failure: dict[str, Any] | None,
-    accepted: Sequence[Waiver],
+    accepted: Sequence[str],
 ) -> str:
     name = name_of(verdict.node)
     if verdict.state == "fresh" and made is not None:
         content = f"(content {short(made['data_version'])})"
         begun = f"{name} is fresh: made {made['started_at']} ({made['reason']})"
         if accepted:
-            return f"{begun}; {'; '.join(map(str, accepted))}; nothing else differs {content}"
+            return f"{begun}; {'; '.join(accepted)}; nothing else differs {content}"
         inputs = len(current_edges(project, verdict.node))
         blind = _not_seen(project, verdict.node)
         said = f", as far as can be seen: of its raw files, {'; '.join(blind)}" if blind else ""
@@ -131,9 +135,9 @@ def _sentence(
         return f"{name} is failed: {said} (log: {failure['log']}); {verdict.why}"
     if verdict.state == "excluded":
         gone = [one["purged"] for one in purged_makings(project, verdict.node)[-1:]] if made is None else []
-        return f"{name} is excluded: {'; '.join([*(one.words for one in verdict.reasons), *gone])}"
+        return f"{name} is excluded: {'; '.join([*(str(one.words) for one in verdict.reasons), *gone])}"
     first, *others = verdict.reasons
-    words = first.words if first.kind == verdict.state else str(first)
+    words = str(first.words) if first.kind == verdict.state else str(first)
     return f"{name} is {verdict.state}: {'; '.join([words, *map(str, others)])}"
 
 
@@ -250,12 +254,12 @@ def _failure(project: Project, node: Node) -> dict[str, Any] | None:
     return dict(row) if row is not None else None
 
 
-def _registry(project: Project, node: Node) -> Explained:
+def _registry(project: Project, node: Node, seen: Veil) -> Explained:
     """A patient, specimen, assay or reference: what is declared of it."""
     made = entry(project, node)
-    barred = () if node[0] == "reference" else _barred(project, node)
+    barred = () if node[0] == "reference" else tuple(map(seen.reason, _barred(project, node)))
     if barred:
-        said = "; ".join(one.words for one in barred)
+        said = "; ".join(str(one.words) for one in barred)
         return Explained(Verdict(*node, "excluded", barred), f"{name_of(node)} is excluded: {said}", None, None)
     problems = [one["problem"] for one in made.get("files", ()) if one.get("problem")]
     verdict = Verdict(*node, "lost" if problems else "fresh")

@@ -15,13 +15,15 @@ from ctcore.catalog.tables import edge, materialization, member
 from ctcore.clock import today
 from ctcore.collecting import without_collecting
 from ctcore.lineage import Making, distances, find_cycle, going_down, makings, same_content, starting, walked
-from ctcore.policy import withheld
+from ctcore.policy import Withheld, withheld
 from ctcore.project import Project
-from ctcore.reasons import Node, name_of, short
+from ctcore.reasons import Node, Reason, name_of, named
 from ctcore.staleness import evaluate
 from ctcore.step import ENTITY_LEVELS, LEVELS
 from ctcore.targets import Target
 from ctcore.tombstones import of_makings
+from ctcore.veil import Veil
+from ctcore.words import Named, Plain, Words, joined
 
 Pairs = Mapping[int, Sequence[int]]  # making → makings that were made from it
 
@@ -35,8 +37,8 @@ class Affected:
 
     making: Making
     depth: int
-    former: str | None = None
-    withheld: str | None = None
+    former: Words | None = None
+    withheld: Words | None = None
     purged: str | None = None
 
 
@@ -60,7 +62,7 @@ class Impact:
 
     target: Target
     affected: list[Affected] = field(default_factory=list)
-    belonging: dict[Node, str] = field(default_factory=dict)
+    belonging: dict[Node, Words] = field(default_factory=dict)
     cycle: list[Node] = field(default_factory=list)
     levels: Mapping[str, str] = field(default_factory=dict)
 
@@ -73,6 +75,10 @@ class Impact:
     def hidden(self) -> list[Affected]:
         """Makings of patients without consent: they are counted, and named only to those who say why."""
         return [one for one in self.affected if one.withheld]
+
+    @property
+    def why_hidden(self) -> Words:
+        return joined(dict.fromkeys(one.withheld for one in self.hidden if one.withheld))
 
     def named(self) -> "Impact":
         """The same for somebody who may see all of it; that is recorded."""
@@ -123,10 +129,10 @@ def impact(project: Project, target: Target) -> Impact:
     return Impact(target, affected, before, cycle, levels)
 
 
-def _withheld(secret: Mapping[Node, str], level: str | None, partition: str) -> str | None:
+def _withheld(secret: Mapping[Node, Withheld], level: str | None, partition: str) -> Words | None:
     """Why a node is not named. Of a step that is no longer declared, only the ID is known."""
     possible = (level,) if level else ENTITY_LEVELS
-    return next((secret[one, partition] for one in possible if (one, partition) in secret), None)
+    return next((secret[one, partition].sentence for one in possible if (one, partition) in secret), None)
 
 
 @dataclass
@@ -221,10 +227,10 @@ class _Seeds:
 
     made: Mapping[int, Making]
     first: Mapping[int, set[Node]]
-    before: Mapping[Node, str]
+    before: Mapping[Node, Words]
     levels: Mapping[str, str]
 
-    def why_former(self, number: int) -> str | None:
+    def why_former(self, number: int) -> Words | None:
         """Why a making would not take these nodes today; None where one of them is still its own."""
         nodes = self.first.get(number, set())
         if not nodes or nodes - self.before.keys():
@@ -232,10 +238,10 @@ class _Seeds:
         return self.before[min(nodes)]
 
 
-def _former(project: Project, made: Mapping[int, Making], pairs: Pairs, seeds: _Seeds) -> dict[int, str]:
+def _former(project: Project, made: Mapping[int, Making], pairs: Pairs, seeds: _Seeds) -> dict[int, Words]:
     """Makings to which today no way leads from the target, each with the first thing in the way."""
     today = _Today(project, made.values(), seeds.levels)
-    why: dict[int, str] = {}
+    why: dict[int, Words] = {}
     kept = dict.fromkeys(seeds.made)
     for number in seeds.first:
         said = seeds.why_former(number) or today.without(made[number].node)
@@ -253,18 +259,22 @@ def _former(project: Project, made: Mapping[int, Making], pairs: Pairs, seeds: _
             elif number not in kept:
                 kept[number] = None
                 waiting.append(number)
-    _inherit(made, pairs, kept, why)
+    why |= dict(_inherited(made, pairs, kept, why))
     return {number: said for number, said in why.items() if number not in kept}
 
 
-def _inherit(made: Mapping[int, Making], pairs: Pairs, kept: Mapping[int, None], why: dict[int, str]) -> None:
+def _inherited(
+    made: Mapping[int, Making], pairs: Pairs, kept: Mapping[int, None], first: Mapping[int, Words]
+) -> Iterator[tuple[int, Words]]:
     """What is made from what is former is so for the same cause."""
+    why = dict(first)
     waiting = [number for number in why if number not in kept]
     for source in waiting:
         for number in pairs.get(source, ()):
             if number not in kept and number not in why:
-                why[number] = f"through {name_of(made[source].node)}: {why[source].removeprefix('through ')}"
+                why[number] = Words(named(made[source].node), ": ", why[source])
                 waiting.append(number)
+                yield number, Words("through ", why[number])
 
 
 class _Today:
@@ -281,51 +291,54 @@ class _Today:
         listed = (verdict for step, keys in self.known.items() for verdict in verdicts.listed(step, keys))
         self.found = {verdict.node: verdict for verdict in listed}
 
-    def without(self, node: Node) -> str | None:
+    def without(self, node: Node) -> Words | None:
         """Why the node is not made at all today."""
         step, partition = node
         if step not in self.levels:
-            return f"step {step} is no longer declared"
+            return Words(Plain(f"step {step} is no longer declared"))
         if partition not in self.known[step]:
-            return f"{self.levels[step]} {partition} is no longer there"
+            level = self.levels[step]
+            return Words(Named((level, partition), f"{level} {partition}"), " is no longer there")
         verdict = self.found.get(node)
-        return f"{name_of(node)} is excluded: {verdict.why}" if verdict and verdict.state == "excluded" else None
+        if verdict is None or verdict.state != "excluded":
+            return None
+        return Words(named(node), " is excluded: ", verdict.sentence)
 
-    def dropped(self, node: Node, sources: set[Node]) -> str | None:
+    def dropped(self, node: Node, sources: set[Node]) -> Words | None:
         """Why the node would take none of these today."""
-        gone: dict[Node | None, str] = {}
+        gone: dict[Node | None, Words] = {}
         for reason in self.found[node].reasons if node in self.found else ():
             if _is_gone(reason) and reason.node is not None:
                 step, partition = reason.node
                 member: Node = (self.levels.get(step, step), partition)  # its columns are not told apart from it
-                said = f"{name_of(node)}: {reason}"
+                said = Words(named(node), ": ", reason.sentence)
                 gone |= {reason.node: said, member: said}
         return gone[min(sources)] if gone and sources <= gone.keys() else None
 
 
-def _is_gone(reason: Any) -> bool:
+def _is_gone(reason: Reason) -> bool:
     """A member or an input that was used and would not be given today."""
-    return reason.kind == "member-removed" or (reason.kind == "input" and reason.words.endswith(f"→ {short(None)}"))
+    return reason.kind == "member-removed" or (reason.kind == "input" and reason.new is None)
 
 
-def as_data(found: Impact, every: bool = True) -> dict[str, Any]:
+def as_data(found: Impact, seen: Veil, every: bool = True) -> dict[str, Any]:
     """For programs: the rows, and each making with its depth."""
     return {
         "asked": found.target.text,
         "digest": found.target.digest,
-        "notes": found.target.notes,
-        "registered": [name_of(node) for node in found.target.registered],
+        "notes": list(map(seen.told, found.target.notes)),
+        "registered": [seen.name(node) for node in found.target.registered],
         "steps": [vars(row) for row in found.rows()],
         "former": len(found.former),
         "cycle": [name_of(node) for node in found.cycle],
         "withheld": len(found.hidden),
-        "makings": [_affected_data(one) for one in found.affected if not one.withheld] if every else [],
+        "makings": [_affected_data(one, seen) for one in found.affected if not one.withheld] if every else [],
     }
 
 
-def _affected_data(one: Affected) -> dict[str, Any]:
+def _affected_data(one: Affected, seen: Veil) -> dict[str, Any]:
     made = one.making
     names = ("data_version", "folder", "size", "started_at", "current")
     said = {name: getattr(made, name) for name in names}
-    more = {"former": one.former, "purged": one.purged}
+    more = {"former": one.former and seen.told(one.former), "purged": one.purged}
     return {"node": name_of(made.node), "materialization": made.id, "depth": one.depth, **said, **more}

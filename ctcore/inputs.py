@@ -110,17 +110,17 @@ class Inputs:
         self.complete = self._complete()
         self._wants: dict[str, tuple[Want, ...]] = {}
         self._members: dict[tuple[str, str], Flags] = {}
+        self._allowed: dict[str, Flags] = {}
 
     def nodes(self, step: Step) -> Flags:
         """The partitions that the step has today: usable, with everything that the step needs."""
         if step.level == "cohort":
-            return np.ones(len(self.settings.cohorts), np.bool_)
+            return self._cohorts_of(step)
         return self.complete[step.name] & self.kin.able(step.name, step.level)
 
     def excluded(self, step: Step) -> Places:
-        """Entities of the step's level that may not be used for it, or lack what the step needs."""
-        if step.level == "cohort":
-            return np.zeros(0, np.int64)
+        """Entities of the step's level that may not be used for it, or lack what the step needs; cohorts of which it
+        would be made from somebody whose consent does not allow it."""
         return np.flatnonzero(~self.nodes(step))
 
     def wants(self, step: Step) -> tuple[Want, ...]:
@@ -195,7 +195,7 @@ class Inputs:
     def _artifacts(self, step: Step, name: str, up: Step) -> Want:
         if step.level == "cohort":
             if up.level == "cohort":
-                return Want(name, up.name, "step")
+                return Want(name, up.name, "step", there=self.nodes(up))
             return Want(name, up.name, "step", fan_in=True, members=self._in_cohorts(up.level, self._given(step, up)))
         there = self._given(step, up)
         return Want(name, up.name, "step", rank(up.level) > rank(step.level), there=there, **self._way(step, up.level))
@@ -211,6 +211,42 @@ class Inputs:
         downward = rank(level) > rank(step.level)
         low, high = (level, step.level) if downward else (step.level, level)
         return {"above": self.kin.above(low, high), "below": self.kin.below(high, low), "downward": downward}
+
+    def _cohorts_of(self, step: Step) -> Flags:
+        """Of which cohorts a step may be made: its members are chosen, but who is inside another cohort's result is
+        not. So all inside must consent to what this step is for too, however many steps lie between."""
+        if step.name not in self._allowed:
+            found = np.ones(len(self.settings.cohorts), np.bool_)
+            for up in self.cohort_inputs(step):
+                found &= self.nodes(up) & ~self.holding(step, up)
+            self._allowed[step.name] = found
+        return self._allowed[step.name]
+
+    def cohort_inputs(self, step: Step) -> list[Step]:
+        """The steps whose results of the same cohort it takes."""
+        ups = (self.graph[up] for up in dict.fromkeys(step.inputs.values()))
+        return [up for up in ups if step.level == up.level == "cohort"]
+
+    def holding(self, step: Step, up: Step) -> Flags:
+        """Which cohorts' results of `up`, as they would be made today, have somebody inside whose consent does not
+        allow `step`."""
+        found = np.zeros(len(self.settings.cohorts), np.bool_)
+        if step.name in self.kin.limited:
+            for at in range(len(found)):
+                found[at] = len(self.unwilling(step, up, at)) > 0
+        return found
+
+    def unwilling(self, step: Step, up: Step, cohort: int) -> Places:
+        """The patients inside one cohort's result of `up`, as it would be made today, whose consent does not allow
+        `step`."""
+        found = [np.zeros(0, np.int64)]
+        for name in self.graph.upstream([up.name]):
+            for want in self.wants(self.graph[name]) if self.graph[name].level == "cohort" else ():
+                if want.what == "step" and want.fan_in:
+                    level = self.graph[want.asset].level
+                    source = want.pairs(np.array([cohort]))[1]
+                    found.append(self.kin.above(level, "patient")[source[~self.kin.permits(step.name, level)[source]]])
+        return np.unique(np.concatenate(found))
 
     def _columns(self, step: Step, column: str, mark: str = "") -> Iterator[Want]:
         """A column of the node's own entity or its ancestors; below its level, of each member. `mark`: as what."""

@@ -144,7 +144,7 @@ class Judge:
             return
         told = direct_reasons(self, step, places[rows])
         went = [reason for at in places[rows].tolist() for reason in told[at]]
-        never = without_consent(self.connection, self.inputs, step, went)
+        never = without_consent(self.connection, self.mirror, self.inputs, step, went)
         for row in rows.tolist():
             at = int(places[row])
             stands = {evidence for number, evidence in waivers[at] if number == made.materialization[at]}

@@ -32,10 +32,13 @@ from ctcore.slurm import jobs
 from ctcore.staleness import evaluate
 from ctcore.step import Step
 from ctcore.store import Published
+from ctcore.veil import UNVEILED, veil
+from ctcore.words import Words
 
 WAIT_S = 0.5
 FOREIGN_S = 7 * 24 * 3600  # staged on another host: whether its process lives cannot be seen from here
 FORGET_S = 7 * 24 * 3600
+ASKED = Words("asked for")
 
 
 class Runner(Protocol):
@@ -48,7 +51,7 @@ class Runner(Protocol):
 class Outcome:
     """What became of one node: made now, found made already (`hit`), failed, or blocked by a missing input.
 
-    `why` is the reason for making it, for reusing it, or for not being able to.
+    `why` is the reason for making it, for reusing it, or for not being able to, as the veil has told it.
     """
 
     node: Node
@@ -75,7 +78,7 @@ class Making:
     runner: Runner | None = None
     again: bool = False  # what was made before the run began is made again beside it, and compared
     replaces: bool = False  # with `again`: what comes out with other bytes takes the place of what is there
-    _why: dict[str, str] = field(default_factory=dict)
+    _why: dict[str, Words] = field(default_factory=dict)
 
     def outcomes(self) -> Iterator[Outcome]:
         """Make them, yielding each as it is settled."""
@@ -93,7 +96,7 @@ class Making:
         began = Meanwhile.from_now(self.project)
         todo = self._asked()
         preparation = prepare(self.project, self.step, todo, self.params)
-        yield _blocked(self.step, preparation)
+        yield self._blocked(preparation)
         calls = list(preparation.ready.values())
         while calls:
             found = self._made_before(calls, began)
@@ -130,7 +133,7 @@ class Making:
         if not calls:
             return []
         now = prepare(self.project, self.step, [call.node[1] for call in calls], self.params)
-        yield _blocked(self.step, now)
+        yield self._blocked(now)
         held = {call.key for call in calls}
         moved += [call for call in now.ready.values() if call.key not in held]
         run = [call for call in now.ready.values() if call.key in held]
@@ -141,7 +144,7 @@ class Making:
             yield self._reused(run, found)
         run = [call for call in run if call.key not in found]
         tried = began.failed(self.project, [call.key for call in run])
-        yield [Outcome(one.node, "failed", one.error, log=one.log) for one in tried.values()]
+        yield self._failed(tried.values())
         run = [call for call in run if call.key not in tried]
         yield (recovered := self._recovered(run))
         done = {one.node for one in recovered}
@@ -162,7 +165,7 @@ class Making:
         if not old:
             return
         runner = self.runner or LocalRunner(self.project)
-        with beside(self.project, _step_calls(self.project, self.step, old, self._why, self.run_id)) as (store, listed):
+        with beside(self.project, self._step_calls(old)) as (store, listed):
             for results in runner.run(listed):
                 ended = list(compared(self.project, store, results, found, self.replaces))
                 made = [one for one in ended if isinstance(one, Again)]
@@ -184,7 +187,7 @@ class Making:
     def _asked(self) -> list[str]:
         listed = evaluate(self.project).listed(self.step.name, self.keys)
         stale = {verdict.partition: verdict for verdict in listed}
-        self._why = {partition: verdict.why for partition, verdict in stale.items()}
+        self._why = {partition: verdict.sentence for partition, verdict in stale.items()}
         if not self.stale_only:
             return list(self.keys)
         unreported = ledger.unreported(self.project) if self.tells else []
@@ -218,11 +221,11 @@ class Making:
         return not self.project.store.check(one.folder, one.manifest, None, deep=True)
 
     def _record(self, published: Sequence[Published], why: str | None = None) -> list[Outcome]:
-        ids = ledger.record(self.project, published)
+        ids, seen = ledger.record(self.project, published), veil(self.project)
         versions = {one.folder: one.data_version for one in published}
         outcomes = []
         for one, (node, number) in zip(published, ids.items(), strict=True):
-            said = why or self._why.get(node[1], "asked for")
+            said = why or seen.told(self._why.get(node[1], ASKED))
             state = "hit" if why else "made"
             outcomes.append(Outcome(node, state, said, number, versions[one.folder]))
         return outcomes
@@ -238,7 +241,7 @@ class Making:
         runner = self.runner or LocalRunner(self.project)
         left, ended = {call.key for call in calls}, set[str]()
         try:
-            for results in runner.run(_step_calls(self.project, self.step, calls, self._why, self.run_id)):
+            for results in runner.run(self._step_calls(calls)):
                 ended = {result.key for result in results}
                 settled = self._settle(results)
                 left -= ended
@@ -248,6 +251,18 @@ class Making:
                 with self.project.catalog.write() as writer:
                     leases.give_back(writer, ended & left)
                     leases.give_back_idle(self.project, writer, left - ended)
+
+    def _step_calls(self, calls: Sequence[Prepared]) -> list[StepCall]:
+        """What is written down of why they are made names nobody who is hidden."""
+        seen = veil(self.project)
+        why = {call.node[1]: seen.told(self._why.get(call.node[1], ASKED)) for call in calls}
+        return _step_calls(self.project, self.step, calls, why, self.run_id)
+
+    def _blocked(self, found: Preparation) -> list[Outcome]:
+        """Whoever asks for the node of somebody hidden is told what is the matter with them."""
+        seen = veil(self.project) if found.blocked else UNVEILED
+        listed = [((self.step.name, key), why) for key, why in found.blocked.items()]
+        return [Outcome(node, "blocked", (UNVEILED if seen.hides(node) else seen).told(why)) for node, why in listed]
 
     def _keep_code(self) -> None:
         """Unless it names somebody who was purged: what the project keeps of its own must not."""
@@ -271,7 +286,13 @@ class Making:
         outcomes = [replace(one, log=logs[one.node]) for one in self._record(published)] if published else []
         if failed:
             ledger.record_failures(self.project, failed, self.run_id)
-        return outcomes + [Outcome(one.node, "failed", one.error, log=one.log) for one in failed]
+        return outcomes + self._failed(failed)
+
+    def _failed(self, some: Collection[ledger.Failed]) -> list[Outcome]:
+        """What calls said when they failed, without the lines that name somebody hidden."""
+        seen = veil(self.project) if some else UNVEILED
+        said = [(one, "\n".join(seen.lines(one.error.splitlines())) if seen else one.error) for one in some]
+        return [Outcome(one.node, "failed", error, log=one.log) for one, error in said]
 
 
 def _has(made: Sequence[Again], call: Prepared) -> bool:
@@ -282,10 +303,6 @@ def _not_again(result: StepResult) -> Outcome:
     """What is there was not touched: no failure of the node is on record."""
     said = f"could not be made again, and what is there was kept: {result.error}"
     return Outcome((result.node[0], result.node[1]), "failed", said, log=result.log)
-
-
-def _blocked(step: Step, found: Preparation) -> list[Outcome]:
-    return [Outcome((step.name, key), "blocked", problem) for key, problem in found.blocked.items()]
 
 
 def _step_calls(

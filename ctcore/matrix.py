@@ -10,7 +10,7 @@ from ctcore.project import Project
 from ctcore.roles import counted
 from ctcore.staleness import Verdicts, evaluate
 from ctcore.step import LEVELS, Level
-from ctcore.veil import Veil
+from ctcore.veil import UNVEILED, Veil
 
 
 @dataclass(frozen=True)
@@ -27,7 +27,7 @@ class Matrix:
 
 
 def matrix(
-    project: Project, limit: int | None = 40, seen: Veil | None = None, keys: Mapping[str, set[str]] | None = None
+    project: Project, limit: int | None = 40, seen: Veil = UNVEILED, keys: Mapping[str, set[str]] | None = None
 ) -> list[Matrix]:
     """The completeness matrix: entities by steps, a table a level that has steps. `limit` rows each; whom nobody
     sees is counted, and has no row. `keys`: only these nodes, by step; a step that is not among them has none."""
@@ -43,11 +43,11 @@ def _matrix(
     verdicts: Verdicts,
     level: Level,
     limit: int | None,
-    veil: Veil | None,
+    veil: Veil,
     keys: Mapping[str, set[str]] | None,
 ) -> Matrix:
     steps = tuple(s.name for s in project.steps if s.level == level and (keys is None or s.name in keys))
-    hidden = veil.ids.get(level, set()) if veil else set[str]()
+    hidden = veil.of(level) if veil else set[str]()
     entities = _entities(verdicts.state.mirror, level) if steps else []
     columns = [verdicts.states(name) for name in steps]
     counts = {name: {str(k): v for k, v in verdicts.count(name).items()} for name in steps}
@@ -65,13 +65,13 @@ def _matrix(
 
 
 def cohorts_in_full(
-    project: Project, veil: Veil | None = None, keys: Mapping[str, set[str]] | None = None
+    project: Project, seen: Veil, keys: Mapping[str, set[str]] | None = None
 ) -> dict[str, dict[str, dict[str, Any]]]:
     """Of cohort artifacts, which are few: all reasons in words of each that is not fresh (`causes`), and how many
     members of each role went into what is there (`roles`), by step and cohort."""
     steps = [step for step in project.steps if step.level == "cohort" and (keys is None or step.name in keys)]
     verdicts = evaluate(project)
-    causes = {step.name: _causes(verdicts, step.name, veil, keys) for step in steps}
+    causes = {step.name: _causes(verdicts, step.name, seen, keys) for step in steps}
     with project.catalog.read() as connection:
         known = counted(connection, [step.name for step in steps if step.role is not None])
     roles: dict[str, dict[str, Any]] = {step.name: {} for step in steps if step.role is not None}
@@ -80,11 +80,9 @@ def cohorts_in_full(
     return {"causes": causes, "roles": roles}
 
 
-def _causes(
-    verdicts: Verdicts, step: str, veil: Veil | None, keys: Mapping[str, set[str]] | None
-) -> dict[str, list[str]]:
+def _causes(verdicts: Verdicts, step: str, seen: Veil, keys: Mapping[str, set[str]] | None) -> dict[str, list[str]]:
     return {
-        one.partition: [str(veil.reason(reason) if veil else reason) for reason in one.reasons]
+        one.partition: [seen.told(reason.sentence) for reason in one.reasons]
         for one in verdicts.listed(step, None if keys is None else keys[step])
     }
 

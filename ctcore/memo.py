@@ -5,7 +5,7 @@ under its input's name: two inputs swapped are another call.
 """
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,14 +19,17 @@ from ctcore.catalog.tables import artifact, damage, edge, materialization, outpu
 from ctcore.digest import Signature, digest_value, try_digests
 from ctcore.excluded import why_excluded
 from ctcore.inputs import Inputs, Want
+from ctcore.leftout import counted
 from ctcore.mirror.mirror import Mirror
 from ctcore.mirror.versions import Places, is_known, unpacked
 from ctcore.project import Project
-from ctcore.reasons import Node, name_of
+from ctcore.reasons import Node, named
 from ctcore.standing import today
 from ctcore.step import Step
 from ctcore.steps import Recipe
 from ctcore.tombstones import is_purged
+from ctcore.within import Within
+from ctcore.words import Plain, Words, joined
 
 
 class Edge(NamedTuple):
@@ -56,7 +59,7 @@ class Preparation:
     """Calls that can be made, and why the others cannot."""
 
     ready: dict[str, Prepared] = field(default_factory=dict)
-    blocked: dict[str, str] = field(default_factory=dict)
+    blocked: dict[str, Words] = field(default_factory=dict)
 
 
 def key_of(recipe: Recipe, node: Node, edges: Iterable[Edge]) -> str:
@@ -88,16 +91,19 @@ def prepare(
         can = (places >= 0) & nodes[places] if len(nodes) else np.zeros(len(asked), np.bool_)
         chosen = [name for name, able in zip(asked, can.tolist(), strict=True) if able]
         taken = _Taken(chosen)
+        found.blocked |= _unwilling(
+            Within.permitted(lambda: reading, mirror, inputs, step.name), step, chosen, future or {}
+        )
         for want in inputs.wants(step):
             _take(taken, found, reading, Today(mirror, inputs, step, want), places[can], future or {})
         folders = _folders(reading, taken.sources)
         cannot = why_excluded(reading, inputs, step, places[(places >= 0) & ~can].tolist())
-    unable = {mirror.name(step.name, at): "; ".join(one.words for one in why) for at, why in cannot.items()}
+    unable = {mirror.name(step.name, at): joined(one.words for one in why) for at, why in cannot.items()}
     for partition, able in zip(asked, can.tolist(), strict=True):
         if not able:
-            known = unable.get(partition)
-            said = f"is excluded: {known}" if known else f"is none: no {step.level} {partition} is registered"
-            found.blocked[partition] = f"{step.name}/{partition} {said}"
+            known, none = unable.get(partition), Plain(f" is none: no {step.level} {partition} is registered")
+            said = Words(" is excluded: ", known) if known else Words(none)
+            found.blocked[partition] = Words(named((step.name, partition)), said)
         elif partition not in found.blocked:
             mine = tuple(sorted(taken.edges[partition]))  # as the key has them: what a step sees follows from its key
             node = (step.name, partition)
@@ -110,6 +116,23 @@ def prepare(
                 folders={e[1:3]: folders.get(e[1:3], "") for e in mine if e.input in step.inputs},
                 key=key_of(recipe, node, mine),
             )
+    return found
+
+
+def _unwilling(within: Within, step: Step, chosen: Sequence[str], future: Mapping[Node, str]) -> dict[str, Words]:
+    """Which of these cohorts' results would be made from one that has somebody inside who does not consent: as it is
+    now, and not as it would be made today. Of an input that is told in advance, that is seen to when it is made."""
+    mirror, inputs = within.mirror, within.inputs
+    found: dict[str, Words] = {}
+    for up in inputs.cohort_inputs(step) if chosen and inputs.kin.forbids(step.name) else ():
+        clean, made = within.clean(up.name), mirror.made[up.name].materialization
+        for name, at in zip(chosen, mirror.locate(step.name, chosen), strict=True):
+            if made[at] and not clean[at] and (up.name, name) not in future:
+                many, use = within.patients((up.name, name)), mirror.shape.uses[step.name]
+                who = counted(many, "patient") if many else "somebody"
+                said = f" has {who} inside whose consent does not allow {use or 'it'} today"
+                way = f"; `ct run {up.name}/{name}` makes it without them"
+                found[name] = Words("input ", named((up.name, name)), Plain(said + way))
     return found
 
 
@@ -142,8 +165,8 @@ def _take(
         partition = taken.partitions[at]
         version = future.get((want.asset, name), now) if future and want.what == "step" else now
         if version is None:
-            unknown = "was not looked at yet" if want.what == "reference" else "was never made"
-            words = f"input {want.input}: {name_of((want.asset, name))} {unknown}"
+            unknown = " was not looked at yet" if want.what == "reference" else " was never made"
+            words = Words(Plain(f"input {want.input}: "), named((want.asset, name)), unknown)
             found.blocked.setdefault(partition, words)
             continue
         taken.edges[partition].append(Edge(want.input, want.asset, name, version))

@@ -119,7 +119,8 @@ def _count(found: Verdicts, name: str, level: Level, verdicts: Sequence[Verdict]
 
 
 def grouped(groups: Groups) -> list[Group]:
-    """By step, kind, input and the step where the root cause lies; what people read of many nodes."""
+    """Reasons that the veil has told, by step, kind, input and the step where the root cause lies; what people read of
+    many nodes."""
     alike: dict[tuple[str, str, str | None, str | None], list[tuple[Reason, Sequence[str]]]] = defaultdict(list)
     for (asset, reason), partitions in groups.items():
         root = reason.node[0] if reason.node is not None and reason.kind == "upstream" else None
@@ -131,7 +132,7 @@ def _group(asset: str, kind: str, source: str | None, some: Sequence[tuple[Reaso
     first, partitions = some[0]
     nodes = len(partitions) if len(some) == 1 else len({key for _, keys in some for key in keys})
     same = all(reason.words == first.words for reason, _ in some)
-    return Group(asset, kind, source, nodes, partitions[0], first.words, same)
+    return Group(asset, kind, source, nodes, partitions[0], str(first.words), same)
 
 
 def by_node(verdicts: Iterable[Verdict]) -> list[tuple[str, str, str, str]]:

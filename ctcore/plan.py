@@ -21,13 +21,14 @@ from ctcore.history import HOUR_S, Changes, Cost, changes, costs
 from ctcore.memo import Hit, Preparation, hits, prepare
 from ctcore.narrow import Narrowing, narrow
 from ctcore.project import Project
-from ctcore.reasons import Node, Reason, Verdict, name_of
+from ctcore.reasons import Node, Reason, Verdict, name_of, named
 from ctcore.select import selected
 from ctcore.slurm.choose import chosen
 from ctcore.slurm.profiles import LOCAL
 from ctcore.staleness import evaluate, with_ancestors
 from ctcore.step import Level, Step
 from ctcore.veil import Veil, veil
+from ctcore.words import Plain, Words
 
 SPELLED = 3  # so many different words of one kind are listed; more are one group with an example
 
@@ -280,17 +281,17 @@ class _Planner:
 
 def left_alone(
     project: Project, asked: Scope, name: str, stale: Sequence[Verdict], before: dict[str, set[str]]
-) -> dict[str, str]:
+) -> dict[str, Words]:
     """Nodes that are not run because of `never`, and those that wait for such a one, with the words.
 
     `before` has those of the steps above; these are added.
     """
     if asked.leaves_alone(project, name):
-        words = f'[policy] {name} = "never": made only where it is named'
+        words = Words(Plain(f'[policy] {name} = "never": made only where it is named'))
         held = dict.fromkeys((one.partition for one in stale), words)
     else:
         held = {
-            one.partition: f"waits for {name_of(reason.path[0])}, which is left alone ([policy])"
+            one.partition: Words("waits for ", named(reason.path[0]), ", which is left alone ([policy])")
             for one in stale
             for reason in one.reasons
             if reason.path and reason.path[0][1] in before.get(reason.path[0][0], ())
@@ -309,7 +310,7 @@ def _current(project: Project, name: str, keys: Iterable[str], column: Column[st
         return {row[0]: row[1] for row in connection.execute(select(artifact.c.partition, column).where(mine))}
 
 
-def _not_run(listed: Iterable[Verdict], held: Mapping[str, str], prepared: Preparation, seen: Veil) -> list[Group]:
+def _not_run(listed: Iterable[Verdict], held: Mapping[str, Words], prepared: Preparation, seen: Veil) -> list[Group]:
     """What would not run although it is not fresh, with why."""
     excluded = [seen.verdict(one) for one in listed if one.state == "excluded"]
     found = [Group("excluded", g.nodes, g.example, g.words) for g in grouped(excluded)]
@@ -321,12 +322,13 @@ def _not_run(listed: Iterable[Verdict], held: Mapping[str, str], prepared: Prepa
 
 
 def grouped(verdicts: Iterable[Verdict]) -> list[Group]:
-    """The reasons of many nodes, the most frequent first. A node counts in each of its reasons."""
+    """The reasons of many nodes, as the veil has told them, the most frequent first. A node counts in each of its
+    reasons."""
     exact: Counter[tuple[str, ...]] = Counter()
     kinds: Counter[tuple[str, ...]] = Counter()
     first: dict[tuple[str, ...], tuple[Node, str]] = {}
     for verdict in verdicts:
-        spelled = {(*_kind(reason), reason.words) for reason in verdict.reasons}
+        spelled = {(*_kind(reason), str(reason.words)) for reason in verdict.reasons}
         exact.update(spelled)
         kinds.update({key[:2] for key in spelled})
         for key in spelled:

@@ -19,7 +19,9 @@ from ctcore.plan import Group, Plan, grouped
 from ctcore.project import Project
 from ctcore.reasons import Node, Reason, Verdict
 from ctcore.staleness import Verdicts, evaluate
+from ctcore.veil import UNVEILED, veil
 from ctcore.whole import write_json
+from ctcore.words import Plain, Words, joined
 
 FORMAT = "ct.plan.v1"
 _MADE_BY_THE_PLAN = ("upstream", "input", "member-added", "member-removed")
@@ -136,14 +138,16 @@ def compare(project: Project, saved: Saved) -> Compared:
     verdicts = evaluate(project)
     holds: dict[str, set[str]] = {}
     differs: list[Verdict] = []
+    seen = veil(project)
     done = 0
     for step, nodes in saved.nodes.items():
         today = _Today(project, saved, step, verdicts, planned) if step in there else None
         for key in nodes:
             verdict = verdicts.of(step, key)
-            words = today.difference(verdict) if today else f"there is no step {step} any more"
+            words = today.difference(verdict) if today else Words(Plain(f"there is no step {step} any more"))
             if words is not None:
-                differs.append(Verdict(step, key, "stale", (Reason("upstream", words, path=((step, key),)),)))
+                reason = Reason("upstream", words, path=((step, key),))
+                differs.append(seen.verdict(Verdict(step, key, "stale", (reason,))))
             elif verdict.state in ("fresh", "running"):
                 done += 1
             else:
@@ -163,19 +167,20 @@ class _Today:
         ready = prepare(project, project.steps[step], asked).ready if asked else {}
         self.keys = {key: call.key for key, call in ready.items()}
 
-    def difference(self, verdict: Verdict) -> str | None:
+    def difference(self, verdict: Verdict) -> Words | None:
         """What is not as planned; None where the node would be made as planned, or is made already."""
         if verdict.partition not in self.known or verdict.state == "excluded":
-            return f"is not made any more: {verdict.why or 'it is not in the cohort'}"
+            return Words("is not made any more: ", verdict.sentence or "it is not in the cohort")
         if verdict.state in ("fresh", "running"):
             return None
         if not self.same_recipe:
-            return "its code, parameters or environment are others than planned"
+            return Words("its code, parameters or environment are others than planned")
         said, call = self.nodes[verdict.partition]
         if _reasons(verdict, self.planned) != said:
-            return f"would be made for other reasons: {'; '.join(_stays(verdict, self.planned)) or verdict.why}"
+            others = joined(reason.sentence for reason in _stays(verdict, self.planned))
+            return Words("would be made for other reasons: ", others or verdict.sentence)
         if call is not None and self.keys.get(verdict.partition, call) != call:
-            return "would be made from other inputs"
+            return Words("would be made from other inputs")
         return None
 
 
@@ -194,12 +199,12 @@ def _more(group: Group) -> str:
     return f" and {group.nodes - 1} more" if group.nodes > 1 else ""
 
 
-def _stays(verdict: Verdict, planned: set[Node]) -> list[str]:
+def _stays(verdict: Verdict, planned: set[Node]) -> list[Reason]:
     """The reasons that have nothing to do with what the plan makes itself."""
-    return sorted(
-        str(reason) for reason in verdict.reasons if not (reason.kind in _MADE_BY_THE_PLAN and reason.node in planned)
-    )
+    return [one for one in verdict.reasons if not (one.kind in _MADE_BY_THE_PLAN and one.node in planned)]
 
 
 def _reasons(verdict: Verdict, planned: set[Node]) -> str:
-    return digest_value("ct.planned.v1", _stays(verdict, planned))[:16]
+    """A digest of the reasons; of all that they say, also of people."""
+    said = sorted(UNVEILED.told(reason.sentence) for reason in _stays(verdict, planned))
+    return digest_value("ct.planned.v1", said)[:16]

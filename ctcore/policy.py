@@ -6,15 +6,17 @@ descendants: whoever belongs to one that may not be used may not be used either 
 
 import json
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache
-from typing import Any
+from typing import Any, NamedTuple
 
-from sqlalchemy import Connection, Select, func, select
+from sqlalchemy import Connection, Select, func, or_, select
 
 from ctcore.catalog.engine import among, bound, in_keys
 from ctcore.catalog.tables import consent, entity, qc_act, qc_event, qc_resolution
 from ctcore.rules import BARRING
+from ctcore.step import ENTITY_LEVELS
+from ctcore.words import Named, Node, Recorded, Words
 
 NEVER = "9999-12-31"
 GIVEN = ("full", "limited")
@@ -38,7 +40,8 @@ class Bar:
 
 @dataclass(frozen=True)
 class Gate:
-    """Entities (`entity.seq`) that may not be used by themselves, nowhere or by step; `withheld`: for want of consent.
+    """Entities (`entity.seq`) that may not be used by themselves, nowhere or by step; `withheld`: for want of consent;
+    `unwilling`: patients whose consent is limited to other uses than that of a step, by step.
 
     It holds from `day` to before `until`, when somebody's consent ends, unless an event comes first.
     """
@@ -48,6 +51,7 @@ class Gate:
     everywhere: Sequence[int]
     by_step: Mapping[str, Sequence[int]]
     withheld: Sequence[int] = ()
+    unwilling: Mapping[str, Sequence[int]] = field(default_factory=dict)
 
 
 def gate(connection: Connection, uses: Mapping[str, str | None], day: str, required: bool = False) -> Gate:
@@ -55,13 +59,14 @@ def gate(connection: Connection, uses: Mapping[str, str | None], day: str, requi
     everywhere: list[int] = []
     withheld: list[int] = []
     by_step: dict[str, list[int]] = {}
+    unwilling: dict[str, list[int]] = {}
     for bar in bars(connection, uses, day, required=required):
         (everywhere if bar.step is None else by_step.setdefault(bar.step, [])).append(bar.entity)
-        if bar.ethics and bar.step is None:
-            withheld.append(bar.entity)
+        if bar.ethics:
+            (withheld if bar.step is None else unwilling.setdefault(bar.step, [])).append(bar.entity)
     ends = _standing().with_only_columns(func.min(consent.c.until)).order_by(None)
     until = connection.execute(ends.where(consent.c.until > day, consent.c.status.in_(GIVEN))).scalar()
-    return Gate(day, until or NEVER, everywhere, by_step, withheld)
+    return Gate(day, until or NEVER, everywhere, by_step, withheld, unwilling)
 
 
 def bars(
@@ -78,6 +83,16 @@ def bars(
 def ended(connection: Connection, day: str) -> str:
     """Changes on each day on which a consent ends by itself; nobody writes an event on it."""
     return connection.execute(select(func.max(consent.c.until)).where(consent.c.until <= day)).scalar() or ""
+
+
+def taken_back(connection: Connection, day: str, use: str | None) -> str:
+    """When the last of the consents ended that do not allow a use on a day; empty where all allow it."""
+    found = ""
+    for row in standing(connection):
+        status = status_on(row, day)
+        if status not in GIVEN or (status == "limited" and use not in json.loads(row.uses)):
+            found = max(found, row.until if status == "expired" and row.status != "expired" else row.at)
+    return found
 
 
 def status_on(row: Any, day: str) -> str:
@@ -159,15 +174,43 @@ def _without_consent(
             yield Bar(row.entity, f"consent {status}", f"consent {verb} {since}{form}", ethics=True)
 
 
+def hidden(connection: Connection, day: str, required: bool) -> dict[str, set[str]]:
+    """The IDs of patients without consent on a day, and of all below them, by level: one statement."""
+    last = select(func.max(consent.c.id)).group_by(consent.c.entity)
+    is_given = consent.c.status.in_(GIVEN) & or_(consent.c.until.is_(None), consent.c.until > day)
+    barred = select(consent.c.entity).where(consent.c.id.in_(last), ~is_given)
+    if required:
+        unasked = (entity.c.level == "patient") & entity.c.seq.not_in(select(consent.c.entity))
+        barred = barred.union_all(select(entity.c.seq).where(unasked))
+    who = select(entity.c.seq, entity.c.level, entity.c.id)
+    below = who.where(entity.c.seq.in_(barred)).cte("hidden", recursive=True)
+    below = below.union_all(who.join(below, entity.c.parent == below.c.seq))
+    found: dict[str, set[str]] = {level: set() for level in ENTITY_LEVELS}
+    for level, name in connection.execute(select(below.c.level, below.c.id)):
+        found[level].add(name)
+    return found
+
+
+class Withheld(NamedTuple):
+    """Why somebody is hidden: the patient whose consent is wanting, and how."""
+
+    patient: str
+    words: str
+
+    @property
+    def sentence(self) -> Words:
+        return Words(Named(("patient", self.patient), f"patient {self.patient}"), ": ", Recorded(self.words))
+
+
 def withheld(
-    connection: Connection, day: str, required: bool, whose: Collection[tuple[str, str]] | None = None
-) -> dict[tuple[str, str], str]:
-    """Who is without consent on a day, (level, ID) with the words: patients and all that is below them."""
+    connection: Connection, day: str, required: bool, whose: Collection[Node] | None = None
+) -> dict[Node, Withheld]:
+    """Who is without consent on a day, (level, ID) with why: patients and all that is below them."""
     barred = {bar.entity: bar.words for bar in _without_consent(connection, {}, day, None, required)}
-    found: dict[tuple[str, str], str] = {}
+    found: dict[Node, Withheld] = {}
     names = entity.c.seq, entity.c.level, entity.c.id, entity.c.parent
     rows = list(connection.execute(select(*names).where(in_keys(entity.c.seq, barred)))) if barred else []
-    said = {row.seq: f"patient {row.id}: {barred[row.seq]}" for row in rows}
+    said = {row.seq: Withheld(row.id, barred[row.seq]) for row in rows}
     while rows:
         found |= {(row.level, row.id): said[row.seq] for row in rows}
         below = in_keys(entity.c.parent, [row.seq for row in rows])

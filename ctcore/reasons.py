@@ -9,6 +9,7 @@ from typing import Literal
 
 from ctcore.digest import canonical, digest_text, digest_value
 from ctcore.regions import lies_on
+from ctcore.words import Named, Node, Plain, Recorded, Words, joined
 
 Kind = Literal[
     "missing",
@@ -26,12 +27,12 @@ Kind = Literal[
     "excluded",
 ]
 State = Literal["fresh", "missing", "stale", "excluded", "running", "failed", "lost"]
-Node = tuple[str, str]
 
 
 @dataclass(frozen=True)
 class Reason:
-    """One cause with its evidence. `words` is what people read; `node` is where the cause lies.
+    """One cause with its evidence. `words` is what people read, once the veil has told it; `node` is where the cause
+    lies.
 
     What differs, in full, by kind:
     - `code`: digests. `parameters`, `environment`: canonical JSON of the members that differ (`differing`).
@@ -47,7 +48,7 @@ class Reason:
     """
 
     kind: Kind
-    words: str
+    words: Words
     node: Node | None = None
     path: tuple[Node, ...] = ()
     input: str | None = None
@@ -56,7 +57,16 @@ class Reason:
     sources: int = 1
 
     def __str__(self) -> str:
+        """What may be shown to anybody: before the veil has told it, without names."""
         return f"{self.kind}: {self.words}"
+
+    def __repr__(self) -> str:
+        return f"Reason({str(self)!r})"
+
+    @property
+    def sentence(self) -> Words:
+        """The kind and the words, to be told or to be quoted."""
+        return Words(Plain(self.kind), ": ", self.words)
 
     @cached_property
     def evidence(self) -> str:
@@ -89,8 +99,13 @@ class Verdict:
 
     @property
     def why(self) -> str:
-        """All reasons in one line."""
+        """All reasons in one line; before the veil has told them, without names."""
         return "; ".join(str(reason) for reason in self.reasons)
+
+    @property
+    def sentence(self) -> Words:
+        """All reasons, to be told or to be quoted."""
+        return joined(reason.sentence for reason in self.reasons)
 
     @property
     def waits(self) -> bool:
@@ -119,17 +134,31 @@ def shown(version: str) -> str:
     return f"{_below(said)} {short(last)}".strip() if re.fullmatch("[0-9a-f]{64}", last) else version
 
 
+def named(node: Node) -> Named:
+    """A node in a sentence."""
+    return Named(node, name_of(node))
+
+
 def changed(subject: str, old: str | None, new: str | None) -> str:
-    return f"{subject} {short(old)} → {short(new)}"
+    return f"{subject}{_became(old, new)}"
 
 
-def code_change(step: str, old: str, new: str, names: Sequence[str]) -> str:
+def input_change(name: str, source: Node, old: str | None, new: str | None) -> Words:
+    """`reads (aligned_reads/A1) 3f2a → 77c0`."""
+    return Words(Plain(f"{name} ("), named(source), Plain(f"){_became(old, new)}"))
+
+
+def _became(old: str | None, new: str | None) -> str:
+    return f" {short(old)} → {short(new)}"
+
+
+def code_change(step: str, old: str, new: str, names: Sequence[str]) -> Words:
     """Names first: what of the code differs, as far as it is known."""
     said = changed(step, old, new)
     if not names or list(names) == [step]:
-        return said
+        return Words(Plain(said))
     shown = ", ".join(names[:4]) + (f" and {len(names) - 4} more" if len(names) > 4 else "")
-    return f"{shown} ({said})"
+    return Words(Plain(f"{shown} ({said})"))
 
 
 def private(version: str | None) -> str | None:
@@ -137,9 +166,9 @@ def private(version: str | None) -> str | None:
     return None if version is None else digest_text(version)
 
 
-def role_change(member: Node, old: str | None, new: str | None) -> str:
+def role_change(member: Node, old: str | None, new: str | None) -> Words:
     """Roles are those of the sheet, as canonical JSON: text is shown without its quotes."""
-    return f"{name_of(member)} {role_text(old)} → {role_text(new)}"
+    return Words(named(member), " ", Recorded(role_text(old)), " → ", Recorded(role_text(new)))
 
 
 def role_text(role: str | None) -> str:

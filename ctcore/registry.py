@@ -53,8 +53,8 @@ def entries(project: Project, asset: str, keys: Iterable[str] | None = None) -> 
         hidden = withheld(connection, today(), project.settings.uses.required)
     found = [_entry(asset, row.id, row.parent_id, json.loads(row.attributes), files.get(row.seq, {})) for row in rows]
     for at, one in enumerate(found):
-        if words := hidden.get((asset, one.partition)):
-            found[at] = replace(one, declared=_NOTHING, excluded=words.partition(": ")[2])
+        if why := hidden.get((asset, one.partition)):
+            found[at] = replace(one, declared=_NOTHING, excluded=why.words)
     return found
 
 

@@ -15,10 +15,11 @@ from ctcore.errors import Usage
 from ctcore.lineage import Making, makings
 from ctcore.nodes import NEAR, find_node, shown
 from ctcore.project import Project
-from ctcore.reasons import Node, name_of, short
+from ctcore.reasons import Node, name_of, named, short
 from ctcore.step import ENTITY_LEVELS
 from ctcore.steps import REGISTRY
 from ctcore.veil import veil
+from ctcore.words import Plain, Words, joined
 
 SHORTEST = 6  # digits of a digest that are enough to look for it
 
@@ -33,7 +34,7 @@ class Target:
     made: dict[int, Making] = field(default_factory=dict)
     registered: list[Node] = field(default_factory=list)
     digest: str | None = None
-    notes: list[str] = field(default_factory=list)
+    notes: list[Words] = field(default_factory=list)
 
     def __bool__(self) -> bool:
         return bool(self.made or self.registered)
@@ -45,7 +46,7 @@ def find_target(project: Project, text: str, every: bool = False) -> Target:
     Usage error where nothing is found: it says what was looked at.
     """
     with project.catalog.read() as connection:
-        found = _named(project, connection, text, every) or _at(connection, text)
+        found = _named(project, connection, text, every) or _at(project, connection, text)
         if found:
             return found
         path = Path(text)
@@ -70,7 +71,7 @@ def _named(project: Project, connection: Connection, text: str, every: bool) -> 
     found = Target(text, _of_nodes(connection, mine, every) if cohort else {}, nodes)
     if len(levels) > 1 or (levels and found.made):
         meant = [name_of(node) for node in nodes] + [f"the artifacts of cohort {text}"] * bool(found.made)
-        found.notes.append(f"{text} names several: {', '.join(meant)}; all of them are meant")
+        found.notes.append(Words(Plain(f"{text} names several: {', '.join(meant)}; all of them are meant")))
     return found
 
 
@@ -120,7 +121,7 @@ def _of_nodes(connection: Connection, mine: Any, every: bool) -> dict[int, Makin
     return {one.id: one for one in chosen.values()}
 
 
-def _at(connection: Connection, text: str) -> Target | None:
+def _at(project: Project, connection: Connection, text: str) -> Target | None:
     """One making of a node: `node@previous`, `node@12` by its number, `node@3f2a` by its data version or key."""
     name, cut, which = text.strip().rpartition("@")
     asset, slash, partition = name.partition("/")
@@ -133,7 +134,8 @@ def _at(connection: Connection, text: str) -> Target | None:
     if not made:
         return None
     if len({one.node for one in made.values()}) > 1:
-        raise Usage(f"{name} has several partitions; name one, as in {name}/{next(iter(made.values())).partition}")
+        some = next(iter(shown(project, name, (one.partition for one in made.values()))), "PARTITION")
+        raise Usage(f"{name} has several partitions; name one, as in {name}/{some}")
     one = choose(list(made.values()), which)
     return Target(text, {one.id: one})
 
@@ -226,7 +228,8 @@ def _with_digest(connection: Connection, text: str, digest: str) -> Target:
     before += [("reference", key) for key in _references(connection, edge.c.partition, older)]
     found.registered = list(dict.fromkeys([*now, *before]))
     for node in sorted(set(before) - set(now)):
-        found.notes.append(f"{short(digest)} is former content of {name_of(node)}, which has another one now")
+        former = Plain(f"{short(digest)} is former content of ")
+        found.notes.append(Words(former, named(node), ", which has another one now"))
     found.notes += _said(found)
     return found
 
@@ -235,17 +238,18 @@ def _references(connection: Connection, key: Any, mine: Any) -> Iterable[str]:
     return connection.execute(select(key).where(mine).distinct()).scalars()
 
 
-def _said(found: Target) -> Iterable[str]:
+def _said(found: Target) -> Iterable[Words]:
     """Where the same bytes are in several places, or only in makings that are no longer what the node is."""
     nodes = dict.fromkeys(one.node for one in found.made.values())
     current = {one.node for one in found.made.values() if one.current}
     if len(nodes) > 1:
-        first = ", ".join(map(name_of, list(nodes)[:3])) + ", …" * (len(nodes) > 3)
-        yield f"{found.text} has the content of files of {len(nodes)} nodes: {first}"
+        first = joined((Words(named(node)) for node in list(nodes)[:3]), ", ")
+        more = Plain(", …" * (len(nodes) > 3))
+        yield Words(Plain(f"{found.text} has the content of files of {len(nodes)} nodes: "), first, more)
     for node in [node for node in nodes if node not in current][:3]:
         last = max(one.id for one in found.made.values() if one.node == node)
-        name = name_of(node)
-        yield f"{found.text} is of {name}@{last}, which is no longer current: `ct diff {name}@{last} {name}`"
+        one, way = Plain(f"@{last}"), Plain(f"@{last}, which is no longer current: `ct diff ")
+        yield Words(Plain(f"{found.text} is of "), named(node), way, named(node), one, " ", named(node), "`")
 
 
 def _nothing(project: Project, text: str) -> Target:
@@ -265,8 +269,8 @@ def _nothing(project: Project, text: str) -> Target:
 def _near(project: Project, text: str) -> str:
     with project.catalog.read() as connection:
         listed = connection.execute(select(entity.c.level, entity.c.id).order_by(entity.c.seq).limit(NEAR)).all()
-    hidden = veil(project).ids
-    known = [name for level, name in listed if name not in hidden[level]]
+    seen = veil(project)
+    known = [name for level, name in listed if not seen.hides((level, name))]
     names = [*project.steps.order, *project.settings.cohorts, *project.settings.references, *known]
     folded = {name.casefold(): name for name in names}
     near = difflib.get_close_matches(text.partition("/")[0].casefold(), folded, 1)

@@ -18,11 +18,11 @@ from ctcore.reasons import (
     Kind,
     Node,
     Reason,
-    changed,
     code_change,
     differences,
     differing,
-    name_of,
+    input_change,
+    named,
     private,
     reference_change,
     role_change,
@@ -31,6 +31,7 @@ from ctcore.ruled import Ruled
 from ctcore.step import Step
 from ctcore.steps import Recipe
 from ctcore.tombstones import of_nodes
+from ctcore.words import Named, Plain, Recorded, Words
 
 if TYPE_CHECKING:
     from ctcore.judge import Judge
@@ -46,7 +47,7 @@ def direct_reasons(judge: "Judge", step: Step, places: Places) -> dict[int, list
     names = {at: judge.mirror.name(step.name, at) for at in places[~is_made].tolist()}
     purged = of_nodes(judge.connection, step.name, names.values()) if names else {}
     for at, name in names.items():
-        found[at].append(Reason("missing", purged.get(name, "never made")))
+        found[at].append(Reason("missing", Words(Plain(purged.get(name, "never made")))))
     here = places[is_made]
     today = judge.project.recipes[step.name]
     used = {row.id: list(_recipe_reasons(judge.project, row, today)) for row in judge.other_recipes(step)}
@@ -62,7 +63,8 @@ def direct_reasons(judge: "Judge", step: Step, places: Places) -> dict[int, list
     for at in here.tolist() if harmed else ():
         node = (step.name, judge.mirror.name(step.name, at))
         for file, problem in harmed.get(at, ()):
-            found[at].append(Reason("bytes", f"{file} {problem}", node, input=file, new=problem))
+            words = Words(Recorded(f"{file} {problem}"))
+            found[at].append(Reason("bytes", words, node, input=file, new=problem))
     return found
 
 
@@ -133,16 +135,16 @@ class _Teller:
 def _said(want: Want, kind: Kind, node: Node, old: str | None, new: str | None, because: str) -> Reason:
     name = want.input
     if kind == "reference":
-        words = reference_change(node[1], old, new)
+        words = Words(Plain(reference_change(node[1], old, new)))
     elif kind == "metadata":  # values are personal data
-        words = f"{name} of {node[1]} changed"
+        words = Words(Plain(f"{name} of "), Named(node, node[1]), " changed")
         old = private(old)
     elif kind == "member-role":
         words = role_change(node, old, new)
     elif kind in ("member-added", "member-removed"):
-        words = f"{name_of(node)} as {name}{because}"
+        words = Words(named(node), Plain(f" as {name}"), Recorded(because))
     else:
-        words = changed(f"{name} ({name_of(node)})", old, new)
+        words = input_change(name, node, old, new)
     return Reason(kind, words, node, input=name, old=old, new=new)
 
 
@@ -154,7 +156,11 @@ def _recipe_reasons(project: Project, used: Any, today: Recipe) -> Iterable[Reas
         yield Reason("code", words, old=used.code, new=today.code)
     old, new = json.loads(used.parameters), dict(today.parameters)
     if old != new:
-        yield Reason("parameters", differences(old, new), old=differing(old, new), new=differing(new, old))
+        yield Reason(
+            "parameters", Words(Plain(differences(old, new))), old=differing(old, new), new=differing(new, old)
+        )
     old, new = json.loads(used.environment), dict(today.environment)
     if old != new:
-        yield Reason("environment", differences(old, new), old=differing(old, new), new=differing(new, old))
+        yield Reason(
+            "environment", Words(Plain(differences(old, new))), old=differing(old, new), new=differing(new, old)
+        )

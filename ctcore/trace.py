@@ -22,6 +22,7 @@ from ctcore.step import ENTITY_LEVELS
 from ctcore.story import NOTHING, Story, stories_of
 from ctcore.targets import Target
 from ctcore.tombstones import of_makings
+from ctcore.veil import Veil
 
 Kind = Literal["artifact", "file", "reference", "column", "unknown"]
 
@@ -198,13 +199,13 @@ def _states(project: Project, found: Trace) -> dict[Node, str]:
     return {v.node: v.state for step, partitions in only.items() for v in verdicts.listed(step, partitions)}
 
 
-def as_data(found: Trace) -> dict[str, Any]:
+def as_data(found: Trace, seen: Veil) -> dict[str, Any]:
     """The whole trace for programs: makings by number, each with its inputs; nothing is nested, so nothing repeats."""
     makings = [_making_data(found, number) for number in found.depths]
     return {
         "asked": found.target.text,
         "digest": found.target.digest,
-        "notes": found.target.notes,
+        "notes": list(map(seen.told, found.target.notes)),
         "roots": found.roots,
         "registered": [name_of(node) for node in found.target.registered],
         "makings": makings,

@@ -1,59 +1,72 @@
 """⑦ Words for people in which nobody is named who is not to be seen, except where they were asked for by name."""
 
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import overload
 
-import numpy as np
+from sqlalchemy import Connection
 
+from ctcore.clock import today
 from ctcore.leftout import counted
-from ctcore.mirror.mirror import Mirror
-from ctcore.mirror.ranges import Flags
+from ctcore.policy import hidden
 from ctcore.project import Project
-from ctcore.reasons import Node, Reason, Verdict
-from ctcore.standing import today
-from ctcore.step import ENTITY_LEVELS
+from ctcore.reasons import Node, Reason, Verdict, name_of
+from ctcore.words import UNTOLD, Named, Part, Plain, Recorded, Words
 
 WITHHELD = "somebody who may not be used"
-NOBODY = "…"
+NOBODY = UNTOLD
 WAY = "--excluded --reason TEXT shows it, and that is recorded"
-_TOLD = ("missing", "excluded")  # reasons without a node whose words may name somebody
 _WORD = re.compile(r"[^\s/,;:=()\[\]{}'\"`|]+")
 
 
 @dataclass(frozen=True)
 class Veil:
-    """Whom nobody sees, by level and position, in one state of the catalog."""
+    """Whom nobody sees: the hidden IDs of each level. `levels` are those of the steps.
 
-    mirror: Mirror
-    hidden: Mapping[str, Flags]
+    It is the one thing that tells `Words` in full. Of a sentence that names somebody hidden it tells nothing else, as
+    what is said of them is theirs too; a sentence that is quoted in another one is told, or not, by itself.
+    """
 
-    @cached_property
-    def ids(self) -> dict[str, set[str]]:
-        """The hidden IDs of each level."""
-        found = {}
-        for level in ENTITY_LEVELS:
-            ids = self.mirror.entities[level].ids
-            found[level] = {ids[at] for at in np.flatnonzero(self.hidden[level]).tolist()}
-        return found
+    ids: Mapping[str, Set[str]] = field(default_factory=dict)
+    levels: Mapping[str, str] = field(default_factory=dict)
 
     @cached_property
     def _all(self) -> set[str]:
         return set().union(*self.ids.values())
 
     def __bool__(self) -> bool:
-        return any(flags.any() for flags in self.hidden.values())
+        return bool(self._all)
 
     def hides(self, node: Node) -> bool:
         """Whether a node, of a step or registered, belongs to somebody who is hidden."""
         return node[1] in self.of(node[0])
 
-    def of(self, asset: str) -> set[str]:
+    def of(self, asset: str) -> Set[str]:
         """The hidden partitions of an asset; of a step that is not there any more, all hidden IDs."""
-        level = self.mirror.shape.levels.get(asset, asset)
+        level = self.levels.get(asset, asset)
         return set() if level in ("cohort", "reference") else self.ids.get(level, self._all)
+
+    def name(self, node: Node) -> str:
+        """A node as it is written, or that it is somebody's who is hidden."""
+        return f"{node[0]}/{NOBODY}" if self.hides(node) else name_of(node)
+
+    def told(self, words: Words) -> str:
+        """The whole sentence; of one that names somebody who is hidden, nothing."""
+        if self._all and any(map(self._names, words.parts)):
+            return WITHHELD
+        return "".join([part if type(part) is str else self._told(part) for part in words.parts])
+
+    def _told(self, part: Part) -> str:
+        if isinstance(part, Words):
+            return self.told(part)
+        return part if isinstance(part, str) else part.text
+
+    def _names(self, part: Part) -> bool:
+        if isinstance(part, Named):
+            return self.hides(part.node)
+        return isinstance(part, Recorded) and self.is_in(part.text)
 
     def text(self, text: str) -> str:
         """The text, unless it names somebody who is hidden; of a reason, its kind stays."""
@@ -71,20 +84,20 @@ class Veil:
         return not words.isdisjoint(self._all)
 
     def reason(self, reason: Reason) -> Reason:
-        """The same kind of reason, without whoever is hidden."""
-        nodes = [node for node in (reason.node, *reason.path) if node is not None]
-        named = any(self.hides(node) for node in nodes) or (
-            not nodes and reason.kind in _TOLD and self.is_in(reason.words)
-        )
-        return Reason(reason.kind, WITHHELD, input=reason.input, sources=reason.sources) if named else reason
+        """The same reason, told; where it is about somebody who is hidden, its kind and its input only."""
+        if not self._all and reason.words.is_plain:
+            return reason
+        words = self.told(reason.words)
+        if self._all and (words == WITHHELD or any(self.hides(node) for node in (reason.node, *reason.path) if node)):
+            return Reason(reason.kind, Words(WITHHELD), input=reason.input, sources=reason.sources)
+        known = (reason.node, reason.path, reason.input, reason.old, reason.new, reason.sources)
+        return Reason(reason.kind, Words(Plain(words)), *known)
 
     def verdict(self, verdict: Verdict) -> Verdict:
-        """The same verdict, without whoever is hidden; its reasons are still told when they are looked at."""
-        if not self:
-            return verdict
-        name = NOBODY if self.hides(verdict.node) else verdict.partition
-        waived = tuple(self.reason(reason) for reason in verdict.waived)
-        return replace(verdict, partition=name, reasons=_Seen(self, verdict.reasons), waived=waived)
+        """The same verdict, without whoever is hidden; its reasons are told when they are looked at."""
+        name = NOBODY if self._all and self.hides(verdict.node) else verdict.partition
+        waived = tuple(self.reason(reason) for reason in verdict.waived) if verdict.waived else ()
+        return Verdict(verdict.asset, name, verdict.state, _Seen(self, verdict.reasons), verdict.kinds, waived)
 
     @property
     def words(self) -> str:
@@ -107,26 +120,40 @@ class Veil:
 class _Seen(Sequence[Reason]):
     """Reasons behind a veil, put into words when somebody looks."""
 
+    __slots__ = ("_reasons", "_told", "_veil")
+
     def __init__(self, veil: Veil, reasons: Sequence[Reason]) -> None:
         self._veil, self._reasons = veil, reasons
+        self._told: tuple[Reason, ...] | None = None
 
-    @cached_property
-    def _told(self) -> tuple[Reason, ...]:
-        return tuple(self._veil.reason(one) for one in self._reasons)
+    def _all(self) -> tuple[Reason, ...]:
+        if self._told is None:
+            self._told = tuple([self._veil.reason(one) for one in self._reasons])
+        return self._told
 
     def __len__(self) -> int:
         return len(self._reasons)
+
+    def __iter__(self) -> Iterator[Reason]:
+        """As `ctcore.staleness` does it: what is gone through ten times is not to be slow."""
+        return iter(self._all())
 
     @overload
     def __getitem__(self, at: int) -> Reason: ...
     @overload
     def __getitem__(self, at: slice) -> Sequence[Reason]: ...
     def __getitem__(self, at: int | slice) -> Reason | Sequence[Reason]:
-        return self._told[at]
+        return self._all()[at]
 
 
-def veil(project: Project) -> Veil:
-    """Nobody sees patients without consent and what is below them."""
-    with project.catalog.read() as connection:
-        mirror, inputs = today(project, connection)
-    return Veil(mirror, inputs.kin.withheld)
+UNVEILED = Veil()
+"""For commands that are about people, for what was asked for by name, and for what is written into the catalog."""
+
+
+def veil(project: Project, connection: Connection | None = None) -> Veil:
+    """Nobody sees patients without consent and what is below them: one statement."""
+    levels = {step.name: step.level for step in project.steps}
+    if connection is not None:
+        return Veil(hidden(connection, today(), project.settings.uses.required), levels)
+    with project.catalog.read() as reading:
+        return veil(project, reading)

@@ -9,7 +9,8 @@ from sqlalchemy import Connection, and_, literal, select
 
 from ctcore.catalog.engine import in_keys
 from ctcore.catalog.tables import acceptance, artifact, edge, waiver
-from ctcore.reasons import Node, Verdict, name_of
+from ctcore.reasons import Node, Verdict, named
+from ctcore.words import Part, Plain, Recorded, Words
 
 _STANDS = and_(
     waiver.c.undone.is_(None),
@@ -55,8 +56,10 @@ class Waiver:
     at: str
     reason: str
 
-    def __str__(self) -> str:
-        return f"{self.kind}: {self.words} was accepted by {self.actor} on {self.at[:10]}: {self.reason}"
+    @property
+    def sentence(self) -> Words:
+        who = Plain(f" was accepted by {self.actor} on {self.at[:10]}: ")
+        return Words(Plain(f"{self.kind}: "), Recorded(self.words), who, Recorded(self.reason))
 
 
 def holding(connection: Connection, verdicts: Iterable[Verdict]) -> dict[Node, list[Waiver]]:
@@ -96,7 +99,7 @@ def _standing(connection: Connection, asset: str, partitions: Iterable[str]) -> 
 
 def built_from(
     connection: Connection, asset: str, partitions: Iterable[str], marked: Iterable[Verdict]
-) -> dict[str, list[str]]:
+) -> dict[str, list[Words]]:
     """What these nodes of a step were built from although it differs, by partition: a sentence an acceptance.
 
     `marked` are verdicts with waived reasons. A node counts as built from another one when its artifact, or one that
@@ -133,19 +136,19 @@ def _lineage(connection: Connection, asset: str, partitions: Iterable[str]) -> I
     )
 
 
-def summaries(connection: Connection, verdicts: Iterable[Verdict]) -> list[str]:
+def summaries(connection: Connection, verdicts: Iterable[Verdict]) -> list[Words]:
     """What was accepted of these nodes, an acceptance a line."""
     alike: dict[tuple[str, str, int], list[Waiver]] = defaultdict(list)
     for some in holding(connection, verdicts).values():
         for one in some:
             alike[(one.node[0], one.kind, one.acceptance)].append(one)
-    return [f"{_names(some)}: {some[0]}" for some in alike.values()]
+    return [Words(*_names(some), ": ", some[0].sentence) for some in alike.values()]
 
 
-def _said(some: list[Waiver]) -> str:
-    return f"built from {_names(some)}, whose {some[0]}"
+def _said(some: list[Waiver]) -> Words:
+    return Words("built from ", *_names(some), ", whose ", some[0].sentence)
 
 
-def _names(some: list[Waiver]) -> str:
-    name = name_of(some[0].node)
-    return name if len(some) == 1 else f"{len(some)} nodes of {some[0].node[0]} ({name} first)"
+def _names(some: list[Waiver]) -> tuple[Part, ...]:
+    name = named(some[0].node)
+    return (name,) if len(some) == 1 else (Plain(f"{len(some)} nodes of {some[0].node[0]} ("), name, " first)")

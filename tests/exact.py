@@ -25,13 +25,15 @@ from ctcore.project import Project
 from ctcore.purging.proof import not_so
 from ctcore.purging.removal import remove as purge
 from ctcore.qc import Choice, Saying, add, resolve
-from ctcore.reasons import Node, Reason, Verdict
+from ctcore.reasons import Node, Reason, Verdict, name_of
 from ctcore.register import Allowed, register
 from ctcore.staleness import Verdicts, evaluate
+from ctcore.standing import today as looked_at
 from ctcore.store import Published
-from ctcore.veil import NOBODY
+from ctcore.veil import NOBODY, UNVEILED
 from ctcore.verify import verify
-from tests.naive import LEVELS, Declared, Facts, Made, Naive, Plan, containing
+from ctcore.within import Within
+from tests.naive import LEVELS, USES, Declared, Facts, Made, Naive, Plan, containing
 
 VALUES: dict[str, tuple[Any, ...]] = {
     "patient.sex": ("F", "M"),
@@ -111,6 +113,7 @@ class Exact:
         (self.root / "raw").mkdir()
         for key in (*REFERENCES, *REGIONS):
             write(self.root / f"{key}.txt", outside(key, "1"))
+        self.facts.past = self.makings
         self.declare()
         self.project.store.ensure()
 
@@ -131,10 +134,11 @@ class Exact:
         """As a new process would."""
         project = Project.find(self.root)
         rules = {name: dict(rule) for name, rule in self.cohorts.items()}
-        return Opened(project, Declared(self.plans, rules, dict(project.recipes), self.consent_required))
+        return Opened(project, Declared(dict(self.plans), rules, dict(project.recipes), self.consent_required))
 
     def _toml(self) -> str:
-        lines = [HEAD, *(["[consent]\nrequired = true"] if self.consent_required else [])]
+        lines = [HEAD, '[consent]\nuses = ["research", "commerce"]', f"required = {str(self.consent_required).lower()}"]
+        lines += ["[consent.steps]", *(f'{one.name} = "{one.use}"' for one in self.plans.values() if one.use)]
         for level in LEVELS:
             lines.append(f"[levels.{level}]\nfiles = {list(ROLES[level])}\n[levels.{level}.columns]")
             names = [column.partition(".")[2] for column in VALUES if column.startswith(level)]
@@ -326,8 +330,8 @@ class Exact:
             self.facts.events[found.events[0][0]] = (level, who, step)
 
     def consent(self, patient: str, status: str) -> None:
-        form = "a letter" if status == "revoked" else ""
-        set_consent(self.project, [patient], Statement(status, form=form))
+        form, uses = "a letter" if status == "revoked" else "", tuple(status.split(",")) if status in USES else ()
+        set_consent(self.project, [patient], Statement("limited" if uses else status, uses, form=form))
         self.facts.consent[patient] = status
 
     def purge(self, patient: str) -> None:
@@ -426,6 +430,7 @@ class Exact:
             for who in [*naive.nodes(plan), *excluded]:
                 counts[self._same(real, naive, plan.name, who, who in excluded)] += 1
             assert +Counter(real.count(plan.name)) == +counts, plan.name
+        self._compare_inside(opened, naive)
         listed = real.stale()
         free = {node for node, verdict in naive.found.items() if verdict.state != "running"}
         assert Counter(verdict.node for verdict in listed) == Counter(free)
@@ -437,10 +442,28 @@ class Exact:
         behind = {node for node in naive.found if any(r.kind == "upstream" for r in real.of(*node).reasons)}
         assert behind == naive.behind()
 
+    def _compare_inside(self, opened: Opened, naive: Naive) -> None:
+        """Whoever is inside what is there, and does not consent to it, is found; and nobody else."""
+        with opened.project.catalog.read() as connection:
+            mirror, inputs = looked_at(opened.project, connection)
+            for plan in naive.declared.steps.values():
+                clean = Within.permitted(lambda: connection, mirror, inputs, plan.name).clean(plan.name)
+                found = {who for who, fine in zip(mirror.names(plan.name), clean, strict=True) if not fine}
+                made = {who: one for (asset, who), one in self.facts.ledger.items() if asset == plan.name}
+                own = set() if plan.level == "cohort" else {who for who in made if not naive.agrees(plan, who)}
+                here = set(mirror.names(plan.name)) & made.keys()
+                assert found & here == {who for who in here if who in own or naive.spoilt(made[who], plan)}, plan
+
     def _same(self, real: Verdicts, naive: Naive, asset: str, who: str, excluded: bool) -> str:
         said = real.of(asset, who)
         if excluded:
             kinds = [reason.kind for reason in said.reasons]
+            if self.plans[asset].level == "cohort":
+                held = dict.fromkeys(naive.held(naive.declared.steps[asset], who))
+                many = [f"{n} patient{'s' * (n != 1)} inside {name_of(node)} do{'es' * (n == 1)}" for node, n in held]
+                words = [UNVEILED.told(reason.words).partition(" not consent")[0] for reason in said.reasons]
+                assert words == many and set(kinds) == {"excluded"} and said.state == "excluded", said
+                return said.state
             bars = naive.bars(self.plans[asset].level, who, asset)
             assert said.state == "excluded" and (not bars or kinds == ["excluded"] * bars), said
             assert bars or kinds == ["missing"] or set(kinds) == {"excluded"}, said
@@ -485,7 +508,9 @@ def _told(verdict: Verdict) -> tuple[list[Any], list[Any]]:
     waiting: list[Reason] = list(verdict.reasons[len(direct) :])
     for reason in waiting:
         assert reason.words
-    return sorted((r.kind, r.words, r.node or ()) for r in direct), [(r.kind, r.node, r.path) for r in waiting]
+    return sorted((r.kind, UNVEILED.told(r.words), r.node or ()) for r in direct), [
+        (r.kind, r.node, r.path) for r in waiting
+    ]
 
 
 def _given(now: Mapping[tuple[str, str, str], str | None]) -> dict[tuple[str, str, str], str]:
@@ -524,8 +549,19 @@ def plans(draw: random.Random, steps: int) -> dict[str, Plan]:
         columns = [column for column in COLUMNS if draw.random() < 0.2]
         names = {f"in{number}": up for number, up in enumerate(taken)}
         plan = Plan(f"s{at}", level, names, tuple(files), tuple(references), tuple(columns))
-        found[f"s{at}"] = plan._replace(role=_role(draw, plan, found))
+        use = draw.choice((None, "research", "research", "commerce"))
+        found[f"s{at}"] = plan._replace(role=_role(draw, plan, found), use=use)
     return found
+
+
+def chain(draw: random.Random, steps: int) -> dict[str, Plan]:
+    """Counts, specimens, a cohort of these, and cohort artifacts of cohort artifacts; each for a use of its own."""
+    found = {"s0": Plan("s0", "assay", {}, ("reads",), (), ()), "s1": Plan("s1", "specimen", {"in0": "s0"}, (), (), ())}
+    for at in range(2, steps):
+        ups = [f"s{draw.choice((0, 1))}"] if at == 2 else draw.sample([f"s{n}" for n in range(1, at)], min(at - 1, 2))
+        names = {f"in{number}": up for number, up in enumerate(ups)}
+        found[f"s{at}"] = Plan(f"s{at}", "cohort", names, (), (), ())
+    return {name: one._replace(use=draw.choice(("research", "commerce"))) for name, one in found.items()}
 
 
 def _role(draw: random.Random, plan: Plan, known: dict[str, Plan]) -> str | None:

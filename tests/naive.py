@@ -13,8 +13,10 @@ from ctcore.digest import canonical
 from ctcore.memo import Edge, key_of
 from ctcore.reasons import Node, Reason, Verdict, changed, differences, name_of, reference_change, role_change
 from ctcore.steps import Recipe
+from ctcore.words import Plain, Words
 
 LEVELS = ("patient", "specimen", "assay")
+USES = ("research", "commerce", "commerce,research")  # what a limited consent may name
 Inputs = dict[tuple[str, str, str], str]
 
 
@@ -28,6 +30,7 @@ class Plan(NamedTuple):
     references: tuple[str, ...]
     columns: tuple[str, ...]
     role: str | None = None
+    use: str | None = None
 
     @property
     def rank(self) -> int:
@@ -68,7 +71,8 @@ class Facts:
     failing: dict[Node, str] = field(default_factory=dict)  # the key of the last call, where it failed
     running: set[Node] = field(default_factory=set)
     events: dict[int, tuple[str, str, str | None]] = field(default_factory=dict)  # of whom, and for which step only
-    consent: dict[str, str] = field(default_factory=dict)
+    consent: dict[str, str] = field(default_factory=dict)  # a status; of a limited one its uses, with commas
+    past: Mapping[int, Made] = field(default_factory=dict)  # every making there ever was
     purged: dict[Node, str] = field(default_factory=dict)  # nodes whose last making is a tombstone, with its words
 
 
@@ -114,9 +118,19 @@ class Naive:
         for at in LEVELS[: LEVELS.index(level) + 1]:
             whose = (at, self.climb(level, who, at))
             found += sum(one[:2] == whose and one[2] in (None, step) for one in self.facts.events.values())
-            unsaid = "none" if self.declared.consent_required else "full"
-            found += at == "patient" and self.facts.consent.get(whose[1], unsaid) != "full"
+            found += at == "patient" and not self.consents(whose[1], step)
         return found
+
+    def consents(self, patient: str, step: str | None) -> bool:
+        """For what a step is for; None: for anything at all."""
+        said = self.facts.consent.get(patient, "none" if self.declared.consent_required else "full")
+        if said not in USES:
+            return said == "full"
+        return step is None or self.declared.steps[step].use in said.split(",")
+
+    def agrees(self, step: Plan, who: str) -> bool:
+        """The patient of a node consents to what its step is for."""
+        return self.consents(self.climb(step.level, who, "patient"), step.name)
 
     def can(self, step: Plan, who: str) -> bool:
         """It has what the step needs."""
@@ -141,17 +155,77 @@ class Naive:
 
     def nodes(self, step: Plan) -> list[str]:
         if step.level == "cohort":
-            return list(self.declared.cohorts)
+            return [cohort for cohort in self.declared.cohorts if not list(self.held(step, cohort))]
         return [
             who for who in self.ids(step.level) if self.can(step, who) and not self.bars(step.level, who, step.name)
         ]
 
     def excluded(self, step: Plan) -> set[str]:
-        return set() if step.level == "cohort" else set(self.ids(step.level)) - set(self.nodes(step))
+        every = self.declared.cohorts if step.level == "cohort" else self.ids(step.level)
+        return set(every) - set(self.nodes(step))
+
+    def of_cohorts(self, step: Plan) -> list[Plan]:
+        """The results of the same cohort that it takes."""
+        ups = (self.declared.steps[name] for name in dict.fromkeys(step.inputs.values()))
+        return [up for up in ups if step.level == up.level == "cohort"]
+
+    def held(self, step: Plan, cohort: str) -> Iterator[tuple[Node, int]]:
+        """What of a cohort it cannot take today, and how many are in that who do not consent to it."""
+        for up in self.of_cohorts(step):
+            barred = {one for one in self.inside(up, cohort) if not self.consents(one, step.name)}
+            if barred:
+                yield (up.name, cohort), len(barred)
+            else:
+                yield from self.held(up, cohort)
+
+    def inside(self, step: Plan, cohort: str) -> set[str]:
+        """The patients that a cohort's result would have in it, through all that it is made from."""
+        found: set[str] = set()
+        for up in (self.declared.steps[name] for name in step.inputs.values()):
+            if up.level == "cohort":
+                found |= self.inside(up, cohort)
+            else:
+                found |= {self.climb(up.level, one, "patient") for one in self.members(step, cohort, up)}
+        return found
+
+    def spoilt(self, made: Made, step: Plan) -> bool:
+        """Whether somebody is inside a making, however far, who does not consent to what a step is for."""
+        return any(self._spoils(step, *source, version) for (_, *source), version in made.inputs.items())
+
+    def _spoils(self, step: Plan, asset: str, who: str, version: str) -> bool:
+        level = self.declared.steps[asset].level if asset in self.declared.steps else asset
+        if asset == "reference":
+            return False
+        if level == "cohort" and who not in self.declared.cohorts:
+            return True
+        if level != "cohort" and not self.consents(self.climb(level, who, "patient"), step.name):
+            return True
+        if asset in LEVELS:
+            return False
+        now = self.facts.ledger.get((asset, who))
+        return self.spoilt(now, step) if now and now.version == version else (asset, who) in self.ever_spoilt(step)
+
+    def ever_spoilt(self, step: Plan) -> set[Node]:
+        """The nodes of which any making had somebody inside who does not."""
+        steps = self.declared.steps
+        levels = {name: plan.level for name, plan in steps.items()} | {level: level for level in LEVELS}
+        found = {
+            (asset, who)
+            for asset, level in levels.items()
+            for who in (self.ids(level) if level in LEVELS else ())
+            if not self.consents(self.climb(level, who, "patient"), step.name)
+        }
+        while more := {
+            made.node
+            for made in self.facts.past.values()
+            if made.node not in found and any((asset, who) in found for _, asset, who in made.inputs)
+        }:
+            found |= more
+        return found
 
     def members(self, step: Plan, who: str, up: Plan) -> list[str]:
         if up.level == "cohort":
-            return [who]
+            return [who] if who in self.nodes(up) else []
         if step.level == "cohort":
             return [one for one in self.ids(up.level) if self.given(step, up, one) and self.fits(who, up.level, one)]
         return [one for one in self.related(step.level, who, up.level) if self.given(step, up, one)]
@@ -192,6 +266,9 @@ class Naive:
         """The identity of today's call; None where it cannot be made."""
         if who not in self.nodes(step):
             return None
+        there = [self.facts.ledger[up.name, who] for up in self.of_cohorts(step) if (up.name, who) in self.facts.ledger]
+        if any(self.spoilt(made, step) for made in there):
+            return None
         now = self.today(step, who)
         edges = [Edge(*place, version) for place, version in now.items() if version is not None]
         return key_of(self.declared.recipes[step.name], (step.name, who), edges) if len(edges) == len(now) else None
@@ -202,7 +279,7 @@ class Naive:
         """What it was made with and from, against what it would be made with and from."""
         made = self.facts.ledger.get((step.name, who))
         if made is None:
-            yield Reason("missing", self.facts.purged.get((step.name, who), "never made"))
+            yield Reason("missing", Words(Plain(self.facts.purged.get((step.name, who), "never made"))))
             return
         yield from _recipe(made.recipe, self.declared.recipes[step.name])
         now = self.today(step, who)
@@ -211,24 +288,25 @@ class Naive:
             if old != new or (place in made.inputs) != (place in now):
                 yield from self.difference(step, *place, old, new)
         for file, problem in self.facts.damage.get((step.name, who), {}).items():
-            yield Reason("bytes", f"{file} {problem}", (step.name, who))
+            yield Reason("bytes", Words(Plain(f"{file} {problem}")), (step.name, who))
 
     def difference(
         self, step: Plan, name: str, asset: str, who: str, old: str | None, new: str | None
     ) -> Iterator[Reason]:
         source, up = (asset, who), self.declared.steps.get(step.inputs.get(name, ""))
         if name.startswith("reference:"):
-            yield Reason("reference", reference_change(who, old, new), source)
+            yield Reason("reference", Words(Plain(reference_change(who, old, new))), source)
         elif name.startswith("role:"):
             if old is not None and new is not None:
                 yield Reason("member-role", role_change(source, old, new), source)
         elif "." in name:
             if old is not None and new is not None:
-                yield Reason("metadata", f"{name} of {who} changed", source)
+                yield Reason("metadata", Words(Plain(f"{name} of {who} changed")), source)
         elif up is not None and self.fans_in(step, up) and None in (old, new):
-            yield Reason("member-added" if old is None else "member-removed", f"{name_of(source)} as {name}", source)
+            words = Words(Plain(f"{name_of(source)} as {name}"))
+            yield Reason("member-added" if old is None else "member-removed", words, source)
         else:
-            yield Reason("input", changed(f"{name} ({name_of(source)})", old, new), source)
+            yield Reason("input", Words(Plain(changed(f"{name} ({name_of(source)})", old, new))), source)
 
     def upstream(self, step: Plan, who: str) -> Iterator[Reason]:
         """An input that is not fresh itself, one an input's name: its cause, and the way there."""
@@ -237,7 +315,7 @@ class Naive:
             if stale:
                 above = stale[0].reasons[0]
                 root = above.node if above.kind == "upstream" else stale[0].node
-                yield Reason("upstream", name, root, (stale[0].node, *above.path))
+                yield Reason("upstream", Words(Plain(name)), root, (stale[0].node, *above.path))
 
     def state(self, step: Plan, who: str, first: Reason) -> Any:
         node = (step.name, who)
@@ -281,8 +359,8 @@ def containing(makings: Mapping[int, Made], own: Collection[tuple[str, str]], le
 
 def _recipe(used: Recipe, today: Recipe) -> Iterator[Reason]:
     if used.code != today.code:
-        yield Reason("code", changed(used.step, used.code, today.code))
+        yield Reason("code", Words(Plain(changed(used.step, used.code, today.code))))
     for kind in ("parameters", "environment"):
         old, new = (json.loads(canonical(dict(getattr(one, kind)))) for one in (used, today))
         if old != new:
-            yield Reason(kind, differences(old, new))  # type: ignore[arg-type]
+            yield Reason(kind, Words(Plain(differences(old, new))))  # type: ignore[arg-type]

@@ -83,7 +83,7 @@ def test_what_is_accepted_is_fresh_and_so_is_what_is_made_from_it(project: Proje
 def test_a_name_a_day_and_a_text_stand_on_the_node_and_on_what_is_built_from_it(project: Project) -> None:
     now = rewritten(project, OTHER)
     now.catalog.actor = "grace"
-    words = next(r.words for r in evaluate(now).of("counted", "A1").reasons)
+    words = next(str(r.words) for r in evaluate(now).of("counted", "A1").reasons)
     accepted(now, *COUNTED, reason="only the layout")
     with now.catalog.read() as connection:
         day = connection.execute(select(acceptance.c.at)).scalar_one()[:10]

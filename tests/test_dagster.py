@@ -31,6 +31,7 @@ from ctcore.settings import FILE_NAME
 from ctcore.slurm import jobs
 from ctcore.slurm.profiles import Needs
 from ctcore.staleness import evaluate
+from ctcore.veil import UNVEILED
 from sensors.integrity import integrity_sensor
 from sensors.jobs import jobs_sensor
 from sensors.sheet import sheet_sensor
@@ -485,7 +486,7 @@ def test_the_same_words_everywhere(project: Project, instance: dg.DagsterInstanc
     now = again(project)
     look(now)
     verdicts = evaluate(now)
-    changed, waiting = verdicts.of("counted", "A3"), verdicts.of("merged", "S2")
+    changed, waiting = map(UNVEILED.verdict, (verdicts.of("counted", "A3"), verdicts.of("merged", "S2")))
     assert [r.kind for r in changed.reasons] == ["input", "reference"] and waiting.only_waits
 
     for verdict in (changed, waiting):
@@ -498,11 +499,11 @@ def test_the_same_words_everywhere(project: Project, instance: dg.DagsterInstanc
         assert [f"{one['kind']}: {one['words']}" for one in reasons_said] == [str(r) for r in verdict.reasons]
     for asset, partition, said in (("counted", "A3", "changed"), ("merged", "S2", "about to change")):
         problems = _problems(_check(now, instance, "fresh", asset))
-        assert f"- {partition} ({said}): {verdicts.of(asset, partition).why}" in problems
+        assert f"- {partition} ({said}): {UNVEILED.verdict(verdicts.of(asset, partition)).why}" in problems
 
     tick = _tick(staleness_sensor(now), _context(now, instance))
     asked = next(one for one in tick.run_requests or [] if names(one) == ["counted"])
-    assert asked.tags["ct/why"] == f"{verdicts.of('counted', 'A1').why} (and 2 more)"
+    assert asked.tags["ct/why"] == f"{UNVEILED.verdict(verdicts.of('counted', 'A1')).why} (and 2 more)"
     assert follow(now, instance, asked).success
     assert latest(instance, "counted", "A3").metadata["memo"].value == f"made ({changed.why})"
 
@@ -556,10 +557,11 @@ def test_a_long_log_is_shown_from_its_end_with_where_the_rest_is(
     log = tmp_path / "a.log"
     log.write_bytes(b"x" * MOST_BYTES + b"the end\n")
     failed = Outcome(("counted", "A1"), "failed", "why", log=str(log))
-    print_log(failed, dg.DagsterRun(job_name="x"))
+    project = make_project(tmp_path / "toy")
+    print_log(project, failed, dg.DagsterRun(job_name="x"))
     said = capsys.readouterr().out
     assert f"8 bytes are left out; all of it: {log}" in said and said.endswith("xthe end\n\n")
-    print_log(failed, dg.DagsterRun(job_name="x", tags={SHELL_TAG: "a shell's own"}))
+    print_log(project, failed, dg.DagsterRun(job_name="x", tags={SHELL_TAG: "a shell's own"}))
     assert capsys.readouterr().out == ""
 
 

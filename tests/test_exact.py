@@ -10,7 +10,7 @@ from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
-from hypothesis import HealthCheck, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import (
     RuleBasedStateMachine,
@@ -23,7 +23,22 @@ from hypothesis.stateful import (
 
 from ctcore.agreement import disagreements
 from ctcore.reasons import Node
-from tests.exact import IDS, REFERENCES, REGIONS, ROLES, VALUES, Exact, Opened, outside, plans, remove, rules, write
+from tests.exact import (
+    IDS,
+    REFERENCES,
+    REGIONS,
+    ROLES,
+    VALUES,
+    Exact,
+    Opened,
+    chain,
+    outside,
+    plans,
+    remove,
+    rules,
+    write,
+)
+from tests.naive import USES
 from tests.postgres import Server
 
 EXAMPLES = int(os.environ.get("CT_EXAMPLES", "6"))
@@ -194,11 +209,19 @@ class History(RuleBasedStateMachine):
             name = f"s{step % len(self.w.plans)}" if step >= 0 else None
             self.w.censor(level, known[which % len(known)], name, kind)
 
-    @rule(which=st.integers(0, 5), status=st.sampled_from(["full", "pending", "expired"]))
+    @rule(which=st.integers(0, 5), status=st.sampled_from(["full", "pending", "expired", *USES]))
     def say_consent(self, which: int, status: str) -> None:
         known = {who for who in IDS["patient"] if ("patient", who) in self.w.facts.parent}
         if known := sorted(known - {who for _, who in self.w.forgotten}):
             self.w.consent(known[which % len(known)], status)
+
+    @rule(seed=seeds)
+    def other_uses(self, seed: int) -> None:
+        """What the steps are for is declared anew."""
+        draw = random.Random(seed)
+        for name, plan in self.w.plans.items():
+            self.w.plans[name] = plan._replace(use=draw.choice((None, "research", "commerce")))
+        self.declare()
 
     @rule(which=st.integers(0, 5))
     def purge_a_person(self, which: int) -> None:
@@ -252,6 +275,45 @@ class History(RuleBasedStateMachine):
                 self.w.compare(opened, self.w.naive(opened))
         finally:
             remove(self.w.root.parent)
+
+
+@settings(max_examples=EXAMPLES * 2, deadline=None, suppress_health_check=list(HealthCheck))
+@given(seeds)
+def test_who_is_inside_through_any_number_of_steps_is_the_naive_answer(seed: int) -> None:
+    """Consents come, change and go; steps get other uses; some of what is stale is made, in any order."""
+    draw = random.Random(seed)
+    world = Exact(
+        Path(tempfile.mkdtemp(prefix="ct-exact-")) / "exact", chain(draw, draw.choice((4, 5, 6))), {"all": {}}
+    )
+    try:
+        for specimen, patient in zip(IDS["specimen"], ("P1", "P2", "P3", "P1"), strict=True):
+            world.sheet.patient[specimen] = patient
+        for assay, specimen in zip(IDS["assay"], (*IDS["specimen"], "S1", "S2"), strict=True):
+            world.sheet.specimen[assay] = specimen
+            world.sheet.roles["assay", assay] = {"reads"}
+        world.register(world.project)
+        world.look()
+        for at in range(15):
+            _act(world, draw, f"salt {at}")
+            world.compare(world.now, world.naive())
+            assert disagreements(world.project) == []
+        world.compare(world.opened(), world.naive())
+    finally:
+        remove(world.root.parent)
+
+
+def _act(world: Exact, draw: random.Random, salt: str) -> None:
+    what = draw.choice(("everything", "everything", "one", "one", "one", "consent", "consent", "uses"))
+    if what == "consent":
+        status = draw.choice(("full", "pending", "research", "commerce", "commerce,research"))
+        world.consent(draw.choice(IDS["patient"]), status)
+    elif what == "uses":
+        name = draw.choice(list(world.plans))
+        world.plans[name] = world.plans[name]._replace(use=draw.choice(("research", "commerce", None)))
+        world.declare()
+    else:
+        for plan in world.plans.values() if what == "everything" else draw.sample(list(world.plans.values())[2:], 1):
+            world.make(plan.name, world.naive().nodes(plan), salt, "2026-01-01T00:00:00.000Z")
 
 
 def _settings(examples: int) -> settings:

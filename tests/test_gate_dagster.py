@@ -2,12 +2,15 @@
 
 import json
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import dagster as dg
 import pytest
 
 from ct_assets.build import build_assets, build_resources
+from ct_assets.factory import ONLY_STALE
+from ct_assets.logs import failure_text, print_log
 from ct_assets.metadata import describe
 from ct_assets.partitions import add_missing
 from ctcore.consent import Statement, set_consent
@@ -16,15 +19,20 @@ from ctcore.project import Project
 from ctcore.qc import Saying
 from ctcore.qc import add as add_qc
 from ctcore.staleness import evaluate
+from sensors.integrity import integrity_sensor
+from sensors.sheet import sheet_sensor
 from sensors.staleness import staleness_sensor
 from tests.in_dagster import run, span
-from tests.kit import STEPS, Inline, make, make_all, make_project, reasons
+from tests.kit import STEPS, Inline, again, make, make_all, make_project, reasons
 from tests.shell import ct
+from tests.test_gate_everywhere import CHAIN
 
 SHOWN = STEPS.replace('outputs={"table": "table.tsv"}', 'outputs={"table": Output("table.tsv", preview=True)}').replace(
     "import Call, step", "import Call, Output, step"
 )
 REVOKED = Statement("revoked", dated="2024-01-20", form="withdrawal form 12")
+CHECKS = ("bytes", "contract", "completeness", "gate", "fresh")
+FORM = "withdrawal form 12"
 WORDS = "patient P1: consent revoked on 2024-01-20 (withdrawal form 12)"
 
 
@@ -75,7 +83,7 @@ class _Meanwhile(Inline):
 
 @pytest.mark.parametrize(("step", "node"), (("counted", "A1"), ("joined", "all")))
 def test_what_is_made_while_somebody_revokes_is_recorded_and_shown_to_nobody(
-    project: Project, step: str, node: str
+    project: Project, step: str, node: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     if step == "joined":
         make(project, "counted", runner=Inline(project))
@@ -83,6 +91,12 @@ def test_what_is_made_while_somebody_revokes_is_recorded_and_shown_to_nobody(
     made = make(project, step, node, runner=_Meanwhile(project))
     assert [one.state for one in made] == ["made"]
     shown = describe(project, project.steps[step], made)[made[0].materialization or 0]
+    log = project.work / "logs" / step / node / "1.log"
+    log.parent.mkdir(parents=True, exist_ok=True)
+    log.write_text("what it said of S1\n")
+    told = replace(made[0], log=str(log))
+    print_log(project, told, dg.DagsterRun(job_name="x"))
+    assert capsys.readouterr().out == "" and "what it said" not in failure_text(project, told)
     assert "excluded" in shown and not {"preview of table", "inputs", "members", "letters"} & shown.keys()
     assert evaluate(project).of(step, node).state == ("excluded" if step == "counted" else "stale")
     told = ct("-C", project.root, "path", f"{step}/{node}")
@@ -121,21 +135,31 @@ def _alone(project: Project, instance: dg.DagsterInstance, asset: str, name: str
 
 
 def test_what_dagster_is_told_after_a_revocation_names_nobody(project: Project, instance: dg.DagsterInstance) -> None:
+    (project.root / "steps" / "toy.py").write_text(SHOWN + CHAIN)
+    project = again(project)
+    add_missing(project, instance)
     make_all(project)
     before = {found.run_id for found in instance.get_runs()}
     set_consent(project, ["P1"], REVOKED)
+    looks = [_alone(project, instance, step, name) for step in ("merged", "after1", "after5") for name in CHECKS]
+    assert all(check.check_name in CHECKS for check in looks)
     context = dg.build_sensor_context(instance=instance, resources=build_resources(project))
     tick = staleness_sensor(project)(context)
     assert isinstance(tick, dg.SensorResult)
     asked = [one for one in tick.run_requests or [] if one.asset_selection == [dg.AssetKey("joined")]]
     assert [one.tags["ct/why"] for one in asked] == ["member-removed: somebody who may not be used"]
+    ticks = [staleness_sensor(project)(context), sheet_sensor(project)(context)]
+    (project.root / "reads/A1.txt").unlink()
+    ticks.append(integrity_sensor(project)(context))
+    assert not {"P1", "S1", "A1", "A2"} & set(_words(str(ticks)))
     assert run(project, instance, "joined", partition_key="all", tags=asked[0].tags).success
-    assert run(project, instance, "plan").success
+    assert run(project, instance, "plan").success and run(project, instance, "readiness").success
+    assert run(project, instance, "after1", partition_key="all", tags={ONLY_STALE: "stale"}).success
     registered = run(project, instance, "specimen", partition_key="S1", raise_on_error=False)
     assert "consent" in str(registered.asset_materializations_for_node("specimen")[0].metadata["excluded"].value)
     others = [found for found in instance.get_runs() if found.run_id not in {*before, registered.run_id}]
     said = "".join(str(event) + json.dumps(found.tags) for found in others for event in instance.all_logs(found.run_id))
-    assert len(others) == 2 and not {"P1", "S1", "A1", "A2"} & set(_words(said))
+    assert len(others) == 4 + len(looks) and not {"P1", "S1", "A1", "A2"} & set(_words(said)) and FORM not in said
     assert "P1" not in str([event for event in instance.all_logs(registered.run_id) if event.is_dagster_event])
 
 

@@ -2,6 +2,7 @@
 the commands that are about consent not even their IDs. The commands are taken from `ct` itself."""
 
 import json
+import os
 import re
 import shutil
 import time
@@ -9,6 +10,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import click
+import openpyxl
+import pyarrow.parquet
 import pytest
 from sqlalchemy import select
 
@@ -16,12 +19,14 @@ from ctcore.accept import accept, propose
 from ctcore.catalog.tables import event
 from ctcore.cli import cli
 from ctcore.consent import Statement, set_consent
+from ctcore.explain import artifact_path
 from ctcore.files import look
+from ctcore.nodes import find_node
 from ctcore.project import Project
 from ctcore.qc import Saying
 from ctcore.qc import add as add_qc
 from ctcore.recording import Entered, analysis_of, record
-from tests.kit import TOML, Inline, again, assay, make, make_all, make_project
+from tests.kit import STEPS, TOML, Inline, again, assay, make, make_all, make_project
 from tests.shell import contents, ct, quiet_dagster, shell
 
 ROWS = (
@@ -31,8 +36,24 @@ ROWS = (
     assay("P3", "S3", "A4", sex="F", age="60", site="blood", library="L4"),
 )
 IDS = re.compile("[PSA]GONE")
-# Attributes and results of theirs.
+# Attributes, results and the content of files of theirs.
 KNOWN = re.compile(r"(?<!\w)(9731|hidden-site|hidden-library|hidden-grade|48271)(?!\w)")
+FORM = "withdrawal form 12"
+CHANGING = ("schema apply", "accept", "reference add", "reference index", "run")
+DEEP = 5
+# What is made of the join, and of that, and so on: each has in it what the first one has, and prints it.
+CHAIN = "".join(
+    f'''
+
+@step(level="cohort", inputs={{"before": "{up}"}}, outputs={{"table": "table.tsv"}})
+def after{at}(call: Call) -> None:
+    """What came before."""
+    table = call.one("before")["table"].read_text()
+    print(table)
+    call.out("table").write_text(table)
+'''
+    for at, up in enumerate(("joined", *(f"after{at}" for at in range(1, DEEP))), 1)
+)
 ANALYSES = '\n[analyses.path]\nlevel = "assay"\n[analyses.path.columns]\ngrade = {}\n'
 PAIRING = '\n[pairings.both]\nby = "specimen.site"\n'
 
@@ -43,7 +64,12 @@ SQL = {
     "members": "SELECT * FROM members",
     "verdicts": "SELECT * FROM verdicts",
     "files": "SELECT * FROM files",
+    "below": "SELECT * FROM specimens JOIN assays USING (specimen_id)",
+    "again": "SELECT * FROM reproductions",
+    "wide": "SELECT * FROM wide_counted",
 }
+# Copies of files of theirs and of others, brought from elsewhere: what is in them is known, and not whose it is.
+COPIES = ("copy-of-raw.txt", "copy-of-count.txt", "copy-of-join.tsv")
 
 # What each command is called with here. Names of nodes that are given are those of others, or of what they are inside.
 SHOWN: dict[str, list[list[str]]] = {
@@ -51,23 +77,44 @@ SHOWN: dict[str, list[list[str]]] = {
     "schema diff": [[], ["--json"]],
     "schema check": [[], ["--json"]],
     "schema apply": [["--dry-run"], []],
-    "status": [[], ["--all"], ["--json"]],
-    "stale": [[], ["--why"], ["--why", "--json"]],
-    "plan": [[], ["--json"], ["--save", "plan.json"]],
-    "show": [["joined/all"], ["joined/all", "--json"], ["counted/AGONE1"], ["patient/PGONE", "--json"]],
-    "path": [["joined/all"], ["merged/S2"], ["counted/AGONE1"]],
-    "accept": [["--list"], ["--list", "--json"], ["joined/all", "--reason", "small", "--dry-run", "--json"]],
-    "trace": [[one, *more] for one in ("joined/all", "merged/S2", "SGONE") for more in ([], ["--json"], ["--dot"])],
-    "diff": [["joined/all"], ["joined/all", "--json"], ["merged/SGONE", "merged/S2"]],
-    "cohort": [[], ["all", "--json"], ["--pairing", "both"], ["--pairing", "both", "--json"]],
+    "status": [[], ["--all"], ["--json"], ["--cohort", "all", "--json"], ["--pairing", "both", "--complete-only"]],
+    "stale": [[], ["--why"], ["--why", "--json"], ["--why", "--select", "joined+", "--cohort", "all"]],
+    "plan": [[], ["--json"], ["--save", "plan.json"], ["after2", "--profile", "local"], ["--cohort", "all", "--json"]],
+    "show": [
+        *([f"{one}/all", *more] for one in ("joined", "after1", "after5") for more in ([], ["--json"], ["--code"])),
+        *(["counted/AGONE1"], ["patient/PGONE", "--json"], ["specimen/S2"], ["merged/S2", "--json"]),
+    ],
+    "path": [["joined/all"], ["merged/S2"], ["counted/AGONE1"], ["after2/all", "--json"], ["after5/all", "table"]],
+    "accept": [
+        *(["--list"], ["--list", "--json"], ["joined/all", "--reason", "small", "--dry-run", "--json"]),
+        *(["joined/all", "--undo", "--reason", "no", "--dry-run"], ["after5/all", "--reason", "small"]),
+        ["--select", "joined+", "--only", "code,member-removed", "--reason", "small"],
+    ],
+    "trace": [
+        [one, *more]
+        for one in ("joined/all", "merged/S2", "SGONE", "after2/all", "joined/all@1", "joined/all@current", *COPIES)
+        for more in ([], ["--json"], ["--dot"], ["--mermaid", "--all"], ["--code"])
+    ],
+    "diff": [
+        *(["joined/all"], ["joined/all", "--json"], ["merged/SGONE", "merged/S2"], ["after5/all", "--all"]),
+        *([one, "merged/S2"] for one in COPIES),
+    ],
+    "cohort": [
+        *([], ["all", "--json"], ["all", "--history"], ["--pairing", "both"], ["--pairing", "both", "--json"]),
+        *(["--pairing", "both", "--for", "joined", f"--{one}-only"] for one in ("incomplete", "broken", "singleton")),
+    ],
     "query": [[sql, *more] for sql in SQL.values() for more in ([], ["--json"])] + [["--tables"]],
-    "export": [["out.json"], ["out"], ["wide.csv", "--wide", "assay"], ["-", "--table", "results", "--format", "csv"]],
-    "dashboard": [["page.html"]],
+    "export": [
+        *(["out.json"], ["out"], ["wide.csv", "--wide", "assay"], ["-", "--table", "results", "--format", "csv"]),
+        *(["all.xlsx"], ["out.parquet", "--table", "verdicts"], ["w.tsv", "--wide", "specimen", "--columns", "*.*"]),
+        ["q.csv", "--exact", "--query", SQL["verdicts"]],
+    ],
+    "dashboard": [["page.html"], ["page.html", "--rows", "2"]],
     "heatmap": [["picture.svg"]],
-    "verify": [[], ["--quick", "--json"]],
-    "run": [[]],
+    "verify": [[], ["--quick", "--json"], ["--again"]],
+    "run": [[], ["--plan", "old.json"], ["--plan", "old.json", "--partial"], ["--again", "joined/all"], ["after2"]],
     "jobs": [[], ["--all", "--json"]],
-    "logs": [["joined/all"], ["counted/AGONE1"]],
+    "logs": [["joined/all"], ["counted/AGONE1"], ["after5/all"], ["joined/all@1"], ["joined/all", "--path"]],
     "reference list": [[], ["--json"], ["--history"]],
     "reference index": [["genome"]],
     "reference add": [["other", "sheet.csv", "--version", "1"]],
@@ -75,6 +122,17 @@ SHOWN: dict[str, list[list[str]]] = {
     "steps check": [[], ["--json"], ["joined"]],
     "batches": [[*more, "--by", "assay.library"] for more in ([], ["--json"], ["--merges"], ["--mermaid"])],
 }
+# What is nearly an ID of theirs: no hint, and no error, says what was probably meant.
+MISTYPED = [
+    *(["show", "counted/AGON"], ["path", "merged/SGON"], ["show", "patient/PGON"], ["trace", "AGON"], ["why", "AGON"]),
+    *(["trace", "counted/AGON"], ["diff", "merged/SGON"], ["logs", "counted/AGON"], ["run", "counted/AGON"]),
+    *(["plan", "merged/SGON"], ["accept", "merged/SGON", "--reason", "x"], ["qc", "add", "patient/PGON", "qc_warn"]),
+    *(["consent", "set", "PGON", "full"], ["purge", "PGON"], ["impact", "AGON"], ["why", "x/y"]),
+    *(["record", "path", "AGON", "grade=G"], ["trace", "counted@1"], ["diff", "counted"]),
+    *(["register", "assay", "A9", "--parent", "SGON"], ["status", "--cohort", "al"], ["show", "counted"]),
+    *(["query", "SELECT PGON FROM patients"], ["trace", "sheet.txt"], ["stale", "--select", "counted/AGON"]),
+    *(["qc", "add", "patient/PGON", "qc_warn", "--reason", "x"], ["export", "x.csv", "--table", "patint"]),
+]
 # These are about who may be used, or about what they were given: they name people, and show nothing else of them.
 GOVERNANCE = {
     "register": [["new.csv"], ["new.csv", "--dry-run", "--json", "--update", "patient.age"]],  # quotes the sheet
@@ -115,7 +173,7 @@ def test_each_command_is_looked_at() -> None:
 
 
 def _revoked(root: Path) -> Project:
-    project = make_project(root, ROWS, toml=TOML + PAIRING + ANALYSES)
+    project = make_project(root, ROWS, toml=TOML + PAIRING + ANALYSES, steps=STEPS + CHAIN)
     quiet_dagster(root)
     (root / "reads/AGONE1.txt").write_text("x" * 48271 + "\n")
     look(project)
@@ -126,7 +184,14 @@ def _revoked(root: Path) -> Project:
     add_qc(project, [Saying("specimen", "SGONE", "superseded", "taken again", step="joined")])
     accept(project, propose(project, {"joined": {"all"}}), "the same tissue")
     record(project, analysis_of(project, "path"), [Entered("AGONE1", {"grade": "hidden-grade"})])
-    set_consent(project, ["PGONE"], Statement("revoked", dated="2024-01-20", form="withdrawal form 12"))
+    (root / "genome.txt").write_text("ACGTT\n")
+    assert ct("-C", root, "plan", "--save", root / "old.json").code == 3
+    (root / "genome.txt").write_text("ACGT\n")
+    look(project)
+    for name, node, file in (("copy-of-count.txt", "counted/AGONE2", "n"), ("copy-of-join.tsv", "joined/all", "table")):
+        shutil.copy(artifact_path(project, find_node(project, node), file), root / name)
+    shutil.copy(root / "reads/AGONE2.txt", root / "copy-of-raw.txt")
+    set_consent(project, ["PGONE"], Statement("revoked", dated="2024-01-20", form=FORM))
     return again(project)
 
 
@@ -155,10 +220,21 @@ def root(before: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def _out(command: str, arguments: list[str], root: Path) -> str:
     """Everything that it says and writes."""
     there = {path: path.stat().st_mtime_ns for path in _readable(root)}
-    run = shell if command == "run" else ct
-    said = run("-C", root, *command.split(), *arguments)
-    files = [path.read_text(errors="replace") for path in _readable(root) if there.get(path) != path.stat().st_mtime_ns]
+    url = {name: os.environ[name] for name in ("CT_POSTGRES_URL",) if name in os.environ}
+    words = ("-C", root, *command.split(), *arguments)
+    said = shell(*words, env=url) if command == "run" else ct(*words)
+    files = [_text(path) for path in _readable(root) if there.get(path) != path.stat().st_mtime_ns]
     return "\n".join([said.out, said.err, *files])
+
+
+def _text(path: Path) -> str:
+    """What a file tells whoever opens it with what it is for."""
+    if path.suffix == ".parquet":
+        return str(pyarrow.parquet.read_table(path).to_pylist())
+    if path.suffix == ".xlsx":
+        sheets = openpyxl.load_workbook(path).worksheets
+        return str([[sheet.title, *sheet.iter_rows(values_only=True)] for sheet in sheets])
+    return path.read_text(errors="replace")
 
 
 def _readable(root: Path) -> list[Path]:
@@ -174,6 +250,8 @@ def _readable(root: Path) -> list[Path]:
         "sheet.csv",
         "ct.toml",
         "genome",
+        "old.json",
+        "copy-of",
     )
     listed = [path for path in root.iterdir() if not path.name.startswith((*kept, "."))]
     return [file for path in listed for file in (path.rglob("*") if path.is_dir() else [path]) if file.is_file()]
@@ -184,14 +262,37 @@ CASES = [(name, call) for name, calls in SHOWN.items() for call in calls]
 
 @pytest.mark.parametrize(("command", "call"), CASES, ids=[" ".join((name, *call))[:60] for name, call in CASES])
 def test_whoever_revoked_is_in_no_output(root: Path, command: str, call: list[str]) -> None:
+    assert _told(command, call, root) == []
+
+
+@pytest.mark.parametrize("remade", [False, True], ids=["revoked", "made without them"])
+def test_nor_on_postgresql(remade: bool, postgres_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The same calls, one after the other: those that change something last."""
+    monkeypatch.setenv("CT_POSTGRES_URL", postgres_url)
+    project = _revoked(tmp_path / "toy")
+    if remade:
+        make_all(project)
+    monkeypatch.chdir(project.root)
+    reading = [one for one in CASES if one[0] not in CHANGING] + [(one[0], one[1:]) for one in MISTYPED]
+    changing = [one for one in CASES if one[0] in CHANGING and (one[0] != "run" or not one[1])]
+    found = {f"{name} {' '.join(call)}": _told(name, call, project.root) for name, call in (*reading, *changing)}
+    assert {call: told for call, told in found.items() if told} == {}
+
+
+def _told(command: str, call: list[str], root: Path) -> list[str]:
+    """What a call tells that it must not."""
     named = [one for one in call if IDS.search(one)]
     text = _out(command, call, root)
     for one in named:  # what was typed may be said again, with the reason why it is not shown
         assert "is excluded" in text and "consent revoked" in text
         text = text.replace(one, "")
-    text = text.replace("patient PGONE: consent revoked on 2024-01-20", "") if named else text
-    assert not IDS.findall(text) and not KNOWN.findall(text)
-    assert "Traceback" not in text
+    text = text.replace("patient PGONE: consent revoked on 2024-01-20", "") if named else text.replace(FORM, "AGONE")
+    return [*IDS.findall(text), *KNOWN.findall(text), *re.findall("Traceback", text)]
+
+
+@pytest.mark.parametrize("call", MISTYPED, ids=" ".join)
+def test_no_hint_says_who_was_probably_meant(root: Path, call: list[str]) -> None:
+    assert _told(call[0], call[1:], root) == []
 
 
 GOVERNED = [(name, call) for name, calls in GOVERNANCE.items() for call in calls]

@@ -21,6 +21,7 @@ from ctcore.qc import Choice, Saying, add, resolve
 from ctcore.registry import entries
 from ctcore.staleness import evaluate
 from ctcore.standing import forget
+from ctcore.veil import UNVEILED
 from tests.kit import ROWS, TOML, again, assay, make, make_all, make_project, reasons
 from tests.kit import add as register_rows
 from tests.shell import ct
@@ -122,7 +123,8 @@ def test_a_saved_mirror_knows_who_is_barred_and_for_what(project: Project) -> No
 
 def test_making_below_a_revoked_patient_is_refused_with_the_words(project: Project) -> None:
     set_consent(project, ["P1"], REVOKED)
-    assert prepare(project, project.steps["counted"], ["A1"]).blocked["A1"] == f"counted/A1 is excluded: {WORDS}"
+    blocked = prepare(project, project.steps["counted"], ["A1"]).blocked["A1"]
+    assert UNVEILED.told(blocked) == f"counted/A1 is excluded: {WORDS}"
     assert [(one.state, one.why) for one in make(project, "counted", "A1")] == [
         ("blocked", f"counted/A1 is excluded: {WORDS}")
     ]
@@ -185,7 +187,8 @@ def test_who_revoked_is_named_nowhere_and_counted(project: Project) -> None:
         assert not re.search(r"\b(P1|S1|A1|A2)\b", told.out + told.err), call
     assert "1 patient, 1 specimen, 2 assays" in ct("-C", project.root, "status").err
     assert (
-        "joined/all is excluded: somebody without consent is in it" in ct("-C", project.root, "trace", "joined/all").err
+        "joined/all is excluded: 1 patient in it whose consent does not allow it today"
+        in ct("-C", project.root, "trace", "joined/all").err
     )
 
 

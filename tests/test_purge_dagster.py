@@ -25,6 +25,7 @@ from sensors.staleness import staleness_sensor
 from tests.in_dagster import run, span
 from tests.killing import Moments, forked
 from tests.kit import TOML, again, make_project
+from tests.shell import quiet_dagster, shell
 from tests.test_purge import STEPS, cohort, word
 
 PREVIEWED = STEPS.replace('outputs={"words": "words.txt"}', 'outputs={"words": Output("words.tsv", preview=True)}')
@@ -204,6 +205,23 @@ def test_every_row_that_was_taken_out_of_dagster_is_found_when_it_is_put_back(tm
         remove(project, "P1", "asked again", "P1")
         assert wipe_purged(project, instance, 1)[0] == 2 and check(project, 1).findings == ()
         assert {at: row for at, row in rows_in(home).items() if at in now} == now, "of others nothing went"
+
+
+def test_the_command_itself_takes_it_out_of_dagsters_storage(tmp_path: Path) -> None:
+    project = make_project(tmp_path / "toy", cohort(tmp_path / "toy", [[1], [1]]), steps=PREVIEWED)
+    root = quiet_dagster(project.root)
+    assert shell("-C", root, "run").code == 0
+    assert shell("-C", root, "consent", "set", "P1", "revoked", "--form", "letter").code == 0
+
+    def told() -> list[str]:
+        found = [path for path in (root / "dagster_home").rglob("*") if path.is_file()]
+        return [path.name for path in found if word("P1").encode() in path.read_bytes()]
+
+    assert told()
+    done = shell("-C", root, "purge", "P1", "--reason", "letter", "--confirm", "P1")
+    assert done.code == 0 and told() == []
+    proof = shell("-C", root, "purge", "--check", "1")
+    assert (proof.code, proof.out) == (0, "")
 
 
 # Several projects in one instance

@@ -15,6 +15,7 @@ from ctcore.regions import parsed, read_bed
 from ctcore.settings import read_settings
 from ctcore.staleness import evaluate
 from ctcore.targets import find_target
+from ctcore.veil import UNVEILED
 from tests.kit import STEPS, TOML, again, make_all, make_project, reasons
 from tests.shell import ct
 
@@ -66,7 +67,7 @@ def written(project: Project, old: str, new: str) -> Project:
 
 def words(project: Project, node: str) -> list[str]:
     step, _, partition = node.partition("/")
-    return [str(reason) for reason in evaluate(project).of(step, partition).reasons]
+    return [UNVEILED.told(reason.sentence) for reason in evaluate(project).of(step, partition).reasons]
 
 
 def test_a_step_reads_intervals_from_a_bed_file_or_from_ct_toml(project: Project) -> None:

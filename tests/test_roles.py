@@ -11,6 +11,7 @@ from ctcore.errors import CtError
 from ctcore.project import Project
 from ctcore.register import Allowed, register
 from ctcore.staleness import evaluate
+from ctcore.veil import UNVEILED
 from tests.kit import ROWS, STEPS, again, assay, make_all, make_project, reasons, write_sheet
 from tests.shell import ct
 
@@ -71,7 +72,7 @@ def test_another_role_is_a_reason_with_what_it_was_and_is(project: Project) -> N
     with_site(project, "S2", "tumour")
     assert reasons(project) == {"somatic/P1": ["member-role"], "panel/all": ["member-role"]}
     said = evaluate(project).of("panel", "all").reasons
-    assert [(str(one), one.old, one.new) for one in said] == [
+    assert [(UNVEILED.told(one.sentence), one.old, one.new) for one in said] == [
         ("member-role: specimen/S2 normal → tumour", '"normal"', '"tumour"')
     ]
     assert "specimen/S2 normal → tumour" in ct("-C", project.root, "why", "somatic/P1").out

@@ -11,6 +11,7 @@ from ctcore.files import look
 from ctcore.project import Project
 from ctcore.rulebook import history, note
 from ctcore.staleness import evaluate
+from ctcore.veil import UNVEILED
 from tests.kit import TOML, add, again, assay, fail, make_all, make_project, reasons
 from tests.shell import ct
 
@@ -46,7 +47,8 @@ def events(project: Project) -> list[tuple[str, dict]]:
 
 
 def words(project: Project, partition: str = "adults") -> list[str]:
-    return [str(reason) for reason in evaluate(project).of("joined", partition).reasons if reason.kind != "upstream"]
+    found = UNVEILED.verdict(evaluate(project).of("joined", partition)).reasons
+    return [str(reason) for reason in found if reason.kind != "upstream"]
 
 
 def test_a_rule_is_written_down_once_with_who_was_in_it(project: Project) -> None:

@@ -55,6 +55,7 @@ def _with_a_making(project: "Project", texts: Sequence[str]) -> dict[str, list[s
     from ctcore.memo import hits, prepare
     from ctcore.select import selected
     from ctcore.staleness import evaluate
+    from ctcore.veil import veil
 
     wanted = selected(project, texts)
     if not wanted:
@@ -70,7 +71,7 @@ def _with_a_making(project: "Project", texts: Sequence[str]) -> dict[str, list[s
         keys = [key for key in partitions(project, step.level) if key in some and key not in out]
         preparation = prepare(project, step, keys)
         made = hits(project, preparation.ready.values())
-        problems += preparation.blocked.values()
+        problems += map(veil(project).told, preparation.blocked.values())
         missing = [key for key, call in preparation.ready.items() if call.key not in made]
         problems += [f"{name}/{key} has no making of today's call; `ct run {name}/{key}` makes it" for key in missing]
         found[name] = keys

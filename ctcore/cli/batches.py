@@ -10,6 +10,7 @@ from ctcore.disclosure import asked
 from ctcore.errors import Usage
 from ctcore.reading.feeding import Feeding, feeding
 from ctcore.reading.gate import Gate
+from ctcore.words import Plain, Words
 
 
 @click.command()
@@ -32,7 +33,7 @@ def batches(
 ) -> None:
     """Batches with their assays and specimens; of one BATCH, every specimen that it fed."""
     project = opened(ctx)
-    everybody = asked(project, excluded, reason, "batches", batch or "all")
+    everybody = asked(project, excluded, reason, "batches", Words(Plain(batch or "all")))
     with project.catalog.read() as connection:
         gate = Gate.of(project, connection, everybody)
         found, audit = feeding(gate, by), gate.audit

@@ -8,6 +8,7 @@ import click
 from ctcore.cli.render import excluded_options, opened
 from ctcore.errors import Usage
 from ctcore.step import ENTITY_LEVELS, Level
+from ctcore.words import Recorded, Words
 
 
 @click.command()
@@ -41,7 +42,9 @@ def export(
 
     project = opened(ctx)
     wanted = Asked(tables, sql, wide, columns or ("*",), exact)
-    everybody = asked(project, excluded, reason, "export", sql or ", ".join(tables) or wide or "all tables")
+    everybody = asked(
+        project, excluded, reason, "export", Words(Recorded(sql or ", ".join(tables) or wide or "all tables"))
+    )
     with project.catalog.scan() as connection:
         gate = Gate.of(project, connection, everybody)
         views = Views(gate)

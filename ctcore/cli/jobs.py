@@ -8,7 +8,7 @@ import click
 
 from ctcore.cli.plain import harmless
 from ctcore.cli.render import echo_json, excluded_options, is_terminal, json_option, opened, table
-from ctcore.disclosure import allow, disclose, why_hidden
+from ctcore.disclosure import allow, disclose, why_hidden, why_log_withheld
 from ctcore.errors import Usage
 from ctcore.explain import why
 from ctcore.nodes import find_node
@@ -28,7 +28,10 @@ def jobs(ctx: click.Context, also_ended: bool, as_json: bool) -> None:
     """What is in Slurm now: of which node, in which state, for how long, for which run, and where its log is."""
     project = opened(ctx)
     found, seen = listed_jobs(project, also_ended), veil(project)
-    listed = [replace(one, node=WITHHELD, log="") if seen.is_in(one.node) else one for one in found.jobs]
+    listed = [
+        replace(one, node=WITHHELD, log="") if seen.is_in(one.node) else replace(one, state=seen.text(one.state))
+        for one in found.jobs
+    ]
     if as_json:
         echo_json([vars(one) for one in listed])
         return
@@ -58,19 +61,22 @@ def logs(ctx: click.Context, node: str, only_path: bool, excluded: bool, reason:
         which = find_node(project, node)
         disclose(project, which, excluded, reason)
         found, what = log_of(project, which) or kept_of(project, which), name_of(which)
+        if found is not None:
+            allow(project, what, why_log_withheld(project, which, found), excluded, reason)
     if found is None:
         raise Usage(f"{what} has no log: {_instead(project, node)}")
     if only_path:
         click.echo(found)
         return
-    for line in lines_of(found):
-        click.echo(harmless(line) if is_terminal(sys.stdout) else line, nl=False)
+    said = lines_of(found) if excluded else veil(project).lines(lines_of(found))
+    for line in said:
+        click.echo(harmless(line) if is_terminal(sys.stdout) else line, nl=line.endswith(WITHHELD))
 
 
 def _instead(project: Project, node: str) -> str:
     """Why a node has no log: its last call never began, as Slurm refused it, or nothing was tried."""
     if "@" not in node and (failure := why(project, find_node(project, node)).failure) is not None:
-        return str(failure["error"])
+        return veil(project).text(str(failure["error"]))
     return "nothing of it has run yet, or it printed nothing"
 
 

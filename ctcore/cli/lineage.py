@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING
 import click
 
 from ctcore.cli.render import FOUND, echo_json, excluded_options, is_terminal, json_option, opened, say, size, table
-from ctcore.disclosure import allow, asked, why_hidden
+from ctcore.disclosure import allow, asked, seen_by, why_hidden
 from ctcore.reasons import Node, Reason, name_of, short
-from ctcore.veil import veil
+from ctcore.veil import UNVEILED, Veil, veil
 
 MANY = 30  # so many differences are shown at once
 CODE_LINES = 60
@@ -50,14 +50,15 @@ def trace(
     found = find(project, find_target(project, what), files=as_json)
     of = {one.node for one in found.target.made.values()} | set(found.target.registered)
     allow(project, what, why_hidden(project, of, found.nodes), excluded, reason)
+    seen = UNVEILED if excluded else seen_by(project, what)
     if as_json:
-        echo_json(as_data(found))
+        echo_json(as_data(found, seen))
         return
     if mermaid or dot:
         click.echo((graphs.mermaid if mermaid else graphs.dot)(found, everything))
         return
     for note in found.target.notes:
-        click.echo(note, err=True)
+        click.echo(seen.told(note), err=True)
     if code:
         _show_code(project, {one["code"]: one["step"] for one in found.recipes.values()})
         return
@@ -98,37 +99,38 @@ def impact(ctx: click.Context, what: str, as_json: bool, every: bool, excluded: 
 
     project = opened(ctx)
     found = find(project, find_target(project, what, every=True))
-    words = "; ".join(dict.fromkeys(one.withheld or "" for one in found.hidden))
-    if found.hidden and asked(project, excluded, reason, what, words):
-        found = found.named()
+    seen = seen_by(project, what)
+    if found.hidden and asked(project, excluded, reason, what, found.why_hidden):
+        found, seen = found.named(), UNVEILED
     if as_json:
-        echo_json(as_data(found))
+        echo_json(as_data(found, seen))
     else:
-        _show_impact(found, every)
+        _show_impact(found, every, seen)
     ctx.exit(FOUND if found.former else 0)
 
 
-def _show_impact(found: "Impact", every: bool) -> None:
+def _show_impact(found: "Impact", every: bool, seen: Veil) -> None:
     for note in found.target.notes:
-        click.echo(note, err=True)
+        click.echo(seen.told(note), err=True)
     if not found.affected:
         click.echo(f"nothing was built from {found.target.text}", err=True)
     if every:
         columns = ("node", "making", "depth", "size", "current", "would not be inside today because")
-        table(columns, [_affected(one) for one in found.affected if not one.withheld])
+        table(columns, [_affected(one, seen) for one in found.affected if not one.withheld])
     else:
         columns = ("level", "step", "artifacts", "size", "earlier makings", "their size", "not today", "purged")
         table(columns, [_row(row) for row in found.rows()])
     if found.hidden and every:
-        words = "; ".join(dict.fromkeys(one.withheld or "" for one in found.hidden))
+        words = seen.told(found.why_hidden)
         many = f"{len(found.hidden):,} making{'s are' if len(found.hidden) != 1 else ' is'} not named"
         click.echo(f"{many}: {words}; --excluded --reason TEXT names them, and that is recorded", err=True)
     for said in dict.fromkeys(found.belonging.values()):
-        click.echo(said, err=True)
+        click.echo(seen.told(said), err=True)
     if found.former:
         one = next((one for one in found.former if not one.withheld), None)
         name = f"{len(found.former):,} artifact{'s' * (len(found.former) != 1)}"
-        first = f", the first of them {name_of(one.making.node)} ({one.former})" if one else ""
+        why = seen.told(one.former) if one and one.former else ""
+        first = f", the first of them {name_of(one.making.node)} ({why})" if one else ""
         way = f"`ct impact --list {found.target.text}` names all"
         click.echo(f"{name} would not have {found.target.text} inside today{first}; {way}", err=True)
     _show_cycle(found.cycle)
@@ -144,10 +146,11 @@ def _bytes(number: int) -> str | int:
     return size(number) if is_terminal(sys.stdout) else number
 
 
-def _affected(one: "Affected") -> tuple[object, ...]:
+def _affected(one: "Affected", seen: Veil) -> tuple[object, ...]:
     made = one.making
     now = one.purged or ("yes" if made.current else "no")
-    return (name_of(made.node), f"#{made.id}", one.depth, _bytes(made.size), now, one.former if made.current else "")
+    former = seen.told(one.former) if one.former and made.current else ""
+    return (name_of(made.node), f"#{made.id}", one.depth, _bytes(made.size), now, former)
 
 
 def _show_cycle(cycle: list[Node]) -> None:
@@ -182,15 +185,14 @@ def diff(
     project = opened(ctx)
     found = compare(project, find_pair(project, a, b))
     allow(project, a, why_hidden(project, {found.a.node, found.b.node}, ()), excluded, reason)
-    if not excluded:
-        seen = veil(project)
-        found.causes, found.roots = ([seen.reason(one) for one in some] for some in (found.causes, found.roots))
-        found.code = list(seen.lines(found.code))
+    seen = UNVEILED if excluded else veil(project)
+    found.causes, found.roots = ([seen.reason(one) for one in some] for some in (found.causes, found.roots))
+    found.code = list(seen.lines(found.code))
     if as_json:
         echo_json(as_data(found))
         ctx.exit(FOUND if found else 0)
     say(found.sentence)
-    rows = [("", cause.kind, cause.words) for cause in found.causes]
+    rows = [("", cause.kind, str(cause.words)) for cause in found.causes]
     rows += [("root", root.kind, _rooted(root)) for root in found.roots]
     rows += [("file", "bytes", said) for said in found.files]
     rows += [("beside", name, said) for name, said in found.beside]

@@ -16,6 +16,7 @@ from ctcore.reading.readiness import ARTIFACTS, RULES, artifact_rows, pair_colum
 from ctcore.rulebook import history, note
 from ctcore.staleness import evaluate
 from ctcore.step import ENTITY_LEVELS
+from ctcore.words import Plain, Words
 
 
 @click.command()
@@ -55,7 +56,8 @@ def cohort(
     if past:
         _history(project, name, as_json)
         return
-    everybody = asked(project, excluded, reason, "cohort", f"pairing {pairing}" if pairing else name or "all cohorts")
+    what = f"pairing {pairing}" if pairing else name or "all cohorts"
+    everybody = asked(project, excluded, reason, "cohort", Words(Plain(what)))
     if pairing:
         purpose = project.steps[step].name if step else None
         found = readiness(project, pairing, everybody, step=purpose, cohort=name)

@@ -21,7 +21,7 @@ from ctcore.reading.feeding import of_specimen
 from ctcore.reasons import Node, name_of, short, shown
 from ctcore.roles import members_of
 from ctcore.steps import REGISTRY
-from ctcore.veil import veil
+from ctcore.veil import UNVEILED, veil
 
 
 @click.command()
@@ -45,7 +45,7 @@ def why(ctx: click.Context, node: str, values: bool, as_json: bool) -> None:
                 "state": verdict.state,
                 "sentence": found.sentence,
                 "reasons": reasons_json(verdict),
-                "accepted": [str(one) for one in found.accepted],
+                "accepted": list(found.accepted),
                 "built_from_accepted": found.built_from,
                 "roots": found.roots,
                 "members": found.members,
@@ -91,7 +91,7 @@ def show(ctx: click.Context, node: str, code: bool, excluded: bool, reason: str 
             click.echo()
             table(("assay", "batch"), fed, title="fed by")
         return
-    found = explain(project, which)
+    found = explain(project, which, UNVEILED if excluded else veil(project))
     edges = current_edges(project, which)
     with project.catalog.read() as connection:
         listed = members_of(connection, found.made["id"]) if found.made else []

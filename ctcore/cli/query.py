@@ -7,6 +7,7 @@ import click
 
 from ctcore.cli.render import echo_json, excluded_options, json_option, opened, table
 from ctcore.errors import Usage
+from ctcore.words import Recorded, Words
 
 
 @click.command()
@@ -35,7 +36,7 @@ def query(
         raise Usage("which statement? `ct query 'SELECT …'`; `ct query --tables` lists tables and columns")
     project = opened(ctx)
     text = sys.stdin.read() if sql == "-" else sql or ""
-    everybody = asked(project, excluded, reason, "query", text or "the tables")
+    everybody = asked(project, excluded, reason, "query", Words(Recorded(text or "the tables")))
     with project.catalog.scan() as connection:
         gate = Gate.of(project, connection, everybody)
         views = Views(gate)

@@ -87,10 +87,11 @@ def node_json(verdict: Verdict) -> dict[str, Any]:
 
 
 def reasons_json(verdict: Verdict) -> list[dict[str, Any]]:
+    """The reasons of a verdict that the veil has told."""
     return [
         {
             "kind": r.kind,
-            "words": r.words,
+            "words": str(r.words),
             "node": r.node and name_of(r.node),
             "path": [name_of(step) for step in r.path],
             "input": r.input,
@@ -186,9 +187,10 @@ def _accept(
     project: Project, keys: Mapping[str, set[str]], kinds: frozenset[str], why: str, dry_run: bool, as_json: bool
 ) -> None:
     proposal = propose(project, keys, kinds)
-    groups, seen = proposal.groups(), veil(project)
+    seen = veil(project)
+    groups = {(asset, seen.reason(reason)): some for (asset, reason), some in proposal.groups().items()}
     if not as_json:
-        rows = [(g.step, g.nodes, seen.text(f"{g.kind}: {g.text}")) for g in grouped(groups)]
+        rows = [(g.step, g.nodes, f"{g.kind}: {g.text}") for g in grouped(groups)]
         table(("step", "nodes", "accepted"), rows)
     done = proposal if dry_run else accept_reasons(project, proposal, why)
     if as_json:
@@ -196,7 +198,7 @@ def _accept(
             {
                 "step": asset,
                 "kind": r.kind,
-                "words": seen.text(r.words),
+                "words": str(r.words),
                 "evidence": r.evidence,
                 "partitions": partitions,
             }

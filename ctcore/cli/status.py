@@ -9,7 +9,7 @@ from ctcore.cli.narrowing import narrowed, narrowing_options
 from ctcore.cli.render import FOUND, MARK, echo_json, excluded_options, json_option, opened, table
 from ctcore.disclosure import asked
 from ctcore.matrix import Matrix, cohorts_in_full, matrix
-from ctcore.veil import veil
+from ctcore.veil import UNVEILED, veil
 
 
 @click.command()
@@ -33,7 +33,7 @@ def status(
     if (life := project.catalog.life()).state != "active":
         click.echo(f"{project.id} is {life.words}", err=True)
     sight = looked(project)
-    seen = None if asked(project, excluded, reason, "status") else veil(project)
+    seen = UNVEILED if asked(project, excluded, reason, "status") else veil(project)
     keys = narrowed(project, None, cohort, pairing, complete_only)
     tables = matrix(project, None if everything or as_json else 40, seen, keys)
     if as_json:

@@ -22,8 +22,8 @@ from ctcore.step import ENTITY_LEVELS, Level
 class Entities:
     """One level. `parents` are positions in the level above; `columns` and `files` are data versions by name and role;
     `barred` tells who may not be used, by itself; `barred_for`, for which steps besides; `withheld`, who of the barred
-    is so for want of consent. `numbers` are the values of columns that cohorts compare by size; of a date its day, of a
-    blank NaN."""
+    is so for want of consent; `unwilling`, by step, who of those barred for it is so by a limited consent. `numbers`
+    are the values of columns that cohorts compare by size; of a date its day, of a blank NaN."""
 
     level: Level
     seq: Places
@@ -34,6 +34,7 @@ class Entities:
     barred: Flags
     barred_for: Mapping[str, Flags]
     withheld: Flags
+    unwilling: Mapping[str, Flags] = field(default_factory=dict)
     numbers: Mapping[str, NDArray[np.float64]] = field(default_factory=dict)
 
     def __len__(self) -> int:
@@ -87,12 +88,17 @@ def load_entities(connection: Connection, columns: Columns, gate: Gate) -> dict[
             {name: packed(column) for name, column in zip(names, texts, strict=True)},
             {},
             np.isin(numbers, gate.everywhere),
-            {step: flags for step, some in gate.by_step.items() if (flags := np.isin(numbers, some)).any()},
+            _by_step(numbers, gate.by_step),
             np.isin(numbers, gate.withheld),
+            _by_step(numbers, gate.unwilling),
             {name: _numbers(texts[names.index(name)]) for name in columns.compared[level]},
         )
         above = numbers
     return with_files(connection, found)
+
+
+def _by_step(numbers: Places, listed: Mapping[str, Sequence[int]]) -> dict[str, Flags]:
+    return {step: flags for step, some in listed.items() if (flags := np.isin(numbers, some)).any()}
 
 
 def with_files(connection: Connection, found: dict[str, Entities]) -> dict[str, Entities]:

@@ -20,7 +20,7 @@ from ctcore.mirror.made import Made, Used
 from ctcore.mirror.mirror import Mirror, Shape
 from ctcore.project import Project
 
-FORMAT = 4
+FORMAT = 5
 ALIGNED = 64
 WORTH_IT = 2_000  # events that a next process would have to follow
 
@@ -115,12 +115,12 @@ def _parts(mirror: Mirror) -> tuple[dict[str, Any], dict[str, Any]]:
         for what, columns in (("columns", some.columns), ("files", some.files)):
             for number, (_, column) in enumerate(columns.items()):
                 arrays[f"{level}.{what}.{number}"] = column
-        for number, flags in enumerate(some.barred_for.values()):
-            arrays[f"{level}.barred_for.{number}"] = flags
+        for what, flags in (("barred_for", some.barred_for), ("unwilling", some.unwilling)):
+            arrays |= {f"{level}.{what}.{number}": one for number, one in enumerate(flags.values())}
         for number, column in enumerate(some.numbers.values()):
             arrays[f"{level}.numbers.{number}"] = column
         names = {"columns": list(some.columns), "files": list(some.files), "barred_for": list(some.barred_for)}
-        names["numbers"] = list(some.numbers)
+        names |= {"unwilling": list(some.unwilling), "numbers": list(some.numbers)}
         head["entities"][level] = names
     for number, (step, made) in enumerate(mirror.made.items()):
         arrays[f"{number}.materialization"], arrays[f"{number}.recipe"] = made.materialization, made.recipe
@@ -140,10 +140,14 @@ def _restored(array: _Arrays, head: dict[str, Any], shape: Shape) -> Mirror:
         columns = {name: array(f"{level}.columns.{at}") for at, name in enumerate(names["columns"])}
         files = {name: array(f"{level}.files.{at}") for at, name in enumerate(names["files"])}
         ids = text.split("\n") if text else []
-        bars = {name: array(f"{level}.barred_for.{at}") for at, name in enumerate(names["barred_for"])}
+        bars, unwilling = (
+            {name: array(f"{level}.{what}.{at}") for at, name in enumerate(names[what])}
+            for what in ("barred_for", "unwilling")
+        )
         seq, parents, barred, withheld = (array(f"{level}.{part}") for part in ("seq", "parents", "barred", "withheld"))
         numbers = {name: array(f"{level}.numbers.{at}") for at, name in enumerate(names["numbers"])}
-        entities[level] = Entities(level, seq, ids, parents, columns, files, barred, bars, withheld, numbers)
+        by_step = bars, withheld, unwilling
+        entities[level] = Entities(level, seq, ids, parents, columns, files, barred, *by_step, numbers)
     used: dict[str, dict[Any, Used]] = {}
     for place, (step, role, strangers) in enumerate(head["used"]):
         start, count, source, version = (array(f"{place}.{part}") for part in ("start", "count", "source", "used"))

@@ -4,9 +4,11 @@ What is encrypted, encoded or changed is not known again; nor are values that no
 """
 
 import bz2
+import errno
 import gzip
 import json
 import lzma
+import os
 import sqlite3
 import tarfile
 import zipfile
@@ -39,7 +41,12 @@ _EVENT = b'{"actor":'
 _BROKEN = (OSError, EOFError, ValueError, zlib.error, lzma.LZMAError, tarfile.TarError, zipfile.BadZipFile)
 
 
-class TooMuch(Exception):
+MAYBE = "is a log of SQLite beside no database, and may have any row of one"
+_BEGIN = 1 << 20  # bytes of a text in which an event is looked for; where there is one, all of it is read
+_LEAST, _BEST = 0.9, 1100  # of packed bytes, how many unpacked ones there are at least, and at most (zlib's own limit)
+
+
+class _TooMuch(Exception):
     """More than is read of one file."""
 
 
@@ -51,17 +58,18 @@ class Contents:
         self._left = _MOST
 
     def of(self, path: str) -> list[str]:
-        """What the file has, once each; OSError where it cannot be read."""
-        self._left = _MOST
+        """What the file has, once each; OSError where it cannot be read, or not whole."""
+        self._left = max(_MOST, 2 * self.wanted.largest)
         with open(path, "rb") as stream:
             try:
                 return list(dict.fromkeys(self._in(stream, path, 0)))
-            except TooMuch:
-                return [f"more than {_MOST >> 30} GiB are packed in it; it was not looked at whole"]
+            except _TooMuch:
+                raise OSError(errno.EFBIG, "more is packed in it than is read of one file") from None
 
-    def _in(self, stream: IO[bytes], path: str, depth: int) -> Iterator[str]:
+    def _in(self, stream: IO[bytes], path: str, depth: int, most: int = 0) -> Iterator[str]:
+        """`most`: so many bytes it has at most, where it may have the bytes of a file that is looked for."""
         head = stream.read(_HEAD)
-        if depth and (what := self._same_bytes(stream, head)) is not None:
+        if depth and most and (what := self._same_bytes(stream, head, most)) is not None:
             yield f"has the bytes of {what}"
         stream.seek(0)
         opener = next((opener for sign, opener in _PACKED.items() if head.startswith(sign)), None)
@@ -72,7 +80,8 @@ class Contents:
             elif head.startswith(_DATABASE):
                 yield from self._database(stream, path, depth)
             elif head.startswith(_LOG):
-                yield "is a log of SQLite beside no catalog, and may have any row of it"
+                if not os.path.exists(path.removesuffix("-wal")) or not path.endswith("-wal"):
+                    yield MAYBE
             elif b"\0" not in head[:4096]:
                 yield from self._text(stream, head)
         except _BROKEN as error:
@@ -80,10 +89,10 @@ class Contents:
                 raise
             return  # it is something else than it seems to be
 
-    def _same_bytes(self, stream: IO[bytes], head: bytes) -> str | None:
+    def _same_bytes(self, stream: IO[bytes], head: bytes, most: int) -> str | None:
         """Of what a packed file has the bytes."""
         hasher, size, part = blake3(), 0, head
-        while part and size <= self.wanted.largest:
+        while part and size <= most:
             hasher.update(part)
             size += len(part)
             part = self._read(stream, _HEAD)
@@ -93,23 +102,32 @@ class Contents:
         part = stream.read(most)
         self._left -= len(part)
         if self._left < 0:
-            raise TooMuch
+            raise _TooMuch
         return part
 
     def _packed(self, stream: IO[bytes], head: bytes, opener: Any, depth: int) -> Iterator[str]:
         if opener is not None:
+            most = self.wanted.largest if depth else self._near(os.fstat(stream.fileno()).st_size)
             with opener(stream) as inner:
-                yield from self._in(inner, "", depth + 1)
+                yield from self._in(inner, "", depth + 1, most)
         elif head[257:262] == b"ustar":
             with tarfile.open(fileobj=stream, mode="r:") as archive:
                 for one in archive:
                     if one.isfile() and (inner := archive.extractfile(one)) is not None:
-                        yield from self._in(inner, "", depth + 1)
+                        yield from self._in(inner, "", depth + 1, self._wanted(one.size))
         else:
             with zipfile.ZipFile(stream) as archive:
-                for name in archive.namelist():
-                    with archive.open(name) as inner:
-                        yield from self._in(inner, "", depth + 1)
+                for info in archive.infolist():
+                    with archive.open(info) as inner:
+                        yield from self._in(inner, "", depth + 1, self._wanted(info.file_size))
+
+    def _wanted(self, size: int) -> int:
+        return size if size in self.wanted.sizes else 0
+
+    def _near(self, packed: int) -> int:
+        """The largest size that is looked for and can be packed to so many bytes."""
+        sizes = (one for one in self.wanted.sizes if _LEAST * packed - _HEAD <= one <= _BEST * packed)
+        return max(sizes, default=0)
 
     # Texts
 
@@ -119,13 +137,15 @@ class Contents:
             if self._is_theirs(said):
                 yield "is of the patient, by the IDs in it"
             stream.seek(0)
-        while line := stream.readline(_PARSED):
-            self._left -= len(line)
-            if self._left < 0:
-                raise TooMuch
-            if line.startswith(_EVENT) and self._is_redacted(_parsed(line)):
-                yield "is an old copy of the events: it says what was taken out of them"
-                return
+        read, is_journal = 0, False
+        while (is_journal or read < _BEGIN) and (line := stream.readline(_PARSED if is_journal else _BEGIN)):
+            read += len(line)
+            if line.startswith(_EVENT):
+                is_journal = True
+                line += b"" if line.endswith(b"\n") else stream.readline(_PARSED)
+                if self._is_redacted(_parsed(line)):
+                    yield "is an old copy of the events: it says what was taken out of them"
+                    return
 
     def _is_theirs(self, said: Any) -> bool:
         """Sidecars, calls and results, by node, members and inputs; kept code, by the IDs that it names."""

@@ -12,7 +12,7 @@ from ctcore.catalog.tables import attempt, materialization, purge
 from ctcore.digest import try_digests
 from ctcore.manifest import OWN
 from ctcore.project import Project
-from ctcore.purging.contents import Contents, Takes
+from ctcore.purging.contents import MAYBE, Contents, Takes
 from ctcore.purging.inside import Inside
 from ctcore.purging.leftovers import Leftovers
 from ctcore.purging.walk import Walk
@@ -164,7 +164,8 @@ class _Search:
             return
         if said:
             is_dagsters = path.startswith(os.path.join(self.home, ""))
-            by = "purge" if self._is_ours(path) else "dagster" if is_dagsters else "owner"
+            ours = self._is_ours(path) and said != [MAYBE]
+            by = "purge" if ours else "dagster" if is_dagsters else "owner"
             yield Copy(self._name(path), "; ".join(said), by)
 
     def _is_ours(self, path: str) -> bool:

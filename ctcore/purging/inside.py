@@ -17,6 +17,7 @@ from ctcore.lineage import Content, Making, going_down, makings, starting, walke
 from ctcore.project import Project
 from ctcore.reasons import Node
 from ctcore.steps import StepGraph
+from ctcore.words import Words
 
 
 @dataclass(frozen=True)
@@ -30,7 +31,7 @@ class Inside:
     own: frozenset[Node]
     makings: Mapping[int, Making]
     spared: Mapping[int, Making]
-    moved: Mapping[Node, str]
+    moved: Mapping[Node, Words]
     gone: frozenset[int]
     contents: frozenset[Content]
 

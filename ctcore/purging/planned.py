@@ -26,6 +26,7 @@ from ctcore.purging.leftovers import Leftovers, raw_files, raw_rows
 from ctcore.purging.redaction import still_said
 from ctcore.purging.stones import differing
 from ctcore.reasons import Node, name_of
+from ctcore.veil import UNVEILED
 
 
 @dataclass(frozen=True)
@@ -188,7 +189,7 @@ def _kept(connection: Connection, plan: Plan) -> Iterable[Row]:
         why = "only from content that was also made without the patient"
         yield Row("keep", f"{name_of(one.node)}@{one.id}", 1, one.size, why)
     for node, said in plan.found.moved.items():
-        yield Row("keep", name_of(node), 1, 0, f"{said}, and is another patient's")
+        yield Row("keep", name_of(node), 1, 0, f"{UNVEILED.told(said)}, and is another patient's")
     digests = {digest for some in plan.files.values() for _, digest in some.values()}
     same = in_keys(output.c.digest, digests)
     mine = in_keys(output.c.materialization, plan.found.makings)

@@ -15,6 +15,7 @@ from ctcore.reading.gate import Gate, level_names
 from ctcore.reading.membership import Membership
 from ctcore.rulebook import counts
 from ctcore.step import ENTITY_LEVELS, Level, Step
+from ctcore.words import Named, Plain, Recorded, Words, joined
 
 RULES = ("cohort", "version", *map(level_names, ENTITY_LEVELS), "rule")
 ARTIFACTS = ("cohort", "artifact", "input", "of", "state", "members then", "today", "roles", "difference")
@@ -83,7 +84,7 @@ def open_rows(found: Readiness, most: int) -> list[tuple[str, ...]]:
     return [row for row in pair_rows(found) if row[-2] != "complete"][:most]
 
 
-def not_in(gate: Gate, step: Step, most: int) -> Iterator[str]:
+def not_in(gate: Gate, step: Step, most: int) -> Iterator[Words]:
     """Members by the rule that a cohort's artifact is not made from, with why; and groups that are not complete."""
     for at, cohort in enumerate(gate.project.settings.cohorts.values()):
         for want in gate.inputs.wants(step):
@@ -93,11 +94,13 @@ def not_in(gate: Gate, step: Step, most: int) -> Iterator[str]:
             ready = readiness(gate.project, cohort.pairing, step=step.name, cohort=cohort.name)
             open_ = [row for row in ready.rows if row.status != "complete"]
             if open_:
-                yield f"{cohort.name}: {len(open_)} of {len(ready.rows)} are not complete in {cohort.pairing}"
-            yield from (f"{cohort.name}: {row.who} {row.status}: {row.reason}" for row in open_[:most])
+                many = f"{len(open_)} of {len(ready.rows)} are not complete in {cohort.pairing}"
+                yield Words(Plain(f"{cohort.name}: {many}"))
+            for row in open_[:most]:
+                yield Words(Plain(f"{cohort.name}: "), Recorded(f"{row.who} {row.status}: {row.reason}"))
 
 
-def _lacking(gate: Gate, step: Step, want: Want, at: int, most: int) -> Iterator[str]:
+def _lacking(gate: Gate, step: Step, want: Want, at: int, most: int) -> Iterator[Words]:
     up = gate.project.steps[want.asset]
     level: Level = up.level
     cohort = list(gate.project.settings.cohorts.values())[at]
@@ -106,9 +109,11 @@ def _lacking(gate: Gate, step: Step, want: Want, at: int, most: int) -> Iterator
     lacks = np.setdiff1d(chosen, want.members[at])
     if not len(lacks):
         return
-    yield f"{cohort.name}: {len(lacks)} of {len(chosen)} {level}s are not among its {want.input}"
+    many = f"{len(lacks)} of {len(chosen)} {level}s are not among its {want.input}"
+    yield Words(Plain(f"{cohort.name}: {many}"))
     names = gate.mirror.names(want.asset)
     for place in lacks[:most].tolist():
         barred = why_not_used(gate.connection, gate.inputs, step.name, level, place)
         why = barred or why_excluded(gate.connection, gate.inputs, up, [place])[place]
-        yield f"{cohort.name}: {level} {names[place]}: {'; '.join(one.words for one in why)}"
+        who = Plain(f"{cohort.name}: "), Named((level, str(names[place])), f"{level} {names[place]}")
+        yield Words(*who, ": ", joined(one.words for one in why))

@@ -197,4 +197,4 @@ _REFERENCES = (*_REFERENCES, ("reason", "text"), ("nodes", "integer"), ("makings
 
 def why(gate: Gate, verdict: Verdict) -> str:
     """All reasons in words; nobody is named in them who may not be used."""
-    return "; ".join(str(gate.veil.reason(reason)) for reason in verdict.reasons)
+    return "; ".join(gate.veil.told(reason.sentence) for reason in verdict.reasons)

@@ -1,0 +1,62 @@
+"""Words about people name nobody by themselves; the veil tells them, and of whoever is hidden nothing."""
+
+import json
+import pickle
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ctcore.reasons import Reason, named
+from ctcore.veil import UNVEILED, WITHHELD, Veil
+from ctcore.words import UNTOLD, Named, Part, Plain, Recorded, Words, joined
+
+LEVELS = {"counted": "assay", "merged": "specimen", "joined": "cohort"}
+HIDDEN = Veil({"patient": {"P1"}, "specimen": {"S1"}, "assay": {"A1"}}, LEVELS)
+PARTS: st.SearchStrategy[Part] = st.recursive(
+    st.one_of(
+        st.sampled_from([" as ", ": "]).map(Plain),
+        st.sampled_from([("merged", "S1"), ("merged", "S2"), ("joined", "all"), ("patient", "P1")]).map(named),
+        st.sampled_from(["said of A1: blood", "merged/S2 was late", "A1.txt gone"]).map(Recorded),
+    ),
+    lambda inner: st.lists(inner, min_size=1, max_size=4).map(lambda some: Words(*some)),
+)
+
+
+@given(st.lists(PARTS, max_size=5))
+def test_no_way_of_printing_gives_a_name(parts: list[Part]) -> None:
+    words = Words(*parts)
+    reason = Reason("input", words, ("merged", "S1"), (("counted", "A1"),))
+    for text in (str(words), f"{words}", repr(words), f"{words!r:>9}", str(reason), repr(reason), f"{joined([words])}"):
+        assert not {"S1", "S2", "P1", "A1", "all", "blood"} & set(text.replace("/", " ").replace(".", " ").split())
+    with pytest.raises(TypeError):
+        json.dumps({"words": words})
+    assert pickle.loads(pickle.dumps(words)) == words
+
+
+@given(st.lists(PARTS, max_size=5))
+def test_the_veil_tells_all_but_the_sentences_that_name_somebody_hidden(parts: list[Part]) -> None:
+    words = Words(*parts)
+    told = HIDDEN.told(words)
+    assert not {"S1", "P1", "A1", "blood"} & set(told.replace("/", " ").replace(".", " ").replace(":", " ").split())
+    own = [one for one in parts if not isinstance(one, Words)]
+    if "1" not in UNVEILED.told(words):
+        assert told == UNVEILED.told(words)
+    elif any("1" in (one if isinstance(one, str) else one.text) for one in own):
+        assert told == WITHHELD
+
+
+def test_a_sentence_that_quotes_another_is_told_around_it() -> None:
+    quoted = Reason("member-removed", Words(named(("merged", "S1")), " as specimens"), ("merged", "S1"))
+    words = Words("before (", named(("joined", "all")), ") is stale (", quoted.sentence, ")")
+    assert HIDDEN.told(words) == f"before (joined/all) is stale (member-removed: {WITHHELD})"
+    assert UNVEILED.told(words) == "before (joined/all) is stale (member-removed: merged/S1 as specimens)"
+    assert str(words) == f"before ({UNTOLD}) is stale (member-removed: {UNTOLD} as specimens)"
+
+
+def test_of_a_reason_about_somebody_hidden_its_kind_and_input_are_told_and_no_evidence() -> None:
+    reason = Reason("input", Words(Named(("merged", "S1"), "S1")), ("merged", "S1"), (), "specimens", "old", "new")
+    told = HIDDEN.reason(reason)
+    assert str(told) == f"input: {WITHHELD}" and told.input == "specimens"
+    assert (told.node, told.path, told.old, told.new) == (None, (), None, None)
+    assert UNVEILED.reason(reason).evidence == reason.evidence
