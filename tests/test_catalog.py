@@ -10,7 +10,7 @@ import pytest
 from sqlalchemy import Connection, create_engine, event, inspect, select, text
 from sqlalchemy.pool import NullPool
 
-from ctcore.catalog import engine as engine_module
+from ctcore.catalog import connecting
 from ctcore.catalog.chain import check_chain
 from ctcore.catalog.engine import HEAD, Catalog, in_keys
 from ctcore.catalog.migrations import upgrade
@@ -106,7 +106,7 @@ def test_the_version_that_the_code_knows_is_that_of_the_last_migration(open_cata
     from alembic.config import Config
     from alembic.script import ScriptDirectory
 
-    folder = Path(engine_module.__file__).parent / "migrations"
+    folder = Path(connecting.__file__).parent / "migrations"
     config = Config()
     config.set_main_option("script_location", str(folder))
     assert ScriptDirectory.from_config(config).get_heads() == [HEAD]
@@ -238,7 +238,7 @@ def test_a_reader_sees_one_state_while_others_write(open_catalog: Open) -> None:
 
 
 def test_who_waits_too_long_for_another_writer_is_told_so(open_catalog: Open, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(engine_module, "BUSY_MS", 200)
+    monkeypatch.setattr(connecting, "BUSY_MS", 200)
     first, second = open_catalog(), open_catalog()
     with first.write() as writer:
         writer.insert(setting, [{"name": "a", "value": "1"}])

@@ -13,11 +13,12 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from sqlalchemy import func, select
 
 from ctcore.catalog.chain import GENESIS, Journal, event_digest, redact
 from ctcore.catalog.engine import Catalog
 from ctcore.catalog.pieces import assembled
-from ctcore.catalog.tables import event
+from ctcore.catalog.tables import entity, event
 from ctcore.catalog.witness import NAME, Seen, Witness
 from ctcore.consent import Statement, set_consent
 from ctcore.digest import canonical
@@ -304,7 +305,9 @@ def test_a_recovery_that_is_killed_at_any_moment_loses_nothing_and_the_next_one_
     names = killed(first, tmp_path, None)
     whole = Journal(first / "provenance.jsonl")
     every = [row["digest"] for row in whole.read()][:-1]
-    for moment in range(0, len(names), 3):
+    last = len(names) - 1
+    near = {at + more for at, name in enumerate(names) if name in ("os.rename", "commit") for more in (0, 1)}
+    for moment in sorted({0, *near, last} - {last + 1}):
         place = tmp_path / f"at{moment}" / "toy"
         shutil.copytree(at.root, place)
         killed(place, tmp_path, moment)
@@ -416,3 +419,23 @@ def test_a_copy_of_the_folder_does_not_recover_the_catalog_of_the_other(
         said = ct("-C", tmp_path / "copy", *words)
         assert said.code == 1 and "two folders have the ID toy" in said.err, said
     assert list(project.catalog.journal.read()) == before and ct("-C", project.root, "status").code == 3
+
+
+def test_what_belongs_to_a_lost_registration_is_left_out_and_everything_else_comes_back(at: Place) -> None:
+    """Consents, results and files of people whom nobody knows any more stand for nothing; the chain says so."""
+    lines = at.lines
+    registered = next(number for number, line in enumerate(lines) if b'"kind":"register"' in line)
+    catalog_lost(at)
+    at.journal.write_bytes(b"".join([*lines[:registered], *lines[registered + 1 :]]))
+    done = ct("-C", at.root, "recover")
+    assert done.code == 3 and f"event {registered + 1}: lost, in neither" in done.err, done
+    assert ct("-C", at.root, *ACCEPT).code in (0, 3)
+    project = Project.find(at.root)
+    with project.catalog.read() as connection:
+        assert connection.execute(select(func.count()).select_from(entity)).scalar() == 0
+        assert connection.execute(select(func.count()).select_from(event)).scalar() == len(lines) - 1 + 2
+    assert ct("-C", at.root, "verify").code == 0
+    assert ct("-C", at.root, "register", at.root / "sheet.csv").code == 0
+    with at.journal.open("ab") as stream:
+        stream.write(lines[registered])
+    assert ct("-C", at.root, "recover").code in (0, 3), "found later, when others have its number"

@@ -105,6 +105,17 @@ class Journal:
         except FileNotFoundError:
             return NONE, 0, 0
 
+    def edited(self) -> str | None:
+        """What is said where the file has another size than with its last event: lines were put in, out or changed."""
+        seen = self.witness.seen()
+        try:
+            last, end, _ = self.end()
+        except (OSError, CatalogError):
+            return None
+        if seen is None or seen[:2] != last or seen.size in (0, end):
+            return None
+        return f"{self.path.name} had {seen.size} bytes with event {seen.seq}, and has {end}: it was edited; {WAY}"
+
     def told(self) -> int:
         """The number of the last event that file and witness know of; 0 where there is none."""
         seen = self.witness.seen()
@@ -127,20 +138,19 @@ class Journal:
                 fcntl.flock(stream, fcntl.LOCK_EX)
                 last, end = self._last(stream)
                 are_next = bool(committed) and last == (committed[0]["seq"] - 1, committed[0]["previous"])
-                rows = committed if are_next else self._after(connect(), last, end)
+                rows = committed if are_next else self._after(connect(), last)
                 stream.truncate(end)
                 if rows:
                     stream.write(b"".join(map(line_of, rows)))
                     stream.flush()
                     os.fsync(stream.fileno())
                     last, end = (rows[-1]["seq"], rows[-1]["digest"]), stream.tell()
-                if last != NONE:
+                if last != NONE and (rows or (self.witness.seen() or NONE)[:2] != last):
                     self.witness.write(Seen(*last, end))
                 return rows
         except OSError as error:
             if not committed and error.errno in _READ_ONLY:
-                last, end, _ = self.end()
-                self._after(connect(), last, end)
+                self._after(connect(), self.end()[0])
                 return ()
             raise CatalogError(
                 f"{self.path}: {error.strerror}; the catalog has the events, "
@@ -214,7 +224,7 @@ class Journal:
             raise CatalogError(f"{self.path}: {error.strerror}; allow reading it") from error
         return found
 
-    def _after(self, connection: Connection, last: tuple[int, str], end: int) -> list[dict[str, Any]]:
+    def _after(self, connection: Connection, last: tuple[int, str]) -> list[dict[str, Any]]:
         """The events of the catalog after the file's last one, which it has to have too."""
         seen = self.witness.seen()
         rows = [dict(row) for row in connection.execute(_FROM, {"first": last[0]}).mappings()]
@@ -236,10 +246,6 @@ class Journal:
         if seen is not None and known not in (None, seen.digest):  # none: it is known to be lost
             raise CatalogError(
                 f"the catalog has another event {seen.seq} than the store has seen (is it another project's?); {WAY}"
-            )
-        if seen is not None and seen[:2] == last and seen.size not in (0, end):
-            raise CatalogError(
-                f"{self.path} had {seen.size} bytes with event {seen.seq}, and has {end}: it was edited; {WAY}"
             )
         return rows[1:] if last != NONE else rows
 

@@ -6,8 +6,6 @@ schema of its own, so that several projects and Dagster itself share one databas
 
 import json
 import os
-import sqlite3
-import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from functools import cached_property, lru_cache
@@ -15,40 +13,33 @@ from pathlib import Path
 from typing import Any
 
 from sqlalchemy import (
-    URL,
     Boolean,
     ColumnElement,
     Connection,
-    Engine,
     Table,
     Text,
     TypeDecorator,
     bindparam,
-    create_engine,
-    event,
     literal,
-    make_url,
     text,
 )
 from sqlalchemy.dialects import sqlite
-from sqlalchemy.exc import ArgumentError, DBAPIError
+from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.sql.functions import FunctionElement
 
 from ctcore.catalog.chain import WAY, Journal, append_events, numbers
+from ctcore.catalog.connecting import CACHE_KIB, SCANNED_KIB, explained, is_damage, made_engine, parsed, schema_of
 from ctcore.catalog.life import HELD, OWNER, PLACE, Life, check_owner, held, life_of, refused, settings_of
 from ctcore.catalog.tables import setting
 from ctcore.clock import now, since
 from ctcore.digest import digest_value
 from ctcore.errors import CatalogError, LostCatalog
-from ctcore.places import FEW, free_at
+from ctcore.places import free_at
 
 HEAD = "0013"
-BUSY_MS = 30_000
-CACHE_KIB, SCANNED_KIB = 65_536, 4_096  # of SQLite's pages
 LATE_S = 60.0  # after so many seconds, an event that the journal lacks is late
 _LOCK = 7_203_391  # the advisory lock under which a schema is migrated and its event chain grows
-_NAME_BYTES = 63  # PostgreSQL silently cuts longer names
 
 
 @lru_cache
@@ -119,14 +110,14 @@ class Catalog:
     def __init__(
         self, url: str, project_id: str, journal: Path, actor: str | None = None, *, for_everybody: bool = False
     ) -> None:
-        self.url = _parsed(url)
+        self.url = parsed(url)
         self.project_id = project_id
-        self.schema = _schema(project_id)
+        self.schema = schema_of(project_id)
         self.actor = actor or os.environ.get("CT_ACTOR") or os.environ.get("USER") or f"uid:{os.getuid()}"
         if not self.actor.strip() or not self.actor.isprintable():
             raise CatalogError(f"the name of who acts is {self.actor!a}; set CT_ACTOR to one line of text")
         self.journal = Journal(journal, 0o666 if for_everybody else 0o660)
-        self.engine = _engine(self.url, self.schema)
+        self.engine = made_engine(self.url, self.schema)
         # SQLite's transactions always see one state; PostgreSQL's do where they are asked to
         one_state: Any = {} if self.is_sqlite else {"isolation_level": "REPEATABLE READ", "postgresql_readonly": True}
         self._opened: int | None = None
@@ -224,6 +215,8 @@ class Catalog:
             return None
 
     def _bring_together(self) -> None:
+        if (edited := self.journal.edited()) is not None:
+            self.notes.append(edited)
         try:
             self._note(self.mirror())
         except CatalogError as error:
@@ -355,117 +348,9 @@ class Catalog:
         try:
             yield
         except DBAPIError as error:
-            kind = LostCatalog if _is_damage(error) else CatalogError
+            kind = LostCatalog if is_damage(error) else CatalogError
             free = free_at(str(self.url.database)) if self.is_sqlite else None
-            raise kind(f"catalog {self.place}: {_explain(error, free)}") from error
-
-
-def _explain(error: DBAPIError, free: int | None = None) -> str:
-    said = str(error.orig).strip().splitlines()[0] if error.orig else str(error)
-    signs = ("full", "I/O", "unable to open")
-    if (
-        free is not None and free < FEW and any(sign in said for sign in signs)
-    ):  # to be read, it needs room too: 32 KiB for its index of the log
-        return f"its disk is full ({free:,} bytes are free): make room there; what was committed before is safe"
-    ways = {
-        "disk is full": "make room on that disk; what was committed before is safe",
-        "No space left": "make room on the server's disk; what was committed before is safe",
-        "disk I/O": "is the disk full (`df`), or does it fail? What was committed before is safe",
-        "readonly": "the file or its folder is read-only: allow writing there",
-        "unable to open": "its folder is missing (make it with `ct init`), or cannot be written, as also a reader must",
-        "locked": "another process has been writing for a long time: wait, or see what else writes to it",
-        "lock timeout": "another process has been writing for a long time: wait, or see what else writes to it",
-        "permission denied for database": "ask its owner for CREATE on it, or for a schema of that name",
-        "not a database": f"the file is damaged or is something else; {WAY}",
-        "malformed": f"the file is damaged; {WAY}",
-        "no such ": f"the file is damaged: a part of it is gone; {WAY}",
-        'relation "': f"a part of it is gone; {WAY}",
-        "declared_": "the declared schema does not allow it (see `ct schema check`); nothing was written",
-        "onnection": "is the database server running, and the URL right?",
-    }
-    way = next((way for sign, way in ways.items() if sign in said), "nothing was written")
-    return f"{said}; {way}"
-
-
-def _is_damage(error: DBAPIError) -> bool:
-    """Whether what is there is not what ct wrote: bytes of SQLite's file, or tables."""
-    signs = ("not a database", "malformed", "no such table", "no such column", "Could not decode", "unsupported file")
-    code = getattr(error.orig, "pgcode", None)
-    return code in ("42P01", "42703", "XX001", "XX002") or any(one in str(error.orig) for one in signs)
-
-
-def _engine(url: URL, schema: str) -> Engine:
-    # hide_parameters: patients' data stand in no error text and no log
-    if url.get_backend_name() == "sqlite":
-        engine = create_engine(url, connect_args={"timeout": BUSY_MS / 1000}, hide_parameters=True)
-        event.listen(engine, "connect", _prepare_sqlite)
-        event.listen(engine, "begin", _begin_sqlite)
-        return engine
-    options = [f"-csearch_path={schema}", f"-clock_timeout={BUSY_MS}"]
-    if isinstance(own := url.query.get("options"), str):
-        options.insert(0, own)
-    arguments = {"options": " ".join(options), "connect_timeout": 10}
-    return create_engine(
-        url,
-        connect_args=arguments,
-        pool_pre_ping=True,
-        hide_parameters=True,
-        executemany_mode="values_plus_batch",  # else upserts and updates of many rows are sent one by one
-    )
-
-
-def _parsed(given: str) -> URL:
-    """The URL, checked; what is wrong is said without it, because there may be a password in it."""
-    try:
-        url = make_url(given)
-    except (ArgumentError, ValueError):
-        url = None
-    known = url is not None and url.get_backend_name() in ("sqlite", "postgresql", "postgres")
-    if url is None or not known or "@" in (url.host or ""):
-        raise CatalogError(
-            "CT_POSTGRES_URL is no database URL; write postgresql://USER:PASSWORD@HOST:PORT/DATABASE, with %40 for "
-            "an @ in the password, and %2F for a /"
-        )
-    return url if url.get_backend_name() == "sqlite" else url.set(drivername="postgresql+psycopg2")
-
-
-def _schema(project_id: str) -> str:
-    """The schema of a project: other IDs have other schemas, also where they are too long for a name."""
-    name = "ct_" + project_id.replace("-", "_")
-    if len(name) <= _NAME_BYTES:
-        return name
-    return f"{name[:40]}_{digest_value('ct.schema.v1', project_id)[-20:]}"
-
-
-def _prepare_sqlite(connection: Any, _record: Any) -> None:
-    connection.isolation_level = None  # transactions are begun below, not by the driver
-    for pragma in (
-        f"busy_timeout={BUSY_MS}",
-        "foreign_keys=ON",
-        "synchronous=FULL",
-        "temp_store=MEMORY",
-        f"cache_size=-{CACHE_KIB}",
-    ):
-        connection.execute(f"PRAGMA {pragma}")
-    _into_wal(connection)
-
-
-def _into_wal(connection: Any) -> None:
-    """Two that open a new catalog at once: SQLite does not wait for the other one to have changed the mode."""
-    deadline = time.monotonic() + BUSY_MS / 1000
-    while True:
-        try:
-            connection.execute("PRAGMA journal_mode=WAL")
-            return
-        except sqlite3.OperationalError as error:
-            if "locked" not in str(error) or time.monotonic() > deadline:
-                raise
-            time.sleep(0.01)
-
-
-def _begin_sqlite(connection: Connection) -> None:
-    writes = connection.get_execution_options().get("ct_write")
-    connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
+            raise kind(f"catalog {self.place}: {explained(error, free)}") from error
 
 
 class _InKeys(FunctionElement[bool]):
