@@ -592,7 +592,7 @@ def test_the_jobs_sensor_asks_slurm_only_where_a_run_left_jobs_and_settles_them_
     fake.says("down")
     assert "Slurm does not answer" in _skipped(sensor, project, instance)
     fake.takes_back("down")
-    fake.queue("NODE_FAIL")
+    fake.says("queue", "1_0|ct-toy-1|NODE_FAIL|None|n1|0:05|0|\n")
     assert "1 jobs without a run" in _skipped(sensor, project, instance)
     assert "settled: 1 again" in _skipped(sensor, project, instance)
     assert jobs.open_jobs(project) == []
