@@ -1,6 +1,6 @@
 """⑥ Two makings side by side: the first cause in which they differ, the rest, and where the difference began."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
@@ -297,11 +297,11 @@ def _words(old: Edge | None, new: Edge | None, used: Edge) -> Words:
     return input_change(used.input, used[1:3], *(one and one.version for one in (old, new)))
 
 
-def as_data(found: Difference) -> dict[str, Any]:
-    """For programs."""
+def as_data(found: Difference, opened: Collection[int]) -> dict[str, Any]:
+    """For programs. Folders are given of the makings that are `opened`."""
     return {
-        "a": _making(found.a),
-        "b": _making(found.b),
+        "a": _making(found.a, opened),
+        "b": _making(found.b, opened),
         "same_content": found.same_content,
         "sentence": found.sentence,
         "files": found.files,
@@ -311,9 +311,11 @@ def as_data(found: Difference) -> dict[str, Any]:
     }
 
 
-def _making(one: Making) -> dict[str, Any]:
+def _making(one: Making, opened: Collection[int]) -> dict[str, Any]:
     names = ("data_version", "key", "folder", "started_at", "reason", "run_id", "current")
-    return {"node": name_of(one.node), "materialization": one.id, **{name: getattr(one, name) for name in names}}
+    said = {name: getattr(one, name) for name in names}
+    said["folder"] = one.folder if one.id in opened else None
+    return {"node": name_of(one.node), "materialization": one.id, **said}
 
 
 def _reason(one: Reason) -> dict[str, Any]:

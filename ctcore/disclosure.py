@@ -1,6 +1,6 @@
 """② What is excluded is shown only to somebody who asks for it by name and says why; and that is written down."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +10,7 @@ from ctcore.catalog.tables import artifact
 from ctcore.clock import today, utc
 from ctcore.errors import Usage
 from ctcore.leftout import counted
+from ctcore.lineage import Making
 from ctcore.policy import taken_back, withheld
 from ctcore.project import Project
 from ctcore.reading.gate import Gate
@@ -111,6 +112,17 @@ def _why_not_made(project: Project, node: Node) -> Words | None:
         gate = Gate.of(project, connection)
         many = gate.unwilling(node) if gate.bars_somebody else 0
     return _inside(project, node) if many else None
+
+
+def opened(project: Project, makings: Sequence[Making]) -> set[int]:
+    """Of which of these makings the folder may be given, where their nodes may be seen: an earlier one may have
+    somebody inside who is in the current one no more."""
+    with project.catalog.read() as connection:
+        gate, steps = Gate.of(project, connection), project.steps
+        dirty = {one.asset: gate.was_dirty(steps[one.asset]) for one in makings if one.asset in steps}
+        if not gate.bars_somebody:
+            return {one.id for one in makings}
+    return {one.id for one in makings if one.current or (one.asset in dirty and one.partition not in dirty[one.asset])}
 
 
 def results_of(project: Project, node: Node, excluded: bool, reason: str | None) -> list[dict[str, Any]]:

@@ -66,7 +66,7 @@ TABLE: dict[str, list[tuple[str, str]]] = {
     ],
     "trace": [(READS, "trace counted/A1")],
     "impact": [(READS, "impact A1")],
-    "diff": [(READS, "diff counted/A1 counted/A2")],
+    "diff": [(READS, "diff merged/S1 counted/A1")],
     "cohort": [(READS, "cohort"), (REFUSES, "cohort --excluded --reason necessary")],
     "query": [(READS, "query SELECT|*|FROM|assays"), (REFUSES, "query SELECT|1 --excluded --reason necessary")],
     "export": [(READS, "export {out}/t.csv --table assays"), (REFUSES, "export - --excluded --reason necessary")],

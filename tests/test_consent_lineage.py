@@ -137,6 +137,8 @@ def test_what_was_made_with_somebody_is_read_by_nobody_and_is_made_without_them(
     ]
     make_all(project)
     assert "S1" not in table(project, step) and evaluate(project).of(step, "all").state == "fresh"
+    sides = json.loads(ct("-C", project.root, "diff", node, "--json").out)
+    assert sides["a"]["folder"] is None and sides["b"]["folder"], "the former one has them inside"
 
 
 def test_that_somebody_is_inside_by_way_of_an_input_cannot_be_accepted(tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ import click
 
 from ctcore.cli.render import FOUND, echo_json, excluded_options, is_terminal, json_option, opened, say, size, table
 from ctcore.disclosure import allow, asked, seen_by, why_hidden
+from ctcore.disclosure import opened as folders_of
 from ctcore.reasons import Node, Reason, name_of, short
 from ctcore.veil import UNVEILED, Veil, veil
 
@@ -189,7 +190,8 @@ def diff(
     found.causes, found.roots = ([seen.reason(one) for one in some] for some in (found.causes, found.roots))
     found.code = list(seen.lines(found.code))
     if as_json:
-        echo_json(as_data(found))
+        pair = (found.a, found.b)
+        echo_json(as_data(found, {one.id for one in pair} if excluded else folders_of(project, pair)))
         ctx.exit(FOUND if found else 0)
     say(found.sentence)
     rows = [("", cause.kind, str(cause.words)) for cause in found.causes]
