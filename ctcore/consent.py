@@ -250,6 +250,8 @@ def _problems(project: Project, said: Statement) -> list[str]:
             found.append(f"no use {use!r}; [consent] uses of ct.toml has: {listed}")
     if said.until and said.status not in GIVEN:
         found.append(f"--until is for a consent that is given, not for {said.status}")
+    if said.until and said.dated and said.until <= said.dated:
+        found.append(f"--until {said.until} is not after --date {said.dated}: it would end before it begins")
     if said.status in TAKEN_BACK and not (said.form or said.reason):
         found.append("where does it stand? --form 'withdrawal form 12', or --reason")
     found += [wrong for day in (said.dated, said.until or None) if (wrong := _not_a_day(day))]

@@ -90,12 +90,15 @@ def _references(project: Project, keys: Iterable[str] | None) -> list[Entry]:
 
 
 def unreported(project: Project) -> dict[str, list[str]]:
-    """Registry nodes of which Dagster was not told what they are now: asset → partitions."""
+    """Registry nodes of which Dagster was not told what they are now: asset → partitions. Never somebody purged."""
+    gone = select(entity.c.level, entity.c.id).where(entity.c.purged.is_not(None))
     with project.catalog.read() as connection:
         told = {(row.asset, row.partition): row.data_version for row in connection.execute(select(reported))}
+        purged = {(row.level, row.id) for row in connection.execute(gone)}
     found: dict[str, list[str]] = {}
     for asset in REGISTRY:
-        new = [e.partition for e in entries(project, asset) if told.get((asset, e.partition)) != e.data_version]
+        listed = [one for one in entries(project, asset) if (asset, one.partition) not in purged]
+        new = [one.partition for one in listed if told.get((asset, one.partition)) != one.data_version]
         if new:
             found[asset] = new
     return found

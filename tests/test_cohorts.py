@@ -79,7 +79,7 @@ class People:
             np.array([one in self.barred for one in mine]),
             {},
             np.zeros(len(mine), np.bool_),
-            {name.partition(".")[2]: np.array([*map(number_of, column)]) for name, column in texts.items()},
+            numbers={name.partition(".")[2]: np.array([*map(number_of, column)]) for name, column in texts.items()},
         )
 
     def of(self, level: str) -> list[tuple[str, str]]:

@@ -22,9 +22,10 @@ from ctcore.leases import take
 from ctcore.project import Project
 from ctcore.purging.planned import plan
 from ctcore.purging.proof import check, not_so
-from ctcore.purging.removal import pending, remove
+from ctcore.purging.removal import listed, pending, remove
 from ctcore.recording import Entered, analysis_of, record
 from ctcore.register import Allowed, register
+from ctcore.registry import unreported
 from ctcore.staleness import evaluate
 from ctcore.standing import forget
 from ctcore.store import Store
@@ -327,6 +328,37 @@ def test_what_is_taken_out_is_in_no_page_of_sqlites_file(tmp_path: Path) -> None
     assert "catalog.db" in " ".join(holders(project.root, "P0"))
     end(project, "P0")
     assert holders(project.root, "P0") == [] != holders(project.root, "P1")
+
+
+def test_dagster_is_told_nothing_more_of_whoever_was_purged(project: Project) -> None:
+    assert "P1" in unreported(project)["patient"]
+    end(project, "P1")
+    left = unreported(again(project))
+    assert set(left["patient"]) == {"P0"} and not {"S1", "A1", "A2"} & {*left["specimen"], *left["assay"]}
+
+
+def test_nothing_is_purged_where_the_store_is_not_there(project: Project, tmp_path: Path) -> None:
+    """A disk that is not mounted: what lies on it would stay, and the purge would say that it is gone."""
+    set_consent(project, ["P1"], Statement("revoked", form="form 7"))
+    project.store.root.rename(tmp_path / "elsewhere")
+    words = ("purge", "P1", "--reason", "asked for", "--confirm", "P1")
+    for command in (words, words[:2]):
+        said = ct("-C", project.root, *command)
+        assert said.code == 3 and "the store" in said.err and "is not there" in said.err
+    (tmp_path / "elsewhere").rename(project.store.root)
+    assert listed(project) == []
+
+
+def test_verify_finds_a_journal_of_before_the_purge(project: Project) -> None:
+    journal = project.root / "provenance.jsonl"
+    before = journal.read_bytes()
+    end(project, "P1")
+    journal.write_bytes(before)
+    ct("-C", project.root, "status")
+    said = ct("-C", project.root, "verify")
+    assert said.code == 3 and "not the events of the catalog" in said.out
+    assert ct("-C", project.root, "recover").code == 0
+    assert "not the events" not in ct("-C", project.root, "verify").out
 
 
 def test_a_sheet_does_not_bring_back_what_was_purged(project: Project) -> None:

@@ -7,6 +7,7 @@ import sqlite3
 import subprocess
 import sys
 import threading
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -419,6 +420,15 @@ def test_a_copy_of_the_folder_does_not_recover_the_catalog_of_the_other(
         said = ct("-C", tmp_path / "copy", *words)
         assert said.code == 1 and "two folders have the ID toy" in said.err, said
     assert list(project.catalog.journal.read()) == before and ct("-C", project.root, "status").code == 3
+
+
+@pytest.mark.parametrize("make", [os.mkfifo, os.mkdir])
+def test_a_journal_that_is_no_file_is_named_and_nobody_waits_for_it(at: Place, make: Callable[[Path], None]) -> None:
+    at.journal.rename(at.journal.with_name("kept"))
+    make(at.journal)
+    for command in ("status", "recover"):
+        said = ct("-C", at.root, command)
+        assert said.code == 1 and "is not a regular file: move it away" in said.err, command
 
 
 def test_what_belongs_to_a_lost_registration_is_left_out_and_everything_else_comes_back(at: Place) -> None:

@@ -9,8 +9,10 @@ import errno
 import fcntl
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from stat import S_ISREG
 from typing import IO, Any
 
 from sqlalchemy import Connection, bindparam, select, update
@@ -100,7 +102,7 @@ class Journal:
     def end(self) -> tuple[tuple[int, str], int, int]:
         """Number and digest of the last whole line, where it ends, and the size; of no file, as of an empty one."""
         try:
-            with self.path.open("rb") as stream:
+            with self._file.open("rb") as stream:
                 return (*self._last(stream), stream.seek(0, os.SEEK_END))
         except FileNotFoundError:
             return NONE, 0, 0
@@ -134,7 +136,7 @@ class Journal:
         the catalog lacks what file or witness have, or has it otherwise.
         """
         try:
-            with open(self.path, "a+b", opener=self._made) as stream:
+            with open(self._file, "a+b", opener=self._made) as stream:
                 fcntl.flock(stream, fcntl.LOCK_EX)
                 last, end = self._last(stream)
                 are_next = bool(committed) and last == (committed[0]["seq"] - 1, committed[0]["previous"])
@@ -169,7 +171,7 @@ class Journal:
         """Have it consist of these events: all of it at once, or as before."""
         part = self.path.with_name(f".{self.path.name}.new")
         try:
-            with open(self.path, "a+b", opener=self._made) as before, open(part, "wb", opener=self._made) as stream:
+            with open(self._file, "a+b", opener=self._made) as before, open(part, "wb", opener=self._made) as stream:
                 fcntl.flock(before, fcntl.LOCK_EX)
                 last = NONE
                 for row in rows:
@@ -185,6 +187,14 @@ class Journal:
         except OSError as error:
             raise CatalogError(f"{self.path}: {error.strerror}; the catalog has the events") from error
 
+    @property
+    def _file(self) -> Path:
+        """To be opened. CatalogError for a pipe, which would be waited for without end, or a folder."""
+        with suppress(FileNotFoundError):
+            if not S_ISREG(self.path.stat().st_mode):
+                raise CatalogError(f"{self.path} is not a regular file: move it away, and {WAY}")
+        return self.path
+
     def _made(self, path: str, flags: int) -> int:
         return os.open(path, flags, self.mode)
 
@@ -197,7 +207,7 @@ class Journal:
 
     def lines(self) -> Iterator[tuple[int, bytes, dict[str, Any] | None]]:
         """Number, bytes and event of each line; None where it is no event, or half of one."""
-        with self.path.open("rb") as stream:
+        with self._file.open("rb") as stream:
             fcntl.flock(stream, fcntl.LOCK_SH)
             for number, line in enumerate(stream, 1):
                 yield number, line, _event(line)
@@ -209,7 +219,7 @@ class Journal:
         rows = map(dict, connection.execute(_FROM, {"first": 0}, execution_options={"yield_per": 10_000}).mappings())
         found, last = list[int](), GENESIS
         try:
-            with self.path.open("rb") as stream:
+            with self._file.open("rb") as stream:
                 fcntl.flock(stream, fcntl.LOCK_SH)
                 for number, line in enumerate(map(_event, stream), 1):
                     known = next(rows, None)

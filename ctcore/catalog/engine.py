@@ -349,6 +349,8 @@ class Catalog:
             yield
         except DBAPIError as error:
             kind = LostCatalog if is_damage(error) else CatalogError
+            if self.is_sqlite and Path(str(self.url.database)).is_dir():
+                raise CatalogError(f"{self.place} is a folder: move it away, and {WAY}") from error
             free = free_at(str(self.url.database)) if self.is_sqlite else None
             raise kind(f"catalog {self.place}: {explained(error, free)}") from error
 

@@ -206,6 +206,7 @@ def path(ctx: click.Context, node: str, output: str | None, excluded: bool, reas
     project = opened(ctx)
     which = find_node(project, node)
     disclose(project, which, excluded, reason)
+    refuse_without_store(project)
     found = artifact_path(project, which, output)
     if as_json:
         echo_json({"node": name_of(which), "path": str(found)})

@@ -7,6 +7,7 @@ import click
 
 from ctcore.cli.render import FOUND, Reading, echo_json, is_terminal, json_option, opened, size, table
 from ctcore.dagster_home import SETTINGS, launch
+from ctcore.looking import refuse_without_store
 from ctcore.project import Project
 
 _COLUMNS = ("action", "what", "number", "size", "why")
@@ -40,6 +41,8 @@ def purge(
     if (patient is not None) + (number is not None) + every != 1:
         raise click.UsageError("name a PATIENT, or --check N, or --list")
     project = opened(ctx)
+    if not every:
+        refuse_without_store(project)
     if every:
         _list(project, as_json)
     elif number is not None:

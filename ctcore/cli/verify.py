@@ -38,7 +38,7 @@ def verify(ctx: click.Context, quick: bool, again: bool, as_json: bool) -> None:
     """
     project = opened(ctx)
     refuse_without_store(project)
-    chain = _chain(project)
+    chain = _chain(project) or _unlike(project)
     edited = disagreements(project)
     rows = [("events", "", said) for said in chain] + [("catalog", *one) for one in edited]
     if project.catalog.apart is not None:  # what reading finds could not be written down
@@ -65,6 +65,16 @@ def verify(ctx: click.Context, quick: bool, again: bool, as_json: bool) -> None:
     if said := scrubbing(project):
         click.echo(said, err=True)
     ctx.exit(FOUND if rows else 0)
+
+
+def _unlike(project: Project) -> list[str]:
+    """A journal of before a purge is whole, and has what the purge took out."""
+    if project.catalog.apart is not None:
+        return []
+    with project.catalog.read() as connection:
+        lines = project.catalog.journal.unlike(connection)
+    more = f" and {len(lines) - 1} more" if len(lines) > 1 else ""
+    return [f"provenance.jsonl line {lines[0]}{more}: not the events of the catalog"] if lines else []
 
 
 def _print(rows: Sequence[tuple[str, str, str]], as_json: bool) -> None:
@@ -118,6 +128,8 @@ def recover(ctx: click.Context, dry_run: bool, accept_loss: bool, reason: str | 
     """
     if accept_loss and (dry_run or not (reason or "").strip()):
         raise Usage("--accept-loss needs --reason TEXT, and goes without --dry-run")
+    if reason is not None and not reason.isprintable():
+        raise Usage("--reason: one line of printable text, please")
     if reason is not None and not accept_loss:
         raise Usage("--reason belongs to --accept-loss")
     project = Project.find(Path(ctx.obj) if ctx.obj else None)
@@ -140,7 +152,7 @@ def recover(ctx: click.Context, dry_run: bool, accept_loss: bool, reason: str | 
         click.echo("nothing is lost: catalog and provenance.jsonl have the same events", err=True)
     click.echo(f"{done.events} events, {done.makings} makings; `ct verify` reads their bytes", err=True)
     if accept_loss:
-        click.echo(f"accepted, and written into the chain: {', '.join(accepted) or 'what was set aside'}", err=True)
+        click.echo(f"accepted, and written into the chain: {', '.join(accepted) or 'what nobody can tell'}", err=True)
     elif done.held:
         click.echo(done.held, err=True)
     ctx.exit(FOUND if rows or (done.held and not accept_loss) else 0)
