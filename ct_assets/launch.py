@@ -32,7 +32,7 @@ from ctcore.cli.render import FOUND
 from ctcore.dagster_home import end_with_front
 from ctcore.errors import CtError, ProjectError
 from ctcore.files import check_references
-from ctcore.leases import process_name
+from ctcore.leases import orphaned, process_name
 from ctcore.ledger import record_run
 from ctcore.looking import Sight, look_around, refuse_without_store
 from ctcore.making import Outcome
@@ -191,8 +191,10 @@ class Launch:
             if verdict.asset == name:
                 found.setdefault(verdict.partition, verdict)
         wanted = [verdict for verdict in found.values() if keys is None or verdict.partition in keys]
-        self.elsewhere += sum(verdict.state == "running" for verdict in wanted)
-        todo = [verdict for verdict in wanted if verdict.state not in ("excluded", "running")]
+        going = {verdict.node for verdict in wanted if verdict.state == "running"}
+        going -= orphaned(self.project) if going else set()  # whose run has ended: this one waits for them
+        self.elsewhere += len(going)
+        todo = [one for one in wanted if one.state != "excluded" and one.node not in going]
         left = left_alone(self.project, self.asked, name, todo, self.left)
         return [verdict for verdict in todo if verdict.partition not in left]
 

@@ -72,6 +72,14 @@ def left_behind(project: Project, keys: Iterable[str]) -> set[str]:
     return {row.key for row in rows if not alive[row.owner]}
 
 
+def orphaned(project: Project) -> set[Node]:
+    """Nodes on which a process works that outlived its run."""
+    with project.catalog.read() as connection:
+        rows = connection.execute(select(lease.c.asset, lease.c.partition, lease.c.owner)).all()
+    alive = {owner: is_alive(owner, project.work) for owner in {row.owner for row in rows}}
+    return {(row.asset, row.partition) for row in rows if not alive[row.owner]}
+
+
 def hand_to(project: Project, keys: Iterable[str], job: str) -> None:
     """Say which process works on these keys: they stay busy while it lives, also if its run dies."""
     with project.catalog.write() as writer:

@@ -27,6 +27,7 @@ from ctcore.slurm.stop import Rounds, Stop, Wish, left_alone
 
 POLL_S = 0.05
 BATCH = 64
+_GPUS = "CUDA_VISIBLE_DEVICES"
 
 
 @dataclass
@@ -121,7 +122,8 @@ class _Shift(Rounds):
         executor = LocalExecutor(self.project.work / "jobs")
         executor.update_parameters(timeout_min=60 * 24 * 30, stderr_to_stdout=True)
         paths = [str(call.write(self.project.work)) for call in calls]
-        job = executor.submit(_work, str(self.project.work), str(self.project.store.root), paths)
+        visible = os.environ.get(_GPUS)
+        job = executor.submit(_work, str(self.project.work), str(self.project.store.root), paths, visible)
         hand_to(self.project, [call.key for call in calls], process_name(int(job.job_id)))
         return _Job(job, calls)
 
@@ -157,8 +159,12 @@ class _Shift(Rounds):
         return [StepResult(first.attempt, first.node, first.key, said, str(job.job.paths.stdout))]
 
 
-def _work(work: str, store: str, calls: Sequence[str]) -> None:
-    """In the worker: SIGTERM ends it, its staged folder is removed; submitit passes over that signal."""
+def _work(work: str, store: str, calls: Sequence[str], visible: str | None = None) -> None:
+    """In the worker: SIGTERM ends it, its staged folder is removed; submitit passes over that signal, and hides the
+    GPUs that were `visible`."""
+    os.environ.pop(_GPUS, None)
+    if visible is not None:
+        os.environ[_GPUS] = visible
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     sweep_temporary()
     beat(Path(work), process_name())

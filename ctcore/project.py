@@ -37,6 +37,8 @@ class Project:
 
             return cls(folder_of(given))
         place = Path(given) if given else (start or Path.cwd())
+        if place.is_file():
+            raise Usage(f"{place} is a file; name the folder of the project")
         if not place.is_dir():
             raise Usage(f"{place} is not a directory; `ct init {place}` makes a project there")
         for folder in (place.resolve(), *place.resolve().parents):

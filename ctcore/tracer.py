@@ -11,6 +11,7 @@ import re
 import shutil
 import stat
 import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
@@ -38,7 +39,8 @@ _OPENED = re.compile(
 _RAN = re.compile(rf"execve(?:at)?\((?:\S+, )?(?P<path>{_TEXT})")
 _WENT = re.compile(rf"chdir\((?:(?P<path>{_TEXT})|\d+<(?P<place>[^>]*)>)\) += 0$")
 _FORKED = re.compile(r"(?:v?fork|clone3?)\(.*\) += (?P<child>\d+)$")
-_EXECUTABLE = (b"\x7fELF", b"#!")
+_LONG = 100_000
+_TRACERS = frozenset({"strace", "ltrace", "gdb", "lldb", "rr", "valgrind"})  # one process has one tracer
 
 
 T = TypeVar("T")
@@ -83,6 +85,8 @@ class Tracer:
         folder = os.path.abspath(os.fsdecode(cwd or "."))
         if not words or (strace := at_hand()) is None or not _is_plain(os.fsdecode(words[0]), folder, env):
             return None
+        if sum(len(os.fsencode(word)) for word in words) > _LONG:  # its own words might be too many
+            return None
         log = self.folder / f"{_LOGS}{os.getpid()}-{next(self._number)}"
         write_json(log.with_suffix(_START), [self.where(), folder])  # a fork of the step may be who starts it
         return [strace, *_OPTIONS, _CALLS, "-o", str(log), "--", *words]
@@ -96,7 +100,7 @@ class Tracer:
     def check(self) -> None:
         """Raises Hindered."""
         for one, _ in self.told():
-            if isinstance(one, Ran) and _is_privileged(one.path):
+            if isinstance(one, Ran) and (_is_privileged(one.path) or os.path.basename(one.path) in _TRACERS):
                 raise Hindered(one.path)
 
     @property
@@ -162,10 +166,22 @@ def _is_plain(name: str, cwd: str, env: Mapping[Any, Any] | None) -> bool:
     found = os.path.join(cwd, name) if "/" in name else shutil.which(name, path=os.fsdecode(path or "")) or ""
     try:
         with open(found, "rb") as file:
-            begins = file.read(4)
+            begins = file.read(256)
     except OSError:
         return False
-    return os.access(found, os.X_OK) and begins.startswith(_EXECUTABLE) and not _is_privileged(found)
+    may = os.access(found, os.X_OK) and not _is_privileged(found) and os.path.basename(found) not in _TRACERS
+    return may and _can_begin(begins, cwd)
+
+
+def _can_begin(begins: bytes, cwd: str) -> bool:
+    """Whether the system will start it, so that the tracer does not fail in its place: a program for this machine, or a
+    script whose interpreter is there."""
+    if begins.startswith(b"#!"):
+        words = begins[2:].splitlines()[0].split()
+        return bool(words) and os.access(os.path.join(cwd, os.fsdecode(words[0])), os.X_OK)
+    with open(sys.executable, "rb") as file:
+        own = file.read(20)
+    return len(begins) > 64 and begins[:6] == own[:6] and begins[18:20] == own[18:20]
 
 
 def _is_privileged(path: str) -> bool:

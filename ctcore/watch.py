@@ -52,6 +52,7 @@ class Seen:
         self._own: tuple[str, ...] = ()
         self._passed: tuple[str, ...] = SYSTEM
         self._made: set[str] = set()
+        self._plain: set[str] = set()  # folders without a link on the way
         self._copied: tuple[int, int] | None = None
 
     def inside(self, *own: str, notes: Path, root: Path) -> "Seen":
@@ -93,6 +94,8 @@ class Seen:
 
     def opened(self, path: Any, _mode: Any = None, flags: Any = None) -> None:
         text = _absolute(path)
+        if text is not None and text.startswith(self._own or ("\0",)):
+            text = self._behind(text)
         if text is None or text in self._looked_at or text.startswith(self._passed):
             return self.missed(path)
         flags = flags if isinstance(flags, int) else os.O_RDONLY
@@ -105,6 +108,18 @@ class Seen:
             self._read(text)
         return None
 
+    def _behind(self, text: str) -> str:
+        """Where a path in the call's own folders leads: it may have made a link there."""
+        folder = os.path.dirname(text)
+        if folder not in self._plain and os.path.realpath(folder) == folder:
+            self._plain.add(folder)
+        return os.path.realpath(text) if folder not in self._plain or os.path.islink(text) else text
+
+    def linked(self, source: Any, *_: Any) -> None:
+        """A hard link is the file itself, under a name that may be the call's own."""
+        if (text := _absolute(source)) is not None and not text.startswith(self._passed):
+            self._read(text)
+
     def listed(self, path: Any = None) -> None:
         """Which files there are in a folder. What libraries list, to find their modules for one, is not the step's."""
         text = _absolute(path)
@@ -116,11 +131,12 @@ class Seen:
         return None
 
     def started(self, program: Any, words: Any, cwd: Any = None, env: Any = None) -> None:
-        given = untraced(words) if isinstance(words, list | tuple) else [program]
-        program = program if given is words else given[0]
-        listed = [os.fsdecode(one) for one in islice(given, _WORDS)]
-        for command in commands([os.fsdecode(program), *listed[1:]]):
-            self._command(command, os.path.abspath(os.fsdecode(cwd or ".")), env)
+        """A program with its words. Which programs it starts itself is told by the tracer, where there is one."""
+        given = words if isinstance(words, list | tuple) else [program]
+        own = untraced(given)
+        listed = [os.fsdecode(one) for one in islice(own, _WORDS)]
+        for command in commands([os.fsdecode(program) if own is given else listed[0], *listed[1:]]):
+            self._command(command, os.path.abspath(os.fsdecode(cwd or ".")), env, is_told=own is not given)
 
     def traced(self, tracer: Tracer) -> None:
         """What the children did, as if the step had done it."""
@@ -196,10 +212,10 @@ class Seen:
             with open(self._notes / f"{_NOTES}{os.getpid()}", "a", encoding="utf-8") as file:
                 file.write(json.dumps([kind, what, at]) + "\n")
 
-    def _command(self, words: Sequence[str], cwd: str, env: Any) -> None:
+    def _command(self, words: Sequence[str], cwd: str, env: Any, is_told: bool = False) -> None:
         """A program, and the files that its words name."""
         name = os.path.basename(words[0])
-        if name not in PLUMBING:
+        if name not in PLUMBING and not is_told:
             self._program(words[0], cwd, env)
         for place in {os.path.normpath(os.path.join(cwd, part)) for word in words[1:] for part in _parts(word)}:
             if not place.startswith(self._passed) and os.path.isfile(place):
@@ -229,6 +245,7 @@ _at_import: dict[str, dict[tuple[str, str], str]] = {}
 
 _EVENTS: Mapping[str, Callable[..., None]] = {
     "open": Seen.opened,
+    "os.link": Seen.linked,
     "os.listdir": Seen.listed,
     "os.scandir": Seen.listed,
     "pathlib.Path.glob": lambda seen, path, _pattern: seen.missed(path),

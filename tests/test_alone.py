@@ -11,6 +11,7 @@ import pytest
 
 from ctcore.project import Project
 from tests.cluster_runs import PROFILE
+from tests.kit import STEPS as COUNTED
 from tests.kit import TOML, Inline, assay, make, make_project
 from tests.shell import environment
 from tests.slurm import Slurm
@@ -110,6 +111,21 @@ def test_what_a_call_changes_in_its_environment_is_not_there_for_the_next(tmp_pa
     before = os.getcwd(), dict(os.environ), tempfile.gettempdir()
     assert {one.state for one in make(project, "counted", runner=Inline(project))} == {"made"}
     assert before == (os.getcwd(), dict(os.environ), tempfile.gettempdir())
+
+
+@pytest.mark.parametrize("visible", [None, "0,1"])
+def test_a_call_sees_the_gpus_that_the_run_sees(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, visible: str | None
+) -> None:
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    if visible is not None:
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
+    steps = COUNTED.replace(
+        "    n = len(", "    import os; print(repr(os.environ.get('CUDA_VISIBLE_DEVICES')))\n    n = len(", 1
+    )
+    project = make_project(tmp_path / "toy", [assay("P1", "S1", "A1")], steps=steps)
+    (one,) = make(project, "counted", "A1")
+    assert one.log is not None and Path(one.log).read_text() == f"{visible!r}\n"
 
 
 def test_processes_that_a_step_starts_share_its_folders_and_their_sockets_fit(tmp_path: Path) -> None:

@@ -119,6 +119,12 @@ def test_a_traced_program_is_started_and_ends_as_ever(tracer: Tracer, tmp_path: 
     assert (failed.value.returncode, failed.value.cmd) == (7, ["sh", "-c", "exit 7"])
     with pytest.raises(FileNotFoundError, match="no-such-program"):
         subprocess.run(["no-such-program"], check=False)
+    for name, begins in (("gone", b"#!/opt/gone/python\n"), ("other", b"\x7fELF" + b"\0" * 100)):
+        (tmp_path / name).write_bytes(begins)
+        (tmp_path / name).chmod(0o755)
+        with pytest.raises(OSError, match=r"No such file|Exec format") as refused:
+            subprocess.run([str(tmp_path / name)], check=False)
+        assert refused.value.filename == str(tmp_path / name)
     (tmp_path / "text").write_text("no program")
     with pytest.raises(PermissionError):
         subprocess.run([str(tmp_path / "text")], check=False)
@@ -145,6 +151,17 @@ def test_a_program_with_privileges_of_its_own_is_not_traced(tmp_path: Path, trac
     assert (tmp_path / "seen").read_text().split() == ["TracerPid:", "0"]
     (kept,) = (tmp_path / "toy/work/traced").iterdir()
     assert json.loads(kept.read_bytes()) == {"hindered": str(grep)}
+
+
+def test_a_step_may_trace_its_own_programs(tmp_path: Path, traced: Traced) -> None:
+    """A process has one tracer: where the step wants to be it, ct is none."""
+    body = f"""subprocess.run(["bash", "-c", "strace -o {tmp_path}/seen true"], check=True)"""
+    traced("", body, how="always")
+    assert "execve" in (tmp_path / "seen").read_text()
+
+
+def test_a_builtin_of_a_shell_is_no_program(traced: Traced) -> None:
+    assert traced("kill -0 $$; echo x\n") == {}
 
 
 def test_every_call_is_traced_where_that_costs_little_and_otherwise_one_of_each_version(tmp_path: Path) -> None:

@@ -126,6 +126,20 @@ def test_a_script_and_a_table_that_are_used_by_their_path_are_named(watched: Wat
     assert [one["what"] for one in found if one["kind"] == "file"] == [named]
 
 
+@pytest.mark.parametrize(
+    "body",
+    [
+        "os.symlink(SCRIPTS / 'table.txt', 'mine'); open('mine').read()",
+        "os.symlink(SCRIPTS / 'table.txt', 'mine'); Path('mine').read_text()",
+        "os.symlink(SCRIPTS, 'dir'); Path('dir/table.txt').read_text()",
+        "os.symlink(SCRIPTS / 'table.txt', call.scratch('mine')); call.scratch('mine').read_text()",
+        "os.link(SCRIPTS / 'table.txt', 'mine'); Path('mine').read_text()",
+    ],
+)
+def test_what_lies_behind_a_link_of_the_calls_own_is_named(watched: Watched, body: str) -> None:
+    assert what(watched(body, scripts__table_DOT_txt="x"), "file") == ["scripts/table.txt"]
+
+
 def test_what_forks_read_is_named_as_if_the_step_had_read_it(watched: Watched) -> None:
     body = """
     import multiprocessing
