@@ -2,8 +2,9 @@
 
 import json
 import os
+import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -68,6 +69,14 @@ def watched(tmp_path: Path) -> Watched:
         return sidecar(project)["undeclared"]
 
     return run
+
+
+@pytest.fixture
+def own_sigterm() -> Iterator[None]:
+    """A pool ends its forks by SIGTERM; here, another test may have left a handler that passes over it."""
+    before = signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    yield
+    signal.signal(signal.SIGTERM, before)
 
 
 def what(found: list[dict[str, Any]], kind: str) -> list[str]:
@@ -140,7 +149,7 @@ def test_what_lies_behind_a_link_of_the_calls_own_is_named(watched: Watched, bod
     assert what(watched(body, scripts__table_DOT_txt="x"), "file") == ["scripts/table.txt"]
 
 
-def test_what_forks_read_is_named_as_if_the_step_had_read_it(watched: Watched) -> None:
+def test_what_forks_read_is_named_as_if_the_step_had_read_it(watched: Watched, own_sigterm: None) -> None:
     body = """
     import multiprocessing
     with multiprocessing.get_context("fork").Pool(2) as pool:
