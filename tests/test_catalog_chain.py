@@ -255,7 +255,7 @@ def test_a_file_that_cannot_be_written_is_told_and_the_catalog_keeps_the_events(
     path = catalog.journal.path
     path.unlink()
     path.mkdir()
-    with pytest.raises(CatalogError, match=r"toy\.jsonl: Is a directory; the catalog has the events"):
+    with pytest.raises(CatalogError, match=r"toy\.jsonl is not a regular file: move it away, and `ct recover`"):
         by_writing(catalog)
     assert len(rows(catalog)) == 6
     path.rmdir()
