@@ -12,6 +12,7 @@ import pytest
 
 from ctcore.tracer import Tracer, Worth, at_hand
 from tests.kit import TOML, Inline, assay, make, make_project
+from tools.slurm.processes import wait
 
 pytestmark = pytest.mark.skipif(at_hand() is None, reason="strace is not here, or may not trace")
 STEP = '''"""A step that starts a script."""
@@ -133,6 +134,7 @@ def test_a_traced_program_is_started_and_ends_as_ever(tracer: Tracer, tmp_path: 
     assert os.system("exit 3") == 3 << 8
     sleeping = subprocess.Popen(["sleep", "60"], start_new_session=True)
     assert os.getpgid(sleeping.pid) == sleeping.pid
+    assert wait(lambda: Path(f"/proc/{sleeping.pid}/comm").read_text() == "sleep\n", 20)  # and not yet the tracer
     sleeping.kill()
     assert sleeping.wait(10) == -9
     code = "import os, sys; print(os.getpid(), os.getppid())"
