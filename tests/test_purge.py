@@ -334,7 +334,18 @@ def test_dagster_is_told_nothing_more_of_whoever_was_purged(project: Project) ->
     assert "P1" in unreported(project)["patient"]
     end(project, "P1")
     left = unreported(again(project))
-    assert set(left["patient"]) == {"P0"} and not {"S1", "A1", "A2"} & {*left["specimen"], *left["assay"]}
+    assert set(left["patient"]) == {"P0"} and not {"S10", "A100", "A101"} & {*left["specimen"], *left["assay"]}
+
+
+def test_a_file_of_the_project_that_has_the_same_bytes_is_named_and_stays(project: Project) -> None:
+    """It may be a lock, a list or a note that has them by chance."""
+    (path,) = (project.store.root / "heard" / "A100").glob("*/words.txt")
+    (project.root / "lock.txt").write_bytes(path.read_bytes())
+    (project.root / "empty.txt").write_bytes(b"")
+    end(project, "P1")
+    assert (project.root / "lock.txt").exists() and (project.root / "empty.txt").exists()
+    found = dict(check(again(project), 1).findings)
+    assert list(found) == ["lock.txt"] and "yours to remove" in found["lock.txt"]
 
 
 def test_nothing_is_purged_where_the_store_is_not_there(project: Project, tmp_path: Path) -> None:

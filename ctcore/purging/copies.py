@@ -105,7 +105,8 @@ class _Search:
         for walk in walks:
             for name, seen in walk.files():
                 place = f"{walk.root}/{name}"
-                (alike if seen.st_size in self.wanted.sizes else others).append(place)
+                is_alike = seen.st_size in self.wanted.sizes and seen.st_size > 0  # an empty file tells nothing
+                (alike if is_alike else others).append(place)
         digests, problems = try_digests(alike, on_bytes=on_bytes)
         unread = [
             *(one for walk in walks for one in walk.unread),
@@ -137,7 +138,7 @@ class _Search:
             return None
         if digest in self.wanted.beside and digest not in self.wanted.files and self._is_of_others(path):
             return None
-        inside = "raw" if digest in self.wanted.raw else "purge"
+        inside = "raw" if digest in self.wanted.raw else "owner"  # what has the same bytes may be another's own
         by = "purge" if self._is_ours(path) else inside if self._lies_inside(path) else "owner"
         return Copy(self._name(path), f"has the bytes of {what}", by)
 
