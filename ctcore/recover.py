@@ -30,6 +30,7 @@ from ctcore.losses import Losses, losses
 from ctcore.project import Project
 from ctcore.reasons import name_of
 from ctcore.rebuild import Makings, makings, rewrite
+from ctcore.whole import sync
 
 ASIDE = "set-aside"
 SHOWN = 20  # of what was found
@@ -254,7 +255,7 @@ class _Recovery:
         for old in self._files():
             os.replace(old, (aside or self._set_aside()) / old.name)
         os.replace(part, place)
-        _sync(place.parent)
+        sync(place.parent)
         return made
 
     def _move_schema(self) -> None:
@@ -286,7 +287,7 @@ class _Recovery:
         journal = [*self.found.strays, *map(line_of, of_journal)]
         _keep(folder / self.catalog.journal.path.name, journal)
         _keep(folder / "catalog.jsonl", [_line(row) for row in of_catalog])
-        _sync(folder)
+        sync(folder)
         return folder
 
 
@@ -314,11 +315,3 @@ def _alone(project: Project) -> Iterator[None]:
     with (project.work / "recover.lock").open("a") as stream:
         fcntl.flock(stream, fcntl.LOCK_EX)
         yield
-
-
-def _sync(folder: Path) -> None:
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

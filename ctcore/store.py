@@ -41,6 +41,7 @@ from ctcore.manifest import (
     scan,
 )
 from ctcore.places import said_of
+from ctcore.whole import sync
 
 SCRATCH = ".scratch"
 STAGING = ".staging"
@@ -264,7 +265,7 @@ class Store:
             if os.stat(target).st_mode & 0o222:
                 os.chmod(target, 0o555)
             for folder in (target, target.parent, target.parent.parent, self.root):
-                _fsync(folder)
+                sync(folder)
         return published
 
     def _replace(self, staged: Path, target: Path, key: str) -> Published | None:
@@ -395,18 +396,10 @@ def _synced(staged: Path) -> None:
     """All of it on the disk; folders in it are read-only."""
     for folder, _, files in os.walk(staged, topdown=False):
         for name in files:
-            _fsync(os.path.join(folder, name))
+            sync(os.path.join(folder, name))
         if folder != os.fspath(staged):
             os.chmod(folder, 0o555)
-        _fsync(folder)
-
-
-def _fsync(path: Path | str) -> None:
-    fd = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(fd)
-    finally:
-        os.close(fd)
+        sync(folder)
 
 
 def _renamed(staged: Path, target: Path) -> bool:

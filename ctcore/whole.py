@@ -28,3 +28,12 @@ def write_whole(path: Path, content: bytes, mode: int = 0o644) -> Path:
 
 def write_json(path: Path, value: Any) -> Path:
     return write_whole(path, json.dumps(value).encode())
+
+
+def sync(path: Path | str) -> None:
+    """Wait until a file, or what a folder says of its entries, is on the disk."""
+    fd = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)

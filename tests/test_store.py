@@ -220,7 +220,7 @@ def test_publishing_again_after_a_crash_at_any_step_is_safe(store: Store, monkey
             return call
 
         with monkeypatch.context() as patch:
-            for name in ("_fsync", "_renamed", "manifest_of"):
+            for name in ("sync", "_renamed", "manifest_of"):
                 patch.setattr(store_module, name, stopping(getattr(store_module, name)))
             try:
                 store.publish(folder, *NODE, key, {}, list(CONTENT))

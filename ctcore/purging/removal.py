@@ -26,6 +26,7 @@ from ctcore.purging.redaction import take_out
 from ctcore.purging.wanted import BESIDE
 from ctcore.reasons import name_of
 from ctcore.tombstones import edge_counts, entries, folders_of, unfinished
+from ctcore.whole import sync
 
 TELLING = 16  # bytes: what is shorter may be anybody's
 AN_EVENT = 50_000  # makings, with their inputs, of which one event of the chain tells
@@ -208,7 +209,7 @@ def erase(path: Path) -> None:
         shutil.rmtree(path)
     else:
         path.unlink(missing_ok=True)
-    _sync(path.parent)
+    sync(path.parent)
 
 
 def _tidy(parents: Iterable[Path]) -> None:
@@ -218,15 +219,7 @@ def _tidy(parents: Iterable[Path]) -> None:
             Path(os.path.realpath(folder)).rmdir()
             if folder.is_symlink():
                 folder.unlink()
-            _sync(folder.parent)
-
-
-def _sync(folder: Path) -> None:
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
+            sync(folder.parent)
 
 
 def listed(project: Project) -> list[Mapping[str, Any]]:
