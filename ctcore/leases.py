@@ -5,8 +5,9 @@ import socket
 from collections.abc import Iterable, Sequence
 from functools import cache
 from pathlib import Path
+from typing import Any
 
-from sqlalchemy import delete, select, update
+from sqlalchemy import ColumnElement, delete, select, true, update
 
 from ctcore.beats import beat, is_silent
 from ctcore.catalog.engine import Writer, among, bound, in_keys
@@ -37,13 +38,19 @@ def is_alive(name: str | None, work: Path) -> bool:
     return _started(int(pid)) == int(start)
 
 
+def living(project: Project, names: Iterable[str | None]) -> set[str | None]:
+    """Those of these processes that still run, each looked at once."""
+    return {name for name in set(names) if is_alive(name, project.work)}
+
+
 def take(project: Project, calls: Sequence[tuple[str, Node]], run_id: str | None) -> set[str]:
     """Take the leases of these keys; those of living processes stay theirs. Returns the keys now ours."""
     keys = [key for key, _ in calls]
     beat(project.work, process_name())
     with project.catalog.write() as writer:
         held = writer.execute(select(lease).where(in_keys(lease.c.key, keys))).all()
-        busy = {row.key for row in held if is_alive(row.owner, project.work) or is_alive(row.job, project.work)}
+        alive = living(project, [name for row in held for name in (row.owner, row.job)])
+        busy = {row.key for row in held if row.owner in alive or row.job in alive}
         writer.execute(delete(lease).where(in_keys(lease.c.key, {row.key for row in held} - busy)))
         mine = [(key, node) for key, node in dict(calls).items() if key not in busy]
         writer.insert(
@@ -66,18 +73,19 @@ def take(project: Project, calls: Sequence[tuple[str, Node]], run_id: str | None
 
 def left_behind(project: Project, keys: Iterable[str]) -> set[str]:
     """Of these keys those whose run has ended, while a process that it started may still work on them."""
-    with project.catalog.read() as connection:
-        rows = connection.execute(select(lease.c.key, lease.c.owner).where(in_keys(lease.c.key, keys))).all()
-    alive = {owner: is_alive(owner, project.work) for owner in {row.owner for row in rows}}
-    return {row.key for row in rows if not alive[row.owner]}
+    return {row.key for row in _of_ended_runs(project, in_keys(lease.c.key, keys))}
 
 
 def orphaned(project: Project) -> set[Node]:
     """Nodes on which a process works that outlived its run."""
+    return {(row.asset, row.partition) for row in _of_ended_runs(project, true())}
+
+
+def _of_ended_runs(project: Project, mine: ColumnElement[bool]) -> list[Any]:
     with project.catalog.read() as connection:
-        rows = connection.execute(select(lease.c.asset, lease.c.partition, lease.c.owner)).all()
-    alive = {owner: is_alive(owner, project.work) for owner in {row.owner for row in rows}}
-    return {(row.asset, row.partition) for row in rows if not alive[row.owner]}
+        rows = connection.execute(select(lease).where(mine)).all()
+    alive = living(project, (row.owner for row in rows))
+    return [row for row in rows if row.owner not in alive]
 
 
 def hand_to(project: Project, keys: Iterable[str], job: str) -> None:
@@ -107,7 +115,8 @@ def give_back(writer: Writer, keys: Iterable[str]) -> None:
 def give_back_idle(project: Project, writer: Writer, keys: Iterable[str]) -> None:
     """Those on which no process works any more."""
     held = writer.execute(select(lease.c.key, lease.c.job).where(in_keys(lease.c.key, keys))).all()
-    give_back(writer, [row.key for row in held if not is_alive(row.job, project.work)])
+    alive = living(project, (row.job for row in held))
+    give_back(writer, [row.key for row in held if row.job not in alive])
 
 
 @cache

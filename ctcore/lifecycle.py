@@ -12,7 +12,7 @@ from ctcore.catalog.engine import Writer, upsert
 from ctcore.catalog.life import STATE, Life, State, life_of, refused, settings_of
 from ctcore.catalog.tables import lease, setting, slurm_job
 from ctcore.errors import ProjectError, Usage
-from ctcore.leases import is_alive
+from ctcore.leases import living
 from ctcore.project import Project
 
 EVENT = "project"
@@ -46,7 +46,8 @@ def tell_store(project: Project) -> None:
 def _refuse_busy(project: Project, writer: Writer) -> None:
     """What runs now could not be recorded any more, and would be lost."""
     held = writer.execute(select(lease.c.owner, lease.c.job)).all()
-    nodes = sum(is_alive(row.owner, project.work) or is_alive(row.job, project.work) for row in held)
+    alive = living(project, [name for row in held for name in (row.owner, row.job)])
+    nodes = sum(row.owner in alive or row.job in alive for row in held)
     still = select(func.count()).select_from(slurm_job).where(slurm_job.c.ended_at.is_(None))
     jobs = writer.execute(still).scalar()
     if nodes or jobs:

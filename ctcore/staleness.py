@@ -13,7 +13,7 @@ from ctcore.evidence import Evidence
 from ctcore.excluded import why_excluded
 from ctcore.inputs import Inputs
 from ctcore.judge import BIT, KINDS, Evaluated
-from ctcore.leases import is_alive
+from ctcore.leases import living
 from ctcore.memo import prepare
 from ctcore.mirror.versions import Places
 from ctcore.project import Project
@@ -223,8 +223,8 @@ class _Later(Sequence[Reason]):
 def _running(project: Project, connection: Connection, state: Evaluated) -> dict[Node, State]:
     """Nodes that somebody works on now, and that are not fresh."""
     rows = connection.execute(select(lease.c.asset, lease.c.partition, lease.c.owner, lease.c.job)).all()
-    alive = {name: is_alive(name, project.work) for row in rows for name in (row.owner, row.job)}
-    busy = [(row.asset, row.partition) for row in rows if alive[row.owner] or alive[row.job]]
+    alive = living(project, [name for row in rows for name in (row.owner, row.job)])
+    busy = [(row.asset, row.partition) for row in rows if row.owner in alive or row.job in alive]
     return {node: "running" for node in busy if _is_open(state, node)}
 
 

@@ -15,7 +15,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from functools import cache
+from functools import cache, cached_property
 from itertools import count
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
@@ -91,23 +91,27 @@ class Tracer:
         write_json(log.with_suffix(_START), [self.where(), folder])  # a fork of the step may be who starts it
         return [strace, *_OPTIONS, _CALLS, "-o", str(log), "--", *words]
 
-    def told(self) -> Iterator[tuple[Opened | Ran, str]]:
+    @cached_property
+    def _logs(self) -> list[tuple[str, str, list[str]]]:
+        """Of each start its line, its folder and what strace wrote; read once, when the call has ended."""
+        starts = sorted(self.folder.glob(f"{_LOGS}*{_START}"))
+        return [(*json.loads(one.read_bytes()), _lines(one.with_suffix(""))) for one in starts]
+
+    @cached_property
+    def told(self) -> list[tuple[Opened | Ran, str]]:
         """What each of them did, with the line of the step."""
-        for start in sorted(self.folder.glob(f"{_LOGS}*{_START}")):
-            line, cwd = json.loads(start.read_bytes())
-            yield from ((one, line) for one in _read(_lines(start.with_suffix("")), cwd))
+        return [(one, line) for line, cwd, lines in self._logs for one in _read(lines, cwd)]
 
     def check(self) -> None:
         """Raises Hindered."""
-        for one, _ in self.told():
+        for one, _ in self.told:
             if isinstance(one, Ran) and (_is_privileged(one.path) or os.path.basename(one.path) in _TRACERS):
                 raise Hindered(one.path)
 
     @property
     def share(self) -> float:
         """About what it costs, of the time that the call takes without it."""
-        logs = [_lines(one.with_suffix("")) for one in self.folder.glob(f"{_LOGS}*{_START}")]
-        cost = sum(_START_S + _LINE_S * len(lines) for lines in logs)
+        cost = sum(_START_S + _LINE_S * len(lines) for _, _, lines in self._logs)
         return cost / max(time.monotonic() - self._begun - cost, 0.001)
 
 
@@ -179,9 +183,15 @@ def _can_begin(begins: bytes, cwd: str) -> bool:
     if begins.startswith(b"#!"):
         words = begins[2:].splitlines()[0].split()
         return bool(words) and os.access(os.path.join(cwd, os.fsdecode(words[0])), os.X_OK)
-    with open(sys.executable, "rb") as file:
-        own = file.read(20)
+    own = _machine()
     return len(begins) > 64 and begins[:6] == own[:6] and begins[18:20] == own[18:20]
+
+
+@cache
+def _machine() -> bytes:
+    """How a program for this machine begins."""
+    with open(sys.executable, "rb") as file:
+        return file.read(20)
 
 
 def _is_privileged(path: str) -> bool:

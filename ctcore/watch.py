@@ -141,7 +141,7 @@ class Seen:
     def traced(self, tracer: Tracer) -> None:
         """What the children did, as if the step had done it."""
         beside: set[str] = set()
-        for one, at in tracer.told():
+        for one, at in tracer.told:
             if isinstance(one, Opened):
                 self._child_opened(one, at, tuple(beside))
                 continue

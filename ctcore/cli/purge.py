@@ -41,11 +41,11 @@ def purge(
     if (patient is not None) + (number is not None) + every != 1:
         raise click.UsageError("name a PATIENT, or --check N, or --list")
     project = opened(ctx)
-    if not every:
-        refuse_without_store(project)
     if every:
         _list(project, as_json)
-    elif number is not None:
+        return
+    refuse_without_store(project)
+    if number is not None:
         ctx.exit(_check(project, number, quick, as_json))
     elif confirm is None:
         _show(project, _bare(patient), raw, as_json)

@@ -15,7 +15,7 @@ from ctcore.catalog.together import is_awaited
 from ctcore.clock import today
 from ctcore.consent import TAKEN_BACK
 from ctcore.errors import Usage
-from ctcore.leases import is_alive
+from ctcore.leases import living
 from ctcore.lineage import Making
 from ctcore.nodes import no_such
 from ctcore.policy import standing, status_on
@@ -112,8 +112,8 @@ def check_consent(project: Project, connection: Connection, patient: str) -> Non
 def check_idle(project: Project, connection: Connection, found: Inside) -> None:
     """What runs meanwhile may have the person inside, and would be recorded after the purge."""
     held = connection.execute(select(lease.c.asset, lease.c.partition, lease.c.owner, lease.c.job)).all()
-    alive = {name: is_alive(name, project.work) for row in held for name in (row.owner, row.job)}
-    busy = {(row.asset, row.partition) for row in held if alive[row.owner] or alive[row.job]}
+    alive = living(project, [name for row in held for name in (row.owner, row.job)])
+    busy = {(row.asset, row.partition) for row in held if row.owner in alive or row.job in alive}
     joined = select(slurm_batch.c.asset, slurm_job.c.partition).join(slurm_job, slurm_job.c.batch == slurm_batch.c.id)
     rows = connection.execute(joined.where(slurm_job.c.ended_at.is_(None)))
     busy |= {(row.asset, row.partition) for row in rows}

@@ -70,8 +70,9 @@ def _orphans(project: Project, listed: Sequence[Job]) -> list[Job]:
     with project.catalog.read() as connection:
         rows = connection.execute(
             select(lease.c.key, lease.c.owner).where(in_keys(lease.c.key, {job.key for job in listed}))
-        )
-        watched = {row.key for row in rows if leases.is_alive(row.owner, project.work)}
+        ).all()
+        alive = leases.living(project, (row.owner for row in rows))
+        watched = {row.key for row in rows if row.owner in alive}
     return [job for job in listed if job.key not in watched]
 
 
