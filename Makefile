@@ -6,7 +6,7 @@ DEMO := build/demo
 SANDBOX := build/slurm
 
 .DEFAULT_GOAL := help
-.PHONY: help demo sandbox sandbox-stop test lint format bench lock dist clean
+.PHONY: help demo sandbox sandbox-stop test lint format bench docs lock dist clean
 
 help:  ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -37,9 +37,9 @@ sandbox:  ## Start a real Slurm cluster in build/slurm (docs/slurm-sandbox.md)
 sandbox-stop:  ## Stop it; accounting is kept
 	@$(PYTHON) -m tools.slurm down $(SANDBOX)
 
-test: lint  ## Install, and run every check and test
+test: lint  ## Install, and run every check and test; PACKAGE=staleness: that room's tests
 	@$(BIN)/python -m compileall -q -j 0 ctcore ct_assets resources sensors tests tools benchmarks
-	$(BIN)/pytest -n 2 --dist loadgroup
+	$(BIN)/pytest -n 3 --dist loadgroup $(if $(PACKAGE),tests/$(PACKAGE))
 
 lint: $(VENV)/installed  ## Style, types and import rules
 	$(BIN)/ruff check .
@@ -54,9 +54,12 @@ format: $(VENV)/installed  ## Format the code
 bench: $(VENV)/installed  ## Measure, beside a baseline in the same run
 	$(BIN)/python -m benchmarks
 
+docs: $(VENV)/installed  ## Build the docs site in build/site; a broken link fails
+	$(BIN)/python -m mkdocs build --quiet
+
 lock: $(VENV)/installed  ## Resolve the dependencies anew into requirements.lock
 	$(BIN)/python -m pip install --quiet uv
-	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --extra dev --no-emit-index-url --no-emit-find-links \
+	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --extra dev --extra docs --no-emit-index-url --no-emit-find-links \
 	  --no-header --upgrade pyproject.toml -o requirements.lock
 
 dist: $(VENV)/installed  ## Build the wheel and the source archive

@@ -14,9 +14,10 @@ from dagster import Field, String
 from dagster._core.storage.base_storage import DagsterStorage
 from dagster._serdes import ConfigurableClass, ConfigurableClassData
 
+from ctcore.config.settings import FILE_NAME
 from ctcore.errors import CatalogError
 from ctcore.project import Project
-from ctcore.settings import FILE_NAME
+from ctcore.projects.dagster_home import dagster_schema
 
 
 class CtStorage(DagsterStorage, ConfigurableClass):
@@ -32,6 +33,7 @@ class CtStorage(DagsterStorage, ConfigurableClass):
 
     @classmethod
     def from_config_value(cls, inst_data: ConfigurableClassData | None, config_value: dict[str, Any]) -> DagsterStorage:  # pyright: ignore[reportIncompatibleMethodOverride]
+        # Called once in each process that opens the instance: webserver, daemon, each run worker.
         with _alone(Path(os.environ["DAGSTER_HOME"])):
             if os.environ.get("CT_POSTGRES_URL"):
                 return _postgres(os.environ["CT_POSTGRES_URL"], config_value.get("schema") or _own_schema(), inst_data)
@@ -48,6 +50,7 @@ def _alone(home: Path) -> Iterator[None]:
     with ExitStack() as stack:
         with suppress(OSError):  # a home that may only be read, a disk without locks
             lock = stack.enter_context(open(place, "a"))
+            # In append mode the position is the file's size: 0 until somebody has made the tables.
             if not lock.tell():
                 fcntl.flock(lock, fcntl.LOCK_EX)
             if place.stat().st_size:
@@ -56,11 +59,6 @@ def _alone(home: Path) -> Iterator[None]:
         with suppress(OSError):
             if not place.stat().st_size:
                 place.write_text("Dagster's tables are made\n")
-
-
-def dagster_schema(catalog_schema: str) -> str:
-    """Dagster's schema beside a catalog's: as long, so that it is not cut, and no other project's."""
-    return "dg_" + catalog_schema.removeprefix("ct_")
 
 
 def _own_schema() -> str:
@@ -75,6 +73,7 @@ def _postgres(given: str, schema: str, inst_data: ConfigurableClassData | None) 
     from sqlalchemy import create_engine, make_url, text
     from sqlalchemy.exc import DBAPIError
 
+    # SQLAlchemy 2.1 takes postgresql:// for psycopg 3; dagster-postgres installs psycopg2 only.
     url = make_url(given).set(drivername="postgresql+psycopg2")
     try:
         with create_engine(url).begin() as connection:
@@ -82,5 +81,6 @@ def _postgres(given: str, schema: str, inst_data: ConfigurableClassData | None) 
     except DBAPIError as error:
         place = url.render_as_string(hide_password=True)
         raise CatalogError(f"{place}: {error.orig}; is the database server running, and the URL right?") from error
+    # Dagster has no setting for a schema; its tables go where the search path of its connections leads.
     url = url.update_query_dict({"options": f"-csearch_path={schema}"})
     return DagsterPostgresStorage(url.render_as_string(hide_password=False), inst_data=inst_data)

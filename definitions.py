@@ -4,10 +4,10 @@ from pathlib import Path
 
 import dagster as dg
 
-from ct_assets.build import build_assets, build_resources
-from ct_assets.keys import check_home
+from ct_assets.asset_keys import check_home
+from ct_assets.definitions import build_assets, build_resources
+from ctcore.config.settings import FILE_NAME
 from ctcore.project import Project
-from ctcore.settings import FILE_NAME
 from sensors.integrity import integrity_sensor
 from sensors.jobs import jobs_sensor
 from sensors.sheet import sheet_sensor

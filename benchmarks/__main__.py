@@ -2,10 +2,11 @@
 
 import argparse
 import json
+import os
 import sys
 from collections.abc import Sequence
 
-from benchmarks.measure import Row, apart, machine, table
+from benchmarks.measure import ONCE, Row, apart, machine, table
 from benchmarks.subjects import SUBJECTS, measure
 
 
@@ -17,6 +18,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     given = parser.parse_args(arguments)
     if unknown := sorted(set(given.names) - set(SUBJECTS)):
         parser.error(f"no subject {', '.join(unknown)}; subjects: {', '.join(SUBJECTS)}")
+    if given.quick:
+        os.environ[ONCE] = "1"
     rows: list[Row] = []
     for name in given.names or SUBJECTS:
         print(f"{name} …", file=sys.stderr, flush=True)

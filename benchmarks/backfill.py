@@ -11,12 +11,12 @@ from sqlalchemy import delete
 
 from benchmarks.cohort import SETTLED_S
 from benchmarks.measure import Measured, Row, Target, expect, timed
-from ctcore.batches import partitions
 from ctcore.catalog.tables import artifact
-from ctcore.files import look
-from ctcore.making import Making
+from ctcore.cohorts.partitions import partitions
+from ctcore.execution.materialize import StepRun
+from ctcore.intake.raw_files import look
 from ctcore.project import Project
-from tests.kit import TOML, assay, make_project
+from tests.helpers.kit import TOML, assay, make_project
 
 PARTITIONS = 1_000
 QUICK = 4
@@ -53,7 +53,7 @@ def _project(root: Path, number: int) -> Project:
 
 def _without_dagster(project: Project) -> Counter[str]:
     keys = partitions(project, "assay")
-    return Counter(one.state for one in Making(project, project.steps[STEP], keys, stale_only=True).outcomes())
+    return Counter(one.state for one in StepRun(project, project.steps[STEP], keys, stale_only=True).outcomes())
 
 
 def _launch(project: Project) -> Any:
@@ -66,7 +66,7 @@ def _launch(project: Project) -> Any:
 
     from ct_assets.launch import Launch
     from ct_assets.partitions import add_missing
-    from ctcore.plan import scope
+    from ctcore.planning.plan import scope
 
     instance = dg.DagsterInstance.get()
     add_missing(project, instance)

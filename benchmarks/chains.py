@@ -17,10 +17,10 @@ from benchmarks import scans
 from benchmarks.measure import Measured, Row, Target, apart, expect, growth, timed
 from benchmarks.nation import fill
 from ctcore.project import Project
-from ctcore.staleness import evaluate
+from ctcore.staleness.verdicts import evaluate
 from ctcore.step import Output, Resources, Step
-from ctcore.steps import Recipe, StepGraph
-from tests.kit import STEPS, assay, make_project
+from ctcore.steps.graph import Recipe, StepGraph
+from tests.helpers.kit import STEPS, assay, make_project
 
 ROW = (1_000, 10_000)
 DIAMONDS = ((100, 100), (1_000, 100))  # assays, layers

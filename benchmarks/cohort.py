@@ -8,15 +8,15 @@ from pathlib import Path
 
 from sqlalchemy import insert, literal, select
 
-from ctcore.batches import partitions
 from ctcore.catalog.engine import Writer
 from ctcore.catalog.tables import artifact, edge, entity, file, materialization, member, output, recipe
-from ctcore.clock import now
-from ctcore.digest import canonical, digest_value
-from ctcore.memo import Prepared, prepare
+from ctcore.cohorts.partitions import partitions
+from ctcore.inputs.key import PreparedCall, prepare
 from ctcore.project import Project
 from ctcore.step import Step
-from tests.kit import STEPS, make_project
+from ctcore.store.digest import canonical_json, digest_value
+from ctcore.util.clock import now
+from tests.helpers.kit import STEPS, make_project
 
 SHEET_TOML = """\
 [project]
@@ -96,7 +96,7 @@ def _add_entities(writer: Writer, assays: int) -> None:
         if name in seq:
             return
         seq[name] = first + len(rows) + 1
-        text = canonical(attributes).decode()
+        text = canonical_json(attributes).decode()
         up = seq[parent] if parent else None
         rows.append({"seq": seq[name], "level": level, "id": name, "parent": up, "attributes": text})
 
@@ -124,7 +124,7 @@ def _make_all(project: Project, step: Step) -> int:
         used = project.recipes[step.name]
         row = {"id": number, "step": step.name, "code": used.code, "digest": used.digest}
         sides = {"parameters": dict(used.parameters), "environment": dict(used.environment)}
-        writer.insert(recipe, [{**row, **{name: canonical(value).decode() for name, value in sides.items()}}])
+        writer.insert(recipe, [{**row, **{name: canonical_json(value).decode() for name, value in sides.items()}}])
         calls = dict(enumerate(ready.values(), first))
         writer.event("fill", step.name, {"artifacts": len(calls)})
         writer.insert(materialization, [_materialization(at, call, number) for at, call in calls.items()])
@@ -142,7 +142,7 @@ def _make_all(project: Project, step: Step) -> int:
     return len(ready)
 
 
-def _materialization(number: int, call: Prepared, recipe_id: int) -> dict[str, object]:
+def _materialization(number: int, call: PreparedCall, recipe_id: int) -> dict[str, object]:
     return {
         "id": number,
         "asset": call.node[0],
@@ -161,12 +161,12 @@ def _materialization(number: int, call: Prepared, recipe_id: int) -> dict[str, o
     }
 
 
-def _output(number: int, call: Prepared, project: Project) -> dict[str, object]:
+def _output(number: int, call: PreparedCall, project: Project) -> dict[str, object]:
     name = next(iter(project.steps[call.node[0]].outputs.values())).file
     digest = digest_value("ct.bench", list(call.node))
     return {"materialization": number, "file": name, "digest": digest, "size": 9, "mtime_ns": 1, "inode": number}
 
 
-def _members(number: int, call: Prepared) -> Iterator[dict[str, object]]:
+def _members(number: int, call: PreparedCall) -> Iterator[dict[str, object]]:
     for level, who in call.members:
         yield {"materialization": number, "level": level, "entity": who, "role": "member"}

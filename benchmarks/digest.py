@@ -9,9 +9,9 @@ from pathlib import Path
 
 from benchmarks.cohort import SETTLED_S
 from benchmarks.measure import Measured, Row, Target, expect, run, timed
-from ctcore.digest import digest_files, digest_remembered
-from ctcore.files import Memory
-from tests.kit import make_project
+from ctcore.intake.raw_files import Memory
+from ctcore.store.digest import digest_files, digest_remembered
+from tests.helpers.kit import make_project
 
 LARGE_BYTES, QUICK_BYTES = 1 << 30, 1 << 26
 SMALL_FILES, QUICK_FILES = 20_000, 200

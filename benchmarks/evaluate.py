@@ -11,9 +11,9 @@ from sqlalchemy import update
 from benchmarks.cohort import made_project
 from benchmarks.measure import Measured, Row, Target, expect, growth, timed
 from ctcore.catalog.tables import reference
+from ctcore.inputs.current import forget
 from ctcore.project import Project
-from ctcore.staleness import evaluate
-from ctcore.standing import forget
+from ctcore.staleness.verdicts import evaluate
 
 NODES = (1_000, 10_000, 100_000)
 QUICK = (60, 300)

@@ -15,8 +15,8 @@ from benchmarks.cohort import SETTLED_S, seen_lately
 from benchmarks.measure import Measured, Row, Target, apart, run
 from benchmarks.nation import GROUP, check, fill
 from ctcore.project import Project
-from tests.kit import TOML, assay, write_sheet
-from tests.postgres import NoPostgres, server
+from tests.helpers.kit import TOML, assay, write_sheet
+from tests.helpers.postgres import NoPostgres, server
 
 ASSAYS, FEWER, FEWEST = 40_000, 10_000, 4_000
 QUICK = (40, 20, 8)
@@ -65,9 +65,9 @@ def controlled(call: Call) -> None: ...
 REGISTER = """
 import sys
 from pathlib import Path
-from ctcore.files import check_references, look
+from ctcore.intake.raw_files import check_references, look
 from ctcore.project import Project
-from ctcore.register import register
+from ctcore.intake.register import register
 project = Project(Path(sys.argv[1]))
 check_references(project)
 assert register(project, project.root / "sheet.csv").new["assay"]

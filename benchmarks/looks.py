@@ -12,11 +12,11 @@ from sqlalchemy import bindparam, select, update
 from benchmarks.measure import Row, Target, apart, expect, run, timed
 from benchmarks.nation import fill
 from ctcore.catalog.tables import materialization, output
-from ctcore.digest import Signature
-from ctcore.looking import look_around
-from ctcore.manifest import OWN
+from ctcore.integrity.look import look_around
 from ctcore.project import Project
-from tests.kit import assay, make_project
+from ctcore.store.digest import Signature
+from ctcore.store.manifest import OWN
+from tests.helpers.kit import assay, make_project
 
 ASSAYS, QUICK = 100_000, 300
 TIMES = 6.0  # of what the stats alone cost

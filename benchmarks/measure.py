@@ -100,11 +100,18 @@ class Row:
         ]
 
 
+ONCE = "CT_BENCHMARKS_ONCE"  # with --quick nothing is repeated: its figures mean little
+
+
+def _times(wanted: int) -> int:
+    return 1 if ONCE in os.environ else wanted
+
+
 def timed(function: Callable[..., Any], times: int = 3, before: Callable[[], Any] | None = None) -> Measured:
     """Call it so many times; what `before` returns is prepared each time outside the clock and handed in."""
     seconds, cpu, value = [], [], None
     _forget_peak()
-    for _ in range(times):
+    for _ in range(_times(times)):
         arguments = (before(),) if before else ()
         began, busy = time.perf_counter(), time.process_time()
         value = function(*arguments)
@@ -118,7 +125,7 @@ def run(command: Sequence[str], times: int = 3) -> Measured:
 
     Python may keep what it compiles, as it does where a package is installed.
     """
-    found = [_run(command) for _ in range(times)]
+    found = [_run(command) for _ in range(_times(times))]
     return Measured(
         median(one.seconds for one in found),
         median(one.cpu for one in found),

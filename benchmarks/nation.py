@@ -19,13 +19,13 @@ from sqlalchemy import Table, func, select
 
 from benchmarks.measure import expect
 from ctcore.catalog.tables import artifact, edge, entity, file, materialization, member, output, recipe, reference
-from ctcore.clock import now
-from ctcore.collecting import without_collecting
-from ctcore.digest import Signature, canonical
-from ctcore.memo import Edge, key_of, prepare
+from ctcore.inputs.key import Edge, key_of, prepare
 from ctcore.project import Project
 from ctcore.step import Step
-from tests.kit import assay, make_project
+from ctcore.store.digest import Signature, canonical_json
+from ctcore.util.clock import now
+from ctcore.util.gc import without_collecting
+from tests.helpers.kit import assay, make_project
 
 GROUP = 2  # assays a specimen, and specimens a patient
 OF_ASSAYS = {
@@ -162,14 +162,14 @@ class _Filling:
         parent = seq[f"{above}{at // GROUP}"] if above else None
         said = {"sex": _sex(at)} if level == "patient" else {}
         name = self.ids[level][at]
-        return seq[name], level, name, parent, canonical(said).decode(), None
+        return seq[name], level, name, parent, canonical_json(said).decode(), None
 
     @without_collecting
     def make(self, step: Step) -> None:
         """All nodes of one step."""
         used = self.project.recipes[step.name]
         number = self.project.steps.order.index(step.name) + 1
-        sides = [canonical(dict(value)).decode() for value in (used.parameters, used.environment)]
+        sides = [canonical_json(dict(value)).decode() for value in (used.parameters, used.environment)]
         self.bulk.add(recipe, [(number, used.step, used.code, *sides, used.digest)])
         ids = self.ids[step.level]
         edges = [self._edges(step, at) for at in range(len(ids))]

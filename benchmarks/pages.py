@@ -18,8 +18,8 @@ from typing import Any
 
 from benchmarks.measure import Measured, Row, Target, apart, timed
 from benchmarks.tick import PATIENCE_S, prepare, serving
-from ctcore.dagster_home import environment
 from ctcore.project import Project
+from ctcore.projects.dagster_home import environment
 
 ASSAYS = 100_000
 QUICK = 20

@@ -14,16 +14,16 @@ from sqlalchemy import Table, func, select
 
 from benchmarks.cohort import made_project
 from benchmarks.measure import Measured, Row, Target, apart, expect
-from ctcore import ledger
-from ctcore.catalog.chain import check_chain
+from ctcore.catalog.event_log import check_chain
 from ctcore.catalog.tables import edge, event, materialization, output, result
-from ctcore.clock import utc
-from ctcore.memo import Prepared, prepare
+from ctcore.execution import ledger
+from ctcore.inputs.key import PreparedCall, prepare
+from ctcore.intake.results import ResultEntry, analysis_of, record, values_of
 from ctcore.project import Project
-from ctcore.recording import Entered, analysis_of, record, values_of
-from ctcore.store import Published
-from tests.kit import STEPS
-from tests.postgres import NoPostgres, Server, server
+from ctcore.store.store import PublishedArtifact
+from ctcore.util.clock import utc
+from tests.helpers.kit import STEPS
+from tests.helpers.postgres import NoPostgres, Server, server
 
 ASSAYS = (1_000, 10_000, 40_000)
 QUICK = (20,)
@@ -123,7 +123,7 @@ def _count(project: Project, table: Table) -> int:
         return connection.execute(select(func.count()).select_from(table)).scalar() or 0
 
 
-def _publish(project: Project, call: Prepared) -> Published:
+def _publish(project: Project, call: PreparedCall) -> PublishedArtifact:
     """An artifact in the store, as a call leaves it."""
     staged = project.store.stage(*call.node, call.key)
     (staged / "n.txt").write_text(f"{call.node[1]}\n")
@@ -151,7 +151,7 @@ def _publish(project: Project, call: Prepared) -> Published:
     return project.store.publish(staged, *call.node, call.key, sidecar, ["n.txt"])
 
 
-def _record(root: str, url: str | None, published: Sequence[Published]) -> Callable[[], None]:
+def _record(root: str, url: str | None, published: Sequence[PublishedArtifact]) -> Callable[[], None]:
     _database(url)
     project = Project(Path(root))
     ledger.record(project, published[:1])  # what the first one costs is no rate
@@ -170,7 +170,7 @@ def _enter(root: str, url: str | None, keys: Sequence[str]) -> Callable[[], None
 
     def enter(who: str) -> None:
         values, _ = values_of(analysis, {"ki67": "31.5", "grade": "G2", "cells": "2000", "read_on": "2026-01-02"})
-        record(project, analysis, [Entered(who, values)])
+        record(project, analysis, [ResultEntry(who, values)])
 
     enter(keys[0])  # what the first one costs is no rate
     return lambda: [enter(who) for who in keys[1:]] and None

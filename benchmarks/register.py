@@ -10,11 +10,11 @@ from benchmarks.cohort import sheet_project
 from benchmarks.digest import NO_B3SUM, b3sum
 from benchmarks.measure import Measured, Row, Target, expect, timed
 from ctcore.catalog.tables import entity, event, file, setting
-from ctcore.digest import digest_remembered
-from ctcore.files import Memory
+from ctcore.intake.raw_files import Memory
+from ctcore.intake.register import register
 from ctcore.project import Project
-from ctcore.register import register
-from ctcore.sheet import read_sheet
+from ctcore.sheet.parse import read_sheet
+from ctcore.store.digest import digest_remembered
 
 ASSAYS = (1_000, 10_000, 40_000)
 QUICK = (50,)

@@ -20,7 +20,7 @@ from benchmarks.cohort import SETTLED_S
 from benchmarks.measure import Measured, Row, Target, apart, expect, run
 from benchmarks.nation import fill
 from ctcore.project import Project
-from tests.kit import assay, make_project
+from tests.helpers.kit import assay, make_project
 
 SAMPLES = 10_000
 FEWER = 1_000  # for those that would take an hour
@@ -30,9 +30,9 @@ STATES = ("nothing changed", "one input changed", "the reference changed")
 _OURS = """
 import sys
 from pathlib import Path
-from ctcore.files import look
+from ctcore.intake.raw_files import look
 from ctcore.project import Project
-from ctcore.staleness import evaluate
+from ctcore.staleness.verdicts import evaluate
 project = Project.find(Path(sys.argv[1]))
 look(project)
 found = evaluate(project)

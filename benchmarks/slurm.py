@@ -16,13 +16,13 @@ from sqlalchemy import select
 
 from benchmarks.backfill import _launch
 from benchmarks.measure import Measured, Row, Target, apart, expect, timed
-from ctcore.batches import partitions
 from ctcore.catalog.tables import slurm_batch
-from ctcore.making import Making
+from ctcore.cohorts.partitions import partitions
+from ctcore.execution.materialize import StepRun
+from ctcore.execution.runners import VARIABLE, runner_of
 from ctcore.project import Project
-from ctcore.slurm.choose import VARIABLE, runner_of
-from tests.kit import TOML, assay, make_project
-from tests.slurm import ROOT, Slurm, running
+from tests.helpers.kit import TOML, assay, make_project
+from tests.helpers.slurm import ROOT, Slurm, running
 from tools.slurm.cluster import missing
 from tools.slurm.processes import FOREIGN
 from tools.slurm.settings import Shape
@@ -117,7 +117,7 @@ def _latency(root: Path, number: int) -> Row:
     runner = runner_of(project)
 
     def one(key: str) -> float:
-        (outcome,) = Making(project, project.steps[STEP], [key], runner=runner).outcomes()
+        (outcome,) = StepRun(project, project.steps[STEP], [key], runner=runner).outcomes()
         seen = time.time()
         expect("latency", outcome.state, "made")
         return seen - _ended(project, key)
@@ -156,7 +156,7 @@ def _children_s() -> float:
 
 def _making(project: Project) -> Counter[str]:
     keys = partitions(project, "assay")
-    making = Making(project, project.steps[STEP], keys, stale_only=True, runner=runner_of(project))
+    making = StepRun(project, project.steps[STEP], keys, stale_only=True, runner=runner_of(project))
     return Counter(one.state for one in making.outcomes())
 
 

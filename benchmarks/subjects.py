@@ -16,6 +16,7 @@ SUBJECTS = (
     "chains",
     "rivals",
     "shell",
+    "run",
     "backfill",
     "tick",
     "record",

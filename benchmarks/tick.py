@@ -14,12 +14,12 @@ from typing import Any
 
 from benchmarks.measure import Measured, Row, Target, apart, expect, timed
 from benchmarks.nation import fill, steps
-from ctcore.dagster_home import environment
+from ctcore.cohorts.registry import entries, mark_reported
 from ctcore.project import Project
-from ctcore.registry import entries, mark_reported
-from ctcore.staleness import evaluate
-from ctcore.steps import REGISTRY
-from tests.kit import TOML, assay, make_project
+from ctcore.projects.dagster_home import environment
+from ctcore.staleness.verdicts import evaluate
+from ctcore.steps.graph import REGISTRY
+from tests.helpers.kit import TOML, assay, make_project
 
 ASSAYS = 100_000
 QUICK = 20
@@ -27,7 +27,7 @@ TICK_S = 0.200
 LOOK_S = 2
 TICKS = 5
 PATIENCE_S = 900
-IDLE = {"staleness": "nothing has changed", "sheet": "the sheet is as it was"}
+IDLE = {"staleness": "nothing has changed", "sheet": "the sheet has not changed"}
 ROOT = Path(__file__).parents[1]
 _DEFINITIONS = '''"""The project without its integrity sensor: the files of made-up artifacts are not there."""
 
@@ -36,7 +36,7 @@ from pathlib import Path
 
 import dagster as dg
 
-from ct_assets.build import build_assets, build_resources
+from ct_assets.definitions import build_assets, build_resources
 from ctcore.project import Project
 from sensors.sheet import sheet_sensor
 from sensors.staleness import staleness_sensor
@@ -95,7 +95,7 @@ def _called(root: Path) -> tuple[Measured, Measured, str]:
     os.environ.update(environment(Project(root)))
     import dagster as dg
 
-    from ct_assets.build import build_resources
+    from ct_assets.definitions import build_resources
     from sensors.staleness import staleness_sensor
 
     project = Project.find(root)

@@ -15,12 +15,12 @@ from benchmarks import scans
 from benchmarks.measure import Measured, Row, Target, apart, expect, growth, timed
 from benchmarks.nation import BELOW_ONE_ASSAY, Nation, check, nation
 from ctcore.catalog.tables import entity, file, reference
-from ctcore.digest import digest_value
-from ctcore.explain import why
+from ctcore.lineage.explain import why
+from ctcore.model.node import name_of
 from ctcore.project import Project
-from ctcore.reasons import name_of
-from ctcore.staleness import Verdicts, evaluate
-from tests.postgres import NoPostgres, server
+from ctcore.staleness.verdicts import Verdicts, evaluate
+from ctcore.store.digest import digest_value
+from tests.helpers.postgres import NoPostgres, server
 
 ASSAYS = (1_000, 10_000, 100_000)
 QUICK = (10, 40)

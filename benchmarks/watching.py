@@ -7,11 +7,11 @@ from pathlib import Path
 from statistics import median
 
 from benchmarks.measure import Measured, Row, Target, expect, timed
-from ctcore import sandbox
-from ctcore.execute import StepCall, StepResult, execute
+from ctcore.execution import sandbox
+from ctcore.execution.call import StepCall, StepResult, execute
+from ctcore.execution.strace import find_tracer
 from ctcore.project import Project
-from ctcore.tracer import at_hand
-from tests.kit import TOML, assay, make, make_project
+from tests.helpers.kit import TOML, assay, make, make_project
 
 TIMES, QUICK = 41, 3
 STRICT = 5
@@ -63,7 +63,7 @@ def measure(folder: Path, quick: bool) -> Iterator[Row]:
     off, watch = (_median(found[how][1:]) for how in ("off", "watch"))
     cost = watch.cpu / off.cpu
     yield Row("a call, watched", f"{off.cpu * 1000:.0f} ms", watch, "unwatched", off, Target(MOST, "×", cost))
-    if at_hand() is not None:
+    if find_tracer() is not None:
         yield _traced(folder / "t", 1 if quick else STRICT)
     if sandbox.refusal() is None:
         strict = timed(lambda: _run(project, call, "strict"), 1 if quick else STRICT)

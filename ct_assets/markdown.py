@@ -1,10 +1,10 @@
-"""⑧ Tables in Markdown, for the metadata that Dagster's UI shows."""
+"""Tables in Markdown, for the metadata that Dagster's UI shows."""
 
 from collections.abc import Sequence
 
 
 def table(title: str, columns: Sequence[str], listed: Sequence[Sequence[str]]) -> str:
-    """A table under its title; nothing where it is empty."""
+    """A Markdown table under its title; the empty string where it has no rows."""
     if not listed:
         return ""
     lines = [columns, ("---",) * len(columns), *listed]

@@ -1,4 +1,4 @@
-"""③ What the Dagster UI shows of a materialization: taken from the ledger, for many nodes in a few statements."""
+"""Metadata of materializations for the Dagster UI, read from the ledger for many nodes in a few statements."""
 
 import base64
 import csv
@@ -11,24 +11,24 @@ from typing import Any
 import dagster as dg
 from sqlalchemy import Connection, Table, select
 
-from ct_assets.logs import fenced, listed
+from ct_assets.compute_logs import fenced, listed
 from ctcore.catalog.engine import in_keys
 from ctcore.catalog.tables import edge, materialization, member, output, recipe
-from ctcore.digest import digest_value
-from ctcore.making import Outcome
+from ctcore.execution.materialize import Outcome
+from ctcore.execution.slurm.accounting import JobUsage, usage_by_key
+from ctcore.governance.masking import Mask, mask_of
+from ctcore.lineage.attribution import Attribution, attributions_of
+from ctcore.model.reasons import short_digest, version_text
 from ctcore.project import Project
-from ctcore.reading.gate import Gate
-from ctcore.reasons import short, shown
-from ctcore.slurm.made import Made, made_by
-from ctcore.staleness import evaluate
+from ctcore.query.readable import Gate
+from ctcore.staleness.undeclared_reads import masked_reads, sentences
+from ctcore.staleness.verdicts import evaluate
+from ctcore.staleness.waivers import accepted_sources, any_waiver
 from ctcore.step import Step
-from ctcore.story import Story, stories_of
-from ctcore.undeclared import seen_of, sentences
-from ctcore.veil import Veil, veil
-from ctcore.waivers import any_waiver, built_from
+from ctcore.store.digest import digest_value
 
 SHOWN_ROWS = 20
-EXCLUDED = "somebody is in it who may not be used; it is recorded, and shown to nobody"
+EXCLUDED = "contains somebody who may not be used; ct keeps its record and shows it to nobody"
 PICTURE_BYTES = 150_000
 
 
@@ -47,9 +47,9 @@ def describe(project: Project, step: Step, outcomes: Sequence[Outcome]) -> dict[
         files = _grouped(connection, output, ids)
         accepted = _accepted(project, connection, step, {row.partition for row in made})
         withheld = _withheld(project, connection, step)
-        stories = stories_of(connection, ids)
-    by = made_by(project, {row.key for row in made})
-    seen = veil(project)
+        stories = attributions_of(connection, ids)
+    by = usage_by_key(project, {row.key for row in made})
+    seen = mask_of(project)
     return {
         row.id: {"excluded": EXCLUDED, **_memo(whys[row.id], row)}
         if row.partition in withheld
@@ -70,11 +70,11 @@ def describe(project: Project, step: Step, outcomes: Sequence[Outcome]) -> dict[
 
 
 def _withheld(project: Project, connection: Connection, step: Step) -> set[str]:
-    """Nodes with somebody in their results who may not be used: excluded while they were made, for one."""
+    """Partitions whose results contain somebody who may not be used, for example excluded while the run made them."""
     gate = Gate.of(project, connection)
     if not gate.bars_somebody:
         return set()
-    names = gate.mirror.names(step.name)
+    names = gate.snapshot.names(step.name)
     return {names[at] for at in (~gate.is_clean(step)).nonzero()[0].tolist()}
 
 
@@ -88,12 +88,12 @@ def _grouped(connection: Connection, table: Table, ids: Sequence[int]) -> dict[i
 def _accepted(
     project: Project, connection: Connection, step: Step, partitions: set[str]
 ) -> dict[str, dg.MetadataValue]:
-    """By partition, what it was built from although somebody had to accept what differs there."""
+    """Partition → inputs with accepted differences."""
     if not any_waiver(connection):
         return {}
-    marked, seen = evaluate(project).marked(), veil(project)
-    found = built_from(connection, step.name, partitions, marked)
-    return {key: dg.MetadataValue.md(listed([seen.told(one) for one in said])) for key, said in found.items()}
+    marked, seen = evaluate(project).with_acceptances(), mask_of(project)
+    found = accepted_sources(connection, step.name, partitions, marked)
+    return {key: dg.MetadataValue.md(listed([seen.mask_words(one) for one in said])) for key, said in found.items()}
 
 
 def _memo(outcome: Outcome, row: Any) -> dict[str, Any]:
@@ -103,7 +103,7 @@ def _memo(outcome: Outcome, row: Any) -> dict[str, Any]:
         "digest": row.data_version,
         "size (bytes)": row.size,
         "path": dg.MetadataValue.path(f"store/{row.folder}"),
-        "code": short(row.code),
+        "code": short_digest(row.code),
         "parameters": _named(json.loads(row.parameters)) or "none",
         "environment": ", ".join(f"{name} {version}" for name, version in json.loads(row.environment).items()),
         "seconds": row.seconds,
@@ -112,26 +112,26 @@ def _memo(outcome: Outcome, row: Any) -> dict[str, Any]:
     }
 
 
-def _story(story: Story) -> dict[str, Any]:
-    """Who asked, where it ran, its commit; whether it came out the same when made again."""
+def _story(story: Attribution) -> dict[str, Any]:
+    """Who asked, where it ran, its commit, and whether a repetition gave the same result."""
     told: dict[str, Any] = {"asked for by": story.actor, "host": story.host, "commit": story.git}
     if story.again:
         told["reproduced"] = f"{story.reproduced}: {story.again[-1].words}"
     return {name: value for name, value in told.items() if value is not None}
 
 
-def _undeclared(project: Project, step: Step, row: Any, seen: Veil) -> dict[str, Any]:
-    found = sentences(project, step.name, seen_of((step.name, row.partition), row.undeclared, seen) or ())
+def _undeclared(project: Project, step: Step, row: Any, seen: Mask) -> dict[str, Any]:
+    found = sentences(project, step.name, masked_reads((step.name, row.partition), row.undeclared, seen) or ())
     return {"not declared": dg.MetadataValue.md(listed(found))} if found else {}
 
 
 def _named(values: Mapping[str, Any]) -> str:
-    """`preset = "sr", seeds = 3`: for people; programs ask the catalog."""
+    """`preset = "sr", seeds = 3`, for people; programs read the catalog."""
     return ", ".join(f"{name} = {json.dumps(value, ensure_ascii=False)}" for name, value in values.items())
 
 
-def _job(made: Made | None) -> dict[str, Any]:
-    """The Slurm job that made it: where, in how many tries, how much of what it asked for it used."""
+def _job(made: JobUsage | None) -> dict[str, Any]:
+    """The Slurm job that made it: node, number of attempts, and used and requested resources."""
     if made is None:
         return {}
     listed = {
@@ -156,14 +156,14 @@ def _facts(row: Any) -> dict[str, Any]:
 
 
 def _inputs(step: Step, edges: Sequence[Any]) -> dg.MetadataValue:
-    """The values of metadata columns are personal data: of them, only a digest is shown."""
+    """Inputs as a table. Values of metadata columns are personal data, so it shows only a digest of them."""
     rows = [
         {
             "input": e.input,
             "from": f"{e.asset}/{e.partition}",
-            "data version": short(digest_value("ct.shown.v1", e.version))
+            "data version": short_digest(digest_value("ct.shown.v1", e.version))
             if e.input in step.columns
-            else shown(e.version),
+            else version_text(e.version),
         }
         for e in edges
     ]
@@ -176,7 +176,7 @@ def _members(members: Sequence[Any]) -> dg.MetadataValue:
 
 
 def _outputs(files: Sequence[Any]) -> dg.MetadataValue:
-    rows = [{"file": f.file, "bytes": str(f.size), "digest": short(f.digest)} for f in files]
+    rows = [{"file": f.file, "bytes": str(f.size), "digest": short_digest(f.digest)} for f in files]
     return _table(rows, ("file", "bytes", "digest"))
 
 

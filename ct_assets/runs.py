@@ -1,4 +1,4 @@
-"""⑧ What Dagster knows of runs: which are under way, what each is for, and ending those whose process is gone."""
+"""What Dagster knows of runs: which are under way, what each is for, and ending those whose process is gone."""
 
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
@@ -6,11 +6,12 @@ from contextvars import ContextVar
 
 import dagster as dg
 
-from ct_assets.keys import PROJECT_TAG
-from ctcore.asking import asked_for
-from ctcore.leases import is_alive, process_name
+from ct_assets.asset_keys import PROJECT_TAG
+from ctcore.execution.slurm.cancel import RunRequest
+from ctcore.planning.requests import requested_partitions
 from ctcore.project import Project
-from ctcore.slurm.stop import Asked
+from ctcore.projects.leases import is_alive
+from ctcore.util.processes import process_name
 
 PROCESS_TAG = "ct/process"
 SHELL_TAG = "ct/shell"
@@ -45,7 +46,7 @@ def asked_of(project: Project, run: dg.DagsterRun) -> Collection[str] | None:
     None: whatever is stale in its range, as for a run that is started again long after it was asked for.
     """
     request = run.tags.get(REQUEST_TAG)
-    return asked_for(project, request) if request else _only.get()
+    return requested_partitions(project, request) if request else _only.get()
 
 
 def going(instance: dg.DagsterInstance, runs: set[str]) -> set[str]:
@@ -54,7 +55,7 @@ def going(instance: dg.DagsterInstance, runs: set[str]) -> set[str]:
     return {run.run_id for run in found if run.status not in ENDED}
 
 
-def wanted(instance: dg.DagsterInstance, run: dg.DagsterRun) -> Asked:
+def wanted(instance: dg.DagsterInstance, run: dg.DagsterRun) -> RunRequest:
     """Whether somebody has asked for the end of this run. One of `ct run` is its shell's own."""
     if SHELL_TAG in run.tags:
         return "shell"
@@ -82,6 +83,7 @@ def is_ours(project: Project, run: dg.DagsterRun) -> bool:
 def end_orphans(instance: dg.DagsterInstance, project: Project) -> None:
     """Runs whose process was killed. Dagster sees that only of those that the daemon of today has started itself:
     others would be shown as running for ever, and nothing of theirs would be asked for again."""
+    # Dagster's default launcher does not look after run workers: such a run would stay STARTED.
     for run in instance.get_runs(filters=dg.RunsFilter(statuses=list(_ACTIVE))):
         process = run.tags.get(PROCESS_TAG)
         if process is not None and is_ours(project, run) and not is_alive(process, project.work):

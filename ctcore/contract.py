@@ -1,4 +1,4 @@
-"""③ Contracts of outputs: what a file must be like, checked before it is published and again on request."""
+"""Contracts of outputs. ct checks them before it publishes a file, and again on request."""
 
 import csv
 import math
@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, get_args
 
-from ctcore import jsontext
 from ctcore.errors import StepError
+from ctcore.util import json_text
 
 Type = Literal["text", "integer", "real"]
 TYPES: tuple[Type, ...] = get_args(Type)
@@ -133,7 +133,7 @@ class Json:
 
     def problems(self, path: Path) -> Sequence[str]:
         try:
-            found = jsontext.loads(path.read_bytes())
+            found = json_text.loads(path.read_bytes())
         except ValueError as error:
             return [f"not JSON: {error}"]
         if not isinstance(found, dict):

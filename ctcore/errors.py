@@ -1,4 +1,4 @@
-"""Every error that a person may see: what is wrong, where, and the way out.
+"""Every error that a person may see. Its text names the problem, the place and the way out.
 
 One root with an exit code. `except CtError` stands only at the edges: command line, worker, Dagster asset.
 """
@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 
 class CtError(Exception):
-    """Root of all errors of ct. The text says what, where, and what to do next."""
+    """The root of all errors of ct. The text names the problem, the place and the next command."""
 
     exit_code = 1
 
@@ -23,10 +23,10 @@ class ProjectError(CtError):
 
 
 class SheetError(CtError):
-    """A sheet has problems: nothing was written.
+    """A sheet has problems, and nothing was written.
 
-    `problems` are all of them, the text shows the first ones; `places` is for logs: rows and columns without
-    what stands there, which may be a patient's.
+    `problems` holds all of them; the text shows the first ones. `places` is for logs: rows and columns without cell
+    values, which may be a patient's.
     """
 
     shown = 200
@@ -60,7 +60,7 @@ class StepError(CtError):
 
 
 class InputError(CtError):
-    """An input of a step is missing, truncated, empty or not what it claims to be."""
+    """An input of a step is missing, truncated, empty or of another kind than it claims."""
 
 
 class ContractError(CtError):

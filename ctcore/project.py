@@ -8,17 +8,19 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from ctcore.automation import unknown_steps
 from ctcore.catalog.engine import Catalog
 from ctcore.code import Code, code_of
-from ctcore.code.tools import Tools
-from ctcore.digest import digest_files
+from ctcore.code.tool_versions import Tools
+from ctcore.config.address_book import folder_of
+from ctcore.config.automation import unknown_steps
+from ctcore.config.settings import FILE_NAME, PROJECT_ID, Settings, read_settings
 from ctcore.errors import ProjectError, Usage
-from ctcore.regions import written
-from ctcore.settings import FILE_NAME, PROJECT_ID, Settings, read_settings
-from ctcore.step import ENTITY_LEVELS, Step
-from ctcore.steps import REGISTRY, Recipe, StepGraph, load_steps, params_of, recipe_of
-from ctcore.store import Store
+from ctcore.model.levels import ENTITY_LEVELS
+from ctcore.model.regions import write_bed
+from ctcore.step import Step
+from ctcore.steps.graph import REGISTRY, Recipe, StepGraph, load_steps, params_of, recipe_of
+from ctcore.store.digest import digest_files
+from ctcore.store.store import Store
 
 
 @dataclass(frozen=True)
@@ -26,15 +28,13 @@ class Project:
     """All recorded paths are relative to `root`; the directory can be moved."""
 
     root: Path
-    though: frozenset[str] = frozenset()  # what is let pass in a catalog that has lost something
+    tolerated: frozenset[str] = frozenset()  # what is let pass in a catalog that has lost something
 
     @classmethod
     def find(cls, start: Path | None = None) -> "Project":
         """The project of a directory or the nearest one above it; `CT_PROJECT` names one from outside, also by ID."""
         given = os.environ.get("CT_PROJECT") if start is None else None
         if given and re.fullmatch(PROJECT_ID, given) and not Path(given).is_dir():
-            from ctcore.projects import folder_of
-
             return cls(folder_of(given))
         place = Path(given) if given else (start or Path.cwd())
         if place.is_file():
@@ -57,10 +57,10 @@ class Project:
     @cached_property
     def catalog(self) -> Catalog:
         """Opened, and brought up to date where it is older than this ct."""
-        return self.closed_catalog().open(self.though)
+        return self.closed_catalog().open(self.tolerated)
 
     def closed_catalog(self) -> Catalog:
-        """As it is: nothing is made or brought up to date."""
+        """The catalog without opening it: nothing is created or migrated."""
         for_everybody = self.settings.readable == "everybody"
         return Catalog(self.catalog_url, self.id, self.root / "provenance.jsonl", for_everybody=for_everybody)
 
@@ -75,7 +75,7 @@ class Project:
 
     @property
     def work(self) -> Path:
-        """Where calls, results and logs of running steps lie; disposable when nothing runs."""
+        """The folder of running steps' calls, results and logs. It is disposable while nothing runs."""
         return self.root / "work"
 
     @property
@@ -105,9 +105,9 @@ class Project:
         problems = [said for step in graph for said in _undeclared(step, self.settings)]
         if problems:
             folders = ", ".join(self.settings.step_folders)
-            problems.append(f"or do without these steps: [steps] folders says where steps are (now {folders})")
+            problems.append(f"or remove these steps: [steps] folders lists the folders of steps (now {folders})")
             lines = "\n".join(f"  {problem}" for problem in problems)
-            raise ProjectError(f"{self.root / FILE_NAME} does not declare what its steps use\n{lines}")
+            raise ProjectError(f"{self.root / FILE_NAME} lacks declarations that its steps need\n{lines}")
         return graph
 
     @property
@@ -172,12 +172,12 @@ class Project:
         """The declared references and regions, and where they are; intervals of ct.toml are written there."""
         for key, declared in self.settings.references.items():
             if declared.bed is not None:
-                written(self.root / declared.path, declared.bed)
+                write_bed(self.root / declared.path, declared.bed)
             yield key, self.root / declared.path
 
 
 def _undeclared(step: Step, settings: Settings) -> Iterator[str]:
-    """What a step uses and ct.toml does not know: it would be nothing, for every node, and nobody would be told."""
+    """What a step uses but ct.toml does not declare. Without this check, it would silently be empty for every node."""
     for key in step.references:
         if key not in settings.references:
             way = 'with path = "…" and version = "…"; for a region'

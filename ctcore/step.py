@@ -1,7 +1,7 @@
-"""③ A step: a plain function plus a declaration of everything it uses and makes.
+"""A step: a plain function with a declaration of everything that it uses and makes.
 
-A file of steps imports this module and the standard library at its top, and its heavy libraries inside the
-functions, so that reading the declarations stays cheap for the command line and on compute nodes.
+A step file imports this module and the standard library at its top, and heavy libraries inside its functions. So the
+command line and compute nodes read the declarations quickly.
 """
 
 import inspect
@@ -9,23 +9,20 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, Protocol, get_args
+from typing import Any, Protocol
 
-from ctcore.column import Column
 from ctcore.errors import StepError
-
-Level = Literal["patient", "specimen", "assay", "cohort"]
-LEVELS: tuple[Level, ...] = get_args(Level)
-ENTITY_LEVELS: tuple[Level, ...] = ("patient", "specimen", "assay")
+from ctcore.model.column import Column
+from ctcore.model.levels import Level
 
 Facts = Mapping[str, int | float | str | bool | None]
 
 
 class Contract(Protocol):
-    """What an output must satisfy. Checked before publishing: a broken contract publishes nothing."""
+    """What an output must satisfy. ct checks it before publishing; a broken contract publishes nothing."""
 
     def problems(self, path: Path) -> Sequence[str]:
-        """Everything that is wrong with the file, one sentence each; empty where it keeps the contract."""
+        """Every problem of the file, one sentence each; empty if the file satisfies the contract."""
         ...
 
 
@@ -33,8 +30,10 @@ class Contract(Protocol):
 class Output:
     """One file that a step must write.
 
-    `file` is its name inside the artifact's folder; `preview` marks a small table (.tsv) or picture (.png)
-    that is worth showing to a person.
+    Attributes:
+        file: The file's name inside the artifact's folder.
+        contract: What the file must be like; a file that is not is never published.
+        preview: Show it in the UI: a small table (.tsv) or a picture (.png).
     """
 
     file: str
@@ -44,10 +43,15 @@ class Output:
 
 @dataclass(frozen=True)
 class Resources:
-    """What one call needs: CPU cores, memory in GiB, minutes of wall time. None: what the place to run gives.
+    """The resources of one call. None takes the default of the place where the call runs.
 
-    Memory and minutes may be functions of the GiB that the call reads (raw files, references, inputs). `retries`
-    is how often a call that failed is tried again.
+    Memory and minutes may be functions of the GiB that the call reads (raw files, references and inputs).
+
+    Attributes:
+        cpus: CPU cores.
+        memory_gb: Memory in GiB.
+        minutes: Wall time in minutes.
+        retries: How many times a failed call is tried again.
     """
 
     cpus: int | None = None
@@ -58,7 +62,7 @@ class Resources:
 
 @dataclass(frozen=True)
 class Step:
-    """A declared step. `inputs` maps an input's name to the step that makes it."""
+    """A declared step, as `@step` records it. `inputs` maps each input's name to the step that makes it."""
 
     name: str
     level: Level
@@ -85,8 +89,15 @@ class Step:
 
 @dataclass(frozen=True)
 class Source:
-    """An upstream artifact as the step sees it: whose it is, where its outputs are, its role as a member, and the
-    declared columns of its entity."""
+    """An upstream artifact: `source["bam"]` is the path of its output `bam`.
+
+    Attributes:
+        entity: The ID of its patient, specimen or assay.
+        outputs: The path of each output.
+        role: The entity's value of the step's `role` column, such as `tumour`.
+        level: The level of the entity.
+        columns: The entity's values of the columns that the step declares.
+    """
 
     entity: str
     outputs: Mapping[str, Path]
@@ -101,16 +112,28 @@ class Source:
             raise StepError(f"no output {output!r}; this input has: {', '.join(self.outputs)}") from None
 
     def column(self, name: str) -> Any:
-        """The value of a declared metadata column (`patient.sex`) of this source's entity; None if blank."""
+        """The value of a metadata column of this source's entity, such as `patient.sex`; None if it is blank.
+
+        The step must declare the column. StepError otherwise.
+        """
         return _column(self.columns, name, f"{self.level} {self.entity}")
 
 
 @dataclass(frozen=True)
 class Call:
-    """What a step's function is given: one node, with everything that it declared and nothing else.
+    """The argument of a step's function: one node with everything that the step declares, and nothing else.
 
-    `files` and `references` are paths by role and by key; `inputs` are upstream artifacts by input name, sorted by
-    ID; `folder` is private to this call, and every declared output must be written there.
+    Attributes:
+        entity: The ID of the node's patient, specimen or assay; the cohort's name at the cohort level.
+        level: The node's level.
+        folder: A folder of this call alone. The step writes its outputs there.
+        outputs: The file name of each output.
+        files: The path of each declared raw file, by its role.
+        references: The path of each declared reference or region, by its key.
+        inputs: The upstream artifacts of each input, sorted by ID.
+        columns: The values of the declared metadata columns.
+        params: An instance of the step's `params` dataclass.
+        cpus: The CPU cores that this call may use.
     """
 
     entity: str
@@ -125,52 +148,53 @@ class Call:
     cpus: int = 1
 
     def out(self, name: str) -> Path:
-        """Where the output of this name must be written."""
+        """The path where the step writes this output."""
         try:
             return self.folder / self.outputs[name]
         except KeyError:
             raise StepError(f"no output {name!r} is declared; declared: {', '.join(self.outputs)}") from None
 
     def scratch(self, name: str) -> Path:
-        """A place for a temporary file; it is removed before the outputs are looked at."""
+        """The path of a temporary file. ct removes it before it checks the outputs."""
         place = self.folder / ".scratch"
         place.mkdir(exist_ok=True)
         return place / name
 
     def file(self, role: str) -> Path:
-        """The raw file that the sheet gives for this role (`fastq_1`, say)."""
+        """The raw file that the sheet names in this column, such as `fastq_1`."""
         return _named(self.files, role, "file")
 
     def reference(self, key: str) -> Path:
-        """The reference or region of this key in ct.toml."""
+        """The file of this reference or region of ct.toml."""
         return _named(self.references, key, "reference")
 
     def intervals(self, key: str) -> Sequence[tuple[str, int, int]]:
-        """The intervals of the region of this key in ct.toml: chromosome, start, end, counted as in BED."""
-        from ctcore.regions import read_bed
+        """The intervals of this region of ct.toml: chromosome, start and end, counted as in BED (from 0, half-open)."""
+        from ctcore.model.regions import read_bed
 
         return read_bed(self.reference(key))
 
     def many(self, name: str) -> Sequence[Source]:
-        """All upstream artifacts of an input, sorted by ID: the order of registration is in no key."""
+        """All upstream artifacts of an input, sorted by ID."""
         return _named(self.inputs, name, "input")
 
     def members(self, name: str, role: Any) -> Sequence[Source]:
-        """Those upstream artifacts of an input whose entity has this role, by the column that the step declares."""
+        """The upstream artifacts of an input whose entity has this role, such as `tumour`. The step declares `role`."""
         return [source for source in self.many(name) if source.role == role]
 
     def one(self, name: str) -> Source:
-        """The single upstream artifact of an input of the same or a higher level."""
+        """The upstream artifact of an input that has exactly one here. StepError if it has none or several."""
         sources = self.many(name)
         if len(sources) != 1:
             raise StepError(f"input {name!r} has {len(sources)} artifacts here; use call.many({name!r})")
         return sources[0]
 
     def column(self, name: str, of: Source | None = None) -> Any:
-        """The value of a declared metadata column (`patient.sex`) of this node's own entity; None if blank.
+        """The value of a metadata column of this node's entity, such as `patient.sex`; None if it is blank.
 
-        That of a member is `source.column(name)`, also as `of=source`: an ID alone does not say its level. `level.id`
-        is the ID itself: a step that writes a specimen's ID into its output declares it.
+        The step must declare the column. `specimen.id` is the ID itself: a step that writes IDs into its output
+        declares it, because then a renamed specimen makes the output stale. For a member, use `source.column(name)`
+        (or `of=source`).
         """
         if isinstance(of, Source):
             return of.column(name)
@@ -188,7 +212,7 @@ def _column(known: Mapping[str, Any], name: str, whose: str) -> Any:
     except KeyError:
         there = ", ".join(sorted(known)) or "none"
         raise StepError(
-            f'there is no column "{name}" of {whose} here; there is: {there}. Declare it in the columns of the step; '
+            f'there is no column "{name}" of {whose} here; known: {there}. Declare it in the columns of the step; '
             "that of a level below is asked of a source: source.column(name)"
         ) from None
 
@@ -219,13 +243,27 @@ def step(
     tools: Mapping[str, str] | None = None,
     name: str | None = None,
 ) -> Callable[[Callable[[Call], Facts | None]], Callable[[Call], Facts | None]]:
-    """Declare a function as a step of its own name; the function stays a plain function.
+    """Declare a function as a step. The function stays a plain function.
 
-    `params` is a frozen dataclass with defaults; `columns` are `level.column` names, and so is `role`, which tells what
-    each member is here (tumour, normal); `facts` are the columns of what it returns. `code` are patterns of files
-    beside the step's file that it reads or runs (`scripts/*.R`); `tools` the programs that it runs, with the command
-    that prints the version of each (`{"samtools": "samtools --version"}`). `name` is for what has none of its own: a
-    partial, or one of many that a loop makes. The first paragraph of the docstring is what people read in the UI.
+    The UI shows the first paragraph of the function's docstring.
+
+    Args:
+        level: `assay`, `specimen`, `patient` or `cohort`: the step has one node for each entity of this level.
+        outputs: The files that the step writes, by name.
+        inputs: The upstream step of each input, by the input's name.
+        files: The raw files that it reads: columns of the sheet, such as `fastq_1`.
+        references: The references and regions of ct.toml that it reads, by key.
+        columns: The metadata columns that it reads, as `level.column`.
+        role: A column, as `level.column`, that gives each member its role, such as tumour or normal.
+        params: A frozen dataclass whose fields, all with defaults, are the step's parameters.
+        resources: What one call needs.
+        kinds: Tags that the UI shows on the step's asset.
+        group: The group of the step's asset in the UI.
+        facts: The columns of the values that the function returns.
+        code: Patterns of files beside the step's file that it reads or runs, such as `scripts/*.R`.
+        tools: The programs that it runs, each with the command that prints its version, as in
+            `{"samtools": "samtools --version"}`.
+        name: The step's name, for a function without one of its own: a partial, or one of many from a loop.
     """
 
     def declare(function: Callable[[Call], Facts | None]) -> Callable[[Call], Facts | None]:
@@ -262,7 +300,7 @@ def step(
 
 @dataclass
 class Loading:
-    """A file that is being loaded, and the steps that were declared meanwhile: by itself, or by what it calls."""
+    """A step file while it is loaded, and the steps declared so far, by the file or by code that it calls."""
 
     path: Path
     steps: list[Step] = field(default_factory=list)
@@ -273,7 +311,7 @@ _loading: list[Loading] = []
 
 @contextmanager
 def loading(path: Path) -> Iterator[Loading]:
-    """Steps that are declared meanwhile are those of this file, whichever code declares them."""
+    """Attribute all steps that are declared meanwhile to this file, whichever code declares them."""
     _loading.append(Loading(path))
     try:
         yield _loading[-1]
@@ -282,7 +320,7 @@ def loading(path: Path) -> Iterator[Loading]:
 
 
 def _file_of(function: Callable[..., Any]) -> Path:
-    """The file that declares the step: the one that is being loaded; elsewhere the one that has the function's code."""
+    """The file that declares the step: the one being loaded, or else the one that holds the function's code."""
     if _loading:
         return _loading[-1].path
     inner: Any = inspect.unwrap(function)

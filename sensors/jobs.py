@@ -1,18 +1,18 @@
-"""Resolves jobs in Slurm whose run has died: what they made is recorded, what they could not is known."""
+"""The jobs sensor: records results and failures of Slurm jobs whose run has died."""
 
 import dagster as dg
 
+from ctcore.execution.slurm.reconcile import sweep
 from ctcore.project import Project
-from ctcore.slurm.sweep import sweep
 from resources import CtProject, closed
 
 
 def jobs_sensor(project: Project) -> dg.SensorDefinition:
-    """It asks Slurm only where the catalog has jobs that nobody waits for."""
+    """The sensor. It asks Slurm only if the catalog has jobs without a run."""
 
     @dg.sensor(
         name="jobs",
-        description="Settles Slurm jobs that no run waits for any more.",
+        description="Settles Slurm jobs whose run has ended.",
         minimum_interval_seconds=project.settings.run.look_every_s,
         default_status=dg.DefaultSensorStatus.RUNNING,
     )
@@ -22,10 +22,10 @@ def jobs_sensor(project: Project) -> dg.SensorDefinition:
             return dg.SkipReason(why)
         found = sweep(opened)
         if not found.answered:
-            return dg.SkipReason(f"Slurm does not answer; {found.left} jobs are waited for")
+            return dg.SkipReason(f"Slurm does not answer; {found.left} jobs without a run are open")
         said = ", ".join(f"{count} {verdict}" for verdict, count in sorted(found.settled.items()))
         if said:
             context.log.info(f"jobs of runs that died: {said}")
-        return dg.SkipReason(f"{found.left} jobs without a run are in Slurm; settled: {said or 'none'}")
+        return dg.SkipReason(f"Slurm has {found.left} jobs without a run; settled: {said or 'none'}")
 
     return tick

@@ -1,21 +1,21 @@
-"""Registers a changed sheet and tells Dagster of new partitions."""
+"""The sheet sensor: registers a changed sheet and adds new partitions to Dagster."""
 
 import dagster as dg
 
 from ct_assets.partitions import additions, partitions_state
 from ctcore.errors import CtError, SheetError
+from ctcore.intake.register import known_sheet, register, sheet_digest
 from ctcore.project import Project
-from ctcore.register import known_sheet, register, sheet_digest
 from resources import CtProject, closed
 
 
 def sheet_sensor(project: Project) -> dg.SensorDefinition:
-    """The cursor: the digest of the sheet as it was last read, good or bad, so that a bad sheet is told of once; and
-    the state in which Dagster knew all partitions."""
+    """The sensor. Its cursor holds the digest of the sheet at the last read, valid or not, so that it reports an
+    invalid sheet once; and the state of the partitions that Dagster knows."""
 
     @dg.sensor(
         name="sheet",
-        description="Registers the sheet when it has changed, and adds the partitions of what is new.",
+        description="Registers the sheet when it has changed, and adds new partitions.",
         minimum_interval_seconds=project.settings.run.look_every_s,
         default_status=dg.DefaultSensorStatus.RUNNING,
     )
@@ -29,7 +29,7 @@ def sheet_sensor(project: Project) -> dg.SensorDefinition:
         requests = additions(opened, context.instance) if state != told else []
         added = sum(len(request.partition_keys) for request in requests)
         if not added and said is None:
-            said = "the sheet is as it was"
+            said = "the sheet has not changed"
         return dg.SensorResult(
             dynamic_partitions_requests=requests,
             skip_reason=dg.SkipReason(said or f"registered; {added} new partitions"),
@@ -40,7 +40,7 @@ def sheet_sensor(project: Project) -> dg.SensorDefinition:
 
 
 def _read(project: Project, cursor: str | None, context: dg.SensorEvaluationContext) -> tuple[str | None, str | None]:
-    """Register the sheet if its bytes changed. Returns the new cursor, and what to say if nothing was done."""
+    """Register the sheet if its bytes changed. Returns the new cursor, and why nothing was registered, else None."""
     sheet = known_sheet(project)
     if sheet is None:
         return cursor, "no sheet yet: `ct register SHEET`"
@@ -52,5 +52,5 @@ def _read(project: Project, cursor: str | None, context: dg.SensorEvaluationCont
     except CtError as error:
         said = error.places if isinstance(error, SheetError) else str(error)
         context.log.error(said)
-        return (cursor if not sheet.is_file() else sheet_digest(sheet)), f"not registered: {said}"
+        return (cursor if not sheet.exists() else sheet_digest(sheet)), f"not registered: {said}"
     return digest, None

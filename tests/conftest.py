@@ -11,14 +11,14 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.postgres import NoPostgres, Server, server
-from tests.slurm import Slurm, for_tests
+from tests.helpers.postgres import NoPostgres, Server, server
+from tests.helpers.slurm import Slurm, for_tests
 from tools.slurm.processes import FOREIGN
 
 if TYPE_CHECKING:
     from dagster import DagsterInstance
 
-    from tests.fake_slurm import FakeSlurm
+    from tests.helpers.fake_slurm import FakeSlurm
 
 ROOM = 4 << 30
 
@@ -43,9 +43,22 @@ _in_memory()
 
 
 def pytest_itemcollected(item: pytest.Item) -> None:
-    """Tests of Slurm run in one worker, so that there is one cluster."""
-    if "slurm" in getattr(item, "fixturenames", ()) and item.config.pluginmanager.hasplugin("xdist"):
+    """Tests of Slurm run in one worker, so that there is one cluster; and those that share what a module makes once."""
+    if not isinstance(item, pytest.Function) or not item.config.pluginmanager.hasplugin("xdist"):
+        return
+    if "slurm" in item.fixturenames:
         item.add_marker(pytest.mark.xdist_group("slurm"))
+    elif item.get_closest_marker("xdist_group") is None and (shared := _shared(item)):
+        item.add_marker(pytest.mark.xdist_group(shared))
+
+
+def _shared(item: pytest.Function) -> str | None:
+    """A name for what the module's own fixtures make for this test; None where they make nothing."""
+    found = item._fixtureinfo.name2fixturedefs
+    names = sorted(name for name, made in found.items() if made[-1].scope == "module")
+    values = getattr(item, "callspec", None)
+    params = [str(values.indices[name]) for name in names if values is not None and name in values.indices]
+    return "-".join([item.module.__name__, *params]) if names else None
 
 
 @pytest.fixture(autouse=True, scope="session")
@@ -76,7 +89,7 @@ def instance() -> Iterator["DagsterInstance"]:
 @pytest.fixture
 def fake(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> "FakeSlurm":
     """A Slurm that says what the test wants, found before any other."""
-    from tests.fake_slurm import FakeSlurm
+    from tests.helpers.fake_slurm import FakeSlurm
 
     built = FakeSlurm(tmp_path / "fake")
     monkeypatch.setenv("PATH", f"{built.programs}:{os.environ['PATH']}")

@@ -1,1 +1,1 @@
-"""② The catalog: who is in the cohort, what was made from what, and every change of truth."""
+"""The catalog: the cohort, the ledger of makings, and every change of truth."""

@@ -1,4 +1,4 @@
-"""② Opening the catalog: one engine for SQLite or PostgreSQL, one way to read and one way to write.
+"""Opening the catalog: one engine for SQLite or PostgreSQL, one way to read and one way to write.
 
 SQLite is for one host: WAL, foreign keys, a busy timeout and `synchronous=FULL`. On PostgreSQL each project has a
 schema of its own, so that several projects and Dagster itself share one database.
@@ -28,14 +28,24 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.sql.functions import FunctionElement
 
-from ctcore.catalog.chain import WAY, Journal, append_events, numbers
-from ctcore.catalog.connecting import CACHE_KIB, SCANNED_KIB, explained, is_damage, made_engine, parsed, schema_of
-from ctcore.catalog.life import HELD, OWNER, PLACE, Life, check_owner, held, life_of, refused, settings_of
+from ctcore.catalog.connection import CACHE_KIB, SCANNED_KIB, error_hint, is_damage, make_engine, parse_url, schema_of
+from ctcore.catalog.event_log import WAY, Journal, append_events, event_range
+from ctcore.catalog.ownership import (
+    HELD,
+    OWNER,
+    PLACE,
+    ProjectState,
+    check_owner,
+    held_text,
+    project_state_of,
+    refusal_text,
+    settings_of,
+)
 from ctcore.catalog.tables import setting
-from ctcore.clock import now, since
-from ctcore.digest import digest_value
 from ctcore.errors import CatalogError, LostCatalog
-from ctcore.places import free_at
+from ctcore.store.digest import digest_value
+from ctcore.util.clock import now, seconds_since
+from ctcore.util.disk_errors import free_at
 
 HEAD = "0013"
 LATE_S = 60.0  # after so many seconds, an event that the journal lacks is late
@@ -55,9 +65,9 @@ def _compiled(statement: Any, names: tuple[str, ...]) -> tuple[str, tuple[str, .
 
 
 class Writer:
-    """One transaction, of one moment. What it changes, it says: events are chained and committed with the rows.
+    """One transaction at one moment. It reports its changes: events are chained and committed with the rows.
 
-    `actor` is who does what comes next.
+    `actor` is the author of the next changes.
     """
 
     def __init__(self, connection: Connection, actor: str) -> None:
@@ -65,13 +75,13 @@ class Writer:
         self.actor = actor
         self.at = now()
         self._events: list[tuple[str, str, str, Any]] = []
-        self.told: list[dict[str, Any]] = []
+        self.appended: list[dict[str, Any]] = []
 
     def execute(self, *args: Any, **kwargs: Any) -> Any:
         return self.connection.execute(*args, **kwargs)
 
     def insert(self, table: Any, rows: list[dict[str, Any]]) -> None:
-        """Insert many rows with one statement; nothing where there are none."""
+        """Insert rows with one statement; none if there are no rows."""
         self.execute_many(_insert(table), rows)
 
     def execute_many(self, statement: Any, rows: Sequence[dict[str, Any]]) -> None:
@@ -90,17 +100,17 @@ class Writer:
         self.connection.exec_driver_sql(written, [tuple([row[name] for name in names]) for row in rows])
 
     def event(self, kind: str, subject: str, body: Any) -> None:
-        """Record a change of truth: what happened, to what, with which values."""
+        """Record a change of truth: kind, subject and values."""
         self._events.append((self.actor, kind, subject, body))
 
     def overwrite(self) -> None:
-        """From here on, what is deleted or made shorter is overwritten in SQLite's file; see also `Catalog.scrub`."""
+        """From here on, SQLite overwrites deleted content in its file; see also `Catalog.scrub`."""
         if self.connection.dialect.name == "sqlite":
             self.connection.exec_driver_sql("PRAGMA secure_delete=ON")
 
     def flush(self) -> None:
         if self._events:
-            self.told += append_events(self.connection, self._events, self.at)
+            self.appended += append_events(self.connection, self._events, self.at)
             self._events = []
 
 
@@ -110,19 +120,22 @@ class Catalog:
     def __init__(
         self, url: str, project_id: str, journal: Path, actor: str | None = None, *, for_everybody: bool = False
     ) -> None:
-        self.url = parsed(url)
+        self.url = parse_url(url)
         self.project_id = project_id
         self.schema = schema_of(project_id)
         self.actor = actor or os.environ.get("CT_ACTOR") or os.environ.get("USER") or f"uid:{os.getuid()}"
         if not self.actor.strip() or not self.actor.isprintable():
             raise CatalogError(f"the name of who acts is {self.actor!a}; set CT_ACTOR to one line of text")
+        # Writers of one group append to one file: the group may write, others only where ct.toml says so.
         self.journal = Journal(journal, 0o666 if for_everybody else 0o660)
-        self.engine = made_engine(self.url, self.schema)
+        self.engine = make_engine(self.url, self.schema)
         # SQLite's transactions always see one state; PostgreSQL's do where they are asked to
+        # PostgreSQL's default, READ COMMITTED, takes a new snapshot for each statement (manual, 13.2.1): a verdict
+        # would compare rows of two states.
         one_state: Any = {} if self.is_sqlite else {"isolation_level": "REPEATABLE READ", "postgresql_readonly": True}
         self._opened: int | None = None
-        self.though = frozenset[str]()
-        self.apart: str | None = None
+        self.tolerated = frozenset[str]()
+        self.divergence: str | None = None
         self.notes: list[str] = []
         self._reading = self.engine.execution_options(**one_state)
 
@@ -131,8 +144,8 @@ class Catalog:
         return self.url.get_backend_name() == "sqlite"
 
     @cached_property
-    def meeting(self) -> str:
-        """A name for the folder in which those meet who write into this catalog."""
+    def write_queue(self) -> str:
+        """The name of the folder in which this catalog's writers meet."""
         return digest_value("ct.meeting.v1", [self.place, self.schema])[:16]
 
     @property
@@ -144,28 +157,29 @@ class Catalog:
         url = self.url.set(drivername="postgresql", query=shown)
         return f"{url.render_as_string(hide_password=True)} schema {self.schema}"
 
-    def open(self, though: frozenset[str] = frozenset()) -> "Catalog":
-        """Make it or bring it up to date, and write to the journal what a crash kept from it.
+    def open(self, tolerated: frozenset[str] = frozenset()) -> "Catalog":
+        """Create or migrate the catalog, and write to the journal whatever a crash kept from it.
 
-        LostCatalog where there was one and is none; CatalogError where it lacks what others have of it, or where what
-        was lost holds everybody back. `though` names what is let pass: `held` for who is about to say what is true
-        again, `apart` for who looks at it.
+        LostCatalog if a catalog existed and is gone. CatalogError if it lacks events that the other records have, or if
+        a loss holds everybody back. `tolerated` lets some of this pass: `held` for commands that state the truth again,
+        `apart` for commands that look at the loss.
         """
-        self.though = though
+        self.tolerated = tolerated
         version = self.version()
         if version is None and (remains := self._remains) is not None:
             raise LostCatalog(f"the catalog {self.place} is not there, and {remains}; {WAY}")
+        # Revisions are numbered with leading zeros, so their order as text is their order in time.
         if version is None or version < HEAD:
-            with self._said():
+            with self._described_errors():
                 from ctcore.catalog.migrations import upgrade
 
                 upgrade(self)
         self._refuse_newer(version)
         with self.read() as connection:
             known = self._of_itself(connection)
-            is_apart = self.journal.is_apart(connection)
+            is_apart = self.journal.has_diverged(connection)
         if is_apart:
-            self._bring_together()
+            self._align_journal()
         self._refuse_held(known)
         self._opened = self._inode()
         return self
@@ -184,7 +198,7 @@ class Catalog:
             )
 
     def _of_itself(self, connection: Connection) -> dict[str, str]:
-        """What it says of itself, which is that it is this project's."""
+        """The catalog's own ID, which must be this project's."""
         known = settings_of(connection)
         self._check_owner(known)
         return known
@@ -195,10 +209,10 @@ class Catalog:
 
     @property
     def _remains(self) -> str | None:
-        """What tells of a catalog that was there."""
-        if told := self.journal.told():
+        """Traces of a catalog that existed."""
+        if told := self.journal.last_known_event():
             is_there = self.journal.path.exists()
-            return f"{self.journal.path.name if is_there else 'the store'} tells of {numbers(1, told)}"
+            return f"{self.journal.path.name if is_there else 'the store'} tells of {event_range(1, told)}"
         store = self.journal.witness.path.parent
         with suppress(OSError):
             if any(not name.startswith(".") for name in os.listdir(store)):
@@ -214,31 +228,37 @@ class Catalog:
         except FileNotFoundError:
             return None
 
-    def _bring_together(self) -> None:
-        if (edited := self.journal.edited()) is not None:
+    def _align_journal(self) -> None:
+        if (edited := self.journal.edit_warning()) is not None:
             self.notes.append(edited)
         try:
-            self._note(self.mirror())
+            self._note(self.append_to_journal())
         except CatalogError as error:
-            if "apart" not in self.though:
+            if "apart" not in self.tolerated:
                 raise
-            self.apart = str(error)
+            self.divergence = str(error)
 
     def _note(self, late: Sequence[Mapping[str, Any]]) -> None:
-        """Say that the journal had lost its end. What was committed a moment ago, others are about to write there."""
-        if late and since(late[0]["at"]) > LATE_S:
-            listed = numbers(late[0]["seq"], late[-1]["seq"])
+        """Report that the journal had lost its end. Others are still writing events that were committed a moment
+        ago."""
+        if late and seconds_since(late[0]["at"]) > LATE_S:
+            listed = event_range(late[0]["seq"], late[-1]["seq"])
             self.notes.append(f"{self.journal.path.name} lacked {listed}: written there again from the catalog")
 
     def _refuse_held(self, known: Mapping[str, str]) -> None:
-        if HELD in known and "held" not in self.though:
-            raise CatalogError(held(known[HELD]))
+        if HELD not in known:
+            return
+        said = held_text(known[HELD])
+        if "held" not in self.tolerated:
+            raise CatalogError(said)
+        if "apart" not in self.tolerated and said not in self.notes:  # a list of consents is not all there was
+            self.notes.append(said)
 
     def version(self) -> str | None:
-        """The version of its tables; None where there are none yet. SQLite's file is not made for it."""
+        """The version of its tables; None if there are none yet. It does not create SQLite's file."""
         if self.is_sqlite and self._inode() is None:
             return None
-        with self._said(), self.engine.connect() as connection:
+        with self._described_errors(), self.engine.connect() as connection:
             if self.is_sqlite:
                 known = text("SELECT 1 FROM sqlite_master WHERE name = 'alembic_version'")
             else:
@@ -250,15 +270,18 @@ class Catalog:
             return connection.execute(text("SELECT version_num FROM alembic_version")).scalar()
 
     def make_file(self) -> None:
-        """SQLite's file, with the rights that it shall have; its log gets the same."""
+        """SQLite's file, with the rights that it shall have; its log gets the same. One that is there is not opened:
+        to close it would take the locks of this process's connections."""
         if self.is_sqlite and self.url.database:
+            # O_EXCL keeps off a file in use: closing any descriptor of it drops all of this process's POSIX locks on
+            # it, also SQLite's (fcntl(2); sqlite.org/howtocorrupt.html, 2.2).
             with suppress(OSError):  # SQLite says why
-                os.close(os.open(self.url.database, os.O_RDONLY | os.O_CREAT, self.journal.mode))
+                os.close(os.open(self.url.database, os.O_RDONLY | os.O_CREAT | os.O_EXCL, self.journal.mode))
 
     @contextmanager
     def read(self) -> Iterator[Connection]:
         """A connection that sees one state of the catalog."""
-        with self._said(), self._reading.connect() as connection:
+        with self._described_errors(), self._reading.connect() as connection:
             yield connection
 
     @contextmanager
@@ -268,6 +291,7 @@ class Catalog:
             if not self.is_sqlite:
                 yield connection
                 return
+            # A scan reads each page once: a large cache would only grow the process by the size of the catalog.
             connection.exec_driver_sql(f"PRAGMA cache_size=-{SCANNED_KIB}")
             try:
                 yield connection
@@ -276,46 +300,51 @@ class Catalog:
 
     @contextmanager
     def write(self, *, though_archived: bool = False) -> Iterator[Writer]:
-        """One transaction, alone: either all of it is in the catalog and the journal, or nothing.
+        """One exclusive transaction: all of it is in the catalog and the journal, or nothing.
 
-        CatalogError where the project is archived; only what changes that passes by it.
+        CatalogError if the project is archived, except for the command that reopens it.
         """
+        # SQLite goes on writing into a file that was deleted or replaced, without an error
+        # (sqlite.org/howtocorrupt.html).
         if self._opened is not None and self._inode() != self._opened:
             raise CatalogError(f"{self.place} was taken away or replaced while it was in use: start again")
-        with self._said(), self.alone() as connection:
+        with self._described_errors(), self.exclusive() as connection:
             self._allow(connection, though_archived)
             writer = Writer(connection, self.actor)
             yield writer
             writer.flush()
-        self.mirror(writer.told)
+        # After the commit: a line in the file must never tell of an event that was rolled back.
+        self.append_to_journal(writer.appended)
 
     @contextmanager
-    def alone(self) -> Iterator[Connection]:
+    def exclusive(self) -> Iterator[Connection]:
         """A transaction while which no other process changes the catalog."""
         writing = self.engine.connect().execution_options
-        with self._said(), writing(ct_write=True) as connection, connection.begin():
+        with self._described_errors(), writing(ct_write=True) as connection, connection.begin():
             if not self.is_sqlite:
                 lock = text("SELECT pg_advisory_xact_lock(:n, hashtext(:s))")
+                # One writer per project. A row lock would not do: a first writer has no row yet, and INSERTs do not
+                # conflict. The lock goes with the transaction, also when the process dies.
                 connection.execute(lock.bindparams(n=_LOCK, s=self.schema))
             yield connection
 
-    def life(self) -> Life:
+    def project_state(self) -> ProjectState:
         """Whether the project is active, complete or archived; since when, by whom and why."""
         with self.read() as connection:
-            return life_of(settings_of(connection))
+            return project_state_of(settings_of(connection))
 
     def refuse_archived(self) -> None:
         """CatalogError where the project is archived: before work whose end could not be written."""
-        life = self.life()
+        life = self.project_state()
         if life.is_archived:
-            raise CatalogError(refused(self.project_id, life))
+            raise CatalogError(refusal_text(self.project_id, life))
 
     def _allow(self, connection: Connection, though_archived: bool) -> None:
         known = self._of_itself(connection)
         self._refuse_held(known)
-        life = life_of(known)
+        life = project_state_of(known)
         if life.is_archived and not though_archived:
-            raise CatalogError(refused(self.project_id, life))
+            raise CatalogError(refusal_text(self.project_id, life))
         said = {OWNER: self.project_id} | ({} if self.is_sqlite else {PLACE: str(self._root)})
         news = {name: value for name, value in said.items() if known.get(name) != value}
         if news:  # the first writer; or the directory was moved
@@ -329,22 +358,24 @@ class Catalog:
     def _root(self) -> Path:
         return self.journal.path.absolute().parent
 
-    def mirror(self, committed: Sequence[dict[str, Any]] = ()) -> Sequence[dict[str, Any]]:
+    def append_to_journal(self, committed: Sequence[dict[str, Any]] = ()) -> Sequence[dict[str, Any]]:
         """Append to provenance.jsonl the events that it does not have yet; returns them. `committed`: its newest, if
         known."""
-        with self._said(), ExitStack() as stack:
+        with self._described_errors(), ExitStack() as stack:
             return self.journal.follow(lambda: stack.enter_context(self.engine.connect()), committed)
 
     def scrub(self) -> None:
-        """What was overwritten is no longer in SQLite's files: neither in free space nor in the log."""
+        """Remove overwritten content from SQLite's files, both from free space and from the log."""
         if self.is_sqlite:
-            with self._said(), self.engine.connect() as connection:
+            with self._described_errors(), self.engine.connect() as connection:
                 raw = connection.connection.driver_connection
                 assert raw is not None
+                # secure_delete overwrites rows in the database. The log keeps older copies of their pages until it is
+                # truncated (sqlite.org/pragma.html#pragma_wal_checkpoint).
                 raw.execute("PRAGMA wal_checkpoint(TRUNCATE)")
 
     @contextmanager
-    def _said(self) -> Iterator[None]:
+    def _described_errors(self) -> Iterator[None]:
         try:
             yield
         except DBAPIError as error:
@@ -352,7 +383,7 @@ class Catalog:
             if self.is_sqlite and Path(str(self.url.database)).is_dir():
                 raise CatalogError(f"{self.place} is a folder: move it away, and {WAY}") from error
             free = free_at(str(self.url.database)) if self.is_sqlite else None
-            raise kind(f"catalog {self.place}: {explained(error, free)}") from error
+            raise kind(f"catalog {self.place}: {error_hint(error, free)}") from error
 
 
 class _InKeys(FunctionElement[bool]):
@@ -362,7 +393,7 @@ class _InKeys(FunctionElement[bool]):
     inherit_cache = True
 
     def self_group(self, against: Any = None) -> Any:
-        """As it is: SQLite has no booleans, SQLAlchemy would write `... = 1`, and no index would be used."""
+        """Return it unchanged: SQLite has no booleans, SQLAlchemy would append `= 1`, and no index would be used."""
         return self
 
 
@@ -404,15 +435,15 @@ def _among_postgresql(element: Any, compiler: Any, **kw: Any) -> str:
 
 def in_keys(column: Any, keys: Iterable[str] | Iterable[int]) -> ColumnElement[bool]:
     """`column IN keys` for any number of keys, as one bound value."""
-    return _InKeys(column, literal(json.dumps(bound(keys))))  # pyright: ignore[reportArgumentType]
+    return _InKeys(column, literal(json.dumps(bind_keys(keys))))  # pyright: ignore[reportArgumentType]
 
 
-def among(column: Any, name: str = "keys") -> ColumnElement[bool]:
+def in_bound_keys(column: Any, name: str = "keys") -> ColumnElement[bool]:
     """The same in a statement that is made once, as making one takes longer than doing it: `bound` is its value."""
     return _Among(column, bindparam(name, type_=_Keys()))  # pyright: ignore[reportArgumentType]
 
 
-def bound(keys: Iterable[str] | Iterable[int]) -> list[Any]:
+def bind_keys(keys: Iterable[str] | Iterable[int]) -> list[Any]:
     return sorted(keys)
 
 

@@ -1,4 +1,4 @@
-"""② The tables as the events say they are: what `ct verify` compares with what is there. A kind of event a function.
+"""The tables as the events say they are: what `ct verify` compares with what is there. A kind of event a function.
 
 A column of which no event tells (when a file was last looked at, say) is in no row of this.
 """
@@ -7,15 +7,17 @@ import json
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, NamedTuple
 
-from ctcore.catalog.life import HELD
+from ctcore.catalog.ownership import HELD
+from ctcore.catalog.purge_numbers import UNRECORDED, PurgeNumbers
+from ctcore.catalog.row_numbers import FREE, setting_of
 from ctcore.catalog.tables import metadata
-from ctcore.digest import canonical, digest_value
+from ctcore.store.digest import canonical_json, digest_value
 
 Key = tuple[Any, ...]
 Body = Mapping[str, Any]
 
 
-class Told(NamedTuple):
+class ReplayedRow(NamedTuple):
     """A row as events told of it: its columns, and the number of the last event that did."""
 
     row: dict[str, Any]
@@ -60,9 +62,13 @@ class Replay:
     }
 
     def __init__(self) -> None:
-        self.tables: dict[str, dict[Key, Told]] = {name: {} for name in self.KEYS}
+        self.tables: dict[str, dict[Key, ReplayedRow]] = {name: {} for name in self.KEYS}
         self.numbers: dict[str, int] = {}
+        self.same: dict[int, int] = {}  # of who was registered twice: the number that another event gave → theirs
+        self.versions: dict[Key, int] = {}
         self.stones: dict[int, Body] = {}
+        self.purges = PurgeNumbers()
+        self.removed: dict[str, tuple[int, int]] = {}  # folder of the store → who purged it last: purge and event
         self._last: dict[str, int] = {}
         self._harmed: dict[tuple[str, str], set[str]] = {}
         self._seen: Event | None = None
@@ -78,7 +84,7 @@ class Replay:
                     continue
         return self
 
-    def rooted(self) -> "Replay":
+    def without_orphans(self) -> "Replay":
         """Without the rows that belong to what nobody tells of: the events of that were lost."""
         for name, rows in self.tables.items():
             keys = [(key.parent.name, key.column.table.name) for key in metadata.tables[name].foreign_keys]
@@ -90,23 +96,23 @@ class Replay:
 
     def put(self, table: str, **row: Any) -> None:
         key = tuple(row[name] for name in self.KEYS[table])
-        self.tables[table][key] = Told(row, self._now.seq)
+        self.tables[table][key] = ReplayedRow(row, self._now.seq)
         if isinstance(key[0], int):
             self._last[table] = max(key[0], self._last.get(table, 0))
 
     def change(self, table: str, key: Key, **columns: Any) -> None:
         row = self.tables[table][key].row
-        self.tables[table][key] = Told({**row, **columns}, self._now.seq)
+        self.tables[table][key] = ReplayedRow({**row, **columns}, self._now.seq)
 
     def next(self, table: str) -> int:
         """The number of the next row of a table whose rows are only added."""
         return self._last.get(table, 0) + 1
 
-    def known(self, said: Iterable[Body], name: str) -> list[Body]:
+    def of_known_entities(self, said: Iterable[Body], name: str) -> list[Body]:
         """Those that are about somebody who is known: the event that registered another was lost."""
         return [one for one in said if one[name] in self.numbers]
 
-    def by(self) -> dict[str, str]:
+    def actor_and_time(self) -> dict[str, str]:
         """Who did it when, as rows have it."""
         return {"at": self._now.at, "actor": self._now.actor}
 
@@ -116,7 +122,7 @@ class Replay:
             raise ValueError("no event was taken yet")
         return self._seen
 
-    def point(self, asset: str, partition: str, materialization: int) -> None:
+    def set_current(self, asset: str, partition: str, materialization: int) -> None:
         """The node is this making from now on, and what was damaged of it is settled."""
         self.put("artifact", asset=asset, partition=partition, materialization=materialization)
         for name in self._harmed.pop((asset, partition), ()):
@@ -128,7 +134,7 @@ class Replay:
         if (materialization,) not in self.tables["materialization"]:
             return
         if told is not None and told.row["materialization"] == materialization:
-            self.point(asset, partition, materialization)
+            self.set_current(asset, partition, materialization)
             del self.tables["artifact"][(asset, partition)]
         self.change("materialization", (materialization,), record=said["record"])
         self.stones[materialization] = said
@@ -136,13 +142,14 @@ class Replay:
     def forget_results(self, entities: set[int]) -> None:
         kept = {key: told for key, told in self.tables["result"].items() if told.row["entity"] not in entities}
         self.tables["result"] = kept
+        self.versions = {key: last for key, last in self.versions.items() if key[0] not in entities}
         self._last["result"] = max((key[0] for key in kept), default=0)
 
-    def harm(self, asset: str, partition: str, body: Body) -> None:
+    def mark_damaged(self, asset: str, partition: str, body: Body) -> None:
         self._harmed.setdefault((asset, partition), set()).add(body["file"])
         self.put("damage", asset=asset, partition=partition, **body, found_at=self._now.at)
 
-    def heal(self, asset: str, partition: str, name: str) -> None:
+    def mark_whole(self, asset: str, partition: str, name: str) -> None:
         self._harmed.get((asset, partition), set()).discard(name)
         self.tables["damage"].pop((asset, partition, name), None)
 
@@ -156,7 +163,7 @@ def making_digest(row: Body, recipe: str, parts: Iterable[Iterable[Iterable[Any]
     return _digest_of("ct.making.v2", (*_TOLD, *_BESIDE), row, recipe, parts)
 
 
-def is_told(record: str, row: Body, recipe: str, parts: Iterable[Iterable[Iterable[Any]]]) -> bool:
+def matches_event(record: str, row: Body, recipe: str, parts: Iterable[Iterable[Iterable[Any]]]) -> bool:
     """Whether this is what an event holds of these rows. Events of before know nothing of who asked, and of git; the
     host comes from the sidecar, where a lost catalog was made again."""
     listed = [[list(one) for one in part] for part in parts]
@@ -172,14 +179,22 @@ def _digest_of(tag: str, names: Iterable[str], row: Body, recipe: str, parts: It
 
 
 def _register(replay: Replay, _event: Event, body: Body) -> None:
+    same = replay.same
     for row in body.get("new", ()):
-        replay.numbers[f"{row['level']}/{row['id']}"] = row["seq"]
-        replay.put("entity", **row, purged=None)
+        known = replay.numbers.setdefault(f"{row['level']}/{row['id']}", row["seq"])
+        parent = same.get(row["parent"], row["parent"])
+        if known == row["seq"]:
+            replay.put("entity", **{**row, "parent": parent}, purged=None)
+        else:  # registered while the event that did it first was lost
+            same[row["seq"]] = known
+            replay.change("entity", (known,), parent=parent, attributes=row["attributes"])
     for row in body.get("changed", ()):
-        if (row["b_seq"],) in replay.tables["entity"]:
-            replay.change("entity", (row["b_seq"],), parent=row["parent"], attributes=row["attributes"])
+        key, parent = (same.get(row["b_seq"], row["b_seq"]),), same.get(row["parent"], row["parent"])
+        if key in replay.tables["entity"]:
+            replay.change("entity", key, parent=parent, attributes=row["attributes"])
     for row in body.get("files", ()):
-        replay.put("file", **{name: row[name] for name in ("entity", "role", "path", "digest", "size", "problem")})
+        said = {name: row[name] for name in ("role", "path", "digest", "size", "problem")}
+        replay.put("file", entity=same.get(row["entity"], row["entity"]), **said)
 
 
 def _file(replay: Replay, event: Event, body: Body) -> None:
@@ -197,7 +212,7 @@ def _reference(replay: Replay, _event: Event, body: Body) -> None:
     row = {name: value for name, value in body.items() if name not in ("old", "reason")}
     replay.put("reference", **row)
     number = replay.next("reference_version")
-    replay.put("reference_version", number=number, **row, reason=body.get("reason"), **replay.by())
+    replay.put("reference_version", number=number, **row, reason=body.get("reason"), **replay.actor_and_time())
 
 
 def _materialize(replay: Replay, event: Event, body: Body) -> None:
@@ -205,13 +220,17 @@ def _materialize(replay: Replay, event: Event, body: Body) -> None:
     number = body.get("materialization") or replay.next("materialization")
     replay.put("materialization", **{**body, "id": number, "asset": asset, "partition": partition})
     replay.tables["materialization"][(number,)].row.pop("materialization", None)
-    replay.point(asset, partition, number)
+    replay.set_current(asset, partition, number)
 
 
 def _recover(replay: Replay, _event: Event, body: Body) -> None:
-    """Makings that came back without their files are in no table from then on. What is lost holds all people back."""
+    """Makings that came back without their files are in no table from then on, but those that a purge removed: that
+    event, which may have turned up since, tells all of them. What is lost holds all people back."""
     _hold(replay, body.get("held"))
-    gone = set(body.get("without", ()))
+    replay.purges.recovered(body)
+    if (free := setting_of(body)) is not None:
+        replay.put("setting", name=FREE, value=free)
+    gone = set(body.get("without", ())) - replay.stones.keys()
     for number in gone:
         replay.tables["materialization"].pop((number,), None)
     pointers = replay.tables["artifact"].items()
@@ -230,11 +249,11 @@ def _hold(replay: Replay, said: Body | None) -> None:
 
 
 def _reproduce(replay: Replay, _event: Event, body: Body) -> None:
-    replay.put("reproduction", **body, **replay.by())
+    replay.put("reproduction", **body, **replay.actor_and_time())
 
 
 def _reuse(replay: Replay, event: Event, body: Body) -> None:
-    replay.point(*_node(event.subject), body["materialization"])
+    replay.set_current(*_node(event.subject), body["materialization"])
 
 
 def _fail(replay: Replay, event: Event, body: Body) -> None:
@@ -244,16 +263,16 @@ def _fail(replay: Replay, event: Event, body: Body) -> None:
 
 
 def _damage(replay: Replay, event: Event, body: Body) -> None:
-    replay.harm(*_node(event.subject), body)
+    replay.mark_damaged(*_node(event.subject), body)
 
 
 def _heal(replay: Replay, event: Event, body: Body) -> None:
-    replay.heal(*_node(event.subject), body["file"])
+    replay.mark_whole(*_node(event.subject), body["file"])
 
 
 def _accept(replay: Replay, event: Event, body: Body) -> None:
     number, nodes = body["acceptance"], body["partitions"]
-    replay.put("acceptance", id=number, undoes=False, reason=body["reason"], **replay.by())
+    replay.put("acceptance", id=number, undoes=False, reason=body["reason"], **replay.actor_and_time())
     same = {name: body[name] for name in ("kind", "evidence", "words")} | {"acceptance": number, "undone": None}
     for partition, making in nodes.items():
         replay.put("waiver", asset=_asset(event, nodes), partition=partition, materialization=making, **same)
@@ -261,7 +280,7 @@ def _accept(replay: Replay, event: Event, body: Body) -> None:
 
 def _accept_undone(replay: Replay, event: Event, body: Body) -> None:
     number, nodes = body["acceptance"], set(body["partitions"])
-    replay.put("acceptance", id=number, undoes=True, reason=body["reason"], **replay.by())
+    replay.put("acceptance", id=number, undoes=True, reason=body["reason"], **replay.actor_and_time())
     asset, evidence = _asset(event, nodes), body["evidence"]
     for key, told in list(replay.tables["waiver"].items()):
         mine = key[0] == asset and key[1] in nodes and key[3] == evidence and told.row["kind"] == body["kind"]
@@ -270,15 +289,15 @@ def _accept_undone(replay: Replay, event: Event, body: Body) -> None:
 
 
 def _qc(replay: Replay, _event: Event, body: Body) -> None:
-    replay.put("qc_act", id=body["act"], source=body["source"], scope=body["scope"], **replay.by())
-    for one in replay.known(body["events"], "name"):
+    replay.put("qc_act", id=body["act"], source=body["source"], scope=body["scope"], **replay.actor_and_time())
+    for one in replay.of_known_entities(body["events"], "name"):
         names = ("id", "kind", "status", "step", "reason", "materialization")
         row = {name: one[name] for name in names if name in one}
         replay.put("qc_event", act=body["act"], entity=replay.numbers[one["name"]], **row)
 
 
 def _resolved(replay: Replay, _event: Event, body: Body) -> None:
-    replay.put("qc_act", id=body["act"], source=body["source"], scope=body["scope"], **replay.by())
+    replay.put("qc_act", id=body["act"], source=body["source"], scope=body["scope"], **replay.actor_and_time())
     for one in body["events"]:
         replay.put("qc_resolution", event=one["id"], act=body["act"], reason=one["reason"])
 
@@ -292,31 +311,43 @@ def _consent(replay: Replay, _event: Event, body: Body) -> None:
         if one["record"] is not None:
             _known_again(replay, one["patient"])
         row |= {"uses": _text(one["uses"]), "record": None if one["record"] is None else _text(one["record"])}
-        replay.put("consent", id=number + at, entity=replay.numbers[f"patient/{one['patient']}"], **row, **replay.by())
+        replay.put(
+            "consent",
+            id=number + at,
+            entity=replay.numbers[f"patient/{one['patient']}"],
+            **row,
+            **replay.actor_and_time(),
+        )
 
 
 def _purge(replay: Replay, event: Event, body: Body) -> None:
-    number = body["purge"]
+    number = replay.purges.purge(event.seq, body)
     head = {name: body[name] for name in ("patient", "reason", "raw")}
-    replay.put("purge", id=number, ended_at=None, **head, **replay.by())
+    replay.put("purge", id=number, ended_at=None, **head, **replay.actor_and_time())
     for name in body.get("own", ()):
         if name in replay.numbers:
             replay.change("entity", (replay.numbers[name],), attributes="{}", purged=number)
     replay.forget_results({replay.numbers[name] for name in body.get("own", ()) if name in replay.numbers})
+    replay.removed |= dict.fromkeys(body.get(UNRECORDED, ()), (number, event.seq))
     for one in body["removed"]:
+        replay.removed[one["folder"]] = number, event.seq
         replay.put("tombstone", materialization=one["materialization"], purge=number)
         replay.drop(*_node(one["node"]), one)
 
 
 def _purged(replay: Replay, event: Event, body: Body) -> None:
-    replay.change("purge", (body["purge"],), ended_at=event.at)
+    replay.change("purge", (replay.purges.of(body["purge"]),), ended_at=event.at)
 
 
 def _record(replay: Replay, _event: Event, body: Body) -> None:
-    same = {name: body[name] for name in ("analysis", "run", "reason", "source")} | replay.by()
-    for one in replay.known(body["results"], "entity"):
-        row = {"version": one["version"], "facts": _text(one["values"])}
-        replay.put("result", id=replay.next("result"), entity=replay.numbers[one["entity"]], **row, **same)
+    same = {name: body[name] for name in ("analysis", "run", "reason", "source")} | replay.actor_and_time()
+    for one in replay.of_known_entities(body["results"], "entity"):
+        entity = replay.numbers[one["entity"]]
+        which = (entity, body["analysis"], body["run"])
+        last = replay.versions.get(which, 0)  # which was not known, where the event of it was lost then
+        version = replay.versions[which] = max(one["version"], last + 1)
+        row = {"version": version, "facts": _text(one["values"])}
+        replay.put("result", id=replay.next("result"), entity=entity, **row, **same)
 
 
 def _analyses(replay: Replay, _event: Event, body: Body) -> None:
@@ -339,7 +370,7 @@ def _cohort_rule(replay: Replay, event: Event, body: Body) -> None:
     new = body["new"]
     said = {"cohort": event.subject.removeprefix("cohort/"), "version": new["version"], "words": new["words"]}
     texts = {"rule": _text(new["rule"]), "members": _text(body["members"])}
-    replay.put("cohort_rule", id=replay.next("cohort_rule"), **said, **texts, **replay.by())
+    replay.put("cohort_rule", id=replay.next("cohort_rule"), **said, **texts, **replay.actor_and_time())
 
 
 def _project(replay: Replay, _event: Event, body: Body) -> None:
@@ -391,4 +422,4 @@ def _asset(event: Event, partitions: Iterable[str]) -> str:
 
 
 def _text(value: Any) -> str:
-    return canonical(value).decode()
+    return canonical_json(value).decode()

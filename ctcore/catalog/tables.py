@@ -1,4 +1,4 @@
-"""② The tables, as SQLAlchemy Core: the same on SQLite and PostgreSQL, small enough to read in SQL.
+"""The tables, as SQLAlchemy Core: the same on SQLite and PostgreSQL, small enough to read in SQL.
 
 Facts are append-only (`event`, `materialization`, `edge`, `member`, `attempt`, `acceptance`, `waiver`, `consent`,
 `cohort_rule`, `reference_version`, `result`, the three of QC, `purge` and `tombstone`); the rest are projections of

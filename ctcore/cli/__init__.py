@@ -1,53 +1,57 @@
-"""The command line: one noun a file, one renderer. Imports no Dagster, and heavy things only where they are used."""
+"""The command line: a command a file, one renderer. Imports no Dagster, and heavy things only where they are used."""
 
+import errno
 import gc
 import importlib
 import io
 import os
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
 import click
 
-from ctcore.cli.plain import harmless
 from ctcore.errors import CtError, Usage
+from ctcore.terminal.closed_streams import open_closed_streams
+from ctcore.terminal.place import Place
+from ctcore.terminal.safe_text import escape_controls
+from ctcore.util.disk_errors import deleted_directory, reason_of
 
-_COMMANDS = {
-    "init": "init",
-    "register": "cohort",
-    "schema": "schema",
-    "status": "status",
-    "stale": "stale",
-    "plan": "plan",
-    "show": "nodes",
-    "why": "nodes",
-    "path": "nodes",
-    "accept": "stale",
-    "trace": "lineage",
-    "impact": "lineage",
-    "diff": "lineage",
-    "cohort": "members",
-    "batches": "batches",
-    "query": "query",
-    "export": "export",
-    "dashboard": "dashboard",
-    "heatmap": "dashboard",
-    "verify": "verify",
-    "recover": "verify",
-    "run": "run",
-    "dev": "run",
-    "jobs": "jobs",
-    "logs": "jobs",
-    "reference": "reference",
-    "qc": "qc",
-    "consent": "consent",
-    "record": "record",
-    "purge": "purge",
-    "projects": "projects",
-    "steps": "steps",
-}
+_COMMANDS = (
+    "init",
+    "register",
+    "schema",
+    "status",
+    "stale",
+    "plan",
+    "show",
+    "why",
+    "path",
+    "accept",
+    "trace",
+    "impact",
+    "diff",
+    "cohort",
+    "batches",
+    "query",
+    "export",
+    "dashboard",
+    "heatmap",
+    "verify",
+    "recover",
+    "run",
+    "dev",
+    "jobs",
+    "logs",
+    "reference",
+    "qc",
+    "consent",
+    "record",
+    "purge",
+    "projects",
+    "steps",
+)
 _SECTIONS = {
     "The cohort": ("init", "register", "schema", "reference", "cohort", "batches", "projects", "steps"),
     "What is true, and why": ("status", "stale", "why", "show", "path", "accept", "verify"),
@@ -68,10 +72,9 @@ class _Lazy(click.Group):
         return list(_COMMANDS)
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        module = _COMMANDS.get(cmd_name)
-        if module is None:
+        if cmd_name not in _COMMANDS:
             return None
-        name = f"{__name__}.{module}"
+        name = f"{__name__}.{cmd_name}"
         if name not in sys.modules:
             with _quickly():
                 importlib.import_module(name)
@@ -103,9 +106,9 @@ def _docstrings() -> Iterator[tuple[str, str | None]]:
     from pathlib import Path
 
     here = Path(__file__)
-    trees = {one: ast.parse(here.with_name(f"{one}.py").read_text("utf-8")) for one in set(_COMMANDS.values())}
-    for name, module in _COMMANDS.items():
-        said = (ast.get_docstring(n) for n in trees[module].body if isinstance(n, ast.FunctionDef) and n.name == name)
+    for name in _COMMANDS:
+        tree = ast.parse(here.with_name(f"{name}.py").read_text("utf-8"))
+        said = (ast.get_docstring(n) for n in tree.body if isinstance(n, ast.FunctionDef) and n.name == name)
         yield name, next(said, None)
 
 
@@ -144,12 +147,14 @@ def _version(ctx: click.Context, _option: click.Parameter, wanted: bool) -> None
 
 
 @click.group(cls=_Lazy, context_settings={"help_option_names": ["-h", "--help"]})
-@click.option("-C", "directory", metavar="DIR", help="The project directory (default: here or above).")
-@click.option("--project", metavar="ID", help="The project by its ID, from anywhere; also behind the command.")
+@click.option(
+    "-C", "directory", metavar="DIR", type=Place(), help="The project directory (default: this one or a parent)."
+)
+@click.option("--project", metavar="ID", help="The project's ID, from any directory; also allowed after the command.")
 @click.option("--version", is_flag=True, is_eager=True, expose_value=False, callback=_version, help="Show the version.")
 @click.pass_context
 def cli(ctx: click.Context, directory: str | None, project: str | None) -> None:
-    """ct: what is complete, what is usable, what is still true in a cohort, and making it so."""
+    """Track the results of a cohort: which are complete, usable and still true; and remake those that are not."""
     ctx.obj = directory
     _choose(ctx, None, project)
 
@@ -158,7 +163,7 @@ def _choose(ctx: click.Context, _option: click.Parameter | None, project_id: str
     """The folder of a project by its ID, as if it had been said with -C."""
     if project_id is None:
         return
-    from ctcore.projects import folder_of
+    from ctcore.config.address_book import folder_of
 
     root, folder = ctx.find_root(), str(folder_of(project_id))
     if root.obj not in (None, folder):
@@ -170,7 +175,7 @@ def _choose(ctx: click.Context, _option: click.Parameter | None, project_id: str
 
 def _explain(command: click.Command, name: str) -> None:
     """In a list, its whole first sentence; in its own help, lines to copy."""
-    from ctcore.cli.examples import EXAMPLES
+    from ctcore.terminal.examples import EXAMPLES
 
     command.short_help = command.get_short_help_str(WHOLE)
     if name in EXAMPLES:
@@ -192,33 +197,58 @@ def _by_id(command: click.Command) -> click.Command:
 
 def main() -> None:
     """The shell's edge: errors become one message and an exit code."""
+    open_closed_streams()
     try:
         sys.exit(cli(prog_name="ct", standalone_mode=False))
     except CtError as error:
-        click.echo(f"ct: {harmless(str(error))}", err=True)
+        click.echo(f"ct: {escape_controls(_with_directory(str(error)))}", err=True)
         sys.exit(error.exit_code)
     except click.exceptions.Exit as error:
         sys.exit(error.exit_code)
     except click.ClickException as error:
         said = io.StringIO()
         error.show(said)
-        click.echo(harmless(said.getvalue()), nl=False, err=True)
+        click.echo(escape_controls(said.getvalue()), nl=False, err=True)
         sys.exit(error.exit_code)
     except (click.Abort, KeyboardInterrupt):
         click.echo("ct: interrupted", err=True)
+        # Where Ctrl-C ends an `exec` of text (an import makes a dataclass), CPython notes it as unhandled, and in the
+        # end kills itself by SIGINT in spite of the exit code. Each `exec` of text begins by forgetting that
+        # (run_eval_code_obj in Python/pythonrun.c).
+        exec("")
         sys.exit(130)
     except UnicodeEncodeError as error:  # what the shell gave as other bytes, where only text can be meant
         click.echo(f"ct: {error.object[:80]!a} is not UTF-8; write it in UTF-8", err=True)
         sys.exit(2)
+    except OverflowError as error:  # SQLite's whole numbers have 64 bits
+        if "SQLite" not in str(error):
+            raise
+        click.echo("ct: a number is larger than any in the catalog; check the numbers of the command", err=True)
+        sys.exit(2)
+    except RuntimeError as error:  # of `pathlib`, until Python 3.13
+        place = str(error).partition("Symlink loop from ")[2].strip("'")
+        if not place:
+            raise
+        click.echo(f"ct: {escape_controls(place)}: a link that leads to itself", err=True)
+        sys.exit(1)
     except OSError as error:  # a full disk, say, wherever it is met; a closed pipe is click's to handle
         place = f"{error.filename}: " if error.filename else ""
-        click.echo(harmless(f"ct: {place}{error.strerror or error}"), err=True)
+        click.echo(escape_controls(f"ct: {_with_directory(place + reason_of(error))}"), err=True)
         _drop_output()
         sys.exit(1)
 
 
+def _with_directory(said: str) -> str:
+    """An error, and where something is missing, that the current directory is: each relative path leads nowhere."""
+    if not any(sign in said.lower() for sign in ("no such file", "not a directory")):
+        return said
+    gone = deleted_directory()
+    if gone is None:
+        return said
+    return gone if said == os.strerror(errno.ENOENT) else f"{said}; {gone}"
+
+
 def _drop_output() -> None:
     """What could not be written is not tried again at the end, where it would be a traceback."""
-    if sys.stdout is not None:
-        with open(os.devnull, "wb") as nowhere:
-            os.dup2(nowhere.fileno(), sys.stdout.fileno())
+    with suppress(OSError), open(os.devnull, "wb") as nowhere:
+        os.dup2(nowhere.fileno(), sys.stdout.fileno())

@@ -5,19 +5,19 @@ from typing import Any
 
 import click
 
-from ctcore.cli.render import echo_json, excluded_options, json_option, opened, table
-from ctcore.disclosure import asked
 from ctcore.errors import Usage
-from ctcore.reading.feeding import Feeding, feeding
-from ctcore.reading.gate import Gate
-from ctcore.words import Plain, Words
+from ctcore.model.masked_text import Plain, Words
+from ctcore.query.batches import Feeding, feeding_of
+from ctcore.query.disclosure import shows_excluded
+from ctcore.query.readable import Gate
+from ctcore.terminal.render import echo_json, excluded_options, json_option, open_project, table
 
 
 @click.command()
 @click.argument("batch", required=False)
-@click.option("--by", metavar="assay.COLUMN", help="The column that tells batches apart (default: run, flowcell, …).")
-@click.option("--merges", is_flag=True, help="Only the specimens that several batches fed.")
-@click.option("--mermaid", is_flag=True, help="As a flowchart: which batch fed which specimen, by how many assays.")
+@click.option("--by", metavar="assay.COLUMN", help="The column that names the batch (default: run, flowcell, …).")
+@click.option("--merges", is_flag=True, help="Only specimens with assays of several batches.")
+@click.option("--mermaid", is_flag=True, help="Print a Mermaid flowchart of batches, specimens and numbers of assays.")
 @excluded_options
 @json_option
 @click.pass_context
@@ -31,12 +31,12 @@ def batches(
     reason: str | None,
     as_json: bool,
 ) -> None:
-    """Batches with their assays and specimens; of one BATCH, every specimen that it fed."""
-    project = opened(ctx)
-    everybody = asked(project, excluded, reason, "batches", Words(Plain(batch or "all")))
+    """List batches with their assays and specimens; or all specimens that one BATCH fed."""
+    project = open_project(ctx)
+    everybody = shows_excluded(project, excluded, reason, "batches", Words(Plain(batch or "all")))
     with project.catalog.read() as connection:
         gate = Gate.of(project, connection, everybody)
-        found, audit = feeding(gate, by), gate.audit
+        found, audit = feeding_of(gate, by), gate.audit
     known = {one.name for one in found.batches}
     if batch is not None and batch not in known:
         raise Usage(f"no batch {batch!r} by assay.{found.by}; there is: {', '.join(sorted(known)[:10]) or 'none'}")
@@ -74,13 +74,13 @@ def _listed(some: Mapping[str, int]) -> str:
 
 
 def _flowchart(fed: Mapping[str, Mapping[str, int]]) -> Iterator[str]:
-    from ctcore.cli.graphs import plain
+    from ctcore.terminal.mermaid_dot import escape_text
 
     yield "flowchart LR"
     names = {name: f"b{at}" for at, name in enumerate(dict.fromkeys(one for some in fed.values() for one in some))}
     for name, box in names.items():
-        yield f'  {box}(["{plain(name)}"])'
+        yield f'  {box}(["{escape_text(name)}"])'
     for at, (who, some) in enumerate(fed.items()):
-        yield f'  s{at}["{plain(who)}"]'
+        yield f'  s{at}["{escape_text(who)}"]'
         for name, n in some.items():
             yield f'  {names[name]} -->|"{n}"| s{at}'

@@ -1,141 +1,141 @@
-"""`ct register`: who is in the cohort."""
+"""`ct cohort`: who is in it, today and when things were made; what belongs together, and who has all of it."""
 
-import sys
-from collections.abc import Callable, Sequence
-from dataclasses import asdict
-from functools import partial
-from pathlib import Path
 from typing import Any
 
 import click
 
-from ctcore.cli.render import Reading, echo_json, is_terminal, json_option, opened, table
-from ctcore.comparison import Allowed, Changes
+from ctcore.cohorts.filters import known_cohort
+from ctcore.cohorts.pairings import STATUSES, Readiness, Status, readiness
+from ctcore.cohorts.rule_history import record_rules, rule_versions
 from ctcore.errors import Usage
-from ctcore.files import check_references, look
+from ctcore.model.levels import ENTITY_LEVELS
+from ctcore.model.masked_text import Plain, Words
 from ctcore.project import Project
-from ctcore.register import known_sheet, register_entity
-from ctcore.register import register as register_sheet
-from ctcore.step import ENTITY_LEVELS
-
-SHOWN = 20
+from ctcore.query.cohort_members import memberships
+from ctcore.query.disclosure import shows_excluded
+from ctcore.query.readable import Gate, level_names
+from ctcore.query.readiness import ARTIFACTS, RULES, artifact_rows, pair_columns, pair_rows, rule_rows, rules
+from ctcore.staleness.verdicts import evaluate
+from ctcore.terminal.render import echo_json, excluded_options, json_option, open_project, table
 
 
 @click.command()
-@click.argument("what", metavar="[SHEET | LEVEL ID]", required=False)
-@click.argument("name", metavar="", required=False)
-@click.option("--parent", metavar="ID", help="With LEVEL ID: the patient of a specimen, the specimen of an assay.")
-@click.option("--set", "values", metavar="COLUMN=VALUE", multiple=True, help="With LEVEL ID: a value, or a raw file.")
-@click.option("--map", "names", metavar="THEIRS=OURS", multiple=True, help="A column has another name here.")
-@click.option("--ignore", metavar="COLUMN", multiple=True, help="Pass over this column of the sheet.")
-@click.option("--tab", metavar="NAME", help="The tab of an .xlsx workbook.")
-@click.option("--dry-run", is_flag=True, help="Say what would change and what would be stale, and write nothing.")
-@click.option("--reparent", metavar="ID", multiple=True, help="Move this specimen or assay as the sheet says.")
-@click.option("--update", metavar="LEVEL.COLUMN", multiple=True, help="Replace known values of this column.")
-@click.option("--yes", is_flag=True, help="With --reparent: do not ask.")
+@click.argument("name", required=False)
+@click.option("--pairing", metavar="NAME", help="Judge completeness by [pairings.NAME] of ct.toml.")
+@click.option("--for", "step", metavar="STEP", help="With --pairing: judge by who may be used for this step.")
+@click.option(
+    "--history", "past", is_flag=True, help="List the versions of the cohort's rule, with time, author and size."
+)
+@click.option(
+    "--complete-only", "only", flag_value="complete", default=None, help="With --pairing: only entities with all parts."
+)
+@click.option(
+    "--incomplete-only", "only", flag_value="incomplete", help="With --pairing: only entities that lack a part."
+)
+@click.option("--broken-only", "only", flag_value="broken", help="With --pairing: only entities with an excluded part.")
+@click.option(
+    "--singleton-only", "only", flag_value="singleton", help="With --pairing: only entities with exactly one part."
+)
+@excluded_options
 @json_option
 @click.pass_context
-def register(ctx: click.Context, **said: Any) -> None:
-    """Register a sheet: csv, tsv, xlsx, PED or phenopackets; or one patient, specimen or assay.
-
-    All of it is written, or nothing. Blanks are filled in; a known value is replaced only with --update.
+def cohort(
+    ctx: click.Context,
+    name: str | None,
+    pairing: str | None,
+    step: str | None,
+    past: bool,
+    only: Status | None,
+    excluded: bool,
+    reason: str | None,
+    as_json: bool,
+) -> None:
+    """Show rules and members, today and at the making of each artifact; with --pairing, the complete and incomplete
+    cases.
     """
-    project = opened(ctx)
-    asked = _asked(project, said)
-    if not said["dry_run"]:
-        project.catalog.refuse_archived()
-        check_references(project)
-    with Reading("reading raw files") as on_bytes:
-        if said["dry_run"] or said["reparent"]:
-            planned = asked(dry_run=True, foresee=True, on_bytes=on_bytes)
-            if said["dry_run"]:
-                return _say(planned, said["as_json"], dry_run=True)
-            _confirm(planned, said["yes"])
-        changes = asked(on_bytes=on_bytes)
-        look(project, on_bytes, only_references=changes.as_before is not None)
-    _say(changes, said["as_json"])
-    if any(changes.new.values()):
-        if (life := project.catalog.life()).state == "complete":
-            way = f"`ct projects set {project.id} active --reason TEXT`, if it goes on growing"
-            click.echo(f"{project.id} is {life.words}; it was written nevertheless. {way}", err=True)
-        from ctcore.dagster_home import launch
-
-        launch(project, "sync")
-
-
-def _asked(project: Project, said: dict[str, Any]) -> Callable[..., Changes]:
-    """The call that was asked for: a sheet, or one entity."""
-    allowed = Allowed(frozenset(said["reparent"]), frozenset(said["update"]))
-    if said["what"] in ENTITY_LEVELS:
-        if not said["name"]:
-            raise Usage(f"which {said['what']}? `ct register {said['what']} ID`")
-        if said["names"] or said["ignore"] or said["tab"]:
-            raise Usage("--map, --ignore and --tab are for sheets")
-        values, more = pairs("--set", said["values"]), {"parent": said["parent"], "allowed": allowed}
-        return partial(register_entity, project, said["what"], said["name"], values=values, **more)
-    if said["name"] or said["parent"] or said["values"]:
-        raise Usage(
-            "`ct register SHEET`, or `ct register patient|specimen|assay ID [--parent ID] [--set COLUMN=VALUE]`"
-        )
-    path = Path(said["what"]) if said["what"] else known_sheet(project)
-    if path is None:
-        raise Usage('which sheet? `ct register SHEET`, or say [project] sheet = "…" in ct.toml')
-    options = project.settings.reading.also(pairs("--map", said["names"]), said["ignore"], said["tab"])
-    return partial(register_sheet, project, path, allowed, options=options)
-
-
-def pairs(option: str, said: Sequence[str], blank: bool = False) -> dict[str, str]:
-    """Names with their values; `blank`: there may be none."""
-    pairs: dict[str, str] = {}
-    for one in said:
-        name, equals, value = one.partition("=")
-        if not equals or not name.strip() or not (blank or value.strip()):
-            example = '--map "Sample Name=specimen_id"' if option == "--map" else f"{option} sex=F"
-            raise Usage(f"{option} {one}: a name, = and a value are expected, as in {example}")
-        if name.strip() in pairs:
-            raise Usage(f"{option} {name.strip()} was said twice; leave one of them out")
-        pairs[name.strip()] = value.strip()
-    return pairs
-
-
-def _confirm(planned: Changes, yes: bool) -> None:
-    """Whoever moves somebody sees first what is not true any more."""
-    _say_consequences(planned)
-    for level in ENTITY_LEVELS:
-        for name, said in list(planned.changed[level].items())[:SHOWN]:
-            click.echo(f"{level} {name}: {'; '.join(said)}", err=True)
-    if yes:
+    project = open_project(ctx)
+    if name is not None:
+        known_cohort(project, name)
+    if (only or step) and not pairing:
+        option = f"--{only}-only" if only else "--for"
+        raise Usage(f"{option} goes with --pairing; declared: {', '.join(project.settings.pairings) or 'none'}")
+    for said in record_rules(project):
+        click.echo(f"changed: {said}", err=True)
+    if past:
+        _history(project, name, as_json)
         return
-    if not is_terminal(sys.stdin):
-        raise Usage("nothing was written; add --yes to move it, or --dry-run to look")
-    click.confirm("move it?", abort=True, err=True)
+    what = f"pairing {pairing}" if pairing else name or "all cohorts"
+    everybody = shows_excluded(project, excluded, reason, "cohort", Words(Plain(what)))
+    if pairing:
+        purpose = project.steps[step].name if step else None
+        found = readiness(project, pairing, everybody, step=purpose, cohort=name)
+        _paired_json(found, only) if as_json else _paired(found, only)
+    click.echo(_members(project, name, everybody, as_json, silent=bool(pairing)), err=True)
 
 
-def _say(changes: Changes, as_json: bool, dry_run: bool = False) -> None:
+def _history(project: Project, name: str | None, as_json: bool) -> None:
+    names = [name] if name else list(project.settings.cohorts)
+    with project.catalog.read() as connection:
+        listed = [one for cohort in names for one in rule_versions(connection, cohort)]
     if as_json:
-        echo_json({"dry_run": dry_run, **asdict(changes)})
+        echo_json({"history": [vars(one) for one in listed]})
         return
+    columns = ("cohort", "since", "by", "version", *map(level_names, ENTITY_LEVELS), "rule")
+    rows = [(o.cohort, o.at[:19], o.actor, o.version[:8], *map(o.members.get, ENTITY_LEVELS), o.words) for o in listed]
+    table(columns, rows)
+
+
+def _paired(found: Readiness, only: Status | None) -> None:
+    table(pair_columns(found), pair_rows(found, only), title=f"{found.pairing.name}: {found.pairing.by}")
+    enough = f"; {found.enough} have {found.pairing.require} or more" if found.pairing.require else ""
+    barred = f"may not be used{f' for {found.step}' if found.step else ''}"
+    click.echo(f"{found.words}{enough}; {found.without} without any of it (in brackets: {barred})", err=True)
+
+
+def _paired_json(found: Readiness, only: Status | None) -> None:
     rows = [
-        (level, len(changes.new[level]), len(changes.changed[level]), changes.unchanged[level])
-        for level in ENTITY_LEVELS
+        {
+            found.pairing.within: row.who,
+            "status": row.status,
+            "values": {
+                value: {"usable": cell.usable, "not_usable": cell.barred, "passes": cell.passes}
+                for value, cell in row.cells.items()
+            },
+            "missing": row.missing,
+            "passing": row.passing,
+            "enough": row.enough,
+            "reason": row.reason,
+        }
+        for row in found.rows
+        if only in (None, row.status)
     ]
-    table(("level", "new", "changed", "unchanged"), rows)
-    for level in ENTITY_LEVELS:
-        for name, said in list(changes.changed[level].items())[:SHOWN]:
-            click.echo(f"{level} {name}: {'; '.join(said)}", err=True)
-    for said in changes.schema:
-        click.echo(f"ct.toml: {said}", err=True)
-    for said in changes.notes:
+    counts = {**{status: found.counts[status] for status in STATUSES}, "none": found.without, "enough": found.enough}
+    said = {"pairing": found.pairing.name, "by": found.pairing.by, "for": found.step}
+    echo_json({**said, "counts": counts, "rows": rows})
+
+
+def _members(project: Project, name: str | None, everybody: bool, as_json: bool, silent: bool) -> str:
+    """Returns who was left out."""
+    verdicts = None if silent else evaluate(project)
+    with project.catalog.read() as connection:
+        gate = Gate.of(project, connection, everybody)
+        audit = gate.audit
+        if verdicts is None:
+            return audit
+        found = list(memberships(gate, verdicts, name))
+        ruled = rules(gate, name)
+    usable = {level_names(one): int(gate.usable(one).sum()) for one in ENTITY_LEVELS}
+    if as_json:
+        listed: list[dict[str, Any]] = [dict(vars(one)) for one in found]
+        echo_json({"usable": usable, "left_out": gate.left_out, "cohorts": ruled, "artifacts": listed})
+        return audit
+    table(
+        ("level", "usable", "left out"), [(one, usable[level_names(one)], gate.left_out[one]) for one in ENTITY_LEVELS]
+    )
+    click.echo()
+    table(RULES, rule_rows(ruled))
+    click.echo()
+    table(ARTIFACTS, artifact_rows(found))
+    for said in (doubt for one in ruled for doubt in one["doubts"]):
         click.echo(said, err=True)
-    if changes.as_before is not None:
-        since, files = changes.as_before
-        said = f"{files} raw file{'s' * (files != 1)} (by size and time)"
-        click.echo(f"not read again: sheet, ct.toml, catalog and {said} are as they were at {since}", err=True)
-    if dry_run:
-        _say_consequences(changes)
-        click.echo("nothing was written (--dry-run)", err=True)
-
-
-def _say_consequences(changes: Changes) -> None:
-    for one in changes.consequences:
-        click.echo(f"{one.step}: {one.stale} would be stale, {one.new} would be new", err=True)
+    return audit

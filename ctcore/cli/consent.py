@@ -4,33 +4,33 @@ from pathlib import Path
 
 import click
 
-from ctcore.cli.render import echo_json, json_option, opened, table
-from ctcore.consent import STATUSES, Record, Statement, current, history, restore, set_consent, set_consents
-from ctcore.consentsheet import read_consents
 from ctcore.errors import Usage
+from ctcore.governance.consent import STATUSES, Record, Statement, current, history, restore, set_consent, set_consents
+from ctcore.governance.consent_sheet import read_consents
+from ctcore.model.levels import count_text
+from ctcore.terminal.place import Place
+from ctcore.terminal.render import echo_json, json_option, open_project, table
 
 _COLUMNS = ("patient", "status", "uses", "dated", "until", "form", "by", "reason")
 
 
 @click.group()
 def consent() -> None:
-    """Consent of patients: full, limited to named uses, pending, revoked, withdrawn, expired."""
+    """Record patients' consent: full, limited to named uses, pending, revoked, withdrawn, expired."""
 
 
 @consent.command("set")
 @click.argument("what", nargs=-1, metavar="PATIENT... STATUS")
 @click.option(
     "--sheet",
-    type=click.Path(path_type=Path),
-    help="csv, tsv, xlsx: patient, status[, uses, date, until, form, reason].",
+    type=Place(path_type=Path),
+    help="A sheet with the columns patient, status[, uses, date, until, form, reason].",
 )
-@click.option(
-    "--use", "uses", multiple=True, metavar="USE", help="What a limited consent is limited to; several times."
-)
+@click.option("--use", "uses", multiple=True, metavar="USE", help="A use that a limited consent allows; repeatable.")
 @click.option("--date", "dated", metavar="YYYY-MM-DD", help="The day of the statement (default: today).")
-@click.option("--until", metavar="YYYY-MM-DD", help="The day on which it ends by itself; '' takes it away.")
-@click.option("--form", metavar="TEXT", help="Where it stands: consent form 4, withdrawal form 12.")
-@click.option("--reason", metavar="TEXT", default="", help="Anything more.")
+@click.option("--until", metavar="YYYY-MM-DD", help="The day on which the consent ends; '' removes it.")
+@click.option("--form", metavar="TEXT", help='The document, such as "withdrawal form 12".')
+@click.option("--reason", metavar="TEXT", default="", help="A note.")
 @click.pass_context
 def set_(
     ctx: click.Context,
@@ -42,40 +42,52 @@ def set_(
     form: str | None,
     reason: str,
 ) -> None:
-    """Write what patients have said. A revocation acts at once, on all that is below them.
+    """Record consents. A revocation takes effect at once, for everything below the patient.
 
     STATUS is full, limited, pending, revoked, withdrawn or expired.
     """
-    project = opened(ctx)
+    project = open_project(ctx)
     if sheet is not None:
         if what or uses or dated or until is not None or form is not None or reason:
-            raise Usage("--sheet has all of it in the sheet; name nobody, no status and no option besides")
-        wrote, already = set_consents(project, str(sheet), read_consents(sheet))
+            raise Usage("--sheet takes everything from the sheet; leave out patients, status and other options")
+        lines = read_consents(sheet)
+        wrote, already = set_consents(project, str(sheet), lines)
         more = f"; {already} stood already" if already else ""
-        click.echo(f"consent of {wrote} patients by {project.catalog.actor}{more}", err=True)
+        click.echo(f"consent of {count_text(wrote, 'patient')} by {project.catalog.actor}{more}", err=True)
+        if over := sum(line.statement.is_over for line in lines):
+            click.echo(
+                f"{count_text(over, 'row')} of the sheet: until a day that is over, so expired already", err=True
+            )
         return
     *patients, status = what or ("",)
     if not patients:
         raise Usage(f"whose consent, and which? `ct consent set PATIENT… {'|'.join(STATUSES)}`, or --sheet FILE")
-    names = [name.removeprefix("patient/") for name in patients]
-    set_consent(project, names, Statement(status, uses, dated, until, form, reason))
+    names = list(dict.fromkeys(name.removeprefix("patient/") for name in patients))
+    said = Statement(status, uses, dated, until, form, reason)
+    set_consent(project, names, said)
     many = f"{len(names)} patients" if len(names) > 1 else f"patient {names[0]}"
     click.echo(f"consent of {many}: {status}, by {project.catalog.actor}", err=True)
+    if said.is_over:
+        click.echo(f"--until {until} is over: it is expired already, and nothing of theirs is used", err=True)
 
 
 @consent.command("restore")
 @click.argument("patient")
-@click.option("--authority", metavar="TEXT", required=True, help="Who decided it: an ethics committee, the patient.")
+@click.option(
+    "--authority", metavar="TEXT", required=True, help="Who decided, such as the ethics committee or the patient."
+)
 @click.option("--reference", metavar="TEXT", required=True, help="The number of the decision.")
-@click.option("--date", "dated", metavar="YYYY-MM-DD", required=True, help="Its day.")
-@click.option("--confirmed-by", "people", multiple=True, metavar="NAME", help="Twice: two different people.")
+@click.option("--date", "dated", metavar="YYYY-MM-DD", required=True, help="The day of the decision.")
+@click.option(
+    "--confirmed-by", "people", multiple=True, metavar="NAME", help="Who confirms it; give two different people."
+)
 @click.pass_context
 def restore_(
     ctx: click.Context, patient: str, authority: str, reference: str, dated: str, people: tuple[str, ...]
 ) -> None:
-    """Reverse a revocation: the consent of before holds again, with its limits and its end."""
+    """Reverse a revocation: the consent before it holds again, with its limits and its end."""
     name = patient.removeprefix("patient/")
-    before = restore(opened(ctx), name, Record(authority, reference, dated, people))
+    before = restore(open_project(ctx), name, Record(authority, reference, dated, people))
     click.echo(f"consent of patient {name}: {before.status if before else 'full'} again", err=True)
 
 
@@ -83,8 +95,8 @@ def restore_(
 @json_option
 @click.pass_context
 def list_(ctx: click.Context, as_json: bool) -> None:
-    """What holds today, of every patient of whom something was written."""
-    _print(current(opened(ctx)), as_json)
+    """List the current consent of each patient on record."""
+    _print(current(open_project(ctx)), as_json)
 
 
 @consent.command("history")
@@ -92,8 +104,8 @@ def list_(ctx: click.Context, as_json: bool) -> None:
 @json_option
 @click.pass_context
 def history_(ctx: click.Context, patient: str | None, as_json: bool) -> None:
-    """All that was ever said, of one patient or of all."""
-    _print(history(opened(ctx), patient.removeprefix("patient/") if patient else None), as_json)
+    """Show all consents, or those of one patient."""
+    _print(history(open_project(ctx), patient.removeprefix("patient/") if patient else None), as_json)
 
 
 def _print(rows: list[dict[str, object]], as_json: bool) -> None:

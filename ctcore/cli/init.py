@@ -7,27 +7,32 @@ from pathlib import Path
 
 import click
 
-from ctcore import projects
+from ctcore.config import editor_schema
+from ctcore.config.settings import FILE_NAME, PROJECT_ID
+from ctcore.config.starters import SHEET_NAME, STARTERS
+from ctcore.config.templates import GITIGNORE, copy_example, example_folder, project_data
 from ctcore.errors import CtError, LostCatalog, ProjectError, Usage
-from ctcore.privacy import settle
 from ctcore.project import Project
-from ctcore.settings import FILE_NAME, PROJECT_ID
-from ctcore.starters import SHEET_NAME, STARTERS
-from ctcore.templates import GITIGNORE, copy_example, example_folder, project_data
+from ctcore.projects import listing
+from ctcore.projects.permissions import apply_permissions
+from ctcore.terminal.place import Place
+from ctcore.util.atomic_file import write_whole
+from ctcore.util.disk_errors import disk_error
 
 WORKSPACE = "workspace.yaml"
+FOLDERS = ("store", "work", "steps")
 PARTS = ("definitions.py", WORKSPACE, "ct_assets", "resources", "sensors", "dagster_home")
 
 
 @click.command()
-@click.argument("directory", type=click.Path(file_okay=False, path_type=Path))
+@click.argument("directory", type=Place(file_okay=False, path_type=Path))
 @click.option("--id", "project_id", help="The project's ID (default: from the directory's name).")
-@click.option("--example", "example_name", help="Begin with an example: three_people.")
-@click.option("--template", type=click.Choice(list(STARTERS)), help="Columns and cohorts to begin with.")
+@click.option("--example", "example_name", help="Start from an example: three_people.")
+@click.option("--template", type=click.Choice(list(STARTERS)), help="The columns and cohorts to start with.")
 def init(directory: Path, project_id: str | None, example_name: str | None, template: str | None) -> None:
-    """Make a project directory, or bring the code of an existing one up to date with this ct.
+    """Make a project directory, or update the code of an existing one to this ct.
 
-    What a person wrote (ct.toml, own steps, the catalog, the store) is never overwritten.
+    ct never overwrites ct.toml, your own steps, the catalog or the store.
     """
     existed = (directory / FILE_NAME).exists()
     if template and (existed or example_name):
@@ -36,6 +41,10 @@ def init(directory: Path, project_id: str | None, example_name: str | None, temp
             if existed
             else "--template and --example: choose one of them"
         )
+    for name in FOLDERS:
+        if (directory / name).is_file():
+            how = "a project has a folder there: move it away, or choose another place"
+            raise Usage(f"{directory / name} is a file, and {how}")
     chosen = _checked(directory, project_id, example_name, existed)
     if existed:
         with suppress(LostCatalog):  # what leads out of it may need the store that is made here
@@ -46,13 +55,13 @@ def init(directory: Path, project_id: str | None, example_name: str | None, temp
             _begin(directory, chosen, example_name, template or "plain")
         _bring_up_to_date(directory, chosen or Project.find(directory).id)
     except OSError as error:
-        raise ProjectError(
-            f"{directory}: {error.strerror}; make room, or choose a place that can be written"
-        ) from error
+        found = disk_error(directory, error)
+        said = found.strerror if found else f"{error.strerror}; choose a place that can be written"
+        raise ProjectError(f"{directory}: {said}") from error
     project = Project.find(directory)
     project.store.ensure()
     project.work.mkdir(exist_ok=True)
-    settle(project)
+    apply_permissions(project)
     version = project.catalog.version()
     _make_known(project)
     said = "is up to date" if existed else "is ready"
@@ -67,7 +76,7 @@ def init(directory: Path, project_id: str | None, example_name: str | None, temp
 def _make_known(project: Project) -> None:
     """By its ID. A project is whole without that: what stands against it is said, and is no failure."""
     try:
-        projects.add(project)
+        listing.add(project)
     except CtError as error:
         click.echo(f"not known to --project {project.id}: {error}", err=True)
 
@@ -98,9 +107,7 @@ def _begin(directory: Path, project_id: str, example_name: str | None, template:
         (directory / SHEET_NAME).write_text(STARTERS[template].sheet, encoding="utf-8")
     if not (directory / ".gitignore").exists():
         (directory / ".gitignore").write_text(GITIGNORE, encoding="utf-8")
-    part = directory / f".{FILE_NAME}.part"
-    part.write_text(text.replace("{id}", project_id), encoding="utf-8")
-    part.rename(directory / FILE_NAME)
+    write_whole(directory / FILE_NAME, text.replace("{id}", project_id).encode(), durable=True)
 
 
 def _bring_up_to_date(directory: Path, project_id: str) -> None:
@@ -111,6 +118,7 @@ def _bring_up_to_date(directory: Path, project_id: str) -> None:
     for part in PARTS:
         _copy(source / part, directory / part)
     named = (source / WORKSPACE).read_text(encoding="utf-8").rstrip() + f"\n      location_name: {project_id}\n"
+    (directory / editor_schema.SCHEMA_FILE).write_text(editor_schema.text(), encoding="utf-8")
     (directory / WORKSPACE).write_text(named, encoding="utf-8")  # an instance knows sensors by location and name
 
 

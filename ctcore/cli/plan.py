@@ -4,23 +4,24 @@ from pathlib import Path
 
 import click
 
-from ctcore.asking import held_back
-from ctcore.cli.looks import looked
-from ctcore.cli.narrowing import narrowing_options
-from ctcore.cli.render import FOUND, echo_json, json_option, opened, table
-from ctcore.narrow import Narrowing
-from ctcore.plan import plan as planned
-from ctcore.planfile import as_json as in_json
-from ctcore.planfile import save
-from ctcore.plantext import COLUMNS, REASONS, left_rows, reason_rows, rows, summary
-from ctcore.select import HELP
+from ctcore.cohorts.filters import NodeFilter
+from ctcore.cohorts.selection import HELP
+from ctcore.planning.plan import plan as planned
+from ctcore.planning.plan_file import as_json as in_json
+from ctcore.planning.plan_file import save
+from ctcore.planning.plan_text import COLUMNS, REASONS, left_rows, reason_rows, rows, summary
+from ctcore.planning.requests import hold_reasons
+from ctcore.terminal.cohort_options import narrowing_options
+from ctcore.terminal.look_first import look_first
+from ctcore.terminal.place import Place
+from ctcore.terminal.render import FOUND, echo_json, json_option, open_project, table
 
 
 @click.command()
 @click.argument("what", nargs=-1, metavar="[STEP|STEP/PARTITION]...")
 @click.option("--select", "-s", "select", multiple=True, metavar="WHAT", help=f"Of these: {HELP}.")
-@click.option("--profile", metavar="NAME", help="Where it would run: local, or a [slurm.NAME] of ct.toml.")
-@click.option("--save", "file", type=click.Path(path_type=Path), help="Write it, for `ct run --plan FILE`.")
+@click.option("--profile", metavar="NAME", help="Where to run: local, or a [slurm.NAME] of ct.toml.")
+@click.option("--save", "file", type=Place(path_type=Path), help="Write the plan to a file for `ct run --plan`.")
 @narrowing_options
 @json_option
 @click.pass_context
@@ -35,18 +36,18 @@ def plan(
     complete_only: bool,
     as_json: bool,
 ) -> None:
-    """What `ct run` would make, in order, why, and at what cost. Exit code 3 where there is something.
+    """Show what `ct run` would make, in order, why, and at what cost. Exit code 3 if there is anything to make.
 
-    At most: all downstream of what runs. Expected: what the past says, by how often a step gave other content.
+    The upper bound counts everything downstream. The expected cost uses history: how often a step gave other content.
     """
-    project = opened(ctx)
-    sight = looked(project)
-    found = planned(project, (*what, *select), profile, Narrowing(cohort, pairing, complete_only))
-    for said in found.said:
+    project = open_project(ctx)
+    sight = look_first(project)
+    found = planned(project, (*what, *select), profile, NodeFilter(cohort, pairing, complete_only))
+    for said in found.notes:
         click.echo(said, err=True)
     if file is not None:
         save(project, found, file)
-    held = held_back(project, (verdict for one in found.steps for verdict in (*one.run, *one.reuse)))
+    held = hold_reasons(project, (verdict for one in found.steps for verdict in (*one.run, *one.reuse)))
     if as_json:
         echo_json({**in_json(found), "held_back": held, "looked": sight.as_json()})
     else:

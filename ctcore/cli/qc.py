@@ -5,21 +5,39 @@ from typing import Any
 
 import click
 
-from ctcore.cli.render import echo_json, json_option, opened, table
 from ctcore.errors import Usage
+from ctcore.governance.qc import (
+    Choice,
+    QcAct,
+    QcEntry,
+    add,
+    entities_where,
+    history,
+    read_qc_sheet,
+    resolve,
+    scope_of,
+    statuses,
+)
+from ctcore.model.levels import ENTITY_LEVELS
 from ctcore.project import Project
-from ctcore.qc import Choice, Said, Saying, add, history, read_sayings, resolve, scope_of, statuses, those
-from ctcore.step import ENTITY_LEVELS
+from ctcore.terminal.place import Place
+from ctcore.terminal.render import echo_json, json_option, open_project, table
 
 SHOWN = 20
-_where = click.option("--where", metavar="LEVEL.COLUMN=VALUE", help="Everybody with this value: a flow cell's assays.")
-_analysis = click.option("--analysis", metavar="STEP", help="For this step only; other steps go on using it.")
-_reason = click.option("--reason", metavar="TEXT", default="", help="Why; it is kept beside your name. Required.")
+_where = click.option(
+    "--where", metavar="LEVEL.COLUMN=VALUE", help="All entities with this value, such as a flow cell's assays."
+)
+_analysis = click.option("--analysis", metavar="STEP", help="For this step only; other steps still use the entity.")
+_reason = click.option(
+    "--reason", metavar="TEXT", default="", help="The reason; goes on record with your name. Required."
+)
 
 
 @click.group()
 def qc() -> None:
-    """QC of patients, specimens and assays: pass, warn, censored, fail. Nothing is overwritten."""
+    """Record and resolve the quality of patients, specimens and assays: pass, warn, censored, fail. Nothing is
+    overwritten.
+    """
 
 
 @qc.command("add")
@@ -27,8 +45,13 @@ def qc() -> None:
 @_reason
 @_where
 @_analysis
-@click.option("--source", default="manual", show_default=True, help="Where it comes from.")
-@click.option("--from", "sheet", type=click.Path(path_type=Path), help="A sheet: level, id, kind, reason[, analysis].")
+@click.option("--source", default="manual", show_default=True, help="The source of the QC.")
+@click.option(
+    "--from",
+    "sheet",
+    type=Place(path_type=Path),
+    help="A sheet with the columns level, id, kind, reason[, analysis].",
+)
 @json_option
 @click.pass_context
 def add_(
@@ -41,20 +64,20 @@ def add_(
     sheet: Path | None,
     as_json: bool,
 ) -> None:
-    """Say something of the quality of somebody: LEVEL/ID KIND, a batch (--where), or a sheet (--from)."""
-    project = opened(ctx)
+    """Record a QC event: LEVEL/ID KIND, a batch (--where), or a sheet (--from)."""
+    project = open_project(ctx)
     if sheet is not None:
         if what or where:
-            raise Usage("--from has all of it in the sheet; name nobody and no kind besides")
-        sayings, named = read_sayings(sheet)
+            raise Usage("--from takes everything from the sheet; leave out entities and kind")
+        sayings, named = read_qc_sheet(sheet)
         found = add(project, sayings, source=named or source, scope=f"sheet {project.recorded(sheet)}")
     else:
         *names, kind = what or ("",)
         if not kind or "/" in kind or bool(names) == bool(where):
-            raise Usage("of whom, and what? `ct qc add assay/A1 contamination --reason …`, or --where … KIND")
-        level, some = those(project, where) if where else ("", [])
+            raise Usage("name an entity and a kind: `ct qc add assay/A1 contamination --reason …`, or --where … KIND")
+        level, some = entities_where(project, where) if where else ("", [])
         whom = [(level, who) for who in some] or [_named(name) for name in names]
-        sayings = [Saying(at, who, kind, reason, analysis) for at, who in whom]
+        sayings = [QcEntry(at, who, kind, reason, analysis) for at, who in whom]
         found = add(project, sayings, source=source, scope=scope_of(where) if where else "by name")
     _tell(project, found, "said of", as_json)
 
@@ -64,8 +87,8 @@ def add_(
 @_reason
 @_where
 @_analysis
-@click.option("--event", type=int, metavar="N", help="This event.")
-@click.option("--act", type=int, metavar="N", help="All that was said at once: the number `ct qc add` gave.")
+@click.option("--event", type=int, metavar="N", help="The event with this number.")
+@click.option("--act", type=int, metavar="N", help="All events of one `ct qc add`, by the number that it printed.")
 @json_option
 @click.pass_context
 def resolve_(
@@ -78,11 +101,11 @@ def resolve_(
     act: int | None,
     as_json: bool,
 ) -> None:
-    """End what was said: the history stays. A batch ends only what was said of it as a batch."""
+    """Resolve QC events; the history keeps them. A batch resolves only its own events."""
     names, kinds = [one for one in what if "/" in one], [one for one in what if "/" not in one]
     if len(names) > 1 or len(kinds) > 1 or sum(map(bool, (names, where, event, act))) != 1:
         raise Usage("which event? LEVEL/ID [KIND], --where LEVEL.COLUMN=VALUE [KIND], --event N or --act N")
-    project = opened(ctx)
+    project = open_project(ctx)
     choice = Choice(
         entity=_named(names[0]) if names else None,
         kind=kinds[0] if kinds else None,
@@ -101,7 +124,7 @@ def _named(text: str) -> tuple[str, str]:
     return level, who
 
 
-def _tell(project: Project, said: Said, verb: str, as_json: bool) -> None:
+def _tell(project: Project, said: QcAct, verb: str, as_json: bool) -> None:
     if as_json:
         echo_json({"act": said.act, "events": [{"event": number, "entity": name} for number, name in said.events]})
     else:
@@ -117,8 +140,8 @@ def _tell(project: Project, said: Said, verb: str, as_json: bool) -> None:
 @json_option
 @click.pass_context
 def list_(ctx: click.Context, as_json: bool) -> None:
-    """Everybody of whom something is said that is not resolved."""
-    found = statuses(opened(ctx))
+    """List all entities with open QC events."""
+    found = statuses(open_project(ctx))
     if as_json:
         fields = ("id", "kind", "status", "step", "reason", "source", "scope", "at", "actor")
         rows: list[Any] = [[{name: getattr(row, name) for name in fields} for row in some] for _, _, some in found]
@@ -138,8 +161,8 @@ def list_(ctx: click.Context, as_json: bool) -> None:
 @json_option
 @click.pass_context
 def history_(ctx: click.Context, who: str | None, as_json: bool) -> None:
-    """All that was ever said, of one or of all, with how it ended."""
-    found = history(opened(ctx), _named(who) if who else None)
+    """Show all QC events, or those of one entity, and how each ended."""
+    found = history(open_project(ctx), _named(who) if who else None)
     if as_json:
         echo_json(found)
         return

@@ -5,15 +5,21 @@ from collections.abc import Sequence
 
 import click
 
-from ctcore.cli.render import echo_json, excluded_options, json_option, opened, table
 from ctcore.errors import Usage
-from ctcore.words import Recorded, Words
+from ctcore.model.masked_text import QuotedText, Words
+from ctcore.terminal.render import echo_json, excluded_options, json_option, open_project, table
 
 
 @click.command()
 @click.argument("sql", required=False)
-@click.option("--tables", "lists", is_flag=True, help="The tables with their columns.")
-@click.option("--seconds", default=300.0, show_default=True, help="How long the statement may take.")
+@click.option("--tables", "lists", is_flag=True, help="List the tables and their columns.")
+@click.option(
+    "--seconds",
+    default=300.0,
+    show_default=True,
+    type=click.FloatRange(0, min_open=True),
+    help="Time limit of the statement.",
+)
 @excluded_options
 @json_option
 @click.pass_context
@@ -26,17 +32,19 @@ def query(
     reason: str | None,
     as_json: bool,
 ) -> None:
-    """Ask the cohort in SQL (SQLite's). Read-only, and of nobody who may not be used. `-` reads the statement."""
-    from ctcore.disclosure import asked
-    from ctcore.reading.database import Database
-    from ctcore.reading.gate import Gate
-    from ctcore.reading.views import Views
+    """Query the cohort in SQL (SQLite's dialect). Read-only, without excluded people. `-` reads the statement from
+    stdin.
+    """
+    from ctcore.query.disclosure import shows_excluded
+    from ctcore.query.readable import Gate
+    from ctcore.query.sql import Database
+    from ctcore.query.views import Views
 
     if sql is None and not lists:
         raise Usage("which statement? `ct query 'SELECT …'`; `ct query --tables` lists tables and columns")
-    project = opened(ctx)
+    project = open_project(ctx)
     text = sys.stdin.read() if sql == "-" else sql or ""
-    everybody = asked(project, excluded, reason, "query", Words(Recorded(text or "the tables")))
+    everybody = shows_excluded(project, excluded, reason, "query", Words(QuotedText(text or "the tables")))
     with project.catalog.scan() as connection:
         gate = Gate.of(project, connection, everybody)
         views = Views(gate)

@@ -5,28 +5,37 @@ from typing import Any
 
 import click
 
-from ctcore import amend
-from ctcore.catalog import measured
-from ctcore.catalog.declared import applied, is_enforced
-from ctcore.cli.render import FOUND, echo_json, json_option, opened, table
-from ctcore.column import Column
-from ctcore.evolve import SHOWN, Contradiction, Edits, contradictions, differences, entities, unnamed
-from ctcore.evolve import apply as apply_schema
+from ctcore.catalog import result_triggers
+from ctcore.catalog.schema_triggers import applied_schema, is_enforced
+from ctcore.config import editor_schema
+from ctcore.intake import analysis_changes
+from ctcore.intake.schema_changes import (
+    SHOWN,
+    Contradiction,
+    Edits,
+    contradictions,
+    differences,
+    entities,
+    without_names,
+)
+from ctcore.intake.schema_changes import apply as apply_schema
+from ctcore.model.column import Column
+from ctcore.model.levels import ENTITY_LEVELS
 from ctcore.project import Project
-from ctcore.step import ENTITY_LEVELS
+from ctcore.terminal.render import FOUND, echo_json, json_option, open_project, table
 
 
 @click.group()
 def schema() -> None:
-    """The columns of each level and analysis: declared in ct.toml, enforced in the catalog."""
+    """Show, compare and apply the columns that ct.toml declares."""
 
 
 @schema.command()
 @json_option
 @click.pass_context
 def show(ctx: click.Context, as_json: bool) -> None:
-    """Every declared column."""
-    declared = opened(ctx).settings
+    """List all declared columns."""
+    declared = open_project(ctx).settings
     rows = [_row(level, column) for level in ENTITY_LEVELS for column in declared.levels[level].columns.values()]
     rows += [
         _row(f"analyses.{one.name}", column) for one in declared.analyses.values() for column in one.columns.values()
@@ -46,17 +55,17 @@ def _row(level: str, column: Column) -> tuple[Any, ...]:
 @json_option
 @click.pass_context
 def diff(ctx: click.Context, as_json: bool) -> None:
-    """How ct.toml differs from what the catalog enforces, and which values contradict it. Exit code 3 where it does.
+    """Compare ct.toml with the columns that the catalog enforces. Exit code 3 if they differ.
 
-    What nothing contradicts is applied by the next `ct register`, or by `ct schema apply`.
+    The next `ct register`, or `ct schema apply`, applies differences that no value contradicts.
     """
-    project = opened(ctx)
+    project = open_project(ctx)
     with project.catalog.read() as connection:
-        said = differences(applied(connection), project.settings.levels)
-        said += amend.differences(measured.applied(connection), project.settings.analyses)
+        said = differences(applied_schema(connection), project.settings.levels)
+        said += analysis_changes.differences(result_triggers.applied_analyses(connection), project.settings.analyses)
         found = contradictions(entities(connection), project.settings.levels)
-        found += amend.contradictions(connection, project.settings.analyses)
-    found = unnamed(project, found)
+        found += analysis_changes.contradictions(connection, project.settings.analyses)
+    found = without_names(project, found)
     if as_json:
         names = ("level", "column", "difference")
         echo_json(
@@ -72,10 +81,10 @@ def diff(ctx: click.Context, as_json: bool) -> None:
 @json_option
 @click.pass_context
 def check(ctx: click.Context, as_json: bool) -> None:
-    """Every value of the catalog against ct.toml, and whether the database enforces it. Exit code 3 for findings."""
-    project = opened(ctx)
+    """Check all values of the catalog against ct.toml, and that the database enforces it. Exit code 3 for findings."""
+    project = open_project(ctx)
     found, enforced = _checked(project)
-    found = unnamed(project, found)
+    found = without_names(project, found)
     if as_json:
         echo_json({"contradictions": _as_json(found), "enforced": enforced})
     else:
@@ -89,35 +98,48 @@ def _checked(project: Project) -> tuple[list[Contradiction], bool]:
     levels = project.settings.levels
     with project.catalog.read() as connection:
         found = contradictions(entities(connection), levels)
-        found += amend.contradictions(connection, project.settings.analyses)
-        old, others = applied(connection), project.settings.analyses
-        known = old is not None and not differences(old, levels) and measured.is_applied(connection, others)
-        return found, known and is_enforced(connection, levels) and measured.is_enforced(connection, others)
+        found += analysis_changes.contradictions(connection, project.settings.analyses)
+        old, others = applied_schema(connection), project.settings.analyses
+        known = old is not None and not differences(old, levels) and result_triggers.is_applied(connection, others)
+        return found, known and is_enforced(connection, levels) and result_triggers.is_enforced(connection, others)
 
 
 @schema.command()
-@click.option("--fill", is_flag=True, help="Put the default where an entity has no value.")
-@click.option("--convert", metavar="LEVEL.COLUMN", multiple=True, help="Convert its values to the declared type.")
-@click.option("--drop", metavar="LEVEL.COLUMN", multiple=True, help="Remove the values of a column no longer declared.")
-@click.option("--dry-run", is_flag=True, help="Say what would change, and write nothing.")
+@click.option("--fill", is_flag=True, help="Fill blanks with the column's default.")
+@click.option(
+    "--convert", metavar="LEVEL.COLUMN", multiple=True, help="Convert this column's values to the declared type."
+)
+@click.option(
+    "--drop", metavar="LEVEL.COLUMN", multiple=True, help="Remove the values of a column that is no longer declared."
+)
+@click.option("--dry-run", is_flag=True, help="Show what would change, and write nothing.")
 @json_option
 @click.pass_context
 def apply(
     ctx: click.Context, fill: bool, convert: tuple[str, ...], drop: tuple[str, ...], dry_run: bool, as_json: bool
 ) -> None:
-    """Make the catalog enforce ct.toml. Refused, with every row, where a value contradicts it.
+    """Make the catalog enforce ct.toml. If values contradict it, ct lists every row and changes nothing.
 
-    Values change only where an option asks for it; what steps read of them is stale afterwards.
+    Values change only if an option asks for it. Steps that read a changed value become stale.
     """
-    project = opened(ctx)
-    amend.apply(project, dry_run=True)  # refuses before anything is written
+    project = open_project(ctx)
+    analysis_changes.apply(project, dry_run=True)  # refuses before anything is written
     said = apply_schema(project, Edits(fill, frozenset(convert), frozenset(drop)), dry_run=dry_run)
-    said += amend.apply(project, dry_run=dry_run)
+    said += analysis_changes.apply(project, dry_run=dry_run)
     _print(("what", "change"), said, as_json)
     if dry_run:
         click.echo("nothing was written (--dry-run)", err=True)
     elif not said:
         click.echo("the catalog enforces ct.toml already", err=True)
+
+
+@schema.command()
+def editor() -> None:
+    """Print the JSON schema of ct.toml, with which editors complete and check it.
+
+    `ct init` writes it beside ct.toml, as ct.schema.json; the first line of ct.toml names it.
+    """
+    click.echo(editor_schema.text(), nl=False)
 
 
 def _print(columns: Sequence[str], rows: Sequence[Sequence[Any]], as_json: bool) -> None:

@@ -1,30 +1,24 @@
-"""`ct stale`, `ct accept`: what is not fresh and why, and saying by name that a difference does not matter."""
+"""`ct stale`: what is not fresh, and why."""
 
-from collections import Counter
-from collections.abc import Mapping, Sequence
 from typing import Any
 
 import click
 
-from ctcore.accept import accept as accept_reasons
-from ctcore.accept import checked_kinds, checked_reason, propose, standing, undo, undoable
-from ctcore.cli.looks import looked
-from ctcore.cli.narrowing import narrowed, narrowing_options
-from ctcore.cli.render import FOUND, echo_json, json_option, opened, table
-from ctcore.errors import Usage
-from ctcore.nodes import find_nodes
-from ctcore.overview import EACH_UP_TO, Overview, by_node, change_of, grouped, overview
-from ctcore.project import Project
-from ctcore.reasons import Verdict, name_of
-from ctcore.select import HELP as SELECTION
-from ctcore.select import selected
-from ctcore.veil import veil
+from ctcore.cohorts.selection import HELP as SELECTION
+from ctcore.cohorts.selection import select_nodes
+from ctcore.model.node import name_of
+from ctcore.model.reasons import Verdict
+from ctcore.staleness.summary import EACH_UP_TO, Overview, by_node, change_of, overview
+from ctcore.terminal.cohort_options import filter_selected, narrowing_options
+from ctcore.terminal.look_first import look_first
+from ctcore.terminal.render import FOUND, echo_json, json_option, open_project, table
+from ctcore.terminal.verdict_text import in_words, reasons_json
 
 _COUNTS = ("step", "level", "nodes", "fresh", "accepted", "never made", "changed", "about to change", "states")
 
 
 @click.command()
-@click.option("--why", is_flag=True, help="With the reasons; grouped where there are many nodes.")
+@click.option("--why", is_flag=True, help="Add the reasons, grouped if there are many nodes.")
 @click.option("--select", "select_", metavar="SELECTION", multiple=True, help=f"Only these: {SELECTION}.")
 @narrowing_options
 @json_option
@@ -38,10 +32,12 @@ def stale(
     complete_only: bool,
     as_json: bool,
 ) -> None:
-    """What is not fresh, by step: what has changed, and what is only about to. Exit code 3 where there is any."""
-    project = opened(ctx)
-    sight = looked(project)
-    found = overview(project, narrowed(project, selected(project, select_), cohort, pairing, complete_only))
+    """List nodes that are not fresh, by step: those with a cause of their own, and those that wait for them. Exit
+    code 3 if there are any.
+    """
+    project = open_project(ctx)
+    sight = look_first(project)
+    found = overview(project, filter_selected(project, select_nodes(project, select_), cohort, pairing, complete_only))
     if as_json:
         echo_json(
             {
@@ -86,33 +82,12 @@ def node_json(verdict: Verdict) -> dict[str, Any]:
     }
 
 
-def reasons_json(verdict: Verdict) -> list[dict[str, Any]]:
-    """The reasons of a verdict that the veil has told."""
-    return [
-        {
-            "kind": r.kind,
-            "words": str(r.words),
-            "node": r.node and name_of(r.node),
-            "path": [name_of(step) for step in r.path],
-            "input": r.input,
-            "old": r.old,
-            "new": r.new,
-            "evidence": r.evidence,
-        }
-        for r in verdict.reasons
-    ]
-
-
 def _counts(found: Overview) -> None:
     rows = [
-        (c.step, c.level, c.nodes, c.fresh, c.accepted, c.missing, c.changed, c.waiting, _listed(c.states))
+        (c.step, c.level, c.nodes, c.fresh, c.accepted, c.missing, c.changed, c.waiting, in_words(c.states))
         for c in found.counts
     ]
     table(_COUNTS, rows)
-
-
-def _listed(states: Mapping[str, int]) -> str:
-    return ", ".join(f"{n} {state}" for state, n in states.items())
 
 
 def _reasons(found: Overview) -> None:
@@ -122,112 +97,3 @@ def _reasons(found: Overview) -> None:
     rows = [(g.step, g.nodes, f"{g.kind}: {g.text}") for g in found.groups()]
     table(("step", "nodes", "why"), rows)
     click.echo(f"{len(found.verdicts)} nodes in groups; --json names each", err=True)
-
-
-@click.command()
-@click.argument("nodes", nargs=-1, metavar="NODE...")
-@click.option("--select", "select_", metavar="SELECTION", multiple=True, help=f"Also these: {SELECTION}.")
-@click.option("--reason", metavar="TEXT", help="Why; it is kept beside your name. Required.")
-@click.option("--only", metavar="KIND,...", help="Only reasons of these kinds.")
-@click.option("--dry-run", is_flag=True, help="Say what would be accepted, and write nothing.")
-@click.option("--list", "lists", is_flag=True, help="What stands as accepted, by whom, and why.")
-@click.option("--undo", "undoes", is_flag=True, help="Take back what was accepted: the reasons count again.")
-@json_option
-@click.pass_context
-def accept(
-    ctx: click.Context,
-    nodes: tuple[str, ...],
-    select_: tuple[str, ...],
-    reason: str | None,
-    only: str | None,
-    dry_run: bool,
-    undoes: bool,
-    lists: bool,
-    as_json: bool,
-) -> None:
-    """Accept what differs now of nodes as not mattering: fresh, with your name on it, until something else differs."""
-    if lists:
-        _list(opened(ctx), as_json)
-        return
-    kinds = checked_kinds(only)
-    why = checked_reason(reason) if reason is not None or not dry_run else ""
-    project = opened(ctx)
-    if not dry_run:
-        project.catalog.refuse_archived()
-    looked(project)
-    keys = _keys(project, nodes, select_)
-    (_undo if undoes else _accept)(project, keys, kinds, why, dry_run, as_json)
-
-
-def _list(project: Project, as_json: bool) -> None:
-    seen = veil(project)
-    rows = [{**row._asdict(), "words": seen.text(row.words)} for row in standing(project)]
-    if as_json:
-        echo_json(rows)
-        return
-    said = [
-        (row["at"][:10], row["actor"], row["asset"], row["nodes"], row["first"], f"{row['kind']}: {row['words']}")
-        for row in rows
-    ]
-    columns = ("day", "by", "step", "nodes", "first", "accepted", "reason")
-    table(columns, [(*cells, row["reason"]) for cells, row in zip(said, rows, strict=True)])
-
-
-def _keys(project: Project, nodes: Sequence[str], select_: Sequence[str]) -> dict[str, set[str]]:
-    if not nodes and not select_:
-        raise Usage("which nodes? `ct accept STEP/PARTITION…`, or `--select STEP`")
-    found = (selected(project, select_) or {}) if select_ else {}
-    for asset, partition in find_nodes(project, nodes):
-        project.steps[asset]
-        found.setdefault(asset, set()).add(partition)
-    return found
-
-
-def _accept(
-    project: Project, keys: Mapping[str, set[str]], kinds: frozenset[str], why: str, dry_run: bool, as_json: bool
-) -> None:
-    proposal = propose(project, keys, kinds)
-    seen = veil(project)
-    groups = {(asset, seen.reason(reason)): some for (asset, reason), some in proposal.groups().items()}
-    if not as_json:
-        rows = [(g.step, g.nodes, f"{g.kind}: {g.text}") for g in grouped(groups)]
-        table(("step", "nodes", "accepted"), rows)
-    done = proposal if dry_run else accept_reasons(project, proposal, why)
-    if as_json:
-        listed = [
-            {
-                "step": asset,
-                "kind": r.kind,
-                "words": str(r.words),
-                "evidence": r.evidence,
-                "partitions": partitions,
-            }
-            for (asset, r), partitions in groups.items()
-        ]
-        echo_json({"dry_run": dry_run, "nodes": len(done.reasons), "left": proposal.left, "accepted": listed})
-        return
-    _said(project, "accepted", len(done.reasons), dry_run)
-    if proposal.left:
-        click.echo(f"still not fresh: {_listed(proposal.left)}", err=True)
-
-
-def _undo(
-    project: Project, keys: Mapping[str, set[str]], kinds: frozenset[str], why: str, dry_run: bool, as_json: bool
-) -> None:
-    rows = undoable(project, keys, kinds) if dry_run else undo(project, keys, kinds, why)
-    nodes = {(row.asset, row.partition) for row in rows}
-    seen = veil(project)
-    counts = Counter((row.asset, row.kind, seen.text(row.words)) for row in rows)
-    if as_json:
-        listed = [{"step": a, "kind": k, "words": words, "nodes": n} for (a, k, words), n in counts.items()]
-        echo_json({"dry_run": dry_run, "nodes": len(nodes), "undone": listed})
-        return
-    table(("step", "nodes", "undone"), [(a, n, f"{kind}: {words}") for (a, kind, words), n in counts.items()])
-    _said(project, "undone", len(nodes), dry_run)
-
-
-def _said(project: Project, what: str, nodes: int, dry_run: bool) -> None:
-    if dry_run:
-        click.echo(f"{nodes} node{'s' * (nodes != 1)}; nothing was written (--dry-run)", err=True)
-    else:
-        click.echo(f"{what} for {nodes} node{'s' * (nodes != 1)} by {project.catalog.actor}", err=True)

@@ -4,16 +4,16 @@ from collections.abc import Sequence
 
 import click
 
-from ctcore.cli.looks import looked
-from ctcore.cli.narrowing import narrowed, narrowing_options
-from ctcore.cli.render import FOUND, MARK, echo_json, excluded_options, json_option, opened, table
-from ctcore.disclosure import asked
-from ctcore.matrix import Matrix, cohorts_in_full, matrix
-from ctcore.veil import UNVEILED, veil
+from ctcore.governance.masking import UNMASKED, mask_of
+from ctcore.query.disclosure import shows_excluded
+from ctcore.staleness.matrix import Matrix, cohorts_in_full, matrix
+from ctcore.terminal.cohort_options import filter_selected, narrowing_options
+from ctcore.terminal.look_first import look_first
+from ctcore.terminal.render import FOUND, MARK, echo_json, excluded_options, json_option, open_project, table
 
 
 @click.command()
-@click.option("--all", "everything", is_flag=True, help="Show every entity, not only the first 40 of a level.")
+@click.option("--all", "everything", is_flag=True, help="Show all entities, not only the first 40 of a level.")
 @narrowing_options
 @excluded_options
 @json_option
@@ -28,13 +28,13 @@ def status(
     reason: str | None,
     as_json: bool,
 ) -> None:
-    """The completeness matrix: entities by steps. Exit code 3 where something is not fresh or not there."""
-    project = opened(ctx)
-    if (life := project.catalog.life()).state != "active":
+    """Show the completeness matrix: entities by steps. Exit code 3 if a node is missing or not fresh."""
+    project = open_project(ctx)
+    if (life := project.catalog.project_state()).state != "active":
         click.echo(f"{project.id} is {life.words}", err=True)
-    sight = looked(project)
-    seen = UNVEILED if asked(project, excluded, reason, "status") else veil(project)
-    keys = narrowed(project, None, cohort, pairing, complete_only)
+    sight = look_first(project)
+    seen = UNMASKED if shows_excluded(project, excluded, reason, "status") else mask_of(project)
+    keys = filter_selected(project, None, cohort, pairing, complete_only)
     tables = matrix(project, None if everything or as_json else 40, seen, keys)
     if as_json:
         echo_json(
@@ -72,7 +72,7 @@ def _matrix(one: Matrix) -> None:
     rows.append([*([""] if above else []), "fresh", *total])
     table(columns, rows, title=f"{one.level}s")
     if any(one.accepted.values()):
-        click.echo(f"{MARK}: fresh because somebody accepted what differs; `ct why NODE` says who and why", err=True)
+        click.echo(f"{MARK}: fresh because somebody accepted the difference; `ct why NODE` shows who and why", err=True)
     if one.hidden:
         click.echo(f"… and {one.hidden} more {one.level}s (--all)", err=True)
     click.echo()

@@ -5,15 +5,15 @@ from typing import Any
 
 import click
 
-from ctcore.cli.render import FOUND, echo_json, json_option, opened, table
 from ctcore.code import Code
 from ctcore.project import Project
 from ctcore.step import Step
+from ctcore.terminal.render import FOUND, echo_json, json_option, open_project, table
 
 
 @click.group()
 def steps() -> None:
-    """How the code of each step is known."""
+    """Check which code of each step ct follows."""
 
 
 @steps.command()
@@ -21,11 +21,11 @@ def steps() -> None:
 @json_option
 @click.pass_context
 def check(ctx: click.Context, names: tuple[str, ...], as_json: bool) -> None:
-    """Say of each step what of its code is followed, what counts whole, and what cannot be followed.
+    """List for each step the code that ct follows, files that count whole, and code that it cannot follow.
 
-    Exit code 3 where something cannot be followed: a change of it would not be seen.
+    Exit code 3 if ct cannot follow some code: it would not notice a change there.
     """
-    project = opened(ctx)
+    project = open_project(ctx)
     listed = [project.steps[name] for name in names] if names else list(project.steps)
     codes = {step.name: project.codes[step.name] for step in listed}
     if as_json:

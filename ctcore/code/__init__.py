@@ -1,7 +1,7 @@
-"""③ What a step's code is: the digest of everything in the step folder that its function can reach.
+"""A step's code: the digest of everything in the step folder that its function can reach.
 
-Sound first: what cannot be followed counts whole, or is named. Narrow second: comments, docstrings that nobody reads,
-layout, the order of plain definitions, names that are not used, resources and contracts are not code. Libraries and
+It is sound first: code that cannot be followed counts whole, or is reported. It is narrow second: comments, unread
+docstrings, layout, the order of plain definitions, unused names, resources and contracts do not count. Libraries and
 tools count as environment, by their versions.
 """
 
@@ -11,26 +11,27 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from ctcore.code.beside import declared, files_beside
+from ctcore.code.closures import Closure, is_plain
+from ctcore.code.effects import Note
 from ctcore.code.environment import versions
-from ctcore.code.load import file_of
-from ctcore.code.plain import Note
+from ctcore.code.loader import file_of
+from ctcore.code.reachable import Walk
+from ctcore.code.side_files import declared_files, files_beside
 from ctcore.code.sources import Sources, files_below
-from ctcore.code.values import Carried, is_plain
-from ctcore.code.walk import Walk
-from ctcore.digest import digest_value
 from ctcore.errors import StepError
 from ctcore.step import Step
+from ctcore.store.digest import digest_value
 
 TAG = "ct.code.v2"
 
 
 @dataclass(frozen=True)
 class Code:
-    """A step's code. `content` is all that the digest is of, as JSON: declaration, parts of the source, values, files.
+    """A step's code. `content` is everything under the digest, as JSON: declaration, parts of the source, values,
+    files.
 
-    `environment`: the versions of what it imports, `python` among them. `whole`: the files that count whole, and why.
-    `unfollowed`: what no digest can cover.
+    `environment`: the versions of its imports, including `python`. `whole`: the files that count whole, and why.
+    `unfollowed`: code that no digest can cover.
     """
 
     content: Mapping[str, Any]
@@ -44,10 +45,10 @@ class Code:
 
 
 def code_of(step: Step) -> Code:
-    """Follow what the step's function uses, through the files that it was loaded from."""
+    """Follow everything that the step's function uses, through the files that it was loaded from."""
     sources = step.sources or Sources()
     try:
-        named = declared(step)
+        named = declared_files(step)
         walk, values, found = _walked(step, Walk(step.source.parent, sources), named)
         script = walk.reaches_all or any(path.suffix == ".py" for path in named)
         if walk.reads_docs or script:
@@ -63,7 +64,7 @@ def code_of(step: Step) -> Code:
     if beside:
         content["files"] = beside
     label = step.source.name
-    opaque = [Note(label, 0, f"{one}, a value that cannot be told") for one in found.opaque]
+    opaque = [Note(label, 0, f"{one}, a value without comparable content") for one in found.opaque]
     unfollowed = [*walk.lost, *walk.unseen, *missed, *opaque]
     return Code(content, versions(walk.libraries), tuple(walk.whole.values()), tuple(dict.fromkeys(unfollowed)))
 
@@ -84,8 +85,8 @@ def _listed(walk: Walk) -> list[list[str]]:
     return [[file, name, text] for (file, name), text in sorted(walk.parts.items())]
 
 
-def _walked(step: Step, walk: Walk, named: Sequence[Path]) -> tuple[Walk, Any, Carried]:
-    values, found = None, Carried(str(step.source.parent))
+def _walked(step: Step, walk: Walk, named: Sequence[Path]) -> tuple[Walk, Any, Closure]:
+    values, found = None, Closure(str(step.source.parent))
     module, name = walk.load(step.source), getattr(step.function, "__name__", "")
     if is_plain(step.function) and name in module.bound and not module.effects:
         walk.follow(step.source, name)

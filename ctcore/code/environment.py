@@ -1,4 +1,4 @@
-"""③ What a step's code needs that is not its own: installed libraries by version, modules that nobody installed."""
+"""The libraries that a step's code needs, by version, and modules that nobody installed."""
 
 import os
 import sys
@@ -29,9 +29,8 @@ def _version(module: str) -> str:
 
 @cache
 def local_files(name: str) -> Mapping[str, Path] | None:
-    """The files of a module that lies in no installed package (beside ct.toml, in PYTHONPATH, an editable install),
-    by their names in it. None for what is installed, and for what is not there at all.
-    """
+    """The files of a module outside installed packages (beside ct.toml, in PYTHONPATH, an editable install), by
+    their relative names. None for installed and for missing modules."""
     try:
         spec = util.find_spec(name)
     except (ImportError, ValueError, AttributeError):

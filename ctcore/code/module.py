@@ -1,4 +1,4 @@
-"""③ One module as code: its statements without comments and docstrings, what each name is, and what that uses."""
+"""One module as code: its statements without comments and docstrings, its names, and what each name uses."""
 
 import ast
 import re
@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property, lru_cache
 from itertools import groupby
 
-from ctcore.code.plain import BUILTINS, Plain, is_own, is_step, is_text
+from ctcore.code.effects import BUILTINS, Plain, is_own, is_step, is_text
 from ctcore.errors import StepError
 
 _BLOCKS = (ast.stmt, ast.ExceptHandler, ast.match_case)
@@ -24,7 +24,7 @@ _PLACES = frozenset({"__file__", "__loader__", "__path__", "__spec__", "co_filen
 
 
 @dataclass(frozen=True)
-class Imported:
+class ImportedName:
     """A name that an import binds. `level` 0 is a library; `name` None: the module itself; "*": all its names."""
 
     local: str
@@ -35,7 +35,7 @@ class Imported:
 
     @property
     def text(self) -> str:
-        """What is bound, however the statement was written."""
+        """The binding, independent of how the statement was written."""
         what = "." * self.level + self.module + (f":{self.name}" if self.name else "")
         return f"{self.local} = {what}"
 
@@ -53,15 +53,15 @@ class Imported:
 
 @dataclass(frozen=True)
 class Definition:
-    """Some code, normalized, and what it uses: names, attributes of names, imports inside of functions.
+    """Normalized code, and what it uses: names, attributes of names, imports inside functions.
 
-    `unseen`: lines with what cannot be followed. `places`: lines that ask where the file lies.
+    `unseen`: lines that cannot be followed. `places`: lines that ask for the file's own path.
     """
 
     text: str
     names: frozenset[str]
     attributes: Mapping[str, frozenset[str]]
-    imports: tuple[Imported, ...]
+    imports: tuple[ImportedName, ...]
     unseen: tuple[tuple[int, str], ...]
     places: tuple[int, ...]
     reads_docs: bool
@@ -72,8 +72,8 @@ class Definition:
 
 @lru_cache(maxsize=4096)
 def module_of(source: bytes, place: str, docs: bool = False, script: bool = False) -> "Module":
-    """The module of these bytes. `docs`: docstrings count, because somebody reads them; `script`: so does what is only
-    done where the file is run as a program. StepError names the line."""
+    """The module of these bytes. `docs`: docstrings count, because some code reads them. `script`: code under
+    `__main__` counts too. StepError names the line."""
     try:
         return Module(ast.parse(source), docs, script)
     except SyntaxError as error:
@@ -81,7 +81,7 @@ def module_of(source: bytes, place: str, docs: bool = False, script: bool = Fals
 
 
 class Module:
-    """What stands in a file. Nothing is run."""
+    """The parsed content of a file. Nothing is run."""
 
     def __init__(self, tree: ast.Module, docs: bool, script: bool) -> None:
         self.has_docs = docs
@@ -118,7 +118,7 @@ class Module:
         return only and len(mine) == 1 and mine == {(None, name)}
 
     def _records(self) -> Iterator[str]:
-        """Classes whose making runs nothing of their own: named tuples and dataclasses without hooks."""
+        """Classes whose creation runs no code of their own: named tuples and dataclasses without hooks."""
         hooks = {"__init__", "__new__", "__post_init__", "__set__", "__setattr__"}
         for node in self.statements:
             if not isinstance(node, ast.ClassDef) or node.keywords:
@@ -141,8 +141,8 @@ class Module:
         return tuple(found)
 
     @cached_property
-    def aside(self) -> tuple[Imported, ...]:
-        """Libraries that are imported for what that does (plugins, accessors): no name of the statement is used."""
+    def aside(self) -> tuple[ImportedName, ...]:
+        """Libraries imported for their side effects (plugins, accessors): none of their names is used."""
         found = []
         for statement in self.statements:
             mine = [one for one in _imports_at_load(statement) if one.library and not is_own(one.library)]
@@ -150,7 +150,7 @@ class Module:
                 found += mine
         return tuple(found)
 
-    def imports(self, name: str) -> list[Imported]:
+    def imports(self, name: str) -> list[ImportedName]:
         """The imports at the top that bind this name."""
         return [one for one in self.executed if one.local == name]
 
@@ -168,7 +168,7 @@ class Module:
 
     @cached_property
     def whole(self) -> Definition:
-        """All statements in their order. Of imports, what is bound and used."""
+        """All statements in order; of imports, only the bound and used names."""
         body = _defined([one for one in self.statements if not _is_import(one)])
         used = [one for one in self.executed if one.name == "*" or body.uses(one.local)]
         lines, pending = [], list[str]()
@@ -193,7 +193,7 @@ class Module:
                 _strip(node)
 
     def _is_declaration(self, node: ast.expr) -> bool:
-        """ct's decorator: what it says counts by its values, unless saying it runs code."""
+        """Whether it is ct's decorator: its arguments count by value, unless evaluating them runs code."""
         if not is_step(node, self.origins):
             return False
         return not isinstance(node, ast.Call) or all(self._judge.is_plain(keyword.value) for keyword in node.keywords)
@@ -206,11 +206,11 @@ def _defined(nodes: Iterable[ast.stmt]) -> Definition:
 
 @dataclass
 class _Uses(ast.NodeVisitor):
-    """Collects what code uses."""
+    """Collects the names that code uses."""
 
     names: set[str] = field(default_factory=set)
     attributes: dict[str, set[str]] = field(default_factory=dict)
-    imports: list[Imported] = field(default_factory=list)
+    imports: list[ImportedName] = field(default_factory=list)
     unseen: list[tuple[int, str]] = field(default_factory=list)
     places: list[int] = field(default_factory=list)
     reads_docs: bool = False
@@ -223,7 +223,7 @@ class _Uses(ast.NodeVisitor):
             uses.visit(node)
         attributes = {name: frozenset(some) for name, some in uses.attributes.items()}
         for one in uses.imports:
-            said = unseen(one, one.local in uses.names, attributes.get(one.local, ()))
+            said = unfollowed_uses(one, one.local in uses.names, attributes.get(one.local, ()))
             uses.unseen += [(one.line, what) for what in said]
             uses.places += [one.line] if is_place(one) else []
         rest = (tuple(uses.unseen), tuple(uses.places), uses.reads_docs)
@@ -271,7 +271,7 @@ class _Uses(ast.NodeVisitor):
         self.generic_visit(node)
 
     def visit_Import(self, node: ast.Import | ast.ImportFrom) -> None:
-        self.imports.extend(imported(node))
+        self.imports.extend(imported_names(node))
 
     def visit_ImportFrom(self, node: ast.ImportFrom) -> None:
         self.visit_Import(node)
@@ -283,8 +283,8 @@ class _Uses(ast.NodeVisitor):
             self.reads_docs = True
 
 
-def unseen(one: Imported, bare: bool, attributes: Iterable[str]) -> Iterator[str]:
-    """What of the use of an import cannot be followed: code that is found by a name which does not stand there."""
+def unfollowed_uses(one: ImportedName, bare: bool, attributes: Iterable[str]) -> Iterator[str]:
+    """Uses of an import that cannot be followed: code found by a computed name."""
     if one.library == "sys":
         found = set(attributes) if one.name is None else {one.name}
         yield from (f"sys.{name}" for name in sorted(found & _UNSEEN_OF_SYS))
@@ -300,31 +300,31 @@ def unseen(one: Imported, bare: bool, attributes: Iterable[str]) -> Iterator[str
     yield name
 
 
-def is_place(one: Imported) -> bool:
+def is_place(one: ImportedName) -> bool:
     """Whether the import is one that finds files beside a module."""
     return one.name in _PLACES or (one.origin or "").startswith(("importlib.resources", "pkgutil"))
 
 
-def _named_import(node: ast.Call) -> Imported | None:
+def _named_import(node: ast.Call) -> ImportedName | None:
     """`importlib.import_module("scipy.stats")`: an import like any other, where the name stands there."""
     first = node.args[0] if len(node.args) == 1 and not node.keywords else None
     named = first.value if isinstance(first, ast.Constant) and isinstance(first.value, str) else "."
     if ast.unparse(node.func) != "importlib.import_module" or named.startswith("."):
         return None
-    return Imported(named, 0, named, None, node.lineno)
+    return ImportedName(named, 0, named, None, node.lineno)
 
 
-def imported(node: ast.Import | ast.ImportFrom) -> Iterator[Imported]:
-    """What an import binds, a name each."""
+def imported_names(node: ast.Import | ast.ImportFrom) -> Iterator[ImportedName]:
+    """The names that an import binds."""
     for alias in node.names:
         if isinstance(node, ast.ImportFrom):
-            yield Imported(alias.asname or alias.name, node.level, node.module or "", alias.name, node.lineno)
+            yield ImportedName(alias.asname or alias.name, node.level, node.module or "", alias.name, node.lineno)
         else:
             local = alias.asname or alias.name.partition(".")[0]
-            yield Imported(local, 0, alias.name, None, node.lineno)
+            yield ImportedName(local, 0, alias.name, None, node.lineno)
 
 
-def _is_package(one: Imported) -> bool:
+def _is_package(one: ImportedName) -> bool:
     """`import a.b`, which binds a."""
     return one.name is None and not one.level and one.local == one.module.partition(".")[0]
 
@@ -349,18 +349,18 @@ def _executed(body: Iterable[ast.stmt], never: Container[str]) -> Iterator[ast.s
 
 
 def _type_checking(tree: ast.Module) -> Iterator[str]:
-    """What is only for type checkers, where the names are those of `typing`, and bound once."""
+    """Code for type checkers only, if its names come from `typing` and are bound once."""
     bound = [name for statement in tree.body for name in _bound(statement)]
     for statement in tree.body:
-        for one in imported(statement) if isinstance(statement, ast.Import | ast.ImportFrom) else ():
+        for one in imported_names(statement) if isinstance(statement, ast.Import | ast.ImportFrom) else ():
             if bound.count(one.local) == 1 and one.origin in ("typing", "typing.TYPE_CHECKING"):
                 yield one.local if one.name else f"{one.local}.TYPE_CHECKING"
 
 
-def _imports_at_load(statement: ast.AST) -> list[Imported]:
+def _imports_at_load(statement: ast.AST) -> list[ImportedName]:
     """The imports of a statement that are run when it is: none that stand in functions."""
     if isinstance(statement, ast.Import | ast.ImportFrom):
-        return list(imported(statement))
+        return list(imported_names(statement))
     if isinstance(statement, ast.FunctionDef | ast.AsyncFunctionDef):
         return []
     inner = (one for one in ast.iter_child_nodes(statement) if isinstance(one, _BLOCKS))
@@ -372,7 +372,7 @@ def _bound(statement: ast.stmt) -> Iterator[str]:
     if isinstance(statement, _DEFINITIONS):
         yield statement.name
     elif isinstance(statement, ast.Import | ast.ImportFrom):
-        yield from dict.fromkeys(one.local for one in imported(statement))
+        yield from dict.fromkeys(one.local for one in imported_names(statement))
     elif isinstance(statement, ast.Assign | ast.AnnAssign):
         targets = statement.targets if isinstance(statement, ast.Assign) else [statement.target]
         stored = (node for target in targets for node in ast.walk(target) if isinstance(node, ast.Name))
@@ -397,7 +397,7 @@ def _root(node: ast.expr) -> str | None:
 
 
 def _strip(node: ast.AST) -> None:
-    """Take out texts that do nothing, docstrings among them; sort what a function imports in one place."""
+    """Remove constants without effect, including docstrings; sort a function's imports that stand together."""
     for name in ("body", "orelse", "finalbody"):
         body = getattr(node, name, None)
         if isinstance(body, list) and body and isinstance(body[0], ast.stmt):

@@ -1,12 +1,12 @@
-"""③ The files of step folders as they were read: what is run and what is known as code are the same bytes."""
+"""The files of step folders as read: the bytes that run are the bytes that count as code."""
 
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from ctcore.digest import digest_files
 from ctcore.errors import StepError
+from ctcore.store.digest import digest_files
 
 
 @dataclass

@@ -1,14 +1,14 @@
-"""① What each column of a sheet means: IDs, declared metadata, raw files, checksums, and names used elsewhere."""
+"""The meaning of each column of a sheet: IDs, declared metadata, raw files, checksums, and names used elsewhere."""
 
 import difflib
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
-from ctcore.column import Column
-from ctcore.schema import CHECKSUMS, COLUMN_NAME, Levels
-from ctcore.sheet.options import Options
-from ctcore.step import ENTITY_LEVELS, Level
+from ctcore.model.column import Column
+from ctcore.model.levels import ENTITY_LEVELS, Level
+from ctcore.model.schema import CHECKSUMS, COLUMN_NAME, Levels
+from ctcore.sheet.options import EVERY, Options
 
 # nf-core and sarek sheets call them so; `lane` tells apart the runs of one sample
 ALIASES = {"patient": "patient_id", "sample": "specimen_id", "specimen": "specimen_id", "assay": "assay_id"}
@@ -18,7 +18,7 @@ SHORTER = {"family_id": "family", "father_id": "father", "mother_id": "mother", 
 
 
 @dataclass
-class Columns:
+class SheetColumns:
     """Positions by meaning."""
 
     ids: dict[Level, int] = field(default_factory=dict)
@@ -40,13 +40,13 @@ Meaning = tuple[str, Level, str | Column | tuple[str, str]]
 
 def read_columns(
     header: Sequence[str], blank: Sequence[bool], levels: Levels, options: Options, lenient: bool = False
-) -> tuple[Columns, list[str]]:
-    """The columns of a header, and what is wrong with it. `blank[i]`: column i has no values.
+) -> tuple[SheetColumns, list[str]]:
+    """The columns of a header, and its problems. `blank[i]`: column i has no values.
 
-    Of two columns with the same meaning the first one counts; a blank column without a meaning is no column.
-    In a format with fields of its own (`lenient`), what nobody declares is passed over and counted.
+    Of two columns with the same meaning the first one counts; a blank column without a meaning is ignored. In a format
+    with fields of its own (`lenient`), and by `--ignore '*'`, undeclared columns are skipped and counted.
     """
-    found, problems = Columns(), list[str]()
+    found, problems = SheetColumns(), list[str]()
     meanings = _meanings(levels)
     folded = {name.lower(): meaning for name, meaning in meanings.items()}
     seen: dict[Meaning | str, int] = {}
@@ -60,7 +60,7 @@ def read_columns(
             meaning = folded.get(SHORTER.get(known, known))
         is_lane = name.lower() == LANE and not blank[position]
         found.has_lane |= name.lower() == LANE
-        if meaning is None and (blank[position] or lenient):
+        if meaning is None and (blank[position] or lenient or (EVERY in options.ignore and name.lower() != LANE)):
             found.passed_over += [] if blank[position] else [position]
             continue
         first = seen.setdefault(meaning or known.lower(), position)
@@ -96,7 +96,7 @@ def _meanings(levels: Levels) -> dict[str, Meaning]:
     return {**{name: found[0] for name, found in bare.items() if len(found) == 1}, **known}
 
 
-def _place(found: Columns, position: int, meaning: Meaning | None) -> None:
+def _place(found: SheetColumns, position: int, meaning: Meaning | None) -> None:
     if meaning is None:
         return
     what, level, more = meaning
@@ -127,7 +127,7 @@ def _unknown(written: str, name: str, meanings: dict[str, Meaning]) -> str:
     return f"{where}; {hint}declare it in ct.toml ({at}), or pass over it (--ignore COLUMN)"
 
 
-def _without_file(found: Columns) -> Iterator[str]:
+def _without_file(found: SheetColumns) -> Iterator[str]:
     for checksum in list(found.checksums):
         _, _, role, algorithm = checksum
         if role not in found.files:
@@ -135,11 +135,11 @@ def _without_file(found: Columns) -> Iterator[str]:
             yield f"row 1: column {role}_{algorithm} without a column {role}; add the files or remove it"
 
 
-def _without_ids(found: Columns) -> Iterator[str]:
-    """A row says of whom it is: of a specimen, of a patient alone, or of an assay that is known already."""
+def _without_ids(found: SheetColumns) -> Iterator[str]:
+    """A row must name its entity: a specimen, a patient alone, or an assay that is registered already."""
     if "specimen" in found.ids:
         return
     if not found.ids or ("patient" in found.ids and found.is_about("specimen", "assay")):
-        yield "row 1: no column specimen_id (or sample); add it: it says which specimen an assay is of"
+        yield "row 1: no column specimen_id (or sample); add it: it names the specimen of each assay"
     elif "assay" in found.ids and found.is_about("specimen"):
         yield "row 1: columns of a specimen, but no column specimen_id (or sample); add it"

@@ -1,25 +1,42 @@
-"""① How a foreign sheet is to be read: its columns by other names, columns to pass over, a workbook's tab."""
+"""How a foreign sheet is to be read: its columns by other names, columns to pass over, IDs to make, a tab."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+EVERY = "*"
+"""In `ignore`: every column that is not declared is passed over, and counted."""
+
 
 @dataclass(frozen=True)
 class Options:
-    """`map`: the sheet's name of a column → ours; `ignore`: names of columns to pass over; both in any case."""
+    """`map`: the sheet's name of a column → ours; `ignore`: names of columns to pass over; both in any case.
+
+    `blank`: words of cells that stand for nothing. `make`: an ID's column → the template that it is made by, with other
+    columns' names in braces.
+    """
 
     map: Mapping[str, str] = field(default_factory=dict)
     ignore: tuple[str, ...] = ()
     tab: str | None = None
+    make: Mapping[str, str] = field(default_factory=dict)
+    blank: tuple[str, ...] = ()
 
-    def also(self, map: Mapping[str, str], ignore: tuple[str, ...], tab: str | None) -> "Options":
+    def also(
+        self,
+        map: Mapping[str, str],
+        ignore: tuple[str, ...],
+        tab: str | None,
+        make: Mapping[str, str] | None = None,
+        blank: tuple[str, ...] = (),
+    ) -> "Options":
         """These options and others, which go before them."""
         mine = {name.lower(): ours for name, ours in self.map.items()}
         theirs = {name.lower(): ours for name, ours in map.items()}
-        return Options({**mine, **theirs}, (*self.ignore, *ignore), tab or self.tab)
+        made = {**self.make, **(make or {})}
+        return Options({**mine, **theirs}, (*self.ignore, *ignore), tab or self.tab, made, (*self.blank, *blank))
 
     def name_of(self, column: str) -> str | None:
-        """What a column of the sheet is called here; None where it is to be passed over."""
+        """Our name for a column of the sheet; None if it is ignored."""
         written = {column.lower(), column.lower().rpartition(".")[2]}  # a phenopacket's fields have their level
         if written & {name.lower() for name in self.ignore}:
             return None

@@ -1,4 +1,5 @@
-"""① A workbook's tab as rows of text. Cells become what a person sees: 0012 stays 0012, dates are ISO, 5.0 is 5."""
+"""A workbook's tab as rows of text. Cells are converted as a person sees them: 0012 stays 0012, dates are ISO, 5.0
+is 5."""
 
 import datetime
 import re
@@ -6,15 +7,16 @@ import warnings
 import zipfile
 import zlib
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
 from itertools import islice
 from pathlib import Path
 from typing import Any
 from xml.etree.ElementTree import iterparse
 
 from ctcore.errors import SheetError
-from ctcore.sheet.values import CONTROL
+from ctcore.model.values import CONTROL
 
-Table = tuple[list[str], list[tuple[int, list[str]]], list[str]]
+Table = tuple[list[str], list[tuple[int, list[str]]], list[str], dict[tuple[int, int], str]]
 LARGEST = 1 << 30  # bytes, unpacked: a workbook is a zip file, and a small one can unpack to any size
 PACKED, PLAIN = 100, 32 << 20  # beyond so many bytes, one of a workbook is no more than so many: XML packs to a tenth
 CELLS = 10_000_000  # also blank ones in front of others: a row may begin at its last column
@@ -28,7 +30,8 @@ _ERRORS = {"#N/A", "#REF!", "#VALUE!", "#NAME?", "#DIV/0!", "#NUM!", "#NULL!"}
 
 
 def read_workbook(path: Path, tab: str | None) -> Table:
-    """Header, rows with their numbers in the tab, and problems of single cells."""
+    """Header, rows with their numbers in the tab, problems of single cells, and how a person sees those that are shown
+    otherwise, by row and position."""
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", module="openpyxl")  # of looks that saving would lose: nothing is saved
         return _read(path, tab)
@@ -42,6 +45,7 @@ def _read(path: Path, tab: str | None) -> Table:
         header: list[str] = []
         rows: list[tuple[int, list[str]]] = []
         problems: list[str] = []
+        odd: dict[tuple[int, int], str] = {}
         for line, cells in enumerate(_bounded(path, sheet.iter_rows()), 1):
             texts = [_text(cell) for cell in cells]
             problems += _problems(line, header, cells, texts, shown)
@@ -49,8 +53,10 @@ def _read(path: Path, tab: str | None) -> Table:
                 header = _until_last(texts)
             elif any(texts):
                 rows.append((line, _fitted(texts, len(header))))
+                odd |= {(line, at): said for at, cell in enumerate(cells) if (said := _shown_otherwise(cell))}
     except _DAMAGED as error:
-        raise _unreadable(path, error) from error
+        said = _no_numbers(values)
+        raise (SheetError(str(path), said) if said else _unreadable(path, error)) from error
     finally:
         values.close()
     if not header:
@@ -60,7 +66,7 @@ def _read(path: Path, tab: str | None) -> Table:
         for line, cells in rows
         if len(cells) != len(header)
     ]
-    return header, rows, problems
+    return header, rows, problems, odd
 
 
 def _opened(path: Path) -> Any:
@@ -84,6 +90,29 @@ def _opened(path: Path) -> Any:
 def _unreadable(path: Path, error: Exception) -> SheetError:
     said = getattr(error, "strerror", None) or f"it is no workbook, or is damaged ({str(error)[:80]})"
     return SheetError(str(path), [f"cannot be read: {said}; export the sheet as CSV UTF-8"])
+
+
+def _no_numbers(book: Any) -> list[str]:
+    """Cells marked as numbers that are none. openpyxl reports the text, but not the cell."""
+    found: list[str] = []
+    with suppress(*_DAMAGED):
+        for sheet in book.worksheets:
+            with sheet._get_source() as source:
+                for cell in (one for _, one in iterparse(source) if one.tag.rpartition("}")[2] == "c"):
+                    text = next((part.text for part in cell if part.tag.rpartition("}")[2] == "v"), None)
+                    if cell.get("t", "n") == "n" and text and not _is_number(text):
+                        place = f"tab {sheet.title}, cell {cell.get('r', '?')}"
+                        said = "is marked as a number in the workbook and is none; correct it there"
+                        found.append(f"{place}: {text!r:.80} {said}")
+    return found
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
 
 
 def _chosen(path: Path, book: Any, tab: str | None) -> str:
@@ -177,6 +206,17 @@ def _text(cell: Any) -> str:
     if isinstance(value, int):
         return _padded(value, str(getattr(cell, "number_format", "") or ""))
     return str(value).strip()
+
+
+def _shown_otherwise(cell: Any) -> str | None:
+    """What a person sees of a date or a formatted number is not its text here, and may be an ID that Excel changed."""
+    value = cell.value
+    if isinstance(value, datetime.date | datetime.time):
+        return "a date"
+    shown_as = str(getattr(cell, "number_format", "") or "General")
+    if isinstance(value, bool) or not isinstance(value, int | float) or re.fullmatch(r"General|@|0+", shown_as):
+        return None
+    return f"a number in the format {shown_as}"
 
 
 def _padded(value: int, shown_as: str) -> str:

@@ -22,6 +22,12 @@ class Process:
     pid: int
     began: int
 
+    @staticmethod
+    def of(pid: int) -> "Process | None":
+        """The one that has this number now."""
+        began = _began(pid)
+        return None if began is None else Process(pid, began)
+
     def alive(self) -> bool:
         with suppress(ChildProcessError):  # not a child of ours: whoever adopted it reaps it
             os.waitpid(self.pid, os.WNOHANG)

@@ -1,4 +1,4 @@
-"""② Alembic migrations: one a change, the same on SQLite and PostgreSQL."""
+"""Alembic migrations: one a change, the same on SQLite and PostgreSQL."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -8,26 +8,26 @@ if TYPE_CHECKING:
 
 
 def upgrade(catalog: "Catalog", revision: str = "head") -> None:
-    """Bring the catalog to a revision, in one transaction. Whoever comes second finds it there."""
+    """Migrate the catalog to a revision, in one transaction. A second process finds it done."""
     from alembic import command
     from alembic.config import Config
     from sqlalchemy import inspect, text
 
-    from ctcore.catalog import measured
-    from ctcore.catalog.declared import applied, enforce, relax
+    from ctcore.catalog import result_triggers
+    from ctcore.catalog.schema_triggers import applied_schema, enforce, relax
 
     catalog.make_file()
     config = Config()
     config.set_main_option("script_location", str(Path(__file__).parent))
-    with catalog.alone() as connection:
+    with catalog.exclusive() as connection:
         if not catalog.is_sqlite and not inspect(connection).has_schema(catalog.schema):
             connection.execute(text(f'CREATE SCHEMA "{catalog.schema}"'))
         config.attributes["connection"] = connection
-        levels = applied(connection) if inspect(connection).has_table("setting") else None
+        levels = applied_schema(connection) if inspect(connection).has_table("setting") else None
         if levels is not None:
             relax(connection)  # a table that SQLite makes anew loses its triggers without a word
         command.upgrade(config, revision)
         if levels is not None:
             enforce(connection, levels)
-            if analyses := measured.applied(connection):
-                measured.enforce(connection, analyses)
+            if analyses := result_triggers.applied_analyses(connection):
+                result_triggers.enforce(connection, analyses)

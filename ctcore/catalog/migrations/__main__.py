@@ -1,4 +1,4 @@
-"""② `python -m ctcore.catalog.migrations MESSAGE`: a new migration, from what tables.py has and the last one lacks."""
+"""`python -m ctcore.catalog.migrations MESSAGE`: write a new migration from the difference to tables.py."""
 
 import sys
 import tempfile

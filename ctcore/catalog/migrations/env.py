@@ -1,4 +1,4 @@
-"""② How Alembic reaches the catalog: through the connection that `upgrade` hands over."""
+"""How Alembic reaches the catalog: through the connection that `upgrade` hands over."""
 
 from alembic import context
 

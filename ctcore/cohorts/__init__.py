@@ -1,0 +1,1 @@
+"""Registry nodes, selections, pairings and filters: which nodes a person means."""

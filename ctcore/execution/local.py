@@ -1,0 +1,184 @@
+"""Calls on this machine: a few worker processes, each with a batch of calls.
+
+A server forks them (`execution.fork_server`); what has ended is seen by a listing of one folder a poll. A worker that
+outlives its run ends the call that it is at: what it publishes is not lost. Ending a run has the same three stages as
+on Slurm.
+"""
+
+import json
+import os
+import signal
+from collections import deque
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from pathlib import Path
+from secrets import token_hex
+
+from ctcore.execution.call import StepCall, StepResult
+from ctcore.execution.fork_server import KEPT, NoWorkerError, Worker, WorkerRequest
+from ctcore.execution.slurm.cancel import RunEnd, Stop, WaitLoop, left_jobs_text
+from ctcore.execution.slurm.tasks import has_text
+from ctcore.project import Project
+from ctcore.projects.leases import assign_leases
+from ctcore.store.call_log import log_hint
+from ctcore.util import progress
+from ctcore.util.processes import end_tree, process_name
+from ctcore.util.progress import Reader
+
+POLL_S = 0.05
+BATCH = 64
+
+
+@dataclass
+class _Job:
+    worker: Worker
+    log: Path
+    calls: list[StepCall]
+
+
+class _Retries:
+    """Which failures are another try of their step's, and which are final."""
+
+    def __init__(self, project: Project, calls: Sequence[StepCall]) -> None:
+        self._calls = {call.key: call for call in calls}
+        self._left = {call.key: project.steps[call.node[0]].resources.retries for call in calls}
+
+    def split(self, results: Sequence[StepResult]) -> tuple[list[StepResult], list[StepCall]]:
+        """The final results, and the calls to repeat."""
+        final, again = [], []
+        for result in results:
+            if result.error is None or not self._left[result.key]:
+                final.append(result)
+                continue
+            self._left[result.key] -= 1
+            again.append(replace(self._calls[result.key], attempt=token_hex(8)))
+        return final, again
+
+
+class LocalRunner:
+    """Runs calls with at most `workers` processes at a time."""
+
+    def __init__(
+        self, project: Project, workers: int = 0, stop: Stop | None = None, note: Reader = progress.note
+    ) -> None:
+        self.project = project
+        self.workers = workers or project.settings.run.workers or os.cpu_count() or 1
+        self.stop = stop or Stop()
+        self.note = note
+
+    def run(self, calls: Sequence[StepCall]) -> Iterator[list[StepResult]]:
+        """Yield results as they come, a list a poll. A call without one was withdrawn, because the run was ended; of a
+        process that died, the call that it was at has failed."""
+        return _Shift(self, calls).results()
+
+
+class _Shift(WaitLoop):
+    """One run of some calls: batches that wait, and processes at work."""
+
+    every_s = POLL_S
+
+    def __init__(self, runner: LocalRunner, calls: Sequence[StepCall]) -> None:
+        super().__init__()
+        self.project, self.workers, self.stop, self.note = runner.project, runner.workers, runner.stop, runner.note
+        self.waiting = deque(_batches(calls, self.workers))
+        self.running: list[_Job] = []
+        self.retries = _Retries(self.project, calls)
+        self.is_cancelled = False
+
+    @property
+    def is_over(self) -> bool:
+        return not (self.waiting or self.running)
+
+    def look(self) -> list[StepResult]:
+        ended: list[StepResult] = []
+        while self.wish == "go" and self.waiting and len(self.running) < self.workers:
+            calls = self.waiting.popleft()
+            try:
+                self.running.append(self._start(calls))
+            except NoWorkerError as error:
+                ended += self._not_begun(calls, error)
+        ended += [result for job in self.running for result in self._results(job)]
+        for job in [job for job in self.running if self._ended(job)]:
+            self.running.remove(job)
+            ended += self._results(job)
+            ended += self._leftover(job)
+        if self.wish != "go":
+            return ended
+        results, again = self.retries.split(ended)
+        self.waiting.extend([call] for call in again)
+        if any(result.error is not None for result in results):
+            self.stop.failed()
+        return results
+
+    def apply_end(self, wish: RunEnd) -> None:
+        """Start nothing more; let running calls finish (`slow`), end them (`fast`), or go without waiting (`leave`).
+        A call that ignored the order to end is killed when nobody waits for it."""
+        self.waiting.clear()
+        for path in [call.place(self.project.work) for job in self.running for call in job.calls]:
+            path.unlink(missing_ok=True)  # a worker takes only what is there when it comes to it
+        if wish == "leave" and self.is_cancelled:
+            for job in self.running:
+                end_tree(job.worker.pid)
+        elif wish == "leave" and self.running:
+            self.note(left_jobs_text(len(self.running), "go on here"))
+        elif wish == "fast":
+            self.is_cancelled = True
+            for job in self.running:
+                with suppress(OSError):
+                    os.kill(job.worker.pid, signal.SIGTERM)
+
+    def _start(self, calls: list[StepCall]) -> _Job:
+        paths = [str(call.write(self.project.work)) for call in calls]
+        log = self.project.work / "jobs" / f"{token_hex(6)}.log"
+        log.parent.mkdir(parents=True, exist_ok=True)
+        worker = KEPT.start(WorkerRequest(str(self.project.work), str(self.project.store.root), paths, str(log)))
+        # From now on the worker holds the keys: if this run is killed, no other run repeats what the worker still
+        # makes.
+        assign_leases(self.project, [call.key for call in calls], process_name(worker.pid))
+        return _Job(worker, log, calls)
+
+    def _not_begun(self, calls: Sequence[StepCall], error: NoWorkerError) -> list[StepResult]:
+        for call in calls:
+            call.place(self.project.work).unlink(missing_ok=True)
+        return [StepResult(call.attempt, call.node, call.key, f"{error}; run it again") for call in calls]
+
+    def _results(self, job: _Job) -> list[StepResult]:
+        """The results that are there now; each is given once."""
+        folder = self.project.work / "results"
+        with suppress(FileNotFoundError):
+            # One listing per poll for all calls, and no look at each file.
+            there = {entry.name for entry in os.scandir(folder)}
+            done = [call for call in job.calls if f"{call.attempt}.json" in there]
+            job.calls = [call for call in job.calls if call not in done] if done else job.calls
+            return [self._take(call) for call in done]
+        return []
+
+    def _take(self, call: StepCall) -> StepResult:
+        path = self.project.work / "results" / f"{call.attempt}.json"
+        result = StepResult(**json.loads(path.read_bytes()))
+        path.unlink()
+        (self.project.work / "calls" / path.name).unlink(missing_ok=True)
+        return result
+
+    def _ended(self, job: _Job) -> bool:
+        return not KEPT.is_running(job.worker)
+
+    def _leftover(self, job: _Job) -> list[StepResult]:
+        """A process that ended early: the call it was at has failed, the ones behind it get another process."""
+        if not job.calls or self.wish != "go":  # what it has not made was withdrawn
+            job.log.unlink(missing_ok=True)
+            return []
+        first, *behind = job.calls
+        if behind:
+            self.waiting.append(behind)
+        told = first.attempt, first.node, first.key
+        how = job.worker.ended or "its worker was killed"
+        log = next((one for one in (first.log(self.project.work), job.log) if has_text(one)), job.log)
+        said = f"the call ended its process without a result ({how}); {log_hint(log)}"
+        return [StepResult(*told, said, str(log) if has_text(log) else None)]
+
+
+def _batches(calls: Sequence[StepCall], workers: int) -> list[list[StepCall]]:
+    size = min(BATCH, -(-len(calls) // workers)) or 1
+    return [list(calls[at : at + size]) for at in range(0, len(calls), size)]

@@ -1,0 +1,1 @@
+"""Everything that people hand over: sheets, results, raw files, references."""

@@ -1,1 +1,0 @@
-"""⑦ The catalog in columns: what verdicts are computed from; it follows the events."""

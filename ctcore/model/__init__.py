@@ -1,0 +1,1 @@
+"""The words of the domain: levels, columns, schemas, cohorts, regions, nodes, reasons."""

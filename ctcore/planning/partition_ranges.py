@@ -1,0 +1,59 @@
+"""From many stale nodes to few runs: contiguous stretches of a level's order, bounded, with small gaps bridged.
+
+Dagster makes a run per contiguous stretch of partition keys, and a run costs seconds to start: a gap of fresh
+partitions inside a stretch is cheaper than another run, because a run asked for stale nodes passes fresh ones over.
+"""
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+
+from ctcore.cohorts.partitions import partitions
+from ctcore.model.reasons import Verdict
+from ctcore.project import Project
+from ctcore.store.digest import digest_value
+
+GAP = 200
+
+
+@dataclass(frozen=True)
+class PartitionRange:
+    """The work of one run of one step: the partitions from `start` to `end` in the level's order. `verdicts` are the
+    nodes to make."""
+
+    asset: str
+    start: str
+    end: str
+    verdicts: tuple[Verdict, ...]
+
+    @property
+    def key(self) -> str:
+        """The request's identity: the same nodes for the same reasons are the same request."""
+        return f"{self.asset}:{digest_value('ct.request.v1', [verdict_key(v) for v in self.verdicts])[:24]}"
+
+
+def verdict_key(verdict: Verdict) -> str:
+    """Identifies a verdict: the node and why it is not fresh."""
+    return digest_value("ct.verdict.v2", [*verdict.node, *(reason.evidence for reason in verdict.reasons)])
+
+
+def batches(project: Project, asset: str, verdicts: Iterable[Verdict]) -> Iterator[PartitionRange]:
+    """Cut the verdicts of one step into batches of at most `partitions_per_run` covered partitions."""
+    chosen = {verdict.partition: verdict for verdict in verdicts}
+    if not chosen:
+        return
+    order = partitions(project, project.steps[asset].level)
+    positions = [position for position, key in enumerate(order) if key in chosen]
+    for stretch in stretches(positions, project.settings.run.partitions_per_run or 500):
+        yield PartitionRange(asset, order[stretch[0]], order[stretch[-1]], tuple(chosen[order[at]] for at in stretch))
+
+
+def stretches(positions: Sequence[int], most: int, gap: int = GAP) -> Iterator[list[int]]:
+    """Group ascending positions so that each group covers at most `most` and bridges no gap over `gap`."""
+    group: list[int] = []
+    for position in positions:
+        if group and (position - group[0] >= most or position - group[-1] > gap):
+            yield group
+            group = []
+        group.append(position)
+    if group:
+        yield group

@@ -1,0 +1,1 @@
+"""A project as a whole: its state, its processes, its rights, its Dagster home."""

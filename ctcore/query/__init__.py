@@ -1,0 +1,1 @@
+"""Reading: tables, SQL and files, all behind the gate."""

@@ -1,1 +1,0 @@
-"""⑦ Reading out: tables, SQL, files, a page and a picture, all of what the gate lets through and of nothing else."""

@@ -1,0 +1,1 @@
+"""The cohort on a page and in pictures."""

@@ -1,0 +1,58 @@
+"""Raw files that a sheet names: whether each exists, and its identity on disk."""
+
+import os
+from dataclasses import dataclass, field
+from pathlib import Path
+from stat import S_ISREG
+
+from ctcore.store.digest import Signature
+
+_GZIP = b"\x1f\x8b"
+
+Place = tuple[int, int]  # device and inode: one file, however it is called
+InspectedFile = tuple[str | None, Place, Signature]  # what is wrong with a file (None: nothing), where and how it is
+
+
+@dataclass(slots=True)
+class FileClaim:
+    """A raw file that the sheet names: its absolute path, how it was found, and the checksums that are stated for it.
+
+    The path is kept as text: of 100,000 files, as `Path` objects, it would cost as much as all other checks.
+    """
+
+    name: str
+    seen: Signature
+    checksums: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def path(self) -> Path:
+        return Path(self.name)
+
+
+def inspect_file(path: str) -> InspectedFile:
+    """The problem of a file, if any, and its identity on disk, the same under every name."""
+    place, seen = (0, 0), Signature(0, 0, 0, 0)
+    try:
+        stat = os.stat(path)
+        place, seen = (stat.st_dev, stat.st_ino), Signature.from_stat(stat)
+        if not S_ISREG(stat.st_mode):
+            return "is not a file; name the file itself", place, seen
+        if stat.st_size == 0:
+            return "is empty (0 bytes); put the real file there", place, seen
+        if not _opens_as_named(path):
+            return "is named .gz, but is not gzip; compress it or rename it", place, seen
+    except FileNotFoundError:
+        return "is not there; correct the path (relative to the sheet) or put the file there", place, seen
+    except (OSError, ValueError) as error:
+        said = getattr(error, "strerror", None) or error
+        return f"cannot be read: {said}; allow reading it", place, seen
+    return None, place, seen
+
+
+def _opens_as_named(path: str) -> bool:
+    """Whether a file that is named .gz is gzip; OSError where it may not be read."""
+    fd = os.open(path, os.O_RDONLY)
+    try:
+        return not path.endswith(".gz") or os.read(fd, 2) == _GZIP
+    finally:
+        os.close(fd)

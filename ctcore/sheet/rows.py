@@ -1,0 +1,195 @@
+"""A file's bytes as a header and rows of text, by its ending; csv and tsv here, in UTF-8 with or without BOM, or in
+UTF-16 with one."""
+
+import codecs
+import csv
+import io
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from stat import S_ISDIR, S_ISREG
+
+from ctcore.errors import SheetError
+from ctcore.model.values import CONTROL, control_characters
+from ctcore.sheet.options import Options
+
+_KINDS = {".csv": ",", ".tsv": "\t", ".txt": None}
+_SEP = re.compile(r"\s*sep=(.)\s*", re.IGNORECASE)
+_NAMES = {",": "commas", "\t": "tabs", ";": "semicolons"}
+
+
+@dataclass(frozen=True)
+class Rows:
+    """`rows` are (number of the line where it begins, cells), without blank lines; cells are stripped text.
+
+    `odd` are cells, by line and position, that a person sees otherwise in the workbook, and how.
+    """
+
+    header: list[str]
+    rows: list[tuple[int, list[str]]]
+    problems: list[str]
+    lenient: bool = False  # a format with fields of its own: what ct.toml does not declare is not taken
+    notes: tuple[str, ...] = ()
+    has_decimal_commas: bool = False
+    odd: Mapping[tuple[int, int], str] = field(default_factory=dict)
+    made: tuple[str, ...] = ()  # columns that were made by a template while the file was read
+    id_hint: str = ""  # another way out where a patient's ID is none
+    files: Mapping[int, str] = field(default_factory=dict)  # of a folder: the file of each row
+
+
+def read_table(path: Path, options: Options | None = None) -> Rows:
+    """Read the file, or a folder of phenopackets. SheetError if nothing can be read at all."""
+    options = options or Options()
+    ending, tab = path.suffix.lower(), options.tab
+    if path.is_dir() and (files := files_of(path)):
+        return _of_folder(path, files, options)
+    _refuse_others(path)
+    if tab is not None and ending != ".xlsx":
+        raise SheetError(str(path), ["only an .xlsx workbook has tabs; leave out the tab"])
+    if ending == ".xlsx":
+        from ctcore.sheet.xlsx import read_workbook
+
+        header, rows, problems, odd = read_workbook(path, tab)
+        return Rows(header, rows, problems, odd=odd)
+    if ending in (".ped", ".fam"):
+        from ctcore.sheet.pedigree import read_ped
+
+        return read_ped(decode_text(path), options.make.get("patient_id"))
+    if ending == ".json":
+        return _of_packets([decode_text(path)], path, options)
+    if ending not in _KINDS:
+        kind = path.suffix or "without an ending"
+        known = ".csv, .tsv, .xlsx, .ped or .json (phenopackets)"
+        raise SheetError(str(path), [f"a sheet is a file {known}, not {kind}; export it as CSV UTF-8"])
+    return _delimited(path)
+
+
+def files_of(folder: Path) -> list[Path]:
+    """The phenopackets of a folder, in the order of their names."""
+    return sorted(path for path in folder.glob("*.json") if path.is_file())
+
+
+def _of_packets(texts: Sequence[str], path: Path, options: Options, names: Sequence[str] = ()) -> Rows:
+    from ctcore.sheet.phenopacket import read_phenopackets
+
+    by_packet = any(theirs.lower() == "id" and ours == "patient_id" for theirs, ours in options.map.items())
+    return read_phenopackets(texts, str(path), by_packet=by_packet, names=names)
+
+
+def _of_folder(folder: Path, files: Sequence[Path], options: Options) -> Rows:
+    """All files of a folder as one sheet; SheetError with the problems of those that cannot be read."""
+    texts, problems = list[str](), list[str]()
+    for path in files:
+        try:
+            texts.append(decode_text(path))
+            _of_packets(texts[-1:], path, options)
+        except SheetError as error:
+            problems += [f"{path.name}: {said}" for said in error.problems]
+    if problems:
+        raise SheetError(str(folder), problems)
+    return _of_packets(texts, folder, options, [path.name for path in files])
+
+
+def _refuse_others(path: Path) -> None:
+    """SheetError for pipes and devices: reading a pipe waits, and a device may never end."""
+    try:
+        mode = path.stat().st_mode
+    except OSError:  # whoever reads it says so
+        return
+    if S_ISDIR(mode):
+        raise SheetError(str(path), ["it is a folder; name a sheet in it"])
+    if not S_ISREG(mode):
+        raise SheetError(str(path), ["it is no regular file, but a pipe or a device; save it as a file first"])
+
+
+def _delimited(path: Path) -> Rows:
+    text = decode_text(path)
+    lines = [line for line in text.splitlines() if line.strip()]
+    said = _SEP.fullmatch(lines[0]) if lines else None  # Excel writes and reads such a line before the header
+    if len(lines) <= bool(said):
+        raise SheetError(str(path), ["the file is empty; a header line and one row an assay are expected"])
+    delimiter = said[1] if said else _delimiter(path, lines[0])
+    reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
+    header: list[str] = []
+    rows: list[tuple[int, list[str]]] = []
+    problems: list[str] = []
+    before = 0
+    try:
+        for cells in reader:
+            stripped = [cell.strip() for cell in cells]
+            if not header and said and any(stripped):
+                said = None
+            elif not header and any(stripped):
+                header = stripped
+            elif any(stripped):
+                rows.append((before + 1, stripped))
+            before = reader.line_num
+    except csv.Error as error:
+        problems.append(f"row {before + 1}: {error}; check the quotes of this row")
+    header, rows = _without_blank_ends(header, rows)
+    for line, cells in rows:
+        if len(cells) != len(header):
+            problems.append(
+                f"row {line}: {len(cells)} cells, but the header has {len(header)}; "
+                "add or remove cells (a comma inside a cell needs quotes)"
+            )
+    if CONTROL.search(text):
+        problems += control_characters(rows, header)
+    if delimiter != ";":
+        return Rows(header, rows, problems)
+    note = "the columns are separated by semicolons: in numbers, a comma is read as a point; 01.02.2024 is a day"
+    return Rows(header, rows, problems, notes=(note,), has_decimal_commas=True)
+
+
+def _without_blank_ends(
+    header: Sequence[str], rows: Sequence[tuple[int, list[str]]]
+) -> tuple[list[str], list[tuple[int, list[str]]]]:
+    """Without columns at the end that have neither a name nor a value, and blank cells behind the last column."""
+    width = len(header)
+    while width and not header[width - 1] and not any(any(cells[width - 1 : width]) for _, cells in rows):
+        width -= 1
+    return list(header[:width]), [(line, cells if any(cells[width:]) else cells[:width]) for line, cells in rows]
+
+
+def with_blanks(table: Rows, words: Sequence[str]) -> Rows:
+    """The table where a cell that is one of these words is blank."""
+    if not words:
+        return table
+    blank = {*words}
+    return replace(
+        table, rows=[(line, ["" if cell in blank else cell for cell in cells]) for line, cells in table.rows]
+    )
+
+
+def decode_text(path: Path) -> str:
+    """The file's text."""
+    try:
+        data = path.read_bytes()
+    except FileNotFoundError:
+        raise SheetError(str(path), ["there is no such file; check the path"]) from None
+    except OSError as error:
+        raise SheetError(str(path), [f"cannot be read: {error.strerror}"]) from error
+    try:
+        if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+            return data.decode("utf-16")
+        return data.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = data[: error.start].count(b"\n") + 1
+        said = f"row {line}: byte {error.start} is not {error.encoding.upper()}; save the sheet as UTF-8"
+        raise SheetError(str(path), [said]) from None
+
+
+def _delimiter(path: Path, header: str) -> str:
+    """By the file's ending; SheetError where the header is plainly separated by something else.
+
+    Semicolons are taken as they are: where numbers have a decimal comma, Excel has no other .csv.
+    """
+    expected = _KINDS[path.suffix.lower()] or ("\t" if "\t" in header else ",")
+    found = max(_NAMES, key=header.count)
+    if found == ";" and expected not in header and found in header:
+        return found
+    if expected not in header and found in header:
+        said = f"row 1: the columns are separated by {_NAMES[found]}; a {path.suffix} sheet has {_NAMES[expected]}"
+        raise SheetError(str(path), [f"{said}: save it so, or give it the other ending (.csv, .tsv)"])
+    return expected

@@ -1,0 +1,1 @@
+"""The catalog in columns. Verdicts are computed from it; it follows the events."""

@@ -1,0 +1,1 @@
+"""Verdicts on every node: is it still true, and if not, why."""

@@ -1,0 +1,1 @@
+"""The declared steps as one graph, and the facts that they return."""

@@ -1,0 +1,1 @@
+"""The store: content by its digest, published whole or not at all."""

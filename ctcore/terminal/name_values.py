@@ -1,0 +1,19 @@
+"""`NAME=VALUE` on the command line."""
+
+from collections.abc import Sequence
+
+from ctcore.errors import Usage
+
+
+def name_values(option: str, said: Sequence[str], blank: bool = False) -> dict[str, str]:
+    """Names with their values; `blank`: there may be none."""
+    pairs: dict[str, str] = {}
+    for one in said:
+        name, equals, value = one.partition("=")
+        if not equals or not name.strip() or not (blank or value.strip()):
+            example = '--map "Sample Name=specimen_id"' if option == "--map" else f"{option} sex=F"
+            raise Usage(f"{option} {one}: a name, = and a value are expected, as in {example}")
+        if name.strip() in pairs:
+            raise Usage(f"{option} {name.strip()} is given twice; leave one of them out")
+        pairs[name.strip()] = value.strip()
+    return pairs

@@ -1,0 +1,1 @@
+"""Helpers for every package: time, progress, atomic files, JSON from strangers."""
