@@ -17,9 +17,9 @@ from ct_assets.compute_logs import listed
 from ctcore.catalog.tables import artifact, materialization
 from ctcore.cohorts.partitions import partitions
 from ctcore.governance.masking import mask_of
+from ctcore.inputs.exclusions import by_kind
 from ctcore.integrity.verify import Finding, verify_asset
 from ctcore.project import Project
-from ctcore.query.exclusion_counts import by_kind
 from ctcore.query.readable import Gate
 from ctcore.query.readiness import members_left_out
 from ctcore.staleness.summary import Overview, change_of, is_missing, overview_of

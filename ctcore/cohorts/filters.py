@@ -10,7 +10,7 @@ import numpy as np
 from ctcore.cohorts.pairings import Readiness, declared_pairing, group_entities, names_of, readiness
 from ctcore.errors import Usage
 from ctcore.inputs.current import current_inputs
-from ctcore.inputs.exclusions import count_exclusions
+from ctcore.inputs.exclusions import by_kind, count_exclusions
 from ctcore.inputs.resolve import Inputs
 from ctcore.model.cohort_rule import Cohort
 from ctcore.model.levels import ENTITY_LEVELS, Level
@@ -123,7 +123,7 @@ def _exclusions(project: Project, keys: Keys) -> tuple[int, str]:
                 index = inputs.hierarchy.entities[step.level].index
                 places = [index[name] for name in names if name in index]
                 kinds += count_exclusions(connection, inputs, step.name, step.level, places)
-    return kinds.total(), ", ".join(f"{number:,} {kind}" for kind, number in kinds.most_common())
+    return kinds.total(), by_kind(kinds)
 
 
 class _Narrower:

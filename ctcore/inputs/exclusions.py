@@ -1,7 +1,7 @@
 """Why nodes are excluded: who is barred and why, or which input is missing."""
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 import numpy as np
 from sqlalchemy import Connection
@@ -90,6 +90,11 @@ def count_exclusions(
         if bar.step in (None, step):
             kinds.setdefault(bar.entity, bar.kind)
     return Counter(kinds[numbers[who]] for who in first.values() if who is not None)
+
+
+def by_kind(counts: Mapping[str, int]) -> str:
+    """How many of each kind: `2 consent revoked, 1 qc_fail`. The most frequent first; of as many each, by name."""
+    return ", ".join(f"{n:,} {kind}" for kind, n in sorted(counts.items(), key=lambda one: (-one[1], one[0])))
 
 
 def without_consent(

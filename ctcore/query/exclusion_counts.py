@@ -1,6 +1,5 @@
 """How many entities are excluded, by kind of reason. Counts only, no names."""
 
-from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -9,6 +8,7 @@ from sqlalchemy import Connection
 
 from ctcore.governance.access import Bar, bars
 from ctcore.inputs.current import current_inputs
+from ctcore.inputs.exclusions import by_kind
 from ctcore.inputs.resolve import Inputs
 from ctcore.model.levels import ENTITY_LEVELS, count_text
 from ctcore.project import Project
@@ -101,8 +101,3 @@ def _listed(steps: Sequence[str]) -> str:
 
 def _said(levels: Mapping[str, Kinds]) -> str:
     return ", ".join(f"{count_text(sum(some.values()), level)} ({by_kind(some)})" for level, some in levels.items())
-
-
-def by_kind(kinds: Kinds) -> str:
-    """The most frequent kind first."""
-    return ", ".join(f"{n:,} {kind}" for kind, n in Counter(kinds).most_common())

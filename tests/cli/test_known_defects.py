@@ -32,7 +32,6 @@ from tests.planning.test_asking import nodes, toy
 from tests.query.test_cohort_readiness import COHORT, PAIRS, reason, statuses
 from tests.query.test_cohort_readiness import paired as readiness_of
 
-RESTORE = ("--authority", "IRB", "--reference", "protocol 4/26", "--date", today())
 TWO = ("--confirmed-by", "Ann", "--confirmed-by", "Bob")
 
 
@@ -247,9 +246,10 @@ def test_reversing_a_revocation_takes_a_record_and_two_people(
     here.ct("consent", "set", "P2", "revoked", "--form", "form 7")
     here.ct("consent", "set", "P2", "full", "--reason", "oops 2026-01-01", code=2)
     here.ct("qc", "resolve", "patient/P2", "--reason", "oops 2026-01-01", code=2)
-    here.ct("consent", "restore", "P2", *RESTORE, code=2)
-    here.ct("consent", "restore", "P2", *RESTORE, "--confirmed-by", "Ann", "--confirmed-by", "ann ", code=2)
-    here.ct("consent", "restore", "P2", *RESTORE, *TWO)
+    restore = ("consent", "restore", "P2", "--authority", "IRB", "--reference", "protocol 4/26", "--date", today())
+    here.ct(*restore, code=2)
+    here.ct(*restore, "--confirmed-by", "Ann", "--confirmed-by", "ann ", code=2)
+    here.ct(*restore, *TWO)
     (found,) = json.loads(here.ct("consent", "list", "--json").out)
     assert (found["status"], found["uses"], found["form"]) == ("limited", ["cancer"], "form 1")
 

@@ -36,7 +36,12 @@ from tests.helpers.kit import TOML, add, again, assay, make_all, make_project, r
 from tests.helpers.shell import ct, quiet_dagster
 
 REVOKED = Statement("revoked", form="withdrawal form 12")
-DECISION = Record("ethics committee", "2026/114", today(), ("Ada", "Grace"))
+
+
+def decision() -> Record:
+    """Of today: a constant would be older than a revocation after midnight."""
+    return Record("ethics committee", "2026/114", today(), ("Ada", "Grace"))
+
 
 # What a person gave is a word of its own in every file that contains them: who is inside can be read from the bytes.
 STEPS = """
@@ -310,7 +315,7 @@ def test_after_a_restored_consent_a_purged_call_is_made_again(project: Project) 
     before = versions(project)
     end(project, "P1")
     make_all(project)
-    restore(project, "P1", DECISION)
+    restore(project, "P1", decision())
     assert register(project, write_sheet(project.root, cohort(project.root, [[1], [2]])))
     made = make_all(project)
     assert {node: how for node, how in made.items() if how == "hit"} == {}

@@ -108,7 +108,7 @@ class Exact:
     makings: dict[int, Made] = field(default_factory=dict)
     harmed: dict[Path, bytes] = field(default_factory=dict)
     leased: dict[str, Node] = field(default_factory=dict)
-    gone: dict[int, int] = field(default_factory=dict)  # makings that were purged → by which purge
+    gone: dict[int, str] = field(default_factory=dict)  # makings that were purged → when and by which purge
     forgotten: set[tuple[str, str]] = field(default_factory=set)  # entities that were purged
     told: set[tuple[str, str]] = field(default_factory=set)  # of whom a text was written since they were purged last
 
@@ -353,7 +353,7 @@ class Exact:
         assert bool(done) == bool(inside or told or own - self.forgotten), done
         self.forgotten |= own
         self.told -= told
-        self.gone |= {number: one.number for one in done for number in inside}
+        self.gone |= {number: f"purged on {today()} (purge {one.number})" for one in done for number in inside}
         self.facts.attributes |= {place: {} for place in own}
         self._forget({id(self.makings[number]) for number in inside})
         assert purge_findings(self.project) == []
@@ -367,8 +367,7 @@ class Exact:
         self.harmed = {folder: kept for folder, kept in self.harmed.items() if folder in folders}
         last = {made.node: number for number, made in sorted(self.makings.items())}
         lost = {node: self.gone[number] for node, number in last.items() if number in self.gone}
-        missing = {node: number for node, number in lost.items() if node not in self.facts.ledger}
-        self.facts.purged = {node: f"purged on {today()} (purge {number})" for node, number in missing.items()}
+        self.facts.purged = {node: said for node, said in lost.items() if node not in self.facts.ledger}
 
     def fail(self, node: Node, key: str) -> None:
         ledger.record_failures(self.project, [ledger.FailedCall(node, key, "no luck", None)], None)

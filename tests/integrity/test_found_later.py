@@ -30,7 +30,7 @@ from ctcore.project import Project
 from ctcore.staleness.accept import KINDS, accept, propose
 from ctcore.staleness.verdicts import evaluate
 from ctcore.store.digest import canonical_json
-from tests.deletion.test_purge import DECISION, REVOKED, STEPS, built, cohort, holders, word
+from tests.deletion.test_purge import REVOKED, STEPS, built, cohort, decision, holders, word
 from tests.helpers.killing import Moments, forked
 from tests.helpers.kit import ROWS, TOML, add, again, assay, fail, make_all, make_project, reasons
 from tests.helpers.postgres import Server
@@ -200,7 +200,7 @@ def test_a_lost_purge_found_after_remaking_is_proved(project: Project, is_restor
     """What is gone was found to be damaged meanwhile; with `is_restored` they gave their consent again."""
     lines = lost(project, purged("P1"))
     for who in ALL if is_restored else ("P0", "P2"):
-        restore(again(project), who, DECISION)
+        restore(again(project), who, decision())
     verify(again(project))
     make_all(again(project))
     before = {one.node: one.state for one in evaluate(again(project)).listed("heard")}
@@ -467,7 +467,7 @@ def test_a_making_of_another_history_says_the_purge(tmp_path: Path) -> None:
     set_consent(again(project), ["P2"], REVOKED)
     purged("P2")(again(project))
     (number,) = [one["id"] for one in list_purges(again(project))]
-    restore(again(project), "P2", DECISION)
+    restore(again(project), "P2", decision())
     add(again(project), ROWS)
     make_all(again(project))
     for folder in (project.store.root / "merged/S2").iterdir():
