@@ -41,11 +41,6 @@ def test_no_module_has_the_name_of_another() -> None:
 
 # Tests of these packages lie elsewhere, too.
 ALSO: dict[str, tuple[str, ...]] = {"execution": ("slurm",), "cli": ("repository",)}
-# Modules that no test of their own package names: tests go through the command line. This list may only get shorter.
-UNNAMED = """
-    deletion.leftovers
-    lineage.containment lineage.past_contributors
-"""
 LONGEST = 60  # letters of a test's name
 
 
@@ -76,9 +71,7 @@ def test_each_module_is_named_by_a_test_of_its_package() -> None:
         dotted = ".".join(("ctcore", package, *inner))
         if inner and dotted not in named_by(package):
             lacking.add(dotted.removeprefix("ctcore."))
-    listed = set(UNNAMED.split())
-    assert sorted(lacking - listed) == [], "write a test of them in tests/PACKAGE"
-    assert sorted(listed - lacking) == [], "a test names them now: take them off UNNAMED"
+    assert sorted(lacking) == [], "write a test of them in tests/PACKAGE"
 
 
 def test_no_file_of_tests_has_the_name_of_another() -> None:
