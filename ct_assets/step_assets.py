@@ -29,6 +29,7 @@ from ctcore.execution import ledger
 from ctcore.execution.materialize import Outcome, StepRun
 from ctcore.execution.slurm.cancel import Stop
 from ctcore.model.levels import Level
+from ctcore.planning.partition_ranges import ASKED_TAG, STEP_TAG, asked_partitions
 from ctcore.project import Project
 from ctcore.step import Step
 from ctcore.util import progress
@@ -95,6 +96,7 @@ def _spec(project: Project, step: Step) -> dg.AssetSpec:
         deps=list(_deps(project, step)),
         group_name=group_of(project, step.group),
         kinds=set(step.kinds),
+        tags={STEP_TAG: step.name},
         # For the UI's own mark only. Verdicts never use Dagster's staleness: it ignores edges with 100 and more
         # upstream partitions (SKIP_PARTITION_DATA_VERSION_DEPENDENCY_THRESHOLD, Dagster 1.13), and is not transitive.
         code_version=project.recipes[step.name].code[:16],
@@ -108,7 +110,7 @@ def _making(context: dg.AssetExecutionContext, project: Project, step: Step, con
     return StepRun(
         project,
         step,
-        keys=context.partition_keys,
+        keys=_asked_keys(context),
         run_id=context.run.run_id,
         params=_given(config),
         stale_only=context.run.tags.get(ONLY_STALE) == "stale",
@@ -117,6 +119,16 @@ def _making(context: dg.AssetExecutionContext, project: Project, step: Step, con
         again=context.run.tags.get(CACHE) == "off",
         runner=jobs.runner(project, Stop(lambda: wanted(context.instance, context.run)), _notes(context)),
     )
+
+
+def _asked_keys(context: dg.AssetExecutionContext) -> Sequence[str]:
+    """The partitions of a run without those that it only passes over."""
+    said, covered = context.run.tags.get(ASKED_TAG), context.partition_keys
+    if said is None:
+        return covered
+    asked = asked_partitions(said, covered)
+    context.log.info(f"{len(asked):,} of these {len(covered):,} partitions were asked for; the others are passed over")
+    return asked
 
 
 def _notes(context: dg.AssetExecutionContext) -> progress.Reader:

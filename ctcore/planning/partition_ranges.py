@@ -4,15 +4,23 @@ Dagster makes a run per contiguous stretch of partition keys, and a run costs se
 partitions inside a stretch is cheaper than another run, because a run asked for stale nodes passes fresh ones over.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+import base64
+from collections.abc import Iterable, Iterator, Sequence, Set
 from dataclasses import dataclass
 
+import numpy as np
+
 from ctcore.cohorts.partitions import partitions
+from ctcore.errors import Usage
 from ctcore.model.reasons import Verdict
 from ctcore.project import Project
 from ctcore.store.digest import digest_value
 
 GAP = 200
+STEP_TAG = "ct/step"
+"""A tag of Dagster's assets that are steps: their runs make what `ASKED_TAG` says, whatever range they cover."""
+ASKED_TAG = "ct/asked"
+"""A tag of runs over a range of which not every partition was asked for."""
 
 
 @dataclass(frozen=True)
@@ -57,3 +65,34 @@ def stretches(positions: Sequence[int], most: int, gap: int = GAP) -> Iterator[l
         group.append(position)
     if group:
         yield group
+
+
+def asked_text(covered: Sequence[str], asked: Set[str]) -> str:
+    """Which partitions of a range were asked for: how many, a digest of the whole range, and a bit for each in the
+    order of their names.
+
+    It names nobody, because tags of runs stay in Dagster after a purge.
+    """
+    flags = [key in asked for key in sorted(covered)]
+    bits = base64.urlsafe_b64encode(np.packbits(flags).tobytes()).decode()
+    return f"{sum(flags)} of {len(covered)} {_range_digest(covered)} {bits}"
+
+
+def asked_partitions(text: str, covered: Sequence[str]) -> list[str]:
+    """Those of a range, in whatever order, that were asked for, by the words of `asked_text`.
+
+    Usage: the range has other partitions now.
+    """
+    *_, digest, bits = text.split()
+    if digest != _range_digest(covered):
+        raise Usage(
+            "the partitions between the first and the last one of this run are others than when it was launched; "
+            "launch them again"
+        )
+    flags = np.unpackbits(np.frombuffer(base64.urlsafe_b64decode(bits), np.uint8), count=len(covered))
+    asked = {key for key, flag in zip(sorted(covered), flags, strict=True) if flag}
+    return [key for key in covered if key in asked]
+
+
+def _range_digest(covered: Sequence[str]) -> str:
+    return digest_value("ct.range.v1", sorted(covered))[:16]

@@ -2,13 +2,15 @@
 
 from itertools import pairwise
 from pathlib import Path
+from random import Random
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from ctcore.errors import Usage
 from ctcore.model.reasons import Verdict
-from ctcore.planning.partition_ranges import GAP, PartitionRange, stretches
+from ctcore.planning.partition_ranges import GAP, PartitionRange, asked_partitions, asked_text, stretches
 from ctcore.planning.past_costs import Cost, Remakings, costs, spending_since
 from tests.helpers.kit import make_all, make_project
 
@@ -50,3 +52,16 @@ def test_a_share_of_nothing_is_unknown() -> None:
     assert (Remakings().share, Remakings().share_of_same) == (None, None)
     found = Remakings(other_call=4, gave_other=1, same_call=2, differed=1)
     assert (found.share, found.share_of_same) == (pytest.approx(0.25), pytest.approx(0.5))
+
+
+@given(flags=st.lists(st.booleans(), min_size=1, max_size=40), seed=st.randoms())
+def test_what_was_asked_for_is_told_without_names(flags: list[bool], seed: Random) -> None:
+    covered = [f"PATIENT-{n}" for n in range(len(flags))]
+    asked = {key for key, flag in zip(covered, flags, strict=True) if flag}
+    said = asked_text(covered, asked)
+    assert said.startswith(f"{len(asked)} of {len(covered)} ") and "PATIENT" not in said
+    mixed = seed.sample(covered, len(covered))
+    assert asked_partitions(said, mixed) == [key for key in mixed if key in asked]
+    for other in (covered[1:], [*covered, "PATIENT-x"], ["PATIENT-x", *covered[1:]]):
+        with pytest.raises(Usage, match="launch them again"):
+            asked_partitions(said, other)

@@ -52,7 +52,7 @@ def test_the_installed_package_is_imported(installed: Path, tmp_path: Path) -> N
     code, place = run(installed, tmp_path, "-c", "import ctcore; print(ctcore.__file__)")
     assert (code, place.strip()) == (0, str(installed / "ctcore" / "__init__.py"))
     tops = {path.name for path in installed.iterdir() if not path.name.endswith(".dist-info")}
-    assert tops == {"bin", "ctcore", "ct_instance.py"}
+    assert tops == {"bin", "ctcore", "ct_instance"}
     assert not [path for path in installed.rglob("*") if path.name in ("tests", ".git", "benchmarks")]
     assert (installed / "bin" / "ct").exists()
 

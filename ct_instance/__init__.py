@@ -5,6 +5,7 @@ Installed beside ctcore, not in the project: the `dagster` command opens its sto
 
 import fcntl
 import os
+import sys
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
@@ -14,6 +15,7 @@ from dagster import Field, String
 from dagster._core.storage.base_storage import DagsterStorage
 from dagster._serdes import ConfigurableClass, ConfigurableClassData
 
+from ct_instance.planned_events import write_planned_together
 from ctcore.config.settings import FILE_NAME
 from ctcore.errors import CatalogError
 from ctcore.project import Project
@@ -34,6 +36,16 @@ class CtStorage(DagsterStorage, ConfigurableClass):
     @classmethod
     def from_config_value(cls, inst_data: ConfigurableClassData | None, config_value: dict[str, Any]) -> DagsterStorage:  # pyright: ignore[reportIncompatibleMethodOverride]
         # Called once in each process that opens the instance: webserver, daemon, each run worker.
+        storage = CtStorage._opened(inst_data, config_value)
+        write_planned_together(storage)
+        if "dagster._daemon" in sys.modules:
+            from ct_instance.backfill_ranges import cover_gaps
+
+            cover_gaps()
+        return storage
+
+    @staticmethod
+    def _opened(inst_data: ConfigurableClassData | None, config_value: dict[str, Any]) -> DagsterStorage:
         with _alone(Path(os.environ["DAGSTER_HOME"])):
             if os.environ.get("CT_POSTGRES_URL"):
                 return _postgres(os.environ["CT_POSTGRES_URL"], config_value.get("schema") or _own_schema(), inst_data)
