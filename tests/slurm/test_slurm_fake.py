@@ -237,6 +237,14 @@ def test_where_accounting_never_answers_the_results_decide(
     toy.settled()
 
 
+def test_a_question_to_accounting_has_a_limit_of_its_own(fake: FakeSlurm, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(client, "ACCOUNTING_S", 0.2)
+    fake.says("sleeps")
+    began = time.monotonic()
+    assert client.account(["1"]) is None
+    assert time.monotonic() - began < 30
+
+
 def test_a_held_job_is_cancelled_and_made_by_another(fake: FakeSlurm, toy: Cohort) -> None:
     fake.says("queue", "1_0|NAME|PENDING|launch failed requeued held|n1|0:00|0|\n")
     fake.runs(2)
