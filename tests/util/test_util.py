@@ -76,6 +76,25 @@ def test_a_library_that_only_quotes_the_number_is_understood(tmp_path: Path) -> 
     assert way_out(OSError(errno.ENOENT, "")) is None
 
 
+@pytest.mark.parametrize("number", [errno.ESTALE, errno.ENOTCONN])
+def test_a_disk_that_went_away_is_said_with_its_place(tmp_path: Path, number: int) -> None:
+    said = disk_error(tmp_path / "a", OSError(number, os.strerror(number)))
+    assert said is not None and (said.filename, said.strerror) == (
+        str(tmp_path / "a"),
+        "its disk went away: have it mounted again",
+    )
+
+
+def test_an_unclear_error_where_nothing_can_be_written_is_its_room(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    unclear = OSError("could not write the footer")
+    assert disk_error(tmp_path, unclear) is None
+    monkeypatch.setattr("ctcore.util.disk_errors.free_at", lambda _: 4096)
+    said = disk_error(tmp_path, unclear)
+    assert said is not None and "the disk is full: free space there, or use a larger disk (4,096 bytes" in str(said)
+
+
 def test_free_space_of_a_missing_place_is_that_above(tmp_path: Path) -> None:
     free = free_at(tmp_path / "not" / "yet")
     assert free is not None and free > 0
