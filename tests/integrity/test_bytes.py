@@ -9,6 +9,7 @@ import pytest
 from sqlalchemy import select, update
 
 from ctcore.catalog.tables import digest_memory, event, file, output
+from ctcore.errors import StoreError
 from ctcore.governance.consent import Statement, set_consent
 from ctcore.intake.raw_files import look
 from ctcore.integrity.look import look_around
@@ -383,6 +384,8 @@ def test_a_run_makes_nothing_where_the_store_is_gone(own: Project) -> None:
     own.store.root.mkdir()
     said = shell("-C", own.root, "run")
     assert said.code == 3 and "6 artifacts should be in it; mount its disk" in said.err
+    with pytest.raises(StoreError, match="6 artifacts should be in it; mount its disk"):
+        make(again(own), "counted")  # as a run of Dagster's begins
     assert list(own.store.root.iterdir()) == []
 
 
