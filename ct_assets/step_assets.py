@@ -9,7 +9,7 @@ with which a backfill gives each its own runs.
 import sys
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import fields
 from typing import Any
 
@@ -19,7 +19,7 @@ from pydantic import create_model
 from ct_assets.asset_checks import check_results, check_specs
 from ct_assets.asset_keys import group_of, key_of
 from ct_assets.compute_logs import failure_text, fenced, may_tell, print_log
-from ct_assets.event_log_storage import StorageLost, at_once, commit, kept_open
+from ct_assets.event_log_storage import at_once, commit, kept_open
 from ct_assets.metadata import describe
 from ct_assets.partitions import definition
 from ct_assets.runs import asked_of, sign, wanted
@@ -122,8 +122,7 @@ def _making(context: dg.AssetExecutionContext, project: Project, step: Step, con
 def _notes(context: dg.AssetExecutionContext) -> progress.Reader:
     def tell(text: str) -> None:
         progress.note(text)
-        with suppress(StorageLost):  # its run ends by that in a moment
-            context.log.info(text)
+        context.log.info(text)
 
     return tell
 

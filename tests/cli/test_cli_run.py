@@ -5,6 +5,7 @@ import os
 import signal
 import sqlite3
 import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import closing
@@ -163,6 +164,15 @@ def test_a_run_with_a_killed_front_ends_and_keeps_its_work(tmp_path: Path, waits
     assert len(started.read_text().split()) == 3
 
 
+@pytest.mark.parametrize("lives", [True, False])
+def test_a_runner_whose_front_is_gone_already_begins_nothing(lives: bool) -> None:
+    """Killed before the runner could ask the kernel to be told of it."""
+    begin = "from ctcore.projects.dagster_home import end_with_front; end_with_front(); print('begun')"
+    front = {"CT_FRONT": str(os.getpid() if lives else os.getppid())}
+    ended = subprocess.run([sys.executable, "-c", begin], env=environment(**front), capture_output=True, check=False)
+    assert (ended.returncode, ended.stdout) == ((0, b"begun\n") if lives else (-signal.SIGTERM, b""))
+
+
 def is_running(process: int) -> bool:
     """A zombie is none: who collects it is not ours to say."""
     try:
@@ -280,13 +290,17 @@ def test_a_full_disk_of_dagsters_home_is_one_line(tmp_path: Path, home: Path, be
 
 
 def test_a_disk_of_dagsters_home_that_fills_in_a_run_is_one_line(tmp_path: Path, home: Path) -> None:
-    """What was made is kept, though Dagster cannot be told of it: the next run tells it."""
-    filling = f"""    with open({str(home / "filler")!r}, "ab", buffering=0) as filler:
-        try:
-            while filler.write(bytes(4096)):
+    """What was made is kept, though Dagster cannot be told of it: the next run tells it. Others are still at work."""
+    filling = f"""    import time
+    if call.entity != "A1":
+        time.sleep(3)
+    else:
+        with open({str(home / "filler")!r}, "ab", buffering=0) as filler:
+            try:
+                while filler.write(bytes(4096)):
+                    pass
+            except OSError:
                 pass
-        except OSError:
-            pass
     n = len("""
     root = quiet_dagster(make_project(tmp_path / "p", steps=STEPS.replace("    n = len(", filling, 1)).root)
     said = shell("-C", root, "run", "counted")
