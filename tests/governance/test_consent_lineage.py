@@ -205,6 +205,23 @@ def test_results_through_a_dropped_input_are_read_by_nobody(tmp_path: Path) -> N
     assert ct("-C", project.root, "path", "after1/all").code == 0
 
 
+def test_results_through_a_step_that_is_gone_are_read_by_nobody(tmp_path: Path) -> None:
+    """Nobody can tell who is inside what its result was made from."""
+    project = project_of(tmp_path)
+    make_all(project)
+    steps = project.root / "steps" / "toy.py"
+    steps.write_text(steps.read_text().replace("def joined(", "def together(").replace('"joined"', '"together"'))
+    project = again(project)
+    assert ct("-C", project.root, "path", "after1/all").code == 0, "everybody may be used"
+    set_consent(project, ["P1"], REVOKED)
+    refused = ct("-C", project.root, "path", "after1/all")
+    assert refused.code == 2 and "is excluded" in refused.err and "S1" not in refused.err
+    asked = "SELECT folder FROM artifacts WHERE step IN ('after1', 'after2')"
+    assert json.loads(ct("-C", project.root, "query", asked, "--json").out) == [{"folder": None}] * 2
+    make_all(again(project))
+    assert "S1" not in table(again(project), "after2")
+
+
 def test_logs_of_failed_calls_before_a_revocation_are_hidden(tmp_path: Path) -> None:
     """Nobody can tell who was inside; what was printed since then is shown, but for lines that name them."""
     project = project_of(tmp_path)
