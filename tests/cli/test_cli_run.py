@@ -289,7 +289,7 @@ def test_a_full_disk_of_dagsters_home_is_one_line(tmp_path: Path, home: Path, be
     assert shell("-C", root, "run").code == 0 and shell("-C", root, "status").code == 0
 
 
-def test_a_disk_of_dagsters_home_that_fills_in_a_run_is_one_line(tmp_path: Path, home: Path) -> None:
+def test_a_disk_of_dagsters_home_that_fills_is_one_line(tmp_path: Path, home: Path) -> None:
     """What was made is kept, though Dagster cannot be told of it: the next run tells it. Others are still at work."""
     filling = f"""    import time
     if call.entity != "A1":

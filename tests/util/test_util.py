@@ -85,9 +85,7 @@ def test_a_disk_that_went_away_is_said_with_its_place(tmp_path: Path, number: in
     )
 
 
-def test_an_unclear_error_where_nothing_can_be_written_is_its_room(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_an_unclear_error_on_a_full_disk_is_its_room(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     unclear = OSError("could not write the footer")
     assert disk_error(tmp_path, unclear) is None
     monkeypatch.setattr("ctcore.util.disk_errors.free_at", lambda _: 4096)
