@@ -226,7 +226,9 @@ def test_logs_of_failed_calls_before_a_revocation_are_hidden(tmp_path: Path) -> 
     """Nobody can tell who was inside; what was printed since then is shown, but for lines that name them."""
     project = project_of(tmp_path)
     steps = project.root / "steps" / "toy.py"
-    prints = "    print([one['n'].read_text() for one in call.many('specimens')])\n    1 / 0\n"
+    prints = (
+        "    print([one['n'].read_text() for one in call.many('specimens')])\n    print('not S1 today')\n    1 / 0\n"
+    )
     steps.write_text(steps.read_text().replace("    rows = [", f"{prints}    rows = ["))
     project = again(project)
     make_all(project)
@@ -241,3 +243,4 @@ def test_logs_of_failed_calls_before_a_revocation_are_hidden(tmp_path: Path) -> 
     make(project, "joined", "all")
     now = ct("-C", project.root, "logs", "joined/all")
     assert now.code == 0 and "ZeroDivisionError" in now.out and "M 11" in now.out and "F 11" not in now.out
+    assert "S1" not in now.out and now.out.endswith("\n1 × somebody who may not be used\n")

@@ -309,7 +309,7 @@ def test_an_output_that_is_gone_is_lost_for_every_command(own: Project, command:
     assert "counted" in said.out
 
 
-@pytest.mark.parametrize("command", [*COMMANDS, ("verify",)], ids=lambda one: one[0])
+@pytest.mark.parametrize("command", [*COMMANDS, ("verify",), ("path", "counted/A1")], ids=lambda one: one[0])
 def test_a_store_that_is_gone_is_one_line_with_the_way_out(own: Project, command: tuple[str, ...]) -> None:
     own.store.root.rename(own.root / "elsewhere")
     for _ in range(2):
