@@ -118,7 +118,7 @@ def test_a_lost_catalog_is_told_from_a_damaged_one(project: Project) -> None:
     assert len(lost.history.rows) == len(lost.lines) > 0
 
 
-def test_of_a_damaged_catalog_every_event_that_can_be_read_counts(project: Project) -> None:
+def test_every_readable_event_of_a_damaged_catalog_counts(project: Project) -> None:
     """The page of an index is damaged, and the journal has lost its end."""
     whole = found(project).history.rows
     index = "SELECT rootpage FROM sqlite_master WHERE type = 'index' AND tbl_name = 'edge' LIMIT 1"

@@ -24,6 +24,22 @@ from tests.helpers.fake_slurm import FakeSlurm
 from tests.helpers.kit import again, change, make
 from tests.helpers.shell import environment
 
+LIMIT_S = 180
+
+
+@pytest.fixture(autouse=True)
+def in_time() -> Iterator[None]:
+    """A run that waits for what never comes fails its test, and does not hold up the others."""
+
+    def late(*_: object) -> None:
+        pytest.fail(f"it has not ended in {LIMIT_S} s")
+
+    before = signal.signal(signal.SIGALRM, late)
+    signal.alarm(LIMIT_S)
+    yield
+    signal.alarm(0)
+    signal.signal(signal.SIGALRM, before)
+
 
 @pytest.fixture
 def toy(tmp_path: Path) -> Cohort:
