@@ -15,7 +15,7 @@ from ctcore.util import clock, progress
 from ctcore.util.atomic_file import write_json, write_whole
 from ctcore.util.disk_errors import disk_error, free_at, way_out
 from ctcore.util.gc import collect_from_now, without_collecting
-from ctcore.util.processes import end_below
+from ctcore.util.processes import end_below, started_at
 
 
 def test_a_file_is_whole_or_the_old_one(tmp_path: Path) -> None:
@@ -128,6 +128,21 @@ def test_all_processes_below_one_are_ended() -> None:
         process.wait(5)  # it waited for its child, which is gone
         assert process.returncode == 0
         assert process.stdout.read() == b""  # sleep had this end, too, and is gone
+
+
+def test_a_child_ends_with_the_process_that_waits_for_it() -> None:
+    """Whoever looks for a killed worker takes its work for ended: so it has to be."""
+    work = "lambda: (print(os.getpid(), flush=True), time.sleep(60))"
+    program = f"import os, time; from ctcore.util.processes import run_in_child; run_in_child({work})"
+    with subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, text=True) as parent:
+        assert parent.stdout is not None
+        child = int(parent.stdout.readline())
+        assert started_at(child) is not None
+        parent.kill()
+    deadline = time.monotonic() + 20
+    while started_at(child) is not None:
+        assert time.monotonic() < deadline, "it goes on alone"
+        time.sleep(0.05)
 
 
 def test_progress_reaches_who_listens_and_nobody_afterwards() -> None:
