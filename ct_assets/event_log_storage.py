@@ -17,11 +17,29 @@ from typing import Any
 
 import dagster as dg
 from sqlalchemy import Connection, create_engine, event
+from sqlalchemy.exc import DBAPIError
 
 Connect = Callable[[str], AbstractContextManager[Connection]]
 BUSY_S = 30  # as long as Dagster waits for another process to end its writing
 MOST_S = 1.0  # others wait no longer for what one process writes together
 _KEPT = "_ct_kept_open"
+_DISK = ("full", "I/O", "readonly", "unable to open")  # in SQLite's words for a place that cannot be written (any more)
+
+
+class StorageLost(BaseException):
+    """Dagster's storage cannot be written any more, in the driver's words. It is no `Exception`: of those, Dagster
+    prints each that an event meets, and goes on without that event."""
+
+
+@contextmanager
+def _or_lost() -> Iterator[None]:
+    try:
+        yield
+    except (DBAPIError, sqlite3.Error, OSError) as error:
+        said = str(getattr(error, "orig", None) or error).splitlines()[0]
+        if isinstance(error, OSError) or any(sign in said for sign in _DISK):
+            raise StorageLost(said) from error
+        raise
 
 
 @contextmanager
@@ -56,7 +74,8 @@ def kept_open(instance: dg.DagsterInstance) -> Iterator[None]:
 
             def noted(*arguments: Any) -> None:
                 kept.commit()  # a run that has ended has all of its events
-                note(*arguments)
+                with _or_lost():
+                    note(*arguments)
 
             stack.enter_context(_patched(runs, connect=engine.begin, handle_run_event=noted))
         yield
@@ -117,6 +136,11 @@ class _KeptOpen:
 
     @contextmanager
     def connect(self, shard: str) -> Iterator[Connection]:
+        with _or_lost(), self._connected(shard) as connection:
+            yield connection
+
+    @contextmanager
+    def _connected(self, shard: str) -> Iterator[Connection]:
         if shard not in self._storage._initialized_dbs:
             self._make(shard)
         with self._storage._db_lock:  # Dagster takes the same lock around its own connections
@@ -132,7 +156,7 @@ class _KeptOpen:
                 self._commit()
 
     def commit(self) -> None:
-        with self._storage._db_lock:
+        with _or_lost(), self._storage._db_lock:
             self._commit()
 
     def close(self) -> None:
@@ -147,8 +171,13 @@ class _KeptOpen:
         """The index last: whoever reads there of an event finds it in its run."""
         self._since = 0.0
         for shard in sorted(self._connections, key=lambda name: name == "index"):
-            if self._connections[shard].in_transaction():
-                self._connections[shard].commit()
+            connection = self._connections[shard]
+            if connection.in_transaction():
+                try:
+                    connection.commit()
+                except DBAPIError:
+                    connection.rollback()  # else it takes no other transaction
+                    raise
 
     def _open(self, shard: str) -> Connection:
         url = self._storage.conn_string_for_shard(shard)

@@ -20,7 +20,7 @@ from sqlalchemy.exc import DBAPIError
 
 from ct_assets.asset_keys import PROJECT_TAG, key_of
 from ct_assets.compute_logs import beside_terminal
-from ct_assets.event_log_storage import kept_open
+from ct_assets.event_log_storage import StorageLost, kept_open
 from ct_assets.partitions import add_missing
 from ct_assets.purged_events import wipe_purged
 from ct_assets.registry_assets import tell
@@ -137,7 +137,7 @@ def _edge() -> Iterator[None]:
     except KeyboardInterrupt:
         click.echo("ct: interrupted; what was made is kept, and `ct run` goes on from there", err=True)
         sys.exit(130)
-    except (DBAPIError, OSError) as error:  # of Dagster's own storage; that of ct says what it is
+    except (DBAPIError, OSError, StorageLost) as error:  # of Dagster's own storage; that of ct says what it is
         said = str(getattr(error, "orig", None) or error).splitlines()[0]
         way = too_many_files() if are_files_short(_FILES) else WAY_OUT
         click.echo(f"ct: Dagster's storage ({os.environ.get('DAGSTER_HOME')}): {said}; {way}", err=True)

@@ -175,7 +175,8 @@ def error_text(error: BaseException, store: Path, hint: str | None = None) -> st
     way = way_out(error) if isinstance(error, OSError) else None
     if isinstance(error, OSError) and error.errno == errno.EMFILE:
         hint = reason_of(error)
-    more = f" ({store}); {way}" if way else f"; {hint}" if hint else ""
+    lost = Store(store).loss if isinstance(error, FileNotFoundError) else ""
+    more = f" ({store}); {way}" if way else lost or (f"; {hint}" if hint else "")
     return f"{type(error).__name__}: {error}{more}"
 
 

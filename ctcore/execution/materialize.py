@@ -287,7 +287,8 @@ class StepRun:
             if one is not None:
                 published.append(one)
             else:
-                error = result.error or "the step ended well, but its artifact is not in the store"
+                lost = f"the step ended well, but its artifact is not in the store{self.project.store.loss}"
+                error = result.error or lost
                 failed.append(ledger.FailedCall(node, result.key, error, result.log))
         logs = {(result.node[0], result.node[1]): result.log for result in results}
         outcomes = [replace(one, log=logs[one.node]) for one in self._record(published)] if published else []

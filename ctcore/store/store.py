@@ -41,7 +41,7 @@ from ctcore.store.manifest import (
 )
 from ctcore.util import json_text
 from ctcore.util.atomic_file import sync
-from ctcore.util.disk_errors import disk_error
+from ctcore.util.disk_errors import WENT_AWAY, disk_error
 from ctcore.util.processes import started_at
 
 SCRATCH = ".scratch"
@@ -81,6 +81,12 @@ class Store:
             return self.staging.is_dir() or any(not name.startswith(".") for name in os.listdir(self.root))
         except OSError:
             return False
+
+    @property
+    def loss(self) -> str:
+        """Said of work that was under way when the store vanished: its place and the way out. Empty while it is
+        there."""
+        return "" if self.staging.is_dir() else f" ({self.root}); {WENT_AWAY}"
 
     def close(self, why: str | None) -> None:
         """Refuse every change from now on, in these words; None: not any more. Processes on any machine see it."""

@@ -10,14 +10,15 @@ import resource
 from pathlib import Path
 
 FEW = 1 << 16  # bytes: with less, nothing can be written
+WENT_AWAY = "its disk went away: have it mounted again"
 _WAYS_OUT = {
     errno.ENOSPC: "the disk is full: free space there, or use a larger disk",
     errno.EDQUOT: "the quota is used up: remove files there, or ask for a larger quota",
     errno.EROFS: "the file system is read-only: have it mounted for writing, or move the project",
     errno.EACCES: "permission denied: ask the owner of the folder for the right to write there",
     errno.EPERM: "permission denied: this is for the owner of the files to do",
-    errno.ESTALE: "its disk went away: have it mounted again",
-    errno.ENOTCONN: "its disk went away: have it mounted again",
+    errno.ESTALE: WENT_AWAY,
+    errno.ENOTCONN: WENT_AWAY,
 }
 _NUMBER = re.compile(r"\[errno (\d+)\]", re.IGNORECASE)
 

@@ -12,7 +12,9 @@ from pathlib import Path
 
 import pytest
 from sqlalchemy import select
+from sqlalchemy.exc import OperationalError
 
+from ctcore.catalog.connection import error_hint
 from ctcore.catalog.engine import Catalog
 from ctcore.catalog.event_log import check_chain
 from ctcore.catalog.tables import event, setting
@@ -210,3 +212,11 @@ def test_a_full_disk_loses_nothing_that_was_committed(small_disk: Path) -> None:
     assert check_chain(iter(rows)) == []
     assert list(later.journal.read()) == rows
     later.engine.dispose()
+
+
+def test_a_full_disk_of_the_server_is_said_to_be_the_servers() -> None:
+    said = "could not extend file base/1/2: No space left on device\nHINT: Check free disk space."
+    assert error_hint(OperationalError("INSERT", None, Exception(said)), free=0) == (
+        "could not extend file base/1/2: No space left on device; make room on the server's disk; what was committed "
+        "before is safe"
+    )

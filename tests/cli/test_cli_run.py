@@ -5,8 +5,9 @@ import os
 import signal
 import sqlite3
 import subprocess
+import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
 
@@ -14,7 +15,7 @@ import pytest
 
 from ctcore.project import Project
 from ctcore.projects import leases
-from tests.cli.test_cli_trouble import mounted
+from tests.cli.test_cli_trouble import fill, mounted
 from tests.helpers.kit import ROWS, STEPS, TOML, assay, fail, make_project, reasons, write_sheet
 from tests.helpers.shell import command, contents, environment, quiet_dagster, shell
 from tests.lineage.test_story import CHANCE
@@ -163,6 +164,15 @@ def test_a_run_with_a_killed_front_ends_and_keeps_its_work(tmp_path: Path, waits
     assert len(started.read_text().split()) == 3
 
 
+@pytest.mark.parametrize("lives", [True, False])
+def test_a_runner_whose_front_is_gone_already_begins_nothing(lives: bool) -> None:
+    """Killed before the runner could ask the kernel to be told of it."""
+    begin = "from ctcore.projects.dagster_home import end_with_front; end_with_front(); print('begun')"
+    front = {"CT_FRONT": str(os.getpid() if lives else os.getppid())}
+    ended = subprocess.run([sys.executable, "-c", begin], env=environment(**front), capture_output=True, check=False)
+    assert (ended.returncode, ended.stdout) == ((0, b"begun\n") if lives else (-signal.SIGTERM, b""))
+
+
 def is_running(process: int) -> bool:
     """A zombie is none: who collects it is not ours to say."""
     try:
@@ -233,6 +243,74 @@ def test_a_disk_that_fills_fails_only_what_does_not_fit(tmp_path: Path) -> None:
         (root / "steps" / "toy.py").write_text(STEPS)
         assert shell("-C", root, "run", "counted").code == 0
         assert {"counted/A1", "counted/A2", "counted/A3"}.isdisjoint(reasons(Project(root)))
+
+
+def test_a_store_that_vanishes_in_a_run_is_named_with_the_way(tmp_path: Path) -> None:
+    """A2 is at work, and A3 has not begun."""
+    root, disk = tmp_path / "p", tmp_path / "disk"
+    vanish = f"    import os\n    call.entity == 'A2' and os.rename({str(disk)!r}, '{disk}.away')\n    n = len("
+    one_by_one = TOML.replace("workers = 2", "workers = 1")
+    make_project(root, steps=STEPS.replace("    n = len(", vanish, 1), toml=one_by_one)
+    (root / "store").rename(disk)
+    (root / "store").symlink_to(disk)
+    said = shell("-C", quiet_dagster(root), "run", "counted/A2", "counted/A3")
+    assert said.code == 1 and "0 made, 0 reused, 2 not made" in said.err, said.err
+    at_work, later = [line for line in said.err.splitlines() if line.startswith("counted/A")]
+    place = root / "store"
+    assert at_work.endswith(f"({place}); its disk went away: have it mounted again")
+    assert f"cannot write in {place}: it leads to {disk}, which is not there; mount its disk again" in later
+    Path(f"{disk}.away").rename(disk)
+    (root / "steps" / "toy.py").write_text(STEPS)
+    assert shell("-C", root, "run").code == 0 and shell("-C", root, "status").code == 0
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> Iterator[Path]:
+    """A project's Dagster home, on a disk of its own with 16 MB."""
+    place = tmp_path / "p" / "dagster_home"
+    place.mkdir(parents=True)
+    with mounted(place, "-t", "tmpfs", "-o", "size=16m", "tmpfs"):
+        yield place
+
+
+NO_ROOM = "is there room on the disk, and may its folder be written?"
+
+
+@pytest.mark.parametrize("began", [False, True])
+def test_a_full_disk_of_dagsters_home_is_one_line(tmp_path: Path, home: Path, began: bool) -> None:
+    root = quiet_dagster(make_project(tmp_path / "p", ONE).root)
+    if began:
+        assert shell("-C", root, "register", write_sheet(root, ROWS)).code == 0
+    filler = fill(home)
+    said = shell("-C", root, "run")
+    assert said.code == 1 and said.err.count("\n") == 1, said.err
+    assert said.err.startswith(f"ct: Dagster's storage ({home}): ") and said.err.endswith(f"{NO_ROOM}\n")
+    filler.unlink()
+    assert shell("-C", root, "run").code == 0 and shell("-C", root, "status").code == 0
+
+
+def test_a_disk_of_dagsters_home_that_fills_is_one_line(tmp_path: Path, home: Path) -> None:
+    """What was made is kept, though Dagster cannot be told of it: the next run tells it. Others are still at work."""
+    filling = f"""    import time
+    if call.entity != "A1":
+        time.sleep(3)
+    else:
+        with open({str(home / "filler")!r}, "ab", buffering=0) as filler:
+            try:
+                while filler.write(bytes(4096)):
+                    pass
+            except OSError:
+                pass
+    n = len("""
+    root = quiet_dagster(make_project(tmp_path / "p", steps=STEPS.replace("    n = len(", filling, 1)).root)
+    said = shell("-C", root, "run", "counted")
+    assert said.code == 1
+    lines = [line for line in said.err.splitlines() if not line.startswith(("registry", "counted"))]
+    assert len(lines) == 1 and lines[0].startswith(f"ct: Dagster's storage ({home}): "), said.err
+    assert lines[0].endswith(NO_ROOM)
+    (root / "steps" / "toy.py").write_text(STEPS)
+    (home / "filler").unlink()
+    assert shell("-C", root, "run").code == 0 and shell("-C", root, "status").code == 0
 
 
 def test_without_the_cache_what_is_stale_runs_and_is_compared(tmp_path: Path) -> None:

@@ -411,6 +411,7 @@ def test_init_on_a_full_disk_can_be_repeated_when_there_is_room(small_disk: Path
     filler = fill(small_disk, 8 << 10)
     said = ct("init", small_disk / "new")
     assert said.code == 1 and "the disk is full: free space there" in said.err
+    assert said.err.count("\n") == 1 and "choose a place" not in said.err
     filler.unlink()
     assert ct("init", small_disk / "new").code == 0
     assert ct("-C", small_disk / "new", "status").code == 0

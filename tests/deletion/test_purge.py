@@ -459,6 +459,23 @@ def test_errors_of_failed_calls_go_and_those_of_others_stay(tmp_path: Path, cata
     assert "ValueError: of S00" in ct("-C", project.root, "why", "few/all").out
 
 
+def test_a_log_that_names_nobody_goes_by_what_its_call_had(tmp_path: Path) -> None:
+    """What a step prints may be of a person, though no word of it tells."""
+    failing = STEPS.replace(
+        "def few(call: Call) -> None:\n",
+        'def few(call: Call) -> None:\n    os.write(1, call.one("all")["words"].read_bytes()[::-1])\n    1 / 0\n',
+    )
+    project = make_project(tmp_path / "toy", cohort(tmp_path / "toy", [[1], [1]]), steps=failing)
+    make_all(project)
+    logs = project.work / "logs" / "few"
+    before = {path for path in logs.rglob("*.log") if path.stat().st_size}
+    set_consent(project, ["P1"], REVOKED)
+    make_all(project)
+    remove(project, "P1", "asked", "P1")
+    after = {path for path in logs.rglob("*.log") if path.stat().st_size}
+    assert before and after and not before & after, "what was printed since then is without them"
+
+
 def test_recorded_results_and_roles_of_the_person_go_too(tmp_path: Path, catalog_url: str) -> None:
     declared = '\n[analyses.pathology]\nlevel = "assay"\n\n[analyses.pathology.columns]\nsaid = { required = true }\n'
     project = make_project(tmp_path / "toy", toml=TOML + declared)

@@ -1,15 +1,18 @@
 """After a purge, no table and no event holds a value of the person; a value that comes back is named by its place."""
 
+import json
 from typing import Any
 
 import pytest
 from sqlalchemy import insert, select, update
 
 from ctcore.catalog.engine import Writer
-from ctcore.catalog.tables import attempt, entity, materialization, member
+from ctcore.catalog.tables import attempt, entity, event, materialization, member
 from ctcore.deletion.redact import redact_person, redaction_scope, remaining_values
+from ctcore.deletion.redacted_events import purges
 from ctcore.lineage.containment import containment_of
 from ctcore.project import Project
+from ctcore.store.digest import canonical_json
 from tests.helpers.kit import make_all, make_project
 from tests.helpers.purging import purge_patient
 
@@ -58,6 +61,20 @@ def test_a_value_that_came_back_is_named_and_taken_out(project: Project, put_bac
         assert named and all(said == what for _, said in named) and (place is None or named[0][0] == place)
         redact_person(project, writer, found, (), 1)
         assert not list(remaining_values(project, connection, found)) and attributes(connection) == before
+        connection.rollback()
+
+
+def test_a_redacted_event_with_any_other_words_is_named(project: Project) -> None:
+    """By the digest that the purge recorded: where no known place of an event has the value, too."""
+    with project.catalog.exclusive() as connection:
+        Writer(connection, "ada").overwrite()
+        found = containment_of(project, connection, "P1")
+        seq = min(purges(connection).listed)
+        body = connection.execute(select(event.c.body).where(event.c.seq == seq)).scalar_one()
+        words = canonical_json({**json.loads(body), "note": "born in May"}).decode()
+        connection.execute(update(event).where(event.c.seq == seq).values(body=words))
+        ((place, what),) = remaining_values(project, connection, found)
+        assert place.startswith(f"event {seq} ") and what == "values that a purge removed"
         connection.rollback()
 
 

@@ -7,13 +7,14 @@ import os
 import random
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import pytest
 
 from ctcore.cohorts.partitions import partitions
 from ctcore.execution import materialize
+from ctcore.execution.call import StepCall, StepResult
 from ctcore.execution.ledger import FailedCall, record_failures
 from ctcore.execution.materialize import Outcome, StepRun
 from ctcore.inputs.current import forget
@@ -150,6 +151,28 @@ def test_a_silent_hosts_lease_is_free(
     forget()
     assert evaluate(again(project)).of("counted", "A1").state == ("missing" if free else "running")
     assert (leases.take(project, [(ready.key, ready.node)], None) == {ready.key}) is free
+
+
+def test_a_process_number_given_again_is_another_process(tmp_path: Path, calls: Path) -> None:
+    host, number, start = process_name().rsplit(":", 2)
+    assert leases.is_alive(f"{host}:{number}:{start}", tmp_path)
+    assert not leases.is_alive(f"{host}:{number}:{int(start) - 1}", tmp_path)
+
+
+def test_a_result_that_vanishes_with_its_store_says_so(tmp_path: Path, calls: Path) -> None:
+    project = project_of(tmp_path / "toy", 1)
+
+    class Vanishing(Inline):
+        def run(self, calls: Sequence[StepCall]) -> Iterator[list[StepResult]]:
+            for some in super().run(calls):
+                project.store.root.rename(tmp_path / "away")
+                yield some
+
+    (one,) = make(project, "counted", runner=Vanishing(project))
+    assert one.state == "failed"
+    assert one.why.endswith(f"is not in the store ({project.store.root}); its disk went away: have it mounted again")
+    (tmp_path / "away").rename(project.store.root)
+    assert [one.state for one in make(again(project), "counted")] == ["hit"]
 
 
 def test_whoever_holds_a_lease_gives_signs_of_life(

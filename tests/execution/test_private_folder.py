@@ -36,6 +36,14 @@ def test_everything_is_as_before_after_a_call(tmp_path: Path, monkeypatch: pytes
     assert not temporary.exists() and not place.exists() and list(tmp_path.iterdir()) == []
 
 
+def test_where_no_temporary_file_fits_they_lie_in_the_store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "full"))
+    with private_folder(tmp_path / "staged"):
+        temporary = Path(tempfile.mkdtemp())
+        assert temporary.is_relative_to(tmp_path / "staged") and os.environ["TMPDIR"] == str(temporary.parent)
+    assert not temporary.exists()
+
+
 def test_a_call_sees_nothing_that_leads_to_the_project(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("CT_PROJECT", "CT_POSTGRES_URL", "DAGSTER_HOME"):
         monkeypatch.setenv(name, "x")

@@ -205,11 +205,30 @@ def test_results_through_a_dropped_input_are_read_by_nobody(tmp_path: Path) -> N
     assert ct("-C", project.root, "path", "after1/all").code == 0
 
 
+def test_results_through_a_step_that_is_gone_are_read_by_nobody(tmp_path: Path) -> None:
+    """Nobody can tell who is inside what its result was made from."""
+    project = project_of(tmp_path)
+    make_all(project)
+    steps = project.root / "steps" / "toy.py"
+    steps.write_text(steps.read_text().replace("def joined(", "def together(").replace('"joined"', '"together"'))
+    project = again(project)
+    assert ct("-C", project.root, "path", "after1/all").code == 0, "everybody may be used"
+    set_consent(project, ["P1"], REVOKED)
+    refused = ct("-C", project.root, "path", "after1/all")
+    assert refused.code == 2 and "is excluded" in refused.err and "S1" not in refused.err
+    asked = "SELECT folder FROM artifacts WHERE step IN ('after1', 'after2')"
+    assert json.loads(ct("-C", project.root, "query", asked, "--json").out) == [{"folder": None}] * 2
+    make_all(again(project))
+    assert "S1" not in table(again(project), "after2")
+
+
 def test_logs_of_failed_calls_before_a_revocation_are_hidden(tmp_path: Path) -> None:
     """Nobody can tell who was inside; what was printed since then is shown, but for lines that name them."""
     project = project_of(tmp_path)
     steps = project.root / "steps" / "toy.py"
-    prints = "    print([one['n'].read_text() for one in call.many('specimens')])\n    1 / 0\n"
+    prints = (
+        "    print([one['n'].read_text() for one in call.many('specimens')])\n    print('not S1 today')\n    1 / 0\n"
+    )
     steps.write_text(steps.read_text().replace("    rows = [", f"{prints}    rows = ["))
     project = again(project)
     make_all(project)
@@ -224,3 +243,4 @@ def test_logs_of_failed_calls_before_a_revocation_are_hidden(tmp_path: Path) -> 
     make(project, "joined", "all")
     now = ct("-C", project.root, "logs", "joined/all")
     assert now.code == 0 and "ZeroDivisionError" in now.out and "M 11" in now.out and "F 11" not in now.out
+    assert "S1" not in now.out and now.out.endswith("\n1 × somebody who may not be used\n")

@@ -15,6 +15,8 @@ named() { # NAME in a line of array 1, 2, … is the name of what was submitted 
 _PROGRAMS = {
     "sbatch": """
 [ -e "$F/refuse" ] && { cat "$F/refuse" >&2; exit 1; }
+touch "$F/begun"
+while [ -e "$F/lingers" ]; do sleep 0.05; done
 echo "$2" >> "$F/submitted"
 n=$(grep -nxF "$2" "$F/submitted" | tail -1 | cut -d: -f1)
 folder=$(dirname "$2")
@@ -65,7 +67,8 @@ class FakeSlurm:
             (self.folder / f"run.{number}").touch()
 
     def says(self, what: str, text: str = "") -> None:
-        """`queue` and `account` are answers, `refuse`, `down`, `hangs`, `no_accounting` failures until `takes_back`."""
+        """`queue` and `account` are answers; `refuse`, `down`, `hangs`, `lingers`, `no_accounting` are failures until
+        `takes_back`."""
         part = self.folder / f"{what}.part"
         part.write_text(text)
         part.rename(self.folder / what)

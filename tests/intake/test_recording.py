@@ -167,6 +167,7 @@ def test_a_results_qc_excludes_and_a_correction_ends_it(project: Project) -> Non
     with pytest.raises(Usage, match=r"A1 is excluded: qc_fail .*: wrong block"):
         enter(project, "A1", run="second", ki67="1")
     assert enter(project, "A1", qc="pass", reason="the right block after all").written == [("A1", 2)]
+    assert rows(project)[-1][2] == {"ki67": 1.0, "qc": "pass"}, "the reason went with the status that it was for"
     assert enter(project, "A1", run="second", ki67="1").written == [("A1", 1)]
     assert [one["resolved_reason"] for one in history(project, ("assay", "A1"))] == ["corrected"]
 

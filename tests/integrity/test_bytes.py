@@ -9,6 +9,7 @@ import pytest
 from sqlalchemy import select, update
 
 from ctcore.catalog.tables import digest_memory, event, file, output
+from ctcore.errors import StoreError
 from ctcore.governance.consent import Statement, set_consent
 from ctcore.intake.raw_files import look
 from ctcore.integrity.look import look_around
@@ -308,7 +309,7 @@ def test_an_output_that_is_gone_is_lost_for_every_command(own: Project, command:
     assert "counted" in said.out
 
 
-@pytest.mark.parametrize("command", [*COMMANDS, ("verify",)], ids=lambda one: one[0])
+@pytest.mark.parametrize("command", [*COMMANDS, ("verify",), ("path", "counted/A1")], ids=lambda one: one[0])
 def test_a_store_that_is_gone_is_one_line_with_the_way_out(own: Project, command: tuple[str, ...]) -> None:
     own.store.root.rename(own.root / "elsewhere")
     for _ in range(2):
@@ -383,6 +384,8 @@ def test_a_run_makes_nothing_where_the_store_is_gone(own: Project) -> None:
     own.store.root.mkdir()
     said = shell("-C", own.root, "run")
     assert said.code == 3 and "6 artifacts should be in it; mount its disk" in said.err
+    with pytest.raises(StoreError, match="6 artifacts should be in it; mount its disk"):
+        make(again(own), "counted")  # as a run of Dagster's begins
     assert list(own.store.root.iterdir()) == []
 
 

@@ -116,3 +116,20 @@ def test_a_lost_catalog_is_told_from_a_damaged_one(project: Project) -> None:
     lost = found(project)
     assert lost.catalog == "lost" and lost.words[0].endswith("catalog.db is missing") and lost.events == []
     assert len(lost.history.rows) == len(lost.lines) > 0
+
+
+def test_every_readable_event_of_a_damaged_catalog_counts(project: Project) -> None:
+    """The page of an index is damaged, and the journal has lost its end."""
+    whole = found(project).history.rows
+    index = "SELECT rootpage FROM sqlite_master WHERE type = 'index' AND tbl_name = 'edge' LIMIT 1"
+    with project.catalog.engine.connect() as connection:
+        connection.execute(text("PRAGMA wal_checkpoint(TRUNCATE)"))
+        page = connection.execute(text(index)).scalar_one()
+    project.catalog.engine.dispose()
+    with (project.root / "catalog.db").open("r+b") as file:
+        file.seek((page - 1) * 4096)
+        file.write(b"\xff" * 64)
+    lines(lambda some: some[:-2])(project)
+    one = found(project)
+    assert one.catalog == "damaged" and one.words[0].startswith("the catalog ")
+    assert one.events == one.history.rows == whole

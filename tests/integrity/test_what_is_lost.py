@@ -204,6 +204,19 @@ def test_a_store_that_is_not_mounted_is_no_lost_result(at: Place) -> None:
     assert ct("-C", at.root, "recover").code == 0
 
 
+def test_without_its_store_a_damaged_catalog_stays_where_it_is(at: Place) -> None:
+    """Nothing is set aside before it is known that the rest can be done."""
+    data = bytearray(at.catalog.read_bytes())
+    data[100:4196] = bytes(4096)
+    at.catalog.write_bytes(data)
+    (at.root / "store").rename(at.root.with_name("disk"))
+    done = ct("-C", at.root, "recover")
+    assert done.code == 3 and "Mount its disk" in done.err, done
+    assert at.catalog.read_bytes() == data and not (at.root / "set-aside").exists()
+    at.root.with_name("disk").rename(at.root / "store")
+    assert ct("-C", at.root, "recover").code == 0
+
+
 def test_a_store_lost_for_good_is_made_by_init(at: Place) -> None:
     catalog_lost(at)
     shutil.move(at.root / "store", at.root.with_name("disk"))

@@ -5,11 +5,16 @@ import os
 import signal
 from pathlib import Path
 
+import dagster as dg
 import pytest
 
+from ct_assets.partitions import add_missing
 from ctcore.execution.slurm import submit
+from tests.helpers import in_dagster
 from tests.helpers.cluster_runs import QUICK, Cohort
 from tests.helpers.fake_slurm import FakeSlurm
+from tests.helpers.kit import again
+from tests.helpers.shell import ct
 from tools.slurm.processes import wait
 
 PATIENCE_S = 60
@@ -72,3 +77,83 @@ def test_only_possibly_taken_submissions_are_searched_for(
     assert (fake.count("asked"), fake.count("accounted")) == (searches, searches)
     fake.takes_back("refuse")
     assert submit.send(toy.project, batch).job == "1"
+
+
+def queued(fake: FakeSlurm, batch: str) -> None:
+    """Array 7 is that of a batch; array 9 is another's, and newer."""
+    fake.says("queue", "".join(f"{at}_0|{name}|RUNNING|None|n1|0:05|0|\n" for at, name in ((7, batch), (9, "other"))))
+
+
+def written(toy: Cohort) -> tuple[str, Path]:
+    """A batch on disk, of which nobody knows whether it was submitted: its name, and what its job would read."""
+    batch = submit.new_name(toy.project)
+    call = submit.call_of(toy.project, batch, 0)
+    call.parent.mkdir(parents=True)
+    call.write_text("{}")
+    return batch, call
+
+
+@pytest.mark.parametrize("where", ["output", "queue", "account"])
+def test_an_array_is_found_by_name_wherever_it_left_a_trace(fake: FakeSlurm, toy: Cohort, where: str) -> None:
+    batch, call = written(toy)
+    if where == "output":
+        fake.says("down")
+        (submit.folder_of(toy.project, batch) / "7_0.out").touch()
+    elif where == "queue":
+        queued(fake, batch)
+    else:
+        fake.says("account", f"7_0|{batch}|COMPLETED|0:0|n1|5|00:01|\n")
+    assert submit.find(toy.project, batch).job == "7"
+    assert call.exists()
+    assert where != "account" or f"--name={batch}" in (fake.folder / "accounted").read_text()
+
+
+@pytest.mark.parametrize("silent", ["down", "no_accounting"])
+def test_an_array_is_given_up_only_when_all_have_answered(fake: FakeSlurm, toy: Cohort, silent: str) -> None:
+    batch, call = written(toy)
+    fake.says(silent, "sacct: error: no connection")
+    found = submit.find(toy.project, batch)
+    assert (found.job, found.later, call.exists()) == (None, True, True)
+    fake.takes_back(silent)
+    found = submit.find(toy.project, batch)
+    assert (found.job, found.later) == (None, False)
+    assert not call.exists(), "should Slurm start it after all, it finds nothing to do"
+
+
+def test_a_submission_that_outlives_its_run_is_waited_for(fake: FakeSlurm, toy: Cohort) -> None:
+    """sbatch goes on when its run is killed: asked too early, nobody would know of its array."""
+    batch, _ = written(toy)
+    fake.says("lingers")
+    first = forked.Process(target=submit.send, args=(toy.project, batch))
+    first.start()
+    assert wait((fake.folder / "begun").exists, PATIENCE_S)
+    first.kill()
+    first.join()
+    second = forked.Process(target=submit.send, args=(toy.project, batch))
+    second.start()
+    second.join(1.5)
+    assert second.is_alive()
+    queued(fake, batch)
+    fake.takes_back("lingers")
+    second.join(PATIENCE_S)
+    assert (second.exitcode, fake.count("submitted")) == (0, 1)
+
+
+def test_sbatchs_words_stand_wherever_people_look(
+    fake: FakeSlurm, toy: Cohort, instance: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A run, `ct why`, `ct jobs`, `ct logs`, and the failure in Dagster's page."""
+    words = "invalid partition specified: nowhere"
+    fake.says("refuse", f"sbatch: error: {words}")
+    (one,) = toy.make().values()
+    assert one.state == "failed" and f"Slurm refuses the jobs of profile test: {words}; see [slurm.test]" in one.why
+    for command in (("why", "counted/A000"), ("jobs", "--all"), ("logs", "counted/A000")):
+        said = ct("-C", toy.project.root, *command)
+        assert words in said.out + said.err, command
+    monkeypatch.setenv("CT_PROFILE", "test")
+    add_missing(toy.project, instance)
+    ended = in_dagster.run(again(toy.project), instance, "counted", partition_key="A000", raise_on_error=False)
+    assert not ended.success
+    (failure,) = [event for event in ended.all_events if event.is_step_failure]
+    told = failure.step_failure_data.error
+    assert told is not None and words in told.message + str(told.cause)

@@ -7,6 +7,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from datetime import datetime
 from pathlib import Path
 
 import pytest
@@ -21,6 +22,23 @@ from ctcore.util.processes import process_name
 from tests.helpers.cluster_runs import QUICK, RETRIED, Cohort
 from tests.helpers.fake_slurm import FakeSlurm
 from tests.helpers.kit import again, change, make
+from tests.helpers.shell import environment
+
+LIMIT_S = 180
+
+
+@pytest.fixture(autouse=True)
+def in_time() -> Iterator[None]:
+    """A run that waits for what never comes fails its test, and does not hold up the others."""
+
+    def late(*_: object) -> None:
+        pytest.fail(f"it has not ended in {LIMIT_S} s")
+
+    before = signal.signal(signal.SIGALRM, late)
+    signal.alarm(LIMIT_S)
+    yield
+    signal.alarm(0)
+    signal.signal(signal.SIGALRM, before)
 
 
 @pytest.fixture
@@ -152,6 +170,25 @@ def test_a_result_counts_whatever_slurm_calls_its_job(fake: FakeSlurm, toy: Coho
     assert fake.count("submitted") == 1
 
 
+def test_a_result_counts_though_its_job_died_before_its_record(
+    fake: FakeSlurm, toy: Cohort, tmp_path: Path, later: Callable[[float, Callable[[], object]], None]
+) -> None:
+    fake.queue("RUNNING")
+
+    def publish_and_die() -> None:
+        assert _until(lambda: bool(toy.rows()) and toy.rows()[0]["job"] is not None, 60)
+        (call,) = (toy.project.work / "slurm").glob("*/calls/0.json")
+        program = [sys.executable, "-m", "ctcore.execution.slurm.worker"]
+        record_elsewhere = [*program, str(tmp_path / "elsewhere" / "work"), str(toy.project.store.root), str(call)]
+        subprocess.run(record_elsewhere, env=environment(), check=True)
+        fake.queue("NODE_FAIL")
+
+    later(0, publish_and_die)
+    assert made(toy).state == "made"
+    assert (fake.count("submitted"), toy.begun()) == (1, {"A000": 1})
+    toy.settled()
+
+
 def test_an_error_of_a_step_waits_for_what_slurm_says_of_it(fake: FakeSlurm, toy: Cohort) -> None:
     toy.tell("A000", "fail")
     fake.queue("COMPLETING")
@@ -209,17 +246,19 @@ def test_a_taken_submission_is_found_after_any_error(fake: FakeSlurm, toy: Cohor
     assert fake.count("submitted") == 1
 
 
-def test_an_end_of_which_nobody_can_say_why_is_a_try(fake: FakeSlurm, toy: Cohort) -> None:
-    """Where accounting is disabled, a job that was killed leaves nothing but its absence."""
+def test_an_end_of_which_nobody_can_say_why_is_a_try(fake: FakeSlurm, tmp_path: Path) -> None:
+    """Where accounting is disabled, a job that was killed leaves nothing but its absence. Each time it waits longer."""
+    toy = Cohort(tmp_path / "toy", 1, QUICK.replace("grace = 0.5", "grace = 1"))
     fake.says("queue")
     fake.says("no_accounting", "Slurm accounting storage is disabled")
-    began = time.monotonic()
     found = made(toy)
     assert (
         found.state == "failed" and "nobody can say why it ended" in found.why and "Resources(memory_gb=" in found.why
     )
-    assert fake.count("submitted") == 3 and time.monotonic() - began > 0.5 + 1
+    assert fake.count("submitted") == 3
     assert [row["tries"] for row in toy.rows()] == [1, 2, 3]
+    first, second, third = (datetime.fromisoformat(str(row["intended_at"])).timestamp() for row in toy.rows())
+    assert second - first > 1 + 1 - 0.1 and third - second > 1 + 2 - 0.1, "the grace for a record, and the pause"
     toy.settled()
 
 
@@ -237,6 +276,14 @@ def test_where_accounting_never_answers_the_results_decide(
     toy.settled()
 
 
+def test_a_question_to_accounting_has_a_limit_of_its_own(fake: FakeSlurm, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(client, "ACCOUNTING_S", 0.2)
+    fake.says("sleeps")
+    began = time.monotonic()
+    assert client.account(["1"]) is None
+    assert time.monotonic() - began < 30
+
+
 def test_a_held_job_is_cancelled_and_made_by_another(fake: FakeSlurm, toy: Cohort) -> None:
     fake.says("queue", "1_0|NAME|PENDING|launch failed requeued held|n1|0:00|0|\n")
     fake.runs(2)
@@ -245,7 +292,19 @@ def test_a_held_job_is_cancelled_and_made_by_another(fake: FakeSlurm, toy: Cohor
     toy.settled()
 
 
-@pytest.mark.parametrize("by", ["a run", "a sweep"])
+def test_a_held_job_of_the_last_try_is_cancelled_at_its_end(
+    fake: FakeSlurm, toy: Cohort, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its run asks no more, and the next look for what nobody needs may be days away."""
+    monkeypatch.setattr("ctcore.execution.slurm.states.REQUEUES", 0)
+    fake.says("queue", "1_0|NAME|PENDING|launch failed requeued held|n1|0:00|0|\n")
+    found = made(toy)
+    assert found.state == "failed" and "Slurm holds it back" in found.why
+    assert (fake.folder / "cancelled").read_text() == "1_0\n"
+    toy.settled()
+
+
+@pytest.mark.parametrize("by", ["a run", "a sweep", "a sweep for a dead run"])
 def test_a_job_that_waits_though_its_work_is_done_is_cancelled(
     fake: FakeSlurm, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, by: str
 ) -> None:
@@ -256,8 +315,15 @@ def test_a_job_that_waits_though_its_work_is_done_is_cancelled(
     fake.runs(2)
     assert toy.make("A000")["A000"].state == "made"
     assert fake.count("cancelled") == 0
+    if by == "a sweep for a dead run":
+        fake.says("down")
+        run = toy.process("A001")
+        assert _until(lambda: toy.rows()[-1]["job"] == "3", 60)
+        run.kill()
+        run.communicate()
+        fake.takes_back("down")
     fake.says("queue", "1_0|NAME|PENDING|JobHeldAdmin|n1|0:00|0|\n3_0|NAME|NODE_FAIL|None|n1|0:05|0|\n")
-    if by == "a sweep":
+    if by != "a run":
         sweep(again(toy.project))
     else:
         fake.runs(4)
@@ -314,6 +380,24 @@ def test_a_sweep_believes_a_state_when_it_has_seen_it_twice(fake: FakeSlurm, toy
     assert sweep(project).left == 1
     assert sweep(project).settled == {"more-time": 1}
     assert sweep(project).left == 0
+    toy.settled()
+
+
+def test_a_sweep_finds_by_name_what_a_dying_run_submitted(fake: FakeSlurm, toy: Cohort) -> None:
+    fake.says("lingers")
+    run = toy.process()
+    assert _until((fake.folder / "begun").exists, 60)
+    run.kill()
+    run.communicate()
+    assert [row["job"] for row in toy.rows()] == [None]
+    fake.says("queue")
+    assert sweep(again(toy.project)).left == 1, "Slurm has nothing of that name: the next run looks for it"
+    fake.queue("TIMEOUT")
+    fake.takes_back("lingers")
+    assert _until(lambda: fake.count("submitted") == 1)
+    assert sweep(again(toy.project)).left == 1
+    assert [row["job"] for row in toy.rows()] == ["1"]
+    assert sweep(again(toy.project)).settled == {"more-time": 1}
     toy.settled()
 
 

@@ -15,7 +15,7 @@ from ctcore.util import clock, progress
 from ctcore.util.atomic_file import write_json, write_whole
 from ctcore.util.disk_errors import disk_error, free_at, way_out
 from ctcore.util.gc import collect_from_now, without_collecting
-from ctcore.util.processes import end_below
+from ctcore.util.processes import end_below, started_at
 
 
 def test_a_file_is_whole_or_the_old_one(tmp_path: Path) -> None:
@@ -76,6 +76,23 @@ def test_a_library_that_only_quotes_the_number_is_understood(tmp_path: Path) -> 
     assert way_out(OSError(errno.ENOENT, "")) is None
 
 
+@pytest.mark.parametrize("number", [errno.ESTALE, errno.ENOTCONN])
+def test_a_disk_that_went_away_is_said_with_its_place(tmp_path: Path, number: int) -> None:
+    said = disk_error(tmp_path / "a", OSError(number, os.strerror(number)))
+    assert said is not None and (said.filename, said.strerror) == (
+        str(tmp_path / "a"),
+        "its disk went away: have it mounted again",
+    )
+
+
+def test_an_unclear_error_on_a_full_disk_is_its_room(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    unclear = OSError("could not write the footer")
+    assert disk_error(tmp_path, unclear) is None
+    monkeypatch.setattr("ctcore.util.disk_errors.free_at", lambda _: 4096)
+    said = disk_error(tmp_path, unclear)
+    assert said is not None and "the disk is full: free space there, or use a larger disk (4,096 bytes" in str(said)
+
+
 def test_free_space_of_a_missing_place_is_that_above(tmp_path: Path) -> None:
     free = free_at(tmp_path / "not" / "yet")
     assert free is not None and free > 0
@@ -111,6 +128,21 @@ def test_all_processes_below_one_are_ended() -> None:
         process.wait(5)  # it waited for its child, which is gone
         assert process.returncode == 0
         assert process.stdout.read() == b""  # sleep had this end, too, and is gone
+
+
+def test_a_child_ends_with_the_process_that_waits_for_it() -> None:
+    """Whoever looks for a killed worker takes its work for ended: so it has to be."""
+    work = "lambda: (print(os.getpid(), flush=True), time.sleep(60))"
+    program = f"import os, time; from ctcore.util.processes import run_in_child; run_in_child({work})"
+    with subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, text=True) as parent:
+        assert parent.stdout is not None
+        child = int(parent.stdout.readline())
+        assert started_at(child) is not None
+        parent.kill()
+    deadline = time.monotonic() + 20
+    while started_at(child) is not None:
+        assert time.monotonic() < deadline, "it goes on alone"
+        time.sleep(0.05)
 
 
 def test_progress_reaches_who_listens_and_nobody_afterwards() -> None:
