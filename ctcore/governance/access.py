@@ -13,7 +13,8 @@ from typing import Any, NamedTuple
 from sqlalchemy import Connection, Select, func, or_, select
 
 from ctcore.catalog.engine import bind_keys, in_bound_keys, in_keys
-from ctcore.catalog.tables import consent, entity, qc_act, qc_event, qc_resolution
+from ctcore.catalog.ownership import HELD
+from ctcore.catalog.tables import consent, entity, qc_act, qc_event, qc_resolution, setting
 from ctcore.config.qc_and_consent import BARRING
 from ctcore.model.levels import ENTITY_LEVELS
 from ctcore.model.masked_text import NodeName, QuotedText, Words
@@ -179,10 +180,13 @@ def _without_consent(
 
 
 def hidden_ids(connection: Connection, day: str, required: bool) -> dict[str, set[str]]:
-    """The IDs of patients without consent on a day, and of all below them, by level: one statement."""
+    """The IDs of patients without consent on a day, and of all below them, by level: one statement. All IDs while a
+    loss holds everybody back, because any of them may have revoked consent in it."""
     last = select(func.max(consent.c.id)).group_by(consent.c.entity)
     is_given = consent.c.status.in_(GIVEN) & or_(consent.c.until.is_(None), consent.c.until > day)
     barred = select(consent.c.entity).where(consent.c.id.in_(last), ~is_given)
+    is_held = select(setting.c.name).where(setting.c.name == HELD).exists()
+    barred = barred.union_all(select(entity.c.seq).where(entity.c.level == "patient", is_held))
     if required:
         unasked = (entity.c.level == "patient") & entity.c.seq.not_in(select(consent.c.entity))
         barred = barred.union_all(select(entity.c.seq).where(unasked))
@@ -196,7 +200,11 @@ def hidden_ids(connection: Connection, day: str, required: bool) -> dict[str, se
 
 
 def hidden_ids_of_rows(
-    entities: Iterable[Mapping[str, Any]], consents: Iterable[Mapping[str, Any]], day: str, required: bool
+    entities: Iterable[Mapping[str, Any]],
+    consents: Iterable[Mapping[str, Any]],
+    day: str,
+    required: bool,
+    is_held: bool = False,
 ) -> dict[str, set[str]]:
     """The same of rows that no database has, those of consents in their order: of a history."""
     last: dict[int, bool] = {}
@@ -205,7 +213,8 @@ def hidden_ids_of_rows(
     found: dict[str, set[str]] = {level: set() for level in ENTITY_LEVELS}
     barred: set[int] = set()
     for row in sorted(entities, key=lambda row: ENTITY_LEVELS.index(row["level"])):
-        if row["parent"] in barred or (row["parent"] is None and not last.get(row["seq"], not required)):
+        is_barred = row["parent"] is None and (is_held or not last.get(row["seq"], not required))
+        if is_barred or row["parent"] in barred:
             barred.add(row["seq"])
             found[row["level"]].add(row["id"])
     return found

@@ -244,7 +244,11 @@ class _Recovery:
         entities, consents = (self.replay.tables[name] for name in ("entity", "consent"))
         told = [consents[key].row for key in sorted(consents)]
         return hidden_ids_of_rows(
-            (one.row for one in entities.values()), told, today(), self.project.settings.uses.required
+            (one.row for one in entities.values()),
+            told,
+            today(),
+            self.project.settings.uses.required,
+            is_held=self.held is not None,
         )
 
     @staticmethod
