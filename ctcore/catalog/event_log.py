@@ -206,7 +206,7 @@ class Journal:
 
     def read(self) -> Iterator[dict[str, Any]]:
         """The events as the file has them, in its order. CatalogError at a line that is none."""
-        for number, line, row in self.lines():
+        for number, _, row in self.lines():
             if row is None:
                 raise CatalogError(f"{self.path} line {number} is not an event; {WAY}")
             yield row
