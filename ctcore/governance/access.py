@@ -10,11 +10,12 @@ from dataclasses import dataclass, field
 from functools import cache
 from typing import Any, NamedTuple
 
-from sqlalchemy import Connection, Select, func, or_, select
+from sqlalchemy import Connection, Select, func, literal, or_, select
 
 from ctcore.catalog.engine import bind_keys, in_bound_keys, in_keys
 from ctcore.catalog.ownership import HELD
-from ctcore.catalog.tables import consent, entity, qc_act, qc_event, qc_resolution, setting
+from ctcore.catalog.row_numbers import FREE
+from ctcore.catalog.tables import consent, entity, member, qc_act, qc_event, qc_resolution, setting
 from ctcore.config.qc_and_consent import BARRING
 from ctcore.model.levels import ENTITY_LEVELS
 from ctcore.model.masked_text import NodeName, QuotedText, Words
@@ -180,31 +181,49 @@ def _without_consent(
 
 
 def hidden_ids(connection: Connection, day: str, required: bool) -> dict[str, set[str]]:
-    """The IDs of patients without consent on a day, and of all below them, by level: one statement. All IDs while a
-    loss holds everybody back, because any of them may have revoked consent in it."""
+    """The IDs of patients without consent on a day, and of all below them, by level: one statement.
+
+    All IDs while a loss holds everybody back, because any of them may have revoked consent in it. Where a registration
+    is lost, each member whom nobody registered is hidden as soon as somebody is.
+    """
     last = select(func.max(consent.c.id)).group_by(consent.c.entity)
     is_given = consent.c.status.in_(GIVEN) & or_(consent.c.until.is_(None), consent.c.until > day)
     barred = select(consent.c.entity).where(consent.c.id.in_(last), ~is_given)
-    is_held = select(setting.c.name).where(setting.c.name == HELD).exists()
-    barred = barred.union_all(select(entity.c.seq).where(entity.c.level == "patient", is_held))
     if required:
         unasked = (entity.c.level == "patient") & entity.c.seq.not_in(select(consent.c.entity))
         barred = barred.union_all(select(entity.c.seq).where(unasked))
     who = select(entity.c.seq, entity.c.level, entity.c.id)
     below = who.where(entity.c.seq.in_(barred)).cte("hidden", recursive=True)
     below = below.union_all(who.join(below, entity.c.parent == below.c.seq))
-    found: dict[str, set[str]] = {level: set() for level in ENTITY_LEVELS}
-    for level, name in connection.execute(select(below.c.level, below.c.id)):
+    losses = select(literal(_LOSS), setting.c.name).where(setting.c.name.in_((HELD, FREE)))
+    found: dict[str, set[str]] = {level: set() for level in (*ENTITY_LEVELS, _LOSS)}
+    for level, name in connection.execute(select(below.c.level, below.c.id).union_all(losses)):
         found[level].add(name)
+    after = found.pop(_LOSS)
+    if HELD in after:
+        _add(found, connection.execute(select(entity.c.level, entity.c.id)))
+    if FREE in after and any(found.values()):
+        _add(found, connection.execute(_unregistered()))
     return found
 
 
+_LOSS = "loss"
+
+
+def _add(found: Mapping[str, set[str]], rows: Iterable[Any]) -> None:
+    for level, name in rows:
+        found[level].add(name)
+
+
+@cache
+def _unregistered() -> Select[Any]:
+    """The members of makings whose registration was lost."""
+    is_there = select(entity.c.seq).where(entity.c.level == member.c.level, entity.c.id == member.c.entity).exists()
+    return select(member.c.level, member.c.entity).where(member.c.level.in_(ENTITY_LEVELS), ~is_there).distinct()
+
+
 def hidden_ids_of_rows(
-    entities: Iterable[Mapping[str, Any]],
-    consents: Iterable[Mapping[str, Any]],
-    day: str,
-    required: bool,
-    is_held: bool = False,
+    entities: Iterable[Mapping[str, Any]], consents: Iterable[Mapping[str, Any]], day: str, required: bool
 ) -> dict[str, set[str]]:
     """The same of rows that no database has, those of consents in their order: of a history."""
     last: dict[int, bool] = {}
@@ -213,8 +232,7 @@ def hidden_ids_of_rows(
     found: dict[str, set[str]] = {level: set() for level in ENTITY_LEVELS}
     barred: set[int] = set()
     for row in sorted(entities, key=lambda row: ENTITY_LEVELS.index(row["level"])):
-        is_barred = row["parent"] is None and (is_held or not last.get(row["seq"], not required))
-        if is_barred or row["parent"] in barred:
+        if row["parent"] in barred or (row["parent"] is None and not last.get(row["seq"], not required)):
             barred.add(row["seq"])
             found[row["level"]].add(row["id"])
     return found

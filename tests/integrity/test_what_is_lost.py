@@ -27,13 +27,14 @@ from ctcore.errors import CatalogError
 from ctcore.governance.consent import Statement, set_consent
 from ctcore.governance.masking import WITHHELD
 from ctcore.inputs.current import forget
+from ctcore.integrity.catalog_check import disagreements
 from ctcore.project import Project
 from ctcore.staleness.verdicts import evaluate
 from ctcore.store.digest import canonical_json
 from ctcore.store.store import Store
 from tests.deletion.test_purge import word
 from tests.helpers.killing import Moments, forked
-from tests.helpers.kit import ROWS, again, assay, make_all, make_project
+from tests.helpers.kit import ROWS, add, again, assay, fail, make_all, make_project, write_sheet
 from tests.helpers.shell import ct
 from tests.integrity.test_one_way_back import Place, catalog_flipped, catalog_lost, catalog_table_gone, journal_cut
 from tests.integrity.test_recover import lived_and_purged, mentioned
@@ -458,7 +459,7 @@ def test_a_journal_that_is_no_file_is_named_at_once(at: Place, make: Callable[[P
 
 
 def test_a_lost_registration_costs_only_what_belongs_to_it(at: Place) -> None:
-    """Consents, results and files of people whom nobody knows any more stand for nothing; the chain says so."""
+    """Results and files of people whom nobody knows any more stand for nothing; patients of consents are registered."""
     lines = at.lines
     registered = next(number for number, line in enumerate(lines) if b'"kind":"register"' in line)
     catalog_lost(at)
@@ -468,10 +469,53 @@ def test_a_lost_registration_costs_only_what_belongs_to_it(at: Place) -> None:
     assert ct("-C", at.root, *ACCEPT).code in (0, 3)
     project = Project.find(at.root)
     with project.catalog.read() as connection:
-        assert connection.execute(select(func.count()).select_from(entity)).scalar() == 0
-        assert connection.execute(select(func.count()).select_from(event)).scalar() == len(lines) - 1 + 2
+        assert set(connection.execute(select(entity.c.id)).scalars()) == {"P1", "P3"}
+        assert connection.execute(select(func.count()).select_from(event)).scalar() == len(lines) - 1 + 3
     assert ct("-C", at.root, "verify").code == 0
     assert ct("-C", at.root, "register", at.root / "sheet.csv").code == 0
     with at.journal.open("ab") as stream:
         stream.write(lines[registered])
     assert ct("-C", at.root, "recover").code in (0, 3), "found later, when others have its number"
+
+
+def test_who_revoked_stays_out_where_the_registration_is_lost(at: Place) -> None:
+    """The revocation is on record, and so is a failed assay of somebody else: nobody registers either away."""
+    late = [assay("P4", "S4", "A5", sex="F", age="60"), assay("P5", "S5", "A6", sex="F", age="60")]
+    project = again(Project.find(at.root))
+    add(project, late)
+    project = again(project)
+    make_all(project)
+    table = project.store.root / ct("-C", at.root, "path", "joined/all").out.strip()
+    assert "S4" in (table / "table.tsv").read_text()
+    set_consent(project, ["P4"], Statement("revoked", form="form 4"))
+    fail(project, "A6")
+    project.catalog.engine.dispose()
+    lines = at.lines
+    registered = next(number for number, line in enumerate(lines) if b'"id":"P4"' in line)
+    catalog_lost(at)
+    at.journal.write_bytes(b"".join([*lines[:registered], *lines[registered + 1 :]]))
+    done = ct("-C", at.root, "recover")
+    assert done.code == 3 and f"event {registered + 1}: lost from both records" in done.err, done
+    assert "1 patient registered again" in done.err and "P4" not in done.out + done.err, done
+    assert ct("-C", at.root, *ACCEPT).code in (0, 3)
+    assert disagreements(Project.find(at.root)) == []
+    for step in ("joined", "merged"):
+        for command in (("path", f"{step}/{'all' if step == 'joined' else 'S4'}"), ("status", "--json"), ("verify",)):
+            said = ct("-C", at.root, *command)
+            assert "S4" not in said.out and (command[0] != "path" or said.code == 2), said
+    write_sheet(at.root, [*ROWS, assay("P3", "S3", "A4", sex="F", age="60"), *late])
+    assert ct("-C", at.root, "register", at.root / "sheet.csv").code == 0
+    project = again(Project.find(at.root))
+    assert disagreements(project) == []
+    found = evaluate(project)
+    assert found.of("counted", "A5").state == "excluded" == found.of("counted", "A6").state
+    make_all(project)
+    (shown,) = (ct("-C", at.root, "path", "joined/all", "table").out.split(),)
+    assert not {"S3", "S4", "S5"} & set(Path(shown[0]).read_text().split())
+    project.catalog.engine.dispose()
+    with at.journal.open("ab") as stream:
+        stream.write(lines[registered])
+    assert ct("-C", at.root, "recover").code in (0, 3), "found later"
+    project = again(Project.find(at.root))
+    assert disagreements(project) == [] and evaluate(project).of("counted", "A5").state == "excluded"
+    assert ct("-C", at.root, "verify").code == 0
