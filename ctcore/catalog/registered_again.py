@@ -6,12 +6,12 @@ A patient whose revocation is on record is not used because another event is los
 import json
 from collections.abc import Set
 
-from sqlalchemy import Connection, select
+from sqlalchemy import Connection, select, update
 
 from ctcore.catalog.engine import Writer
 from ctcore.catalog.lost_inputs import was_recovered
 from ctcore.catalog.replay import TELLING_OF_ENTITIES, Event, Replay
-from ctcore.catalog.tables import event, metadata
+from ctcore.catalog.tables import entity, event, metadata
 
 _TABLES = ("consent", "qc_act", "qc_event", "qc_resolution", "result")
 
@@ -33,16 +33,23 @@ def write_what_waited(writer: Writer, names: Set[str]) -> None:
         there = set(map(tuple, connection.execute(select(*keys))))
         lacking = [one.row for key, one in replay.tables[name].items() if key not in there]
         writer.insert(table, [{column.name: row.get(column.name) for column in table.columns} for row in lacking])
+    purged = [one.row for one in replay.tables["entity"].values() if one.row["purged"] is not None]
+    for row in purged:
+        if f"{row['level']}/{row['id']}" in names:
+            writer.execute(update(entity).where(entity.c.seq == row["seq"]).values(purged=row["purged"]))
 
 
 def _told_of(connection: Connection) -> set[str]:
     """The entities of which events tell more than their registration."""
     found = set[str]()
-    rows = select(event.c.kind, event.c.body).where(event.c.kind.in_(TELLING_OF_ENTITIES))
+    rows = select(event.c.kind, event.c.body).where(event.c.kind.in_((*TELLING_OF_ENTITIES, "purge")))
     for kind, body in connection.execute(rows):
-        many, entity_of = TELLING_OF_ENTITIES[kind]
         try:
+            if kind == "purge":
+                found.update(json.loads(body).get("own", ()))
+                continue
+            many, entity_of = TELLING_OF_ENTITIES[kind]
             found.update(map(entity_of, json.loads(body)[many]))
-        except (KeyError, TypeError, ValueError):  # it was edited; the chain tells
+        except (AttributeError, KeyError, TypeError, ValueError):  # it was edited; the chain tells
             continue
     return found

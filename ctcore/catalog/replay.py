@@ -66,6 +66,7 @@ class Replay:
         self.numbers: dict[str, int] = {}
         self.same: dict[int, int] = {}  # of who was registered twice: the number that another event gave → theirs
         self.waiting: dict[str, list[tuple[Event, Body]]] = {}  # what events tell of entities that nobody registered
+        self.gone: dict[str, int] = {}  # of those: who was purged → the purge
         self.versions: dict[Key, int] = {}
         self.stones: dict[int, Body] = {}
         self.purges = PurgeNumbers()
@@ -199,7 +200,8 @@ def _register(replay: Replay, _event: Event, body: Body) -> None:
         known = replay.numbers.setdefault(f"{row['level']}/{row['id']}", row["seq"])
         parent = same.get(row["parent"], row["parent"])
         if known == row["seq"]:
-            replay.put("entity", **{**row, "parent": parent}, purged=None)
+            purged = replay.gone.pop(f"{row['level']}/{row['id']}", None)
+            replay.put("entity", **{**row, "parent": parent}, purged=purged)
         else:  # registered while the event that did it first was lost
             same[row["seq"]] = known
             before = replay.tables["entity"][(known,)].row["attributes"]
@@ -343,6 +345,9 @@ def _purge(replay: Replay, event: Event, body: Body) -> None:
     for name in body.get("own", ()):
         if name in replay.numbers:
             replay.change("entity", (replay.numbers[name],), attributes="{}", purged=number)
+        else:
+            replay.gone[name] = number
+            replay.waiting[name] = [one for one in replay.waiting.get(name, ()) if one[0].kind != "record"]
     replay.forget_results({replay.numbers[name] for name in body.get("own", ()) if name in replay.numbers})
     replay.removed |= dict.fromkeys(body.get(UNRECORDED, ()), (number, event.seq))
     for one in body["removed"]:
@@ -373,6 +378,7 @@ def _analyses(replay: Replay, _event: Event, body: Body) -> None:
 def _known_again(replay: Replay, patient: str) -> None:
     """Consent was given again: what a purge took out may be registered again."""
     theirs = {key[0] for key, told in replay.tables["purge"].items() if told.row["patient"] == patient}
+    replay.gone = {name: purge for name, purge in replay.gone.items() if purge not in theirs}
     for key, told in list(replay.tables["entity"].items()) if theirs else ():
         if told.row["purged"] in theirs:
             replay.change("entity", key, purged=None)
