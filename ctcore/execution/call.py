@@ -197,6 +197,7 @@ def execute(call: StepCall, store: Store, log: Path, project: Path) -> dict[str,
         step, code = step_of(call)
     started, clock = time.time(), time.monotonic()
     seen = _unchanged(call)
+    store.refuse_missing()
     staged = store.stage(*call.node, call.key)
     try:
         with private_folder(staged) as place:
@@ -228,6 +229,9 @@ def execute(call: StepCall, store: Store, log: Path, project: Path) -> dict[str,
         sys.stdout.flush()
         sys.stderr.flush()
         store.publish(staged, *call.node, call.key, sidecar, names, log=pack(log))
+    except Exception:
+        store.refuse_missing()
+        raise
     finally:
         shutil.rmtree(staged, ignore_errors=True)
     return done["facts"]

@@ -216,7 +216,7 @@ def _add(found: Mapping[str, set[str]], rows: Iterable[Any]) -> None:
 
 
 @cache
-def _unregistered() -> Select[Any]:
+def _unregistered() -> Select[Any, Any]:
     """The members of makings whose registration was lost."""
     is_there = select(entity.c.seq).where(entity.c.level == member.c.level, entity.c.id == member.c.entity).exists()
     return select(member.c.level, member.c.entity).where(member.c.level.in_(ENTITY_LEVELS), ~is_there).distinct()

@@ -82,6 +82,13 @@ class Store:
         except OSError:
             return False
 
+    def refuse_missing(self) -> None:
+        """StoreError where the store was, and is not any more. Nobody makes another one in its place in a run."""
+        if not self.is_there:
+            raise StoreError(
+                f"the store {self.root} is not there any more; mount its disk or put it back, and run again"
+            )
+
     def close(self, why: str | None) -> None:
         """Refuse every change from now on, in these words; None: not any more. Processes on any machine see it."""
         place = self.root / ARCHIVED
@@ -415,7 +422,8 @@ def _synced(staged: Path) -> None:
 
 def _renamed(staged: Path, target: Path) -> bool:
     """Move staged to its place; False where something is there."""
-    target.parent.mkdir(parents=True, exist_ok=True)
+    for folder in (target.parents[1], target.parent):  # and no store in the place of one that vanished
+        folder.mkdir(exist_ok=True)
     try:
         # A folder replaces only an empty one (rename(2), ENOTEMPTY): an artifact has files, so it is never replaced.
         os.rename(staged, target)
