@@ -32,7 +32,8 @@ from ctcore.catalog.tables import entity, event, setting
 from ctcore.catalog.tombstones import purge_words
 from ctcore.catalog.witness import LastEvent
 from ctcore.errors import CatalogError, LostCatalog, Usage
-from ctcore.governance.access import hidden_ids_of_rows
+from ctcore.governance.access import GIVEN, hidden_ids_of_rows
+from ctcore.governance.consent import bar_again
 from ctcore.integrity.catalog_check import compare_catalog
 from ctcore.integrity.losses import Losses, event_ranges, losses
 from ctcore.integrity.rebuild import Makings, makings, rewrite
@@ -177,6 +178,8 @@ class _Recovery:
             yield f"{self.catalog.journal.path.name}: rewritten, {many}"
         if not self.found.is_catalog_whole:
             yield f"catalog: {'tables rewritten' if self.found.catalog == 'there' else 'rebuilt'}, {many}"
+        if self._taken_back():
+            yield "catalog: whoever took consent back in the other history is not used here either"
         if again := self._unregistered():
             yield f"catalog: {count_text(len(again), 'patient')} registered again: only consents of them are on record"
         lines = len(self.found.strays) + sum(map(len, self.found.left_out))
@@ -307,6 +310,14 @@ class _Recovery:
         if self.held:
             writer.insert(setting, [{"name": HELD, "value": self.held}])
         self._register_patients(writer)
+        bar_again(writer, self._taken_back())
+        writer.flush()
+
+    def _taken_back(self) -> dict[str, Any]:
+        """The last statements of the other history that take consent back, by patient."""
+        rows = (row for row in self.history.others if row["kind"] == "consent")
+        said = {one["patient"]: one for row in rows for one in json.loads(row["body"])["consents"]}
+        return {who: one for who, one in said.items() if one["status"] not in GIVEN}
 
     def _register_patients(self, writer: Writer) -> None:
         """Register the patients whose consents are on record, and whose registration is lost."""

@@ -222,6 +222,20 @@ def test_of_two_histories_the_other_is_set_aside_and_said(at: Place, tmp_path: P
     assert "form 9" in (at.root / "set-aside/1/provenance.jsonl").read_text() and "form 8" in at.journal.read_text()
     assert ct("-C", at.root, "status").code == 1
     assert ct("-C", at.root, *ACCEPT).code == 0 and ct("-C", at.root, "verify").code == 0
+    project = Project.find(at.root)
+    assert evaluate(project).of("counted", "A3").state == "excluded", "who revoked there is not used here either"
+    assert "form 9" in ct("-C", at.root, "consent", "list").out and disagreements(project) == []
+
+
+def test_a_journal_of_other_line_ends_is_written_again(at: Place) -> None:
+    """Its events are the same, so nothing else would end what is said of its size."""
+    at.journal.write_bytes(at.journal.read_bytes().replace(b"\n", b"\r\n"))
+    met = ct("-C", at.root, "verify")
+    assert "it was edited" in met.err and met.err.count("`ct recover`") == 1, met
+    done = ct("-C", at.root, "recover")
+    assert done.code == 0 and "done: provenance.jsonl: rewritten" in done.err, done
+    assert b"\r" not in at.journal.read_bytes() and "edited" not in ct("-C", at.root, "verify").err
+    assert "nothing is lost" in ct("-C", at.root, "recover").err
 
 
 def test_a_store_that_is_not_mounted_is_no_lost_result(at: Place) -> None:
