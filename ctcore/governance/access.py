@@ -207,6 +207,12 @@ def hidden_ids(connection: Connection, day: str, required: bool) -> dict[str, se
     return found
 
 
+def unregistered_members(connection: Connection) -> Iterable[Any]:
+    """Level and ID of the members of makings whose registration was lost; none where no event was lost."""
+    is_lossy = connection.execute(select(setting.c.name).where(setting.c.name == FREE)).first() is not None
+    return connection.execute(_unregistered()) if is_lossy else ()
+
+
 _LOSS = "loss"
 
 

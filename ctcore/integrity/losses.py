@@ -99,7 +99,7 @@ def losses(catalog: Catalog) -> Losses:
         found.history.more = True
         found.words.append(f"the store has no witness, so ct cannot tell whether the end of {name} is missing")
     if lines == rows and not strays and catalog.journal.edit_warning() is not None:
-        found.words.append(f"{name} has the same events as ever, but other bytes")
+        found.words.append(f"{name} has other bytes than ct wrote")
         found.has_other_bytes = True
     found.is_journal_whole = not strays and lines == rows and not found.has_other_bytes
     found.is_catalog_whole = state == "there" and events == rows

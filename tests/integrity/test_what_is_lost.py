@@ -514,7 +514,12 @@ def test_who_revoked_stays_out_where_the_registration_is_lost(at: Place) -> None
     assert ct("-C", at.root, *ACCEPT).code in (0, 3)
     assert disagreements(Project.find(at.root)) == []
     for step in ("joined", "merged"):
-        for command in (("path", f"{step}/{'all' if step == 'joined' else 'S4'}"), ("status", "--json"), ("verify",)):
+        for command in (
+            ("path", f"{step}/{'all' if step == 'joined' else 'S4'}"),
+            ("status", "--json"),
+            ("verify",),
+            ("export", "-", "--format", "json"),
+        ):
             said = ct("-C", at.root, *command)
             assert "S4" not in said.out and (command[0] != "path" or said.code == 2), said
     write_sheet(at.root, [*ROWS, assay("P3", "S3", "A4", sex="F", age="60"), *late])
