@@ -20,6 +20,7 @@ from sqlalchemy import Connection, bindparam, select, update
 from ctcore.catalog.tables import event
 from ctcore.catalog.witness import NAME, LastEvent, Witness
 from ctcore.errors import CatalogError
+from ctcore.model.masked_text import Part, Plain, QuotedText, Words
 from ctcore.store.digest import canonical_json, digest_value
 from ctcore.util import json_text
 from ctcore.util.disk_errors import reason_of
@@ -205,9 +206,9 @@ class Journal:
 
     def read(self) -> Iterator[dict[str, Any]]:
         """The events as the file has them, in its order. CatalogError at a line that is none."""
-        for number, line, row in self.lines():
+        for number, _, row in self.lines():
             if row is None:
-                raise CatalogError(f"{self.path} line {number} is not an event: {line[:60]!r}; {WAY}")
+                raise CatalogError(f"{self.path} line {number} is not an event; {WAY}")
             yield row
 
     def lines(self) -> Iterator[tuple[int, bytes, dict[str, Any] | None]]:
@@ -251,9 +252,9 @@ class Journal:
         if last != NONE and (rows[0]["seq"], rows[0]["digest"]) != last:
             raise CatalogError(f"the catalog has another event {last[0]} than {self.path}; {WAY}")
         if seen is not None and seen.seq > newest[0]:
-            both = f"catalog and {name}" if last == newest else "the catalog"
+            both = f"catalog and {name} end" if last == newest else "the catalog ends"
             raise CatalogError(
-                f"{both} end with event {newest[0]}, and the store has seen event {seen.seq}: "
+                f"{both} with event {newest[0]}, and the store has seen event {seen.seq}: "
                 f"{event_range(newest[0] + 1, seen.seq)} {'is' if seen.seq == newest[0] + 1 else 'are'} lost; {WAY}"
             )
         known = connection.execute(_DIGEST, {"seq": seen.seq}).scalar() if seen else None
@@ -337,29 +338,34 @@ def redact(connection: Connection, bodies: Mapping[int, str]) -> dict[str, str]:
     return found
 
 
-def check_chain(rows: Iterator[dict[str, Any]], lines: str = "") -> list[str]:
+def check_chain(rows: Iterator[dict[str, Any]], lines: str = "") -> list[Words]:
     """Every break in a chain of events, with its place. Empty if the chain is whole.
 
     `lines`: the name of a row's place in a file.
     """
-    problems: list[tuple[str, str, str]] = []
+    problems: list[tuple[str, str, Words]] = []
     listed: dict[str, str] = {}
     previous, expected = GENESIS, 1
     for number, row in enumerate(rows, 1):
         place = f"{lines} {number}: " if lines else ""
-        where = f"{place}event {row['seq']} ({row['kind']} {row['subject']}, {row['at']})"
         if row["seq"] != expected:
             last = max(expected, row["seq"] - 1)
             are = f"{event_range(expected, last)} {'is' if last == expected else 'are'}"
-            problems.append((f"{expected}-{last}", MISSING, f"{where}: {are} missing before it"))
+            problems.append((f"{expected}-{last}", MISSING, _of_event(place, row, Plain(f"{are} missing before it"))))
         elif row["previous"] != previous:
-            problems.append(("", "", f"{where}: does not follow from the event before it"))
+            problems.append(("", "", _of_event(place, row, "does not follow from the event before it")))
         if (now := event_digest(row)) != row["digest"]:
-            problems.append((str(row["seq"]), now, f"{where}: was changed after it was written"))
+            problems.append((str(row["seq"]), now, _of_event(place, row, "was changed after it was written")))
         else:
             listed |= vouched_digests(row)
         previous, expected = row["digest"], row["seq"] + 1
     return [said for key, now, said in problems if unanswered({key: now}, listed)]
+
+
+def _of_event(place: str, row: Mapping[str, Any], problem: Part) -> Words:
+    """A problem of an event; whom the event is about is a sentence of its own."""
+    about = Words(QuotedText(f"{row['kind']} {row['subject']}"))
+    return Words(Plain(f"{place}event {row['seq']} ("), about, Plain(f", {row['at']}): "), problem)
 
 
 def unanswered(found: Mapping[str, str], answered: Mapping[str, str]) -> dict[str, str]:

@@ -65,6 +65,8 @@ class Replay:
         self.tables: dict[str, dict[Key, ReplayedRow]] = {name: {} for name in self.KEYS}
         self.numbers: dict[str, int] = {}
         self.same: dict[int, int] = {}  # of who was registered twice: the number that another event gave → theirs
+        self.waiting: dict[str, list[tuple[Event, Body]]] = {}  # what events tell of entities that nobody registered
+        self.gone: dict[str, int] = {}  # of those: who was purged → the purge
         self.versions: dict[Key, int] = {}
         self.stones: dict[int, Body] = {}
         self.purges = PurgeNumbers()
@@ -108,9 +110,23 @@ class Replay:
         """The number of the next row of a table whose rows are only added."""
         return self._last.get(table, 0) + 1
 
-    def of_known_entities(self, said: Iterable[Body], name: str) -> list[Body]:
-        """Those that are about somebody who is known: the event that registered another was lost."""
-        return [one for one in said if one[name] in self.numbers]
+    def of_known_entities(self, event: Event, body: Body) -> Iterator[tuple[int, Body]]:
+        """What an event tells of entities, each with its place in the event. What it tells of one whose registration
+        was lost waits until the entity is registered again."""
+        many, entity_of = TELLING_OF_ENTITIES[event.kind]
+        for at, one in enumerate(body[many]):
+            if (name := entity_of(one)) in self.numbers:
+                yield at, one
+            else:
+                self.waiting.setdefault(name, []).append((event, {**body, many: [one]}))
+
+    def tell_waiting(self, name: str) -> None:
+        """What waited for this entity, which is registered now."""
+        now = self._seen
+        for event, body in self.waiting.pop(name, ()):
+            self._seen = event
+            KINDS[event.kind](self, event, body)
+        self._seen = now
 
     def actor_and_time(self) -> dict[str, str]:
         """Who did it when, as rows have it."""
@@ -184,10 +200,14 @@ def _register(replay: Replay, _event: Event, body: Body) -> None:
         known = replay.numbers.setdefault(f"{row['level']}/{row['id']}", row["seq"])
         parent = same.get(row["parent"], row["parent"])
         if known == row["seq"]:
-            replay.put("entity", **{**row, "parent": parent}, purged=None)
+            purged = replay.gone.pop(f"{row['level']}/{row['id']}", None)
+            replay.put("entity", **{**row, "parent": parent}, purged=purged)
         else:  # registered while the event that did it first was lost
             same[row["seq"]] = known
-            replay.change("entity", (known,), parent=parent, attributes=row["attributes"])
+            before = replay.tables["entity"][(known,)].row["attributes"]
+            both = _text(json.loads(before) | json.loads(row["attributes"]))
+            replay.change("entity", (known,), parent=parent, attributes=both)
+        replay.tell_waiting(f"{row['level']}/{row['id']}")
     for row in body.get("changed", ()):
         key, parent = (same.get(row["b_seq"], row["b_seq"]),), same.get(row["parent"], row["parent"])
         if key in replay.tables["entity"]:
@@ -288,9 +308,9 @@ def _accept_undone(replay: Replay, event: Event, body: Body) -> None:
             replay.change("waiver", key, undone=number)
 
 
-def _qc(replay: Replay, _event: Event, body: Body) -> None:
+def _qc(replay: Replay, event: Event, body: Body) -> None:
     replay.put("qc_act", id=body["act"], source=body["source"], scope=body["scope"], **replay.actor_and_time())
-    for one in replay.of_known_entities(body["events"], "name"):
+    for _, one in replay.of_known_entities(event, body):
         names = ("id", "kind", "status", "step", "reason", "materialization")
         row = {name: one[name] for name in names if name in one}
         replay.put("qc_event", act=body["act"], entity=replay.numbers[one["name"]], **row)
@@ -302,12 +322,10 @@ def _resolved(replay: Replay, _event: Event, body: Body) -> None:
         replay.put("qc_resolution", event=one["id"], act=body["act"], reason=one["reason"])
 
 
-def _consent(replay: Replay, _event: Event, body: Body) -> None:
+def _consent(replay: Replay, event: Event, body: Body) -> None:
     number = replay.next("consent")
-    for at, one in enumerate(body["consents"]):
+    for at, one in replay.of_known_entities(event, body):
         row = {name: value for name, value in one.items() if name != "patient"}
-        if f"patient/{one['patient']}" not in replay.numbers:
-            continue
         if one["record"] is not None:
             _known_again(replay, one["patient"])
         row |= {"uses": _text(one["uses"]), "record": None if one["record"] is None else _text(one["record"])}
@@ -327,6 +345,9 @@ def _purge(replay: Replay, event: Event, body: Body) -> None:
     for name in body.get("own", ()):
         if name in replay.numbers:
             replay.change("entity", (replay.numbers[name],), attributes="{}", purged=number)
+        else:
+            replay.gone[name] = number
+            replay.waiting[name] = [one for one in replay.waiting.get(name, ()) if one[0].kind != "record"]
     replay.forget_results({replay.numbers[name] for name in body.get("own", ()) if name in replay.numbers})
     replay.removed |= dict.fromkeys(body.get(UNRECORDED, ()), (number, event.seq))
     for one in body["removed"]:
@@ -339,9 +360,9 @@ def _purged(replay: Replay, event: Event, body: Body) -> None:
     replay.change("purge", (replay.purges.of(body["purge"]),), ended_at=event.at)
 
 
-def _record(replay: Replay, _event: Event, body: Body) -> None:
+def _record(replay: Replay, event: Event, body: Body) -> None:
     same = {name: body[name] for name in ("analysis", "run", "reason", "source")} | replay.actor_and_time()
-    for one in replay.of_known_entities(body["results"], "entity"):
+    for _, one in replay.of_known_entities(event, body):
         entity = replay.numbers[one["entity"]]
         which = (entity, body["analysis"], body["run"])
         last = replay.versions.get(which, 0)  # which was not known, where the event of it was lost then
@@ -357,6 +378,7 @@ def _analyses(replay: Replay, _event: Event, body: Body) -> None:
 def _known_again(replay: Replay, patient: str) -> None:
     """Consent was given again: what a purge took out may be registered again."""
     theirs = {key[0] for key, told in replay.tables["purge"].items() if told.row["patient"] == patient}
+    replay.gone = {name: purge for name, purge in replay.gone.items() if purge not in theirs}
     for key, told in list(replay.tables["entity"].items()) if theirs else ():
         if told.row["purged"] in theirs:
             replay.change("entity", key, purged=None)
@@ -406,6 +428,12 @@ KINDS: Mapping[str, Tell] = {
     "recover": _recover,
     "accept-loss": _accept_loss,
 }
+TELLING_OF_ENTITIES: Mapping[str, tuple[str, Callable[[Body], str]]] = {
+    "consent": ("consents", lambda one: f"patient/{one['patient']}"),
+    "record": ("results", lambda one: one["entity"]),
+    **dict.fromkeys(("warn", "censor"), ("events", lambda one: one["name"])),
+}
+"""Kind of event → where its body lists what it tells of entities, and the entity of each."""
 SAYING_ONLY = ("disclose",)  # they change no table
 
 

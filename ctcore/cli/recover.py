@@ -45,7 +45,7 @@ def recover(ctx: click.Context, dry_run: bool, accept_loss: bool, reason: str | 
     again = "was made again since, in the same place: the earlier making is not in the ledger any more"
     rows += [(name, again) for name in done.replaced]
     rows += list(done.left)
-    seen = Mask(done.hidden)
+    seen = Mask(done.everybody if done.held and not accept_loss else done.hidden)
     rows, found = (
         [(place_in_words(seen, where), said) for where, said in rows],
         [finding_in_words(seen, words) for words in done.found],

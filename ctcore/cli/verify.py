@@ -38,8 +38,8 @@ def verify(ctx: click.Context, quick: bool, again: bool, as_json: bool) -> None:
     """
     project = open_project(ctx)
     refuse_without_store(project)
-    chain = _chain(project) or _unlike(project)
     seen = mask_of(project)
+    chain = _chain(project, seen) or _unlike(project)
     edited = [(place_in_words(seen, place), what) for place, what in disagreements(project)]
     rows = [("events", "", said) for said in chain] + [("catalog", *one) for one in edited]
     if project.catalog.divergence is not None:  # what reading finds could not be written down
@@ -127,20 +127,20 @@ def _of_purge(seen: Mask, found: PurgeFinding) -> tuple[str, str, str]:
     return where, "", said
 
 
-def _chain(project: Project) -> list[str]:
+def _chain(project: Project, seen: Mask) -> list[str]:
     """Breaks in the chain, in the catalog and in provenance.jsonl."""
     apart = project.catalog.divergence
     with project.catalog.read() as connection:
         rows = connection.execute(select(event).order_by(event.c.seq)).mappings()
         problems = [] if apart is None else [apart]
-        problems += [f"catalog: {said}" for said in check_chain(dict(row) for row in rows)]
+        problems += [f"catalog: {seen.mask_words(said)}" for said in check_chain(dict(row) for row in rows)]
         if not problems:
             again = restored_events(connection, purges(connection))
             problems += [f"catalog: event {seq}: holds values that a purge removed" for seq in sorted(again)]
     journal = project.catalog.journal
     if journal.path.exists():
         try:
-            problems += check_chain(journal.read(), f"{journal.path.name} line")
+            problems += map(seen.mask_words, check_chain(journal.read(), f"{journal.path.name} line"))
         except CatalogError as error:
             problems.append(str(error))
     return problems

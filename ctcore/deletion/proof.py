@@ -148,7 +148,7 @@ def _copies(
     for one in not_below(project, seen.copies, named_places(project, connection, found, row.patient)):
         yield one.path, one.words(row.patient)
     for path, said in seen.unread:
-        yield path, f"{said}: ct could not read it, so nothing is proved about it"
+        yield path, f"{said}: ct could not read it, so nothing is proved about it; make it readable, or remove it"
 
 
 def _queued_records(project: Project, connection: Connection, row: Any) -> Iterator[tuple[str, str]]:

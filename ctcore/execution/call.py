@@ -175,8 +175,7 @@ def error_text(error: BaseException, store: Path, hint: str | None = None) -> st
     way = way_out(error) if isinstance(error, OSError) else None
     if isinstance(error, OSError) and error.errno == errno.EMFILE:
         hint = reason_of(error)
-    lost = Store(store).loss if isinstance(error, FileNotFoundError) else ""
-    more = f" ({store}); {way}" if way else lost or (f"; {hint}" if hint else "")
+    more = f" ({store}); {way}" if way else f"; {hint}" if hint else ""
     return f"{type(error).__name__}: {error}{more}"
 
 
@@ -198,6 +197,7 @@ def execute(call: StepCall, store: Store, log: Path, project: Path) -> dict[str,
         step, code = step_of(call)
     started, clock = time.time(), time.monotonic()
     seen = _unchanged(call)
+    store.refuse_missing()
     staged = store.stage(*call.node, call.key)
     try:
         with private_folder(staged) as place:
@@ -229,6 +229,9 @@ def execute(call: StepCall, store: Store, log: Path, project: Path) -> dict[str,
         sys.stdout.flush()
         sys.stderr.flush()
         store.publish(staged, *call.node, call.key, sidecar, names, log=pack(log))
+    except Exception:
+        store.refuse_missing()
+        raise
     finally:
         shutil.rmtree(staged, ignore_errors=True)
     return done["facts"]

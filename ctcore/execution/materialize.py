@@ -95,6 +95,8 @@ class StepRun:
         makings are kept, and the comparison is recorded.
         """
         refuse_without_store(self.project)
+        if not self.project.store.is_there:  # nothing is on record: it is the first run
+            self.project.store.ensure()
         self.project.look_at_tools()
         began = ConcurrentRuns.from_now(self.project)
         todo = self._asked()

@@ -10,10 +10,12 @@ from dataclasses import dataclass, field
 from functools import cache
 from typing import Any, NamedTuple
 
-from sqlalchemy import Connection, Select, func, or_, select
+from sqlalchemy import Connection, Select, func, literal, or_, select
 
 from ctcore.catalog.engine import bind_keys, in_bound_keys, in_keys
-from ctcore.catalog.tables import consent, entity, qc_act, qc_event, qc_resolution
+from ctcore.catalog.ownership import HELD
+from ctcore.catalog.row_numbers import FREE
+from ctcore.catalog.tables import consent, entity, member, qc_act, qc_event, qc_resolution, setting
 from ctcore.config.qc_and_consent import BARRING
 from ctcore.model.levels import ENTITY_LEVELS
 from ctcore.model.masked_text import NodeName, QuotedText, Words
@@ -179,7 +181,11 @@ def _without_consent(
 
 
 def hidden_ids(connection: Connection, day: str, required: bool) -> dict[str, set[str]]:
-    """The IDs of patients without consent on a day, and of all below them, by level: one statement."""
+    """The IDs of patients without consent on a day, and of all below them, by level: one statement.
+
+    All IDs while a loss holds everybody back, because any of them may have revoked consent in it. Where a registration
+    is lost, each member whom nobody registered is hidden as soon as somebody is.
+    """
     last = select(func.max(consent.c.id)).group_by(consent.c.entity)
     is_given = consent.c.status.in_(GIVEN) & or_(consent.c.until.is_(None), consent.c.until > day)
     barred = select(consent.c.entity).where(consent.c.id.in_(last), ~is_given)
@@ -189,10 +195,37 @@ def hidden_ids(connection: Connection, day: str, required: bool) -> dict[str, se
     who = select(entity.c.seq, entity.c.level, entity.c.id)
     below = who.where(entity.c.seq.in_(barred)).cte("hidden", recursive=True)
     below = below.union_all(who.join(below, entity.c.parent == below.c.seq))
-    found: dict[str, set[str]] = {level: set() for level in ENTITY_LEVELS}
-    for level, name in connection.execute(select(below.c.level, below.c.id)):
+    losses = select(literal(_LOSS), setting.c.name).where(setting.c.name.in_((HELD, FREE)))
+    found: dict[str, set[str]] = {level: set() for level in (*ENTITY_LEVELS, _LOSS)}
+    for level, name in connection.execute(select(below.c.level, below.c.id).union_all(losses)):
         found[level].add(name)
+    after = found.pop(_LOSS)
+    if HELD in after:
+        _add(found, connection.execute(select(entity.c.level, entity.c.id)))
+    if FREE in after and any(found.values()):
+        _add(found, connection.execute(_unregistered()))
     return found
+
+
+def unregistered_members(connection: Connection) -> Iterable[Any]:
+    """Level and ID of the members of makings whose registration was lost; none where no event was lost."""
+    is_lossy = connection.execute(select(setting.c.name).where(setting.c.name == FREE)).first() is not None
+    return connection.execute(_unregistered()) if is_lossy else ()
+
+
+_LOSS = "loss"
+
+
+def _add(found: Mapping[str, set[str]], rows: Iterable[Any]) -> None:
+    for level, name in rows:
+        found[level].add(name)
+
+
+@cache
+def _unregistered() -> Select[Any, Any]:
+    """The members of makings whose registration was lost."""
+    is_there = select(entity.c.seq).where(entity.c.level == member.c.level, entity.c.id == member.c.entity).exists()
+    return select(member.c.level, member.c.entity).where(member.c.level.in_(ENTITY_LEVELS), ~is_there).distinct()
 
 
 def hidden_ids_of_rows(

@@ -70,6 +70,20 @@ def set_consent(project: Project, patients: Sequence[str], said: Statement) -> N
         _write(writer, {who: (seq, _as_row(whole[who])) for who, seq in numbers.items() if who in new})
 
 
+def bar_again(writer: Writer, statements: Mapping[str, Mapping[str, Any]]) -> None:
+    """Write statements of another history that take consent back (patient → as events have them), of all who may be
+    used by this one."""
+    numbers = _numbers(writer.connection)
+    stands = _current_consents(writer.connection, {who: numbers[who] for who in statements if who in numbers})
+    rows: dict[str, tuple[int, dict[str, Any]]] = {}
+    for who, one in statements.items():
+        if who in numbers and (who not in stands or status_on(stands[who], today()) in GIVEN):
+            row = {name: one[name] for name in ("status", "dated", "until", "form", "reason")}
+            rows[who] = numbers[who], {**row, "uses": canonical_json(one["uses"]).decode(), "record": None}
+    if rows:
+        _write(writer, rows)
+
+
 @dataclass(frozen=True)
 class ConsentRow:
     """A row of a sheet: one patient's statement."""

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 from sqlalchemy import Connection, bindparam, select, update
 
 from ctcore.catalog.engine import Writer, upsert
+from ctcore.catalog.registered_again import write_what_waited
 from ctcore.catalog.row_numbers import next_number
 from ctcore.catalog.schema_triggers import applied_schema, enforce, is_applied, relax
 from ctcore.catalog.tables import entity, file
@@ -337,6 +338,7 @@ class Comparison:
         for kind, rows in (("new", self.new_rows), ("changed", self.changed_rows), ("files", self.told_files)):
             for some in _chunks(rows, EVENT_ROWS):
                 writer.event("register", subject, {kind: some})
+        write_what_waited(writer, {f"{row['level']}/{row['id']}" for row in self.new_rows})
         if self.schema_differs:
             enforce_schema(writer, self.schema, self.levels)
         elif relaxed:

@@ -39,6 +39,7 @@ class Losses:
     words: list[str] = field(default_factory=list)
     is_catalog_whole: bool = False
     is_journal_whole: bool = False
+    has_other_bytes: bool = False
 
     @property
     def replay(self) -> Replay:
@@ -97,7 +98,10 @@ def losses(catalog: Catalog) -> Losses:
     if state != "there" and seen is None:
         found.history.more = True
         found.words.append(f"the store has no witness, so ct cannot tell whether the end of {name} is missing")
-    found.is_journal_whole = not strays and lines == rows
+    if lines == rows and not strays and catalog.journal.edit_warning() is not None:
+        found.words.append(f"{name} has other bytes than ct wrote")
+        found.has_other_bytes = True
+    found.is_journal_whole = not strays and lines == rows and not found.has_other_bytes
     found.is_catalog_whole = state == "there" and events == rows
     if found.is_catalog_whole and catalog.version() == HEAD:
         _compare(catalog, found)

@@ -7,6 +7,7 @@ data, because a lost event may have ended a consent. Nothing is deleted: unused 
 import fcntl
 import json
 import os
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from contextlib import contextmanager, suppress
@@ -24,16 +25,21 @@ from ctcore.catalog.merged_history import Row
 from ctcore.catalog.migrations import upgrade
 from ctcore.catalog.ownership import HELD, held_text, set_aside_prefix, settings_of
 from ctcore.catalog.purge_numbers import NUMBERS
-from ctcore.catalog.row_numbers import FREE, left_free, setting_of
-from ctcore.catalog.tables import event, setting
+from ctcore.catalog.registered_again import write_what_waited
+from ctcore.catalog.row_numbers import FREE, left_free, next_number, setting_of
+from ctcore.catalog.schema_triggers import applied_schema, enforce, relax
+from ctcore.catalog.tables import entity, event, setting
 from ctcore.catalog.tombstones import purge_words
 from ctcore.catalog.witness import LastEvent
 from ctcore.errors import CatalogError, LostCatalog, Usage
-from ctcore.governance.access import hidden_ids_of_rows
+from ctcore.governance.access import GIVEN, hidden_ids_of_rows
+from ctcore.governance.consent import bar_again
 from ctcore.integrity.catalog_check import compare_catalog
 from ctcore.integrity.losses import Losses, event_ranges, losses
 from ctcore.integrity.rebuild import Makings, makings, rewrite
+from ctcore.model.levels import ENTITY_LEVELS, count_text
 from ctcore.model.node import name_of
+from ctcore.model.schema import ID_PATTERN
 from ctcore.project import Project
 from ctcore.store.digest import canonical_json
 from ctcore.util import json_text
@@ -50,7 +56,8 @@ class Recovery:
     """What was wrong (`found`) and what was done about it, or would be; how much there is again. Makings that have no
     files any more (`lost`, or with the words of the purge that removed them), and those with others in their place
     since (`replaced`), are not in the ledger; `unsure` others were made from such. `left` does not fit together.
-    `held`: why nobody is used. `hidden`: the IDs, by level, of those whom nobody sees by this history."""
+    `held`: why nobody is used. `hidden`: the IDs, by level, of those whom nobody sees by this history; `everybody`: all
+    IDs, which nobody sees while it is held."""
 
     events: int
     makings: int
@@ -63,6 +70,7 @@ class Recovery:
     unsure: int = 0
     held: str | None = None
     hidden: Mapping[str, AbstractSet[str]] = field(default_factory=dict)
+    everybody: Mapping[str, AbstractSet[str]] = field(default_factory=dict)
 
 
 def first_lines(words: Sequence[str]) -> list[str]:
@@ -170,6 +178,10 @@ class _Recovery:
             yield f"{self.catalog.journal.path.name}: rewritten, {many}"
         if not self.found.is_catalog_whole:
             yield f"catalog: {'tables rewritten' if self.found.catalog == 'there' else 'rebuilt'}, {many}"
+        if self._taken_back():
+            yield "catalog: whoever took consent back in the other history is not used here either"
+        if again := self._unregistered():
+            yield f"catalog: {count_text(len(again), 'patient')} registered again: only consents of them are on record"
         lines = len(self.found.strays) + sum(map(len, self.found.left_out))
         what = [f"{lines} line{'s' * (lines != 1)}"] * bool(lines)
         what += ["the old catalog"] * bool(self._files())
@@ -234,6 +246,7 @@ class _Recovery:
             done=done,
             held=held_text(self.held) if self.held else None,
             hidden=self._hidden(),
+            everybody=self._everybody(),
         )
 
     def _purge_words(self, number: int) -> str:
@@ -243,9 +256,18 @@ class _Recovery:
         """Hidden IDs by the events, because the tables may be lost or edited."""
         entities, consents = (self.replay.tables[name] for name in ("entity", "consent"))
         told = [consents[key].row for key in sorted(consents)]
-        return hidden_ids_of_rows(
+        found = hidden_ids_of_rows(
             (one.row for one in entities.values()), told, today(), self.project.settings.uses.required
         )
+        found["patient"].update(self._unregistered())
+        return found
+
+    def _everybody(self) -> dict[str, set[str]]:
+        found: dict[str, set[str]] = {level: set() for level in ENTITY_LEVELS}
+        for one in self.replay.tables["entity"].values():
+            found[one.row["level"]].add(one.row["id"])
+        found["patient"].update(self._unregistered())
+        return found
 
     @staticmethod
     def _gone(made: Makings | None) -> tuple[Mapping[int, Any], Mapping[int, Any]]:
@@ -287,6 +309,34 @@ class _Recovery:
         writer.execute(setting.delete().where(setting.c.name == HELD))
         if self.held:
             writer.insert(setting, [{"name": HELD, "value": self.held}])
+        self._register_patients(writer)
+        bar_again(writer, self._taken_back())
+        writer.flush()
+
+    def _taken_back(self) -> dict[str, Any]:
+        """The last statements of the other history that take consent back, by patient."""
+        rows = (row for row in self.history.others if row["kind"] == "consent")
+        said = {one["patient"]: one for row in rows for one in json.loads(row["body"])["consents"]}
+        return {who: one for who, one in said.items() if one["status"] not in GIVEN}
+
+    def _register_patients(self, writer: Writer) -> None:
+        """Register the patients whose consents are on record, and whose registration is lost."""
+        first = next_number(writer.connection, entity.c.seq)
+        blank = {"level": "patient", "parent": None, "attributes": "{}"}
+        rows = [{"seq": first + at, "id": who, **blank} for at, who in enumerate(self._unregistered())]
+        if rows:
+            levels = applied_schema(writer.connection)
+            relax(writer.connection)  # the schema may require values that nobody knows
+            writer.insert(entity, rows)
+            if levels is not None:
+                enforce(writer.connection, levels)
+            writer.event("register", "catalog", {"new": rows})
+            write_what_waited(writer, {f"patient/{row['id']}" for row in rows})
+            writer.flush()
+
+    def _unregistered(self) -> list[str]:
+        names = (name.partition("/") for name in self.replay.waiting)
+        return [who for level, _, who in names if level == "patient" and re.fullmatch(ID_PATTERN, who)]
 
     def _free(self) -> dict[str, int]:
         """Row numbers that stay free for lost events, in case they turn up."""

@@ -7,6 +7,7 @@ from functools import cached_property
 import numpy as np
 from sqlalchemy import Connection
 
+from ctcore.governance.access import unregistered_members
 from ctcore.governance.masking import Mask
 from ctcore.inputs.contributors import Contributors
 from ctcore.inputs.current import current_inputs
@@ -152,9 +153,13 @@ class Gate:
 
     @cached_property
     def mask(self) -> Mask:
-        """The mask of everybody who may not be used, unless they were requested."""
+        """The mask of everybody who may not be used, unless they were requested; if there are any, members whom nobody
+        registered count as such."""
         hidden = {level: np.flatnonzero(~self.shows(level)).tolist() for level in ENTITY_LEVELS}
         ids = {level: {self._ids(level)[at] for at in some} for level, some in hidden.items()}
+        if any(ids.values()):
+            for level, name in unregistered_members(self.connection):
+                ids[level].add(name)
         return Mask(ids, self.snapshot.shape.levels)
 
     @cached_property

@@ -86,7 +86,12 @@ class Store:
     def loss(self) -> str:
         """Said of work that was under way when the store vanished: its place and the way out. Empty while it is
         there."""
-        return "" if self.staging.is_dir() else f" ({self.root}); {WENT_AWAY}"
+        return "" if self.is_there else f" ({self.root}); {WENT_AWAY}"
+
+    def refuse_missing(self) -> None:
+        """StoreError where the store was, and is not any more. Nobody makes another one in its place in a run."""
+        if not self.is_there:
+            raise StoreError(f"the store is not there any more{self.loss}")
 
     def close(self, why: str | None) -> None:
         """Refuse every change from now on, in these words; None: not any more. Processes on any machine see it."""
@@ -421,7 +426,8 @@ def _synced(staged: Path) -> None:
 
 def _renamed(staged: Path, target: Path) -> bool:
     """Move staged to its place; False where something is there."""
-    target.parent.mkdir(parents=True, exist_ok=True)
+    for folder in (target.parents[1], target.parent):  # and no store in the place of one that vanished
+        folder.mkdir(exist_ok=True)
     try:
         # A folder replaces only an empty one (rename(2), ENOTEMPTY): an artifact has files, so it is never replaced.
         os.rename(staged, target)

@@ -63,6 +63,11 @@ def again(catalog: Catalog) -> Catalog:
     return Catalog(url, "toy", catalog.journal.path, "tester").open()
 
 
+def only_problem(catalog: Catalog) -> str:
+    (problem,) = check_chain(iter(rows(catalog)))
+    return str(problem)
+
+
 def test_a_whole_chain_has_no_problem(catalog: Catalog) -> None:
     assert [row["seq"] for row in rows(catalog)] == [1, 2, 3, 4, 5]
     assert check_chain(iter(rows(catalog))) == []
@@ -73,7 +78,7 @@ def test_a_whole_chain_has_no_problem(catalog: Catalog) -> None:
 @pytest.mark.parametrize("field", ["body", "actor", "subject", "kind", "at"])
 def test_a_changed_event_is_found(catalog: Catalog, number: int, field: str) -> None:
     tamper(catalog, update(event).where(event.c.seq == number).values({field: '"other"'}))
-    (problem,) = check_chain(iter(rows(catalog)))
+    problem = only_problem(catalog)
     assert problem.startswith(f"event {number} ") and problem.endswith("was changed after it was written")
 
 
@@ -81,14 +86,14 @@ def test_a_changed_event_with_a_new_digest_is_found(catalog: Catalog) -> None:
     changed = {**rows(catalog)[2], "body": '"other"'}
     changed["digest"] = event_digest(changed)
     tamper(catalog, update(event).where(event.c.seq == 3).values(changed))
-    (problem,) = check_chain(iter(rows(catalog)))
+    problem = only_problem(catalog)
     assert problem.startswith("event 4 ") and "does not follow" in problem
 
 
 @pytest.mark.parametrize("number", [1, 2, 4])
 def test_a_removed_event_is_found(catalog: Catalog, number: int) -> None:
     tamper(catalog, delete(event).where(event.c.seq == number))
-    (problem,) = check_chain(iter(rows(catalog)))
+    problem = only_problem(catalog)
     assert f"event {number} is missing before it" in problem
 
 
@@ -99,7 +104,7 @@ def test_a_swapped_pair_is_found(catalog: Catalog) -> None:
     set_seq = [update(event).where(event.c.digest == found[one]["digest"]).values(seq=to) for one, to in SWAP]
     tamper(catalog, *set_seq)
     assert [row["seq"] for row in rows(catalog)] == [1, 2, 3, 4, 5]
-    problems = check_chain(iter(rows(catalog)))
+    problems = list(map(str, check_chain(iter(rows(catalog)))))
     assert any(problem.startswith("event 2 ") for problem in problems)
     assert any(problem.startswith("event 3 ") for problem in problems)
 

@@ -323,3 +323,22 @@ def test_a_line_that_is_no_event_is_a_finding_beside_all_others(copy: Project) -
     edit(copy, delete(qc_resolution))
     said = ct("-C", copy.root, "verify", "--quick")
     assert said.code == 3 and "line 4 is not an event" in said.out and "qc_resolution 1" in said.out
+
+
+def test_breaks_in_the_chain_name_nobody_without_consent(copy: Project) -> None:
+    """The number of an event, and what is wrong with it, stay."""
+    set_consent(copy, ["P1"], Statement("revoked", form="form 9"))
+    copy.catalog.engine.dispose()
+    whole = lines(copy)
+    at = next(at for at, line in enumerate(whole) if b'"subject":"counted/A1"' in line)
+    for changed, problem in (
+        ([*whole[:at], whole[at].replace(b'"at":"2', b'"at":"3'), *whole[at + 1 :]], "was changed after it"),
+        ([*whole[: at - 1], *whole[at:]], f"event {at} is missing before it"),
+        ([*whole[:at], whole[at][-60:], *whole[at + 1 :]], f"line {at + 1} is not an event"),
+    ):
+        (copy.root / "provenance.jsonl").write_bytes(b"".join(changed))
+        for options in ((), ("--json",), ("--quick",)):
+            said = ct("-C", copy.root, "verify", *options)
+            assert said.code == 3 and problem in said.out, said
+            assert not re.search(r"\b(P1|S1|A1)\b", said.out + said.err), said
+        assert f"event {at + 1} (" in said.out or "not an event" in problem

@@ -513,3 +513,26 @@ def _pair(project: Project, keys: list[str]) -> None:
         (staged / "n.txt").write_text(call.node[1])
         published.append(project.store.publish(staged, *call.node, call.key, sidecar, ["n.txt"]))
     ledger.record(project, published)
+
+
+VANISHING = STEPS.replace(
+    '    n = len(call.file("reads")',
+    '    store = call.out("n").parents[2]\n'
+    '    if call.entity == "A2":\n'
+    '        store.rename(store.with_name("away"))\n'
+    '    n = len(call.file("reads")',
+)
+
+
+def test_a_store_that_vanishes_in_a_run_is_not_made_anew(tmp_path: Path) -> None:
+    """Else what is in it would be made again, in a folder where its disk should be mounted."""
+    project = make_project(tmp_path / "toy", steps=VANISHING)
+    store = project.store.root
+    one, *others = make(project, "counted", runner=Inline(project))
+    assert one.state == "made" and len(others) == 2
+    for outcome in others:
+        assert outcome.state == "failed" and f"the store is not there any more ({store})" in outcome.why
+    assert not store.exists()
+    store.with_name("away").rename(store)
+    (project.root / "steps/toy.py").write_text(STEPS)
+    assert set(make_all(again(project)).values()) == {"made"}

@@ -1,6 +1,7 @@
 """One history from two records, whatever was done to them; and what a loss means for people until somebody answers."""
 
 import os
+import re
 import shutil
 import signal
 import sqlite3
@@ -21,16 +22,19 @@ from ctcore.catalog.event_log import GENESIS, Journal, event_digest, redact
 from ctcore.catalog.merged_history import merge_history
 from ctcore.catalog.tables import entity, event
 from ctcore.catalog.witness import NAME, LastEvent, Witness
+from ctcore.deletion.purge import erase
 from ctcore.errors import CatalogError
 from ctcore.governance.consent import Statement, set_consent
+from ctcore.governance.masking import WITHHELD
 from ctcore.inputs.current import forget
+from ctcore.integrity.catalog_check import disagreements
 from ctcore.project import Project
 from ctcore.staleness.verdicts import evaluate
 from ctcore.store.digest import canonical_json
 from ctcore.store.store import Store
 from tests.deletion.test_purge import word
 from tests.helpers.killing import Moments, forked
-from tests.helpers.kit import ROWS, again, assay, make_all, make_project
+from tests.helpers.kit import ROWS, add, again, assay, fail, make_all, make_project, write_sheet
 from tests.helpers.shell import ct
 from tests.integrity.test_one_way_back import Place, catalog_flipped, catalog_lost, catalog_table_gone, journal_cut
 from tests.integrity.test_recover import lived_and_purged, mentioned
@@ -152,6 +156,33 @@ def test_what_was_lost_can_be_said_again_before_anybody_is_used(at: Place) -> No
     assert ct("-C", at.root, *ACCEPT).code == 2, "nothing is left to be accepted"
 
 
+def test_while_a_loss_holds_people_back_nobody_is_named(at: Place) -> None:
+    """Any of them may have revoked consent in the lost events."""
+    catalog_lost(at)
+    journal_cut(at)
+    (at.root / "reads/A4.txt").write_text("other\n")
+    for folder in (at.root / "store/merged/S3").iterdir():
+        erase(folder)
+    named = re.compile(r"\b[PSA][1-4]\b")
+    told = ""
+    for command in (
+        ("recover", "--dry-run"),
+        ("recover",),
+        ("recover", "--json"),
+        ("verify",),
+        ("verify", "--json"),
+        ("register", at.root / "sheet.csv"),
+        ("qc", "add", "assay/A44", "qc_fail", "--reason", "x"),
+        ("consent", "set", "P33", "revoked", "--form", "form 3"),
+    ):
+        said = ct("-C", at.root, *command)
+        assert not named.findall(said.out + said.err), said
+        told += said.out
+    assert told.count(WITHHELD) >= 3
+    assert ct("-C", at.root, *ACCEPT).code in (0, 3)
+    assert "A1" in ct("-C", at.root, "status").out
+
+
 @pytest.mark.parametrize("words", [("--accept-loss",), ("--reason", "x"), ("--accept-loss", "--reason", " ")])
 def test_a_loss_is_accepted_with_a_reason_only(at: Place, words: tuple[str, ...]) -> None:
     assert ct("-C", at.root, "recover", *words).code == 2
@@ -191,6 +222,20 @@ def test_of_two_histories_the_other_is_set_aside_and_said(at: Place, tmp_path: P
     assert "form 9" in (at.root / "set-aside/1/provenance.jsonl").read_text() and "form 8" in at.journal.read_text()
     assert ct("-C", at.root, "status").code == 1
     assert ct("-C", at.root, *ACCEPT).code == 0 and ct("-C", at.root, "verify").code == 0
+    project = Project.find(at.root)
+    assert evaluate(project).of("counted", "A3").state == "excluded", "who revoked there is not used here either"
+    assert "form 9" in ct("-C", at.root, "consent", "list").out and disagreements(project) == []
+
+
+def test_a_journal_of_other_line_ends_is_written_again(at: Place) -> None:
+    """Its events are the same, so nothing else would end what is said of its size."""
+    at.journal.write_bytes(at.journal.read_bytes().replace(b"\n", b"\r\n"))
+    met = ct("-C", at.root, "verify")
+    assert "it was edited" in met.err and met.err.count("`ct recover`") == 1, met
+    done = ct("-C", at.root, "recover")
+    assert done.code == 0 and "done: provenance.jsonl: rewritten" in done.err, done
+    assert b"\r" not in at.journal.read_bytes() and "edited" not in ct("-C", at.root, "verify").err
+    assert "nothing is lost" in ct("-C", at.root, "recover").err
 
 
 def test_a_store_that_is_not_mounted_is_no_lost_result(at: Place) -> None:
@@ -223,7 +268,7 @@ def test_a_store_lost_for_good_is_made_by_init(at: Place) -> None:
     assert "`ct init" in ct("-C", at.root, "recover").err
     ct("init", at.root)
     done = ct("-C", at.root, "recover")
-    assert done.code == 3 and "counted/A1\tits files are gone" in done.out and "no witness" in done.err, done
+    assert done.code == 3 and "joined/all\tits files are gone" in done.out and "no witness" in done.err, done
     assert ct("-C", at.root, *ACCEPT).code in (0, 3)
     assert set(make_all(again(Project.find(at.root))).values()) == {"made"}
     assert evaluate(again(Project.find(at.root))).of("counted", "A4").state == "excluded"
@@ -441,7 +486,7 @@ def test_a_journal_that_is_no_file_is_named_at_once(at: Place, make: Callable[[P
 
 
 def test_a_lost_registration_costs_only_what_belongs_to_it(at: Place) -> None:
-    """Consents, results and files of people whom nobody knows any more stand for nothing; the chain says so."""
+    """Results and files of people whom nobody knows any more stand for nothing; patients of consents are registered."""
     lines = at.lines
     registered = next(number for number, line in enumerate(lines) if b'"kind":"register"' in line)
     catalog_lost(at)
@@ -451,10 +496,58 @@ def test_a_lost_registration_costs_only_what_belongs_to_it(at: Place) -> None:
     assert ct("-C", at.root, *ACCEPT).code in (0, 3)
     project = Project.find(at.root)
     with project.catalog.read() as connection:
-        assert connection.execute(select(func.count()).select_from(entity)).scalar() == 0
-        assert connection.execute(select(func.count()).select_from(event)).scalar() == len(lines) - 1 + 2
+        assert set(connection.execute(select(entity.c.id)).scalars()) == {"P1", "P3"}
+        assert connection.execute(select(func.count()).select_from(event)).scalar() == len(lines) - 1 + 3
     assert ct("-C", at.root, "verify").code == 0
     assert ct("-C", at.root, "register", at.root / "sheet.csv").code == 0
     with at.journal.open("ab") as stream:
         stream.write(lines[registered])
     assert ct("-C", at.root, "recover").code in (0, 3), "found later, when others have its number"
+
+
+def test_who_revoked_stays_out_where_the_registration_is_lost(at: Place) -> None:
+    """The revocation is on record, and so is a failed assay of somebody else: nobody registers either away."""
+    late = [assay("P4", "S4", "A5", sex="F", age="60"), assay("P5", "S5", "A6", sex="F", age="60")]
+    project = again(Project.find(at.root))
+    add(project, late)
+    project = again(project)
+    make_all(project)
+    table = project.store.root / ct("-C", at.root, "path", "joined/all").out.strip()
+    assert "S4" in (table / "table.tsv").read_text()
+    set_consent(project, ["P4"], Statement("revoked", form="form 4"))
+    fail(project, "A6")
+    project.catalog.engine.dispose()
+    lines = at.lines
+    registered = next(number for number, line in enumerate(lines) if b'"id":"P4"' in line)
+    catalog_lost(at)
+    at.journal.write_bytes(b"".join([*lines[:registered], *lines[registered + 1 :]]))
+    done = ct("-C", at.root, "recover")
+    assert done.code == 3 and f"event {registered + 1}: lost from both records" in done.err, done
+    assert "1 patient registered again" in done.err and "P4" not in done.out + done.err, done
+    assert ct("-C", at.root, *ACCEPT).code in (0, 3)
+    assert disagreements(Project.find(at.root)) == []
+    for step in ("joined", "merged"):
+        for command in (
+            ("path", f"{step}/{'all' if step == 'joined' else 'S4'}"),
+            ("status", "--json"),
+            ("verify",),
+            ("export", "-", "--format", "json"),
+        ):
+            said = ct("-C", at.root, *command)
+            assert "S4" not in said.out and (command[0] != "path" or said.code == 2), said
+    write_sheet(at.root, [*ROWS, assay("P3", "S3", "A4", sex="F", age="60"), *late])
+    assert ct("-C", at.root, "register", at.root / "sheet.csv").code == 0
+    project = again(Project.find(at.root))
+    assert disagreements(project) == []
+    found = evaluate(project)
+    assert found.of("counted", "A5").state == "excluded" == found.of("counted", "A6").state
+    make_all(project)
+    (shown,) = (ct("-C", at.root, "path", "joined/all", "table").out.split(),)
+    assert not {"S3", "S4", "S5"} & set(Path(shown[0]).read_text().split())
+    project.catalog.engine.dispose()
+    with at.journal.open("ab") as stream:
+        stream.write(lines[registered])
+    assert ct("-C", at.root, "recover").code in (0, 3), "found later"
+    project = again(Project.find(at.root))
+    assert disagreements(project) == [] and evaluate(project).of("counted", "A5").state == "excluded"
+    assert ct("-C", at.root, "verify").code == 0
