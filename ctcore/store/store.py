@@ -86,7 +86,8 @@ class Store:
     def loss(self) -> str:
         """Said of work that was under way when the store vanished: its place and the way out. Empty while it is
         there."""
-        return "" if self.is_there else f" ({self.root}); {WENT_AWAY}"
+        leads = f", which leads to {os.path.realpath(self.root)}" if self.root.is_symlink() else ""
+        return "" if self.is_there else f" ({self.root}{leads}); {WENT_AWAY}"
 
     def refuse_missing(self) -> None:
         """StoreError where the store was, and is not any more. Nobody makes another one in its place in a run."""
