@@ -347,6 +347,10 @@ def _sheet() -> Schema:
             "tab": _text("The tab of a workbook."),
             "blank": _texts("Words of cells that stand for nothing, such as NA."),
             "make": _map("An ID's column = the template that it is made by.", {"type": "string"}),
+            "values": _map(
+                "A metadata column: the sheet's word = the declared value.",
+                _map("The sheet's word = the declared value.", {"not": {"type": _NO_VALUE}}),
+            ),
         },
     )
 

@@ -54,6 +54,7 @@ class RegisteredSheet:
             "tab": options.tab,
             "blank": list(options.blank),
             "make": [list(pair) for pair in options.make.items()],
+            "values": [[column, *pair] for column, words in options.values.items() for pair in words.items()],
             # what relative paths, and those with ~, are relative to
             "places": [str(self.path.absolute()), str(self._folder), str(self.project.root), os.path.expanduser("~")],
         }

@@ -1,4 +1,5 @@
-"""How a foreign sheet is to be read: its columns by other names, columns to pass over, IDs to make, a tab."""
+"""How a foreign sheet is to be read: other names of columns, columns to pass over, IDs to make, other words for values,
+a tab."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -12,7 +13,7 @@ class Options:
     """`map`: the sheet's name of a column → ours; `ignore`: names of columns to pass over; both in any case.
 
     `blank`: words of cells that stand for nothing. `make`: an ID's column → the template that it is made by, with other
-    columns' names in braces.
+    columns' names in braces. `values`: level.column → the sheet's word → the declared value.
     """
 
     map: Mapping[str, str] = field(default_factory=dict)
@@ -20,20 +21,21 @@ class Options:
     tab: str | None = None
     make: Mapping[str, str] = field(default_factory=dict)
     blank: tuple[str, ...] = ()
+    values: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
 
-    def also(
-        self,
-        map: Mapping[str, str],
-        ignore: tuple[str, ...],
-        tab: str | None,
-        make: Mapping[str, str] | None = None,
-        blank: tuple[str, ...] = (),
-    ) -> "Options":
+    def also(self, said: "Options") -> "Options":
         """These options and others, which go before them."""
         mine = {name.lower(): ours for name, ours in self.map.items()}
-        theirs = {name.lower(): ours for name, ours in map.items()}
-        made = {**self.make, **(make or {})}
-        return Options({**mine, **theirs}, (*self.ignore, *ignore), tab or self.tab, made, (*self.blank, *blank))
+        theirs = {name.lower(): ours for name, ours in said.map.items()}
+        columns = dict.fromkeys((*self.values, *said.values))
+        return Options(
+            map={**mine, **theirs},
+            ignore=(*self.ignore, *said.ignore),
+            tab=said.tab or self.tab,
+            make={**self.make, **said.make},
+            blank=(*self.blank, *said.blank),
+            values={name: {**self.values.get(name, {}), **said.values.get(name, {})} for name in columns},
+        )
 
     def name_of(self, column: str) -> str | None:
         """Our name for a column of the sheet; None if it is ignored."""

@@ -17,6 +17,7 @@ from ctcore.model.values import convert_text, fit_word
 from ctcore.sheet.columns import SheetColumns, read_columns
 from ctcore.sheet.file_paths import FileClaim, InspectedFile, Place, inspect_file
 from ctcore.sheet.made_ids import make_ids
+from ctcore.sheet.mapped_values import way_to_map, with_values
 from ctcore.sheet.options import Options
 from ctcore.sheet.rows import Rows, read_table, with_blanks
 from ctcore.util.gc import without_collecting
@@ -28,6 +29,8 @@ _EXCEL = re.compile(rf"[0-9]{{1,2}}-{_MONTH}(-[0-9]{{2,4}})?|{_MONTH}-[0-9]{{2,4
 NOTHING = frozenset({"NA", "N/A", "n/a", "na", "NaN", "nan", "NULL", "null", "None", "-", ".", "?"})
 _THOUSANDS = re.compile(r"[+-]?[0-9]{1,3}(\.[0-9]{3})+")
 _LENGTHS = {"md5": 32, "sha256": 64, "blake3": 64}
+
+_ROWS = 20  # as many are listed in one problem
 
 Converted = tuple[Value, str | None]  # a cell's value, and what is wrong with it
 Stored = Callable[[Level, str], Mapping[str, Value] | None]  # an entity's values in the catalog, None: not there
@@ -74,9 +77,8 @@ def read_sheet(
     """
     options = options or Options()
     # path.resolve() would follow a sheet that is itself a link, and look for its files elsewhere
-    table = with_blanks(read_table(path, options), options.blank)
-    table = make_ids(table, options)
-    return read_rows(path, table, levels, options, stored, beside)
+    table = with_blanks(with_values(read_table(path, options), options, levels), options.blank)
+    return read_rows(path, make_ids(table, options), levels, options, stored, beside)
 
 
 def read_rows(
@@ -123,10 +125,6 @@ def _maybe_blank(table: Rows, columns: SheetColumns) -> Iterator[str]:
                 yield f"{table.header[position]}: {said}"
 
 
-def _blank_hint(text: str) -> str:
-    return f"; `--blank {text}`, or [sheet] blank in ct.toml, makes such cells blank" if text in NOTHING else ""
-
-
 def _passed_over(table: Rows, columns: SheetColumns) -> Iterator[str]:
     for position in columns.passed_over:
         values = sum(1 for _, cells in table.rows if cells[position])
@@ -137,6 +135,12 @@ def _passed_over(table: Rows, columns: SheetColumns) -> Iterator[str]:
 def in_order(problems: Iterable[str]) -> list[str]:
     """By their rows."""
     return sorted(problems, key=_row_of)
+
+
+def rows_named(lines: Sequence[int]) -> str:
+    """`row 2`, `rows 2, 3`; of many, the first ones and how many there are."""
+    listed = ", ".join(map(str, lines[:_ROWS])) + (f", … ({len(lines):,} rows)" if len(lines) > _ROWS else "")
+    return f"row{'s' * (len(lines) > 1)} {listed}"
 
 
 def _row_of(problem: str) -> int:
@@ -165,6 +169,7 @@ class _Reader:
     def __init__(self, folder: Path, table: Rows, columns: SheetColumns, levels: Levels) -> None:
         self.folder, self.header, self.lenient = folder, table.header, table.lenient
         self.odd, self.has_decimal_commas, self.id_hint = table.odd, table.has_decimal_commas, table.id_hint
+        self.is_sheet, self.files = table.is_sheet, table.files
         self.columns, self.levels = columns, levels
         self.has_assays = columns.is_about("assay")
         ids = [columns.ids[level] for level in ENTITY_LEVELS if level in columns.ids]
@@ -181,6 +186,7 @@ class _Reader:
         self.valid: dict[Level, dict[str, bool]] = {level: {} for level in ENTITY_LEVELS}
         self.complaints: set[tuple[str, str]] = set()
         self.refused: dict[int, set[tuple[Level, str]]] = {}  # by row, columns with a value that is none
+        self.refused_words: dict[tuple[int, str, str], list[int]] = {}  # rows, by position, word and file of a folder
         self.unread: set[tuple[Level, str, str]] = set()  # the same by entity
 
     def read(self, rows: Sequence[tuple[int, list[str]]]) -> None:
@@ -192,6 +198,10 @@ class _Reader:
                 self._row(line, cells, (patient, specimen, assay))
             else:
                 self._attributes(line, cells)
+        self.problems[:0] = [
+            f"{rows_named(lines)}, column {self.header[position]}: {self.converted[position][text][1]}"
+            for (position, text, _), lines in self.refused_words.items()
+        ]
 
     def _refuse_repeated(self, rows: Sequence[tuple[int, list[str]]]) -> None:
         """A sample in several rows has several assays, and nothing names them. A number by their order would be another
@@ -205,9 +215,8 @@ class _Reader:
                 repeated.setdefault(cells[at], []).append(line)
         for specimen, lines in repeated.items():
             if len(lines) > 1:
-                listed = ", ".join(map(str, lines[:20])) + ", …" * (len(lines) > 20)
                 said = "stands in several rows that nothing distinguishes; add a column lane or assay_id"
-                self.problems.append(f"rows {listed}: sample {specimen!r} {said}")
+                self.problems.append(f"{rows_named(lines)}: sample {specimen!r} {said}")
                 self.repeated |= {line: f"{specimen}-{number}" for number, line in enumerate(lines, 1)}
 
     def _ids(self, line: int, cells: list[str]) -> tuple[str | None, str | None, str | None]:
@@ -324,7 +333,7 @@ class _Reader:
             text = cells[position]
             value, problem = self.converted[position].get(text) or self._convert(position, level, column, text)
             if problem is not None:
-                self.problems.append(f"row {line}, column {self.header[position]}: {problem}")
+                self.refused_words.setdefault((position, text, self.files.get(line, "")), []).append(line)
                 self.refused.setdefault(line, set()).add((level, column.name))
             elif value is not None:
                 found[level][column.name] = value
@@ -339,8 +348,13 @@ class _Reader:
                 None,
                 "is a fraction, or has a point between thousands; write it with a comma, or without one",
             )
-        said = problem and f"{text!r:.80} {problem}{_blank_hint(text)}"
+        way = way_to_map(text, level, column, self.levels) if column.enum and self.is_sheet else ""
+        said = problem and f"{text!r:.80} {problem}{way}{self._blank_hint(text)}"
         return self.converted[position].setdefault(text, (value, said))
+
+    def _blank_hint(self, text: str) -> str:
+        is_word = text in NOTHING and self.is_sheet
+        return f"; `--blank {text}`, or [sheet] blank in ct.toml, makes such cells blank" if is_word else ""
 
     def _files(self, line: int, cells: list[str], ids: tuple[str, str, str]) -> dict[Level, dict[str, FileClaim]]:
         found: dict[Level, dict[str, FileClaim]] = {level: {} for level in ENTITY_LEVELS}
@@ -375,7 +389,7 @@ class _Reader:
             if before == user:
                 return FileClaim(path, seen)
             problem = f"is already {before[1]} of {before[0]}; each file is given once"
-        self.problems.append(f"row {line}, column {role}: {text!r:.200} {problem}{_blank_hint(text)}")
+        self.problems.append(f"row {line}, column {role}: {text!r:.200} {problem}{self._blank_hint(text)}")
         return None
 
     def _absolute(self, text: str) -> str:

@@ -23,7 +23,8 @@ _NAMES = {",": "commas", "\t": "tabs", ";": "semicolons"}
 class Rows:
     """`rows` are (number of the line where it begins, cells), without blank lines; cells are stripped text.
 
-    `odd` are cells, by line and position, that a person sees otherwise in the workbook, and how.
+    `odd` are cells, by line and position, that a person sees otherwise in the workbook, and how. `is_sheet`: it is one,
+    and can be read in other ways; not the words of a command.
     """
 
     header: list[str]
@@ -36,6 +37,7 @@ class Rows:
     made: tuple[str, ...] = ()  # columns that were made by a template while the file was read
     id_hint: str = ""  # another way out where a patient's ID is none
     files: Mapping[int, str] = field(default_factory=dict)  # of a folder: the file of each row
+    is_sheet: bool = True
 
 
 def read_table(path: Path, options: Options | None = None) -> Rows:

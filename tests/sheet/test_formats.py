@@ -60,7 +60,7 @@ def test_what_a_lenient_format_has_more_is_passed_over() -> None:
 
 def test_options_of_a_call_go_before_those_of_ct_toml() -> None:
     mine = Options({"Sample Name": "specimen_id", "Kit": "sex"}, ("comment",), "Sheet1")
-    both = mine.also({"KIT": "note"}, ("Remark",), None)
+    both = mine.also(Options({"KIT": "note"}, ("Remark",)))
     assert [both.name_of(one) for one in ("sample name", "Kit", "Comment", "remark", "else")] == [
         "specimen_id",
         "note",
@@ -68,7 +68,7 @@ def test_options_of_a_call_go_before_those_of_ct_toml() -> None:
         None,
         "else",
     ]
-    assert both.tab == "Sheet1" and mine.also({}, (), "Two").tab == "Two"
+    assert both.tab == "Sheet1" and mine.also(Options(tab="Two")).tab == "Two"
 
 
 def test_rows_keep_their_line_numbers(tmp_path: Path) -> None:

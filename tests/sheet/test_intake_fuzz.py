@@ -55,6 +55,10 @@ files = ["reads"]
 library = {}
 paired = "boolean"
 
+[sheet.values]
+sex = { XX = "F", XY = "M", U = "it's" }
+"assay.paired" = { both = true, single = "no" }
+
 [references.genome]
 path = "genome.txt"
 version = "1"
@@ -69,9 +73,9 @@ SHEET = """\
 patient_id,sex,age,mrn,born,note,specimen_id,site,purity,assay_id,library,paired,reads
 P1,F,40,m1,2001-02-03,,S1,lung,0.5,A1,L1,true,reads/A1.txt
 P1,F,40,m1,,,S1,lung,,A2,L1,yes,reads/A2.txt
-P2,M,50,,,text,S2,,1e-3,A3,,no,reads/A3.txt
+P2,M,50,,,text,S2,,1e-3,A3,,single,reads/A3.txt
 P3,it's,,m3,,,,,,,,,
-P4,F,,,,,S4,blood,,,,,
+P4,XX,,,,,S4,blood,,,,,
 """
 HOSTILE = [
     "'; DROP TABLE entity; --", '"; DELETE FROM entity; --', "' OR '1'='1", "$(touch pwned)", "`id`", "../../passwd",

@@ -412,7 +412,8 @@ def test_a_projects_pattern_narrows_ids_and_never_widens(tmp_path: Path) -> None
         ),
         (
             f"{IDS},sex\nP1,S1,A1,male",
-            "row 2, column sex: 'male' is not one of F, M, XX, XY; correct the cell or extend the enum in ct.toml",
+            "row 2, column sex: 'male' is not one of F, M, XX, XY; correct the cell or extend the enum in ct.toml; "
+            "`--value sex:male=ONE_OF_THEM`, or [sheet.values] in ct.toml, says which of them it is",
         ),
     ],
 )  # fmt: skip
@@ -519,7 +520,7 @@ def test_all_kinds_of_problems_come_in_the_order_of_rows(tmp_path: Path) -> None
 
 
 def test_a_thousand_problems_are_counted_and_some_shown(tmp_path: Path) -> None:
-    rows = "\n".join(f"S{n},x" for n in range(1000))
+    rows = "\n".join(f"S{n},x{n}" for n in range(1000))
     with pytest.raises(SheetError) as caught:
         read(tmp_path, f"sample,age\n{rows}\n")
     assert len(caught.value.problems) == 1000
@@ -637,8 +638,9 @@ def test_the_examples_of_the_documentation_read_as_it_says(tmp_path: Path) -> No
     blocks = [block.partition("\n")[::2] for block in document.split("```")[1::2]]
     write(tmp_path, next(body for kind, body in blocks if kind == "toml"), "ct.toml")
     reads(tmp_path, *(f"reads/{name}_{mate}.fastq.gz" for name in ("T_L1", "T_L2", "N_L1") for mate in ("R1", "R2")))
-    levels = read_settings(tmp_path / "ct.toml").levels
-    found = [list(read(tmp_path, body, levels=levels).entities["assay"]) for kind, body in blocks if kind == "csv"]
+    declared = read_settings(tmp_path / "ct.toml")
+    sheets = [write(tmp_path, body, f"{at}.csv") for at, (kind, body) in enumerate(blocks) if kind == "csv"]
+    found = [list(read_sheet(path, declared.levels, declared.reading).entities["assay"]) for path in sheets]
     assert found == [["0012-T-L1", "0012-T-L2", "0013-N-L1"], ["C1", "C2"], ["P1-T-L1", "P1-T-L2"]]
 
 
