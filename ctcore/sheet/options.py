@@ -3,6 +3,7 @@ a tab."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 
 EVERY = "*"
 """In `ignore`: every column that is not declared is passed over, and counted."""
@@ -13,7 +14,8 @@ class Options:
     """`map`: the sheet's name of a column → ours; `ignore`: names of columns to pass over; both in any case.
 
     `blank`: words of cells that stand for nothing. `make`: an ID's column → the template that it is made by, with other
-    columns' names in braces. `values`: level.column → the sheet's word → the declared value.
+    columns' names in braces. `values`: level.column → the sheet's word → the declared value. `checksums`: lists of
+    checksums of the sheet's files.
     """
 
     map: Mapping[str, str] = field(default_factory=dict)
@@ -22,6 +24,7 @@ class Options:
     make: Mapping[str, str] = field(default_factory=dict)
     blank: tuple[str, ...] = ()
     values: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    checksums: tuple[Path, ...] = ()
 
     def also(self, said: "Options") -> "Options":
         """These options and others, which go before them."""
@@ -35,6 +38,7 @@ class Options:
             make={**self.make, **said.make},
             blank=(*self.blank, *said.blank),
             values={name: {**self.values.get(name, {}), **said.values.get(name, {})} for name in columns},
+            checksums=(*self.checksums, *said.checksums),
         )
 
     def name_of(self, column: str) -> str | None:

@@ -14,6 +14,7 @@ from ctcore.model.column import Column, Value
 from ctcore.model.levels import ENTITY_LEVELS, Level
 from ctcore.model.schema import ID_PATTERN, Levels
 from ctcore.model.values import convert_text, fit_word
+from ctcore.sheet.checksum_lists import LENGTHS, add_listed_checksums
 from ctcore.sheet.columns import SheetColumns, read_columns
 from ctcore.sheet.file_paths import FileClaim, InspectedFile, Place, inspect_file
 from ctcore.sheet.made_ids import make_ids
@@ -28,7 +29,6 @@ _EXCEL = re.compile(rf"[0-9]{{1,2}}-{_MONTH}(-[0-9]{{2,4}})?|{_MONTH}-[0-9]{{2,4
 # What R, pandas, Excel and people write where nothing is known
 NOTHING = frozenset({"NA", "N/A", "n/a", "na", "NaN", "nan", "NULL", "null", "None", "-", ".", "?"})
 _THOUSANDS = re.compile(r"[+-]?[0-9]{1,3}(\.[0-9]{3})+")
-_LENGTHS = {"md5": 32, "sha256": 64, "blake3": 64}
 
 _ROWS = 20  # as many are listed in one problem
 
@@ -100,13 +100,21 @@ def read_rows(
     if columns.ids and not any(said.startswith("row 1: no column") for said in problems):
         reader.read([(line, cells) for line, cells in table.rows if len(cells) == width])
         reader.check_whole(stored or (lambda level, name: None))
-    problems += reader.problems
-    notes = (*table.notes, *_passed_over(table, columns), *_maybe_blank(table, columns))
+    wrong, listed = add_listed_checksums(options.checksums, list(_claims(reader.entities)), reader.folder)
+    problems += [*reader.problems, *wrong]
+    notes = (*table.notes, *listed, *_passed_over(table, columns), *_maybe_blank(table, columns))
     sheet = Sheet(path, reader.entities, notes)
     if problems:
         listed = in_order([*problems, *beside(sheet)])
         raise SheetError(str(path), [_with_file(table.files, problem) for problem in listed])
     return sheet
+
+
+def _claims(entities: Mapping[Level, Mapping[str, EntityRow]]) -> Iterator[tuple[int, str, FileClaim]]:
+    for rows in entities.values():
+        for row in rows.values():
+            for role, claim in row.files.items():
+                yield row.row, role, claim
 
 
 def _with_file(files: Mapping[int, str], problem: str) -> str:
@@ -367,9 +375,9 @@ class _Reader:
             if not (text := cells[position]):
                 continue
             where = f"row {line}, column {role}_{algorithm}"
-            if not re.fullmatch(rf"[0-9A-Fa-f]{{{_LENGTHS[algorithm]}}}", text):
+            if not re.fullmatch(rf"[0-9A-Fa-f]{{{LENGTHS[algorithm]}}}", text):
                 self.problems.append(
-                    f"{where}: {text!r:.80} is no {algorithm}; {_LENGTHS[algorithm]} hexadecimal digits are expected"
+                    f"{where}: {text!r:.80} is no {algorithm}; {LENGTHS[algorithm]} hexadecimal digits are expected"
                 )
             elif role in found[level]:
                 found[level][role].checksums[algorithm] = text.lower()

@@ -46,7 +46,7 @@ def read_table(path: Path, options: Options | None = None) -> Rows:
     ending, tab = path.suffix.lower(), options.tab
     if path.is_dir() and (files := files_of(path)):
         return _of_folder(path, files, options)
-    _refuse_others(path)
+    refuse_others(path)
     if tab is not None and ending != ".xlsx":
         raise SheetError(str(path), ["only an .xlsx workbook has tabs; leave out the tab"])
     if ending == ".xlsx":
@@ -93,7 +93,7 @@ def _of_folder(folder: Path, files: Sequence[Path], options: Options) -> Rows:
     return _of_packets(texts, folder, options, [path.name for path in files])
 
 
-def _refuse_others(path: Path) -> None:
+def refuse_others(path: Path) -> None:
     """SheetError for pipes and devices: reading a pipe waits, and a device may never end."""
     try:
         mode = path.stat().st_mode
