@@ -1,28 +1,21 @@
 """IDs that are made from other columns of a sheet, by a template such as `{patient_id}_gDNA`."""
 
-import re
 from collections.abc import Mapping
 from dataclasses import replace
 
 from ctcore.model.levels import ENTITY_LEVELS
 from ctcore.sheet.columns import ALIASES
-from ctcore.sheet.options import Options
+from ctcore.sheet.options import IN_BRACES, Options, columns_of
 from ctcore.sheet.rows import Rows
 
 IDS = tuple(f"{level}_id" for level in ENTITY_LEVELS)
-_COLUMN = re.compile(r"\{([^{}]*)\}")
-
-
-def columns_of(template: str) -> list[str]:
-    """The columns that a template names, in small letters."""
-    return [name.strip().lower() for name in _COLUMN.findall(template)]
 
 
 def filled(template: str, cells: Mapping[str, str]) -> str:
     """The template with these cells in place of the columns' names; blank where one of them is blank."""
     if not all(cells[name] for name in columns_of(template)):
         return ""
-    return _COLUMN.sub(lambda found: cells[found[1].strip().lower()], template)
+    return IN_BRACES.sub(lambda found: cells[found[1].strip().lower()], template)
 
 
 def template_problem(name: str, template: str, columns: list[str] | None = None) -> str | None:

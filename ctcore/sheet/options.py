@@ -1,10 +1,13 @@
 """How a foreign sheet is to be read: other names of columns, columns to pass over, IDs to make, other words for values,
 a tab."""
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+IN_BRACES = re.compile(r"\{([^{}]*)\}")
+"""A column in a template of an ID."""
 EVERY = "*"
 """In `ignore`: every column that is not declared is passed over, and counted."""
 
@@ -47,3 +50,8 @@ class Options:
         if written & {name.lower() for name in self.ignore}:
             return None
         return next((ours for name, ours in self.map.items() if name.lower() in written), column)
+
+
+def columns_of(template: str) -> list[str]:
+    """The columns that a template of an ID names, in small letters."""
+    return [name.strip().lower() for name in IN_BRACES.findall(template)]

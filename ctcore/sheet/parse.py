@@ -77,7 +77,9 @@ def read_sheet(
     """
     options = options or Options()
     # path.resolve() would follow a sheet that is itself a link, and look for its files elsewhere
-    table = with_blanks(with_values(read_table(path, options), options, levels), options.blank)
+    table = read_table(path, options)
+    options = table.reading.also(options)
+    table = with_blanks(with_values(table, options, levels), options.blank)
     return read_rows(path, make_ids(table, options), levels, options, stored, beside)
 
 
@@ -95,7 +97,7 @@ def read_rows(
     columns, problems = read_columns(table.header, blank, levels, options, table.lenient)
     problems += table.problems
     if not table.rows and not table.problems:
-        problems.append("row 2: no assay; one row an assay is expected below the header")
+        problems.append(f"row {table.header_row + 1}: no assay; one row an assay is expected below the header")
     reader = _Reader(path.absolute().parent.resolve(), table, columns, levels)
     if columns.ids and not any(said.startswith("row 1: no column") for said in problems):
         reader.read([(line, cells) for line, cells in table.rows if len(cells) == width])
@@ -105,9 +107,14 @@ def read_rows(
     notes = (*table.notes, *listed, *_passed_over(table, columns), *_maybe_blank(table, columns))
     sheet = Sheet(path, reader.entities, notes)
     if problems:
-        listed = in_order([*problems, *beside(sheet)])
+        listed = in_order(_of_header(problem, table.header_row) for problem in (*problems, *beside(sheet)))
         raise SheetError(str(path), [_with_file(table.files, problem) for problem in listed])
     return sheet
+
+
+def _of_header(problem: str, row: int) -> str:
+    """A problem of the header, with its row: there may be lines above it."""
+    return re.sub(r"^row 1(?=[:,])", f"row {row}", problem)
 
 
 def _claims(entities: Mapping[Level, Mapping[str, EntityRow]]) -> Iterator[tuple[int, str, FileClaim]]:
@@ -135,7 +142,7 @@ def _maybe_blank(table: Rows, columns: SheetColumns) -> Iterator[str]:
 
 def _passed_over(table: Rows, columns: SheetColumns) -> Iterator[str]:
     for position in columns.passed_over:
-        values = sum(1 for _, cells in table.rows if cells[position])
+        values = sum(1 for _, cells in table.rows if any(cells[position : position + 1]))  # a row may be cut
         name = table.header[position]
         yield f"{name}: {values} value{'s' * (values != 1)} not taken; ct.toml declares no such column"
 

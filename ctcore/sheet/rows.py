@@ -4,19 +4,18 @@ UTF-16 with one."""
 import codecs
 import csv
 import io
-import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from stat import S_ISDIR, S_ISREG
 
 from ctcore.errors import SheetError
 from ctcore.model.values import CONTROL, control_characters
-from ctcore.sheet.options import Options
+from ctcore.sheet.header_line import DELIMITERS, HeaderLine, find_header, names_ids, without_hash
+from ctcore.sheet.illumina import COLUMNS, find_samples
+from ctcore.sheet.options import EVERY, Options
 
 _KINDS = {".csv": ",", ".tsv": "\t", ".txt": None}
-_SEP = re.compile(r"\s*sep=(.)\s*", re.IGNORECASE)
-_NAMES = {",": "commas", "\t": "tabs", ";": "semicolons"}
 
 
 @dataclass(frozen=True)
@@ -38,6 +37,8 @@ class Rows:
     id_hint: str = ""  # another way out where a patient's ID is none
     files: Mapping[int, str] = field(default_factory=dict)  # of a folder: the file of each row
     is_sheet: bool = True
+    header_row: int = 1
+    reading: Options = field(default_factory=Options)  # how this format is read, unless it is said otherwise
 
 
 def read_table(path: Path, options: Options | None = None) -> Rows:
@@ -64,7 +65,7 @@ def read_table(path: Path, options: Options | None = None) -> Rows:
         kind = path.suffix or "without an ending"
         known = ".csv, .tsv, .xlsx, .ped or .json (phenopackets)"
         raise SheetError(str(path), [f"a sheet is a file {known}, not {kind}; export it as CSV UTF-8"])
-    return _delimited(path)
+    return _delimited(path, options)
 
 
 def files_of(folder: Path) -> list[Path]:
@@ -105,31 +106,60 @@ def refuse_others(path: Path) -> None:
         raise SheetError(str(path), ["it is no regular file, but a pipe or a device; save it as a file first"])
 
 
-def _delimited(path: Path) -> Rows:
+def _delimited(path: Path, options: Options) -> Rows:
     text = decode_text(path)
-    lines = [line for line in text.splitlines() if line.strip()]
-    said = _SEP.fullmatch(lines[0]) if lines else None  # Excel writes and reads such a line before the header
-    if len(lines) <= bool(said):
-        raise SheetError(str(path), ["the file is empty; a header line and one row an assay are expected"])
-    delimiter = said[1] if said else _delimiter(path, lines[0])
+    samples = find_samples(text)
+    if isinstance(samples, str):
+        raise SheetError(str(path), [samples])
+    part = text[samples.start : samples.end] if samples else text
+    header = find_header(part, options)
+    if header is None:
+        what = f"the section [{samples.section}]" if samples else "the file"
+        raise SheetError(str(path), [f"{what} is empty; a header line and one row an assay are expected"])
+    line = header.line + (samples.line - 1 if samples else 0)
+    table = _table(part[header.start :], header.delimiter or _delimiter(path, header.text, line), line, options)
+    notes = [*_of_titles(header, line), *table.notes]
+    if samples is None:
+        return replace(table, notes=tuple(notes))
+    others = ", ".join(f"[{name}]" for name in samples.others)
+    said = f"the table of [{samples.section}] is read" + (f", and not {others}" if others else "")
+    return replace(table, notes=(f"an Illumina sample sheet: {said}", *notes), reading=_of_illumina(options))
+
+
+def _of_illumina(options: Options) -> Options:
+    """How a sample sheet is read, unless it is said otherwise."""
+    named = {ours.lower() for ours in options.map.values()}
+    return Options({theirs: ours for theirs, ours in COLUMNS.items() if ours not in named}, (EVERY,))
+
+
+def _of_titles(header: HeaderLine, line: int) -> Iterator[str]:
+    if header.above:
+        many = len(header.above)
+        said = (
+            f"{many} line{'s' * (many != 1)} above the header (line {line}) {'are' if many != 1 else 'is'} passed over"
+        )
+        yield f"{said}: {header.above[0]:.80}{', …' * (many != 1)}"
+
+
+def _table(text: str, delimiter: str, first: int, options: Options) -> Rows:
+    """The rows of a table that begins with its header, in line `first` of the file."""
     reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
     header: list[str] = []
     rows: list[tuple[int, list[str]]] = []
     problems: list[str] = []
-    before = 0
+    before = first - 1
     try:
         for cells in reader:
             stripped = [cell.strip() for cell in cells]
-            if not header and said and any(stripped):
-                said = None
-            elif not header and any(stripped):
-                header = stripped
+            if not header and any(stripped):
+                header = without_hash(stripped)
             elif any(stripped):
                 rows.append((before + 1, stripped))
-            before = reader.line_num
+            before = first - 1 + reader.line_num
     except csv.Error as error:
         problems.append(f"row {before + 1}: {error}; check the quotes of this row")
     header, rows = _without_blank_ends(header, rows)
+    rows, notes = _without_comments(header, rows, options)
     for line, cells in rows:
         if len(cells) != len(header):
             problems.append(
@@ -138,10 +168,29 @@ def _delimited(path: Path) -> Rows:
             )
     if CONTROL.search(text):
         problems += control_characters(rows, header)
-    if delimiter != ";":
-        return Rows(header, rows, problems)
-    note = "the columns are separated by semicolons: in numbers, a comma is read as a point; 01.02.2024 is a day"
-    return Rows(header, rows, problems, notes=(note,), has_decimal_commas=True)
+    if delimiter == ";":
+        notes.append(
+            "the columns are separated by semicolons: in numbers, a comma is read as a point; 01.02.2024 is a day"
+        )
+    return Rows(header, rows, problems, notes=tuple(notes), has_decimal_commas=delimiter == ";", header_row=first)
+
+
+def _without_comments(
+    header: Sequence[str], rows: Sequence[tuple[int, list[str]]], options: Options
+) -> tuple[list[tuple[int, list[str]]], list[str]]:
+    """Without rows that begin with `#` and are no row of the table; they are said."""
+    kept, comments = list[tuple[int, list[str]]](), list[int]()
+    is_id = bool(header) and names_ids(header[:1], options)
+    for line, cells in rows:
+        is_comment = cells[0].startswith("#") and (is_id or len(cells) != len(header) or not any(cells[1:]))
+        if is_comment:
+            comments.append(line)
+        else:
+            kept.append((line, cells))
+    if not comments:
+        return kept, []
+    listed = ", ".join(map(str, comments[:10])) + ", …" * (len(comments) > 10)
+    return kept, [f"row{'s' * (len(comments) > 1)} {listed}: passed over, a comment begins with #"]
 
 
 def _without_blank_ends(
@@ -182,16 +231,17 @@ def decode_text(path: Path) -> str:
         raise SheetError(str(path), [said]) from None
 
 
-def _delimiter(path: Path, header: str) -> str:
+def _delimiter(path: Path, header: str, line: int) -> str:
     """By the file's ending; SheetError where the header is plainly separated by something else.
 
     Semicolons are taken as they are: where numbers have a decimal comma, Excel has no other .csv.
     """
     expected = _KINDS[path.suffix.lower()] or ("\t" if "\t" in header else ",")
-    found = max(_NAMES, key=header.count)
+    found = max(DELIMITERS, key=header.count)
     if found == ";" and expected not in header and found in header:
         return found
     if expected not in header and found in header:
-        said = f"row 1: the columns are separated by {_NAMES[found]}; a {path.suffix} sheet has {_NAMES[expected]}"
-        raise SheetError(str(path), [f"{said}: save it so, or give it the other ending (.csv, .tsv)"])
+        said = f"row {line}: the columns are separated by {DELIMITERS[found]}"
+        way = f"a {path.suffix} sheet has {DELIMITERS[expected]}: save it so, or give it the other ending (.csv, .tsv)"
+        raise SheetError(str(path), [f"{said}; {way}"])
     return expected

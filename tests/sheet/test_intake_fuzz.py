@@ -4,6 +4,7 @@ CT_EXAMPLES says how many (10000 takes minutes); a failure names its seed.
 """
 
 import copy
+import csv
 import datetime
 import json
 import os
@@ -231,7 +232,9 @@ def test_a_broken_sheet_lands_whole_or_not_at_all(project: Project) -> None:
     for seed in range(EXAMPLES):
         random_ = random.Random(seed)
         path = project.root / random_.choice(["broken.csv", "broken.csv", "broken.tsv"])
-        data = mutated(random_, SHEET, SHEET_MUTATORS).encode("utf-8", "surrogatepass")
+        above = random_.choice(["", "", "", "Study LUNG,,\n# a note\n\n"])
+        below = random_.choice(["", "", "# end of the report\n"])
+        data = mutated(random_, above + SHEET + below, SHEET_MUTATORS).encode("utf-8", "surrogatepass")
         path.write_bytes(data if random_.random() > 0.05 else data[: random_.randrange(len(data))] + b"\xff")
         before = state(project)
         try:
@@ -272,6 +275,19 @@ PACKETS: list[dict[str, Any]] = [
     {"members": [{"subject": {"id": "C3", "age": 12}, "biosamples": []}]},
 ]
 ODD = [None, True, 0, -1, 1e22, 12.5, float("nan"), float("inf"), [], {}, {"id": "x"}, [[]], "\ud800", "P1", "S1"]
+SAMPLES = """\
+[Header],,,
+Date,6/24/2020,,
+[Reads],,,
+151,,,
+[Data],,,
+Lane,Sample_ID,library,Index
+1,S1,L1,ACGT
+2,S1,L1,ACGT
+1,S8,L8,TTGT
+[Cloud_Data],,,
+Sample_ID,Project,,
+"""
 Whole = list[tuple[Level, str, str | None]]  # level, ID and parent of all that a file names
 
 
@@ -356,6 +372,24 @@ def _in_pedigree(path: Path) -> Whole:
     ]
 
 
+def _samples(random_: random.Random, path: Path) -> None:
+    text = mutated(random_, _named(random_, SAMPLES), SHEET_MUTATORS)
+    path.write_bytes(text.encode("utf-8", "surrogatepass"))
+
+
+def _in_samples(path: Path) -> Whole:
+    """Samples with their lanes, below [Data]."""
+    rows = [[cell.strip() for cell in row] for row in csv.reader(path.read_text("utf-8-sig").splitlines()) if any(row)]
+    begin = next(at for at, row in enumerate(rows) if row[0].lower() == "[data]") + 1
+    end = next((at for at, row in enumerate(rows) if at > begin and row[0][:1] == "["), len(rows))
+    header = [name.lower() for name in rows[begin]]
+    if not {"lane", "sample_id"} <= {*header}:
+        return []
+    cells = [dict(zip(header, row, strict=False)) for row in rows[begin + 1 : end] if row[0][:1] != "#"]
+    named = [(one.get("sample_id", ""), one.get("lane", "")) for one in cells]
+    return [("assay", f"{sample}-{lane}", sample) for sample, lane in named if sample]
+
+
 def _packet(random_: random.Random, path: Path) -> None:
     document: Any = copy.deepcopy(random_.choice([PACKETS, *PACKETS]))
     for _ in range(random_.randint(0, 3)):
@@ -418,6 +452,7 @@ def _damaged(random_: random.Random, data: bytes) -> bytes:
         ("broken.xlsx", _workbook, _in_workbook),
         ("broken.ped", _pedigree, _in_pedigree),
         ("broken.json", _packet, _in_packets),
+        ("SampleSheet.csv", _samples, _in_samples),
     ],
 )
 def test_a_foreign_sheet_lands_whole_or_not_at_all(

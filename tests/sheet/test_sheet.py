@@ -639,9 +639,16 @@ def test_the_examples_of_the_documentation_read_as_it_says(tmp_path: Path) -> No
     write(tmp_path, next(body for kind, body in blocks if kind == "toml"), "ct.toml")
     reads(tmp_path, *(f"reads/{name}_{mate}.fastq.gz" for name in ("T_L1", "T_L2", "N_L1") for mate in ("R1", "R2")))
     declared = read_settings(tmp_path / "ct.toml")
-    sheets = [write(tmp_path, body, f"{at}.csv") for at, (kind, body) in enumerate(blocks) if kind == "csv"]
+    sheets = [
+        write(tmp_path, body, f"{at}.csv") for at, (kind, body) in enumerate(blocks) if kind in ("csv", "illumina")
+    ]
     found = [list(read_sheet(path, declared.levels, declared.reading).entities["assay"]) for path in sheets]
-    assert found == [["0012-T-L1", "0012-T-L2", "0013-N-L1"], ["C1", "C2"], ["P1-T-L1", "P1-T-L2"]]
+    assert found == [
+        ["0012-T-L1", "0012-T-L2", "0013-N-L1"],
+        ["C1", "C2"],
+        ["P1-T-L1", "P1-T-L2"],
+        ["P1-T-1", "P1-T-2"],
+    ]
 
 
 def test_a_sample_in_several_rows_is_refused_once(tmp_path: Path) -> None:
