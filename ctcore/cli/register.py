@@ -55,6 +55,7 @@ SHOWN = 20
     multiple=True,
     help="Verify the sheet's files by this list, such as md5sum.txt.",
 )
+@click.option("--split", metavar="SIGN", help="Cells with several files have this sign between them, such as ';'.")
 @click.option("--tab", metavar="NAME", help="The tab of an .xlsx workbook.")
 @click.option("--dry-run", is_flag=True, help="Show what would change and become stale, and write nothing.")
 @click.option("--reparent", metavar="ID", multiple=True, help="Move this specimen or assay to the parent in the sheet.")
@@ -96,8 +97,8 @@ def _asked(project: Project, said: dict[str, Any]) -> Callable[..., SheetChanges
     if said["what"] in ENTITY_LEVELS:
         if not said["name"]:
             raise Usage(f"which {said['what']}? `ct register {said['what']} ID`")
-        if any(said[name] for name in ("names", "make", "ignore", "blank", "words", "lists", "tab")):
-            raise Usage("--map, --make, --ignore, --blank, --value, --checksums and --tab are for sheets")
+        if any(said[name] for name in ("names", "make", "ignore", "blank", "words", "lists", "split", "tab")):
+            raise Usage("--map, --make, --ignore, --blank, --value, --checksums, --split and --tab are for sheets")
         values, more = name_values("--set", said["values"]), {"parent": said["parent"], "allowed": allowed}
         return partial(register_entity, project, said["what"], said["name"], values=values, **more)
     if said["name"] or said["parent"] or said["values"]:
@@ -122,7 +123,7 @@ def _options(project: Project, said: dict[str, Any]) -> Options:
     if problems:
         raise Usage(f"--value {problems[0]}")
     lists = tuple(map(Path, said["lists"]))
-    return Options(names, said["ignore"], said["tab"], made, said["blank"], values, lists)
+    return Options(names, said["ignore"], said["tab"], made, said["blank"], values, lists, said["split"])
 
 
 def _confirm(planned: SheetChanges, yes: bool) -> None:

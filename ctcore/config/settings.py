@@ -501,7 +501,7 @@ class _Reader:
 
     def _reading(self, table: dict[str, Any], levels: Levels) -> Options:
         """How sheets of this project call their columns."""
-        self._only(table, {"map", "ignore", "tab", "make", "blank", "values"}, "[sheet]")
+        self._only(table, {"map", "ignore", "tab", "make", "blank", "values", "split"}, "[sheet]")
         names = self._table(table, "map", "[sheet]")
         known = known_names(levels)
         for theirs, ours in names.items():
@@ -519,7 +519,8 @@ class _Reader:
         said = self._table(table, "values", "[sheet]")
         values, problems = checked_values({name: self._table(said, name, "[sheet.values]") for name in said}, levels)
         self.problems += [f"[sheet.values] {problem}" for problem in problems]
-        return Options(good, ignored, self._text(table, "tab", "[sheet]"), made, blank, values)
+        tab, split = (self._text(table, key, "[sheet]") for key in ("tab", "split"))
+        return Options(good, ignored, tab, made, blank, values, split=split)
 
     def _slurm(self, table: dict[str, Any]) -> dict[str, Profile]:
         found = {}

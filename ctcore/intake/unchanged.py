@@ -53,6 +53,7 @@ class RegisteredSheet:
             "map": [list(pair) for pair in options.map.items()],
             "ignore": list(options.ignore),
             "tab": options.tab,
+            "split": options.split,
             "blank": list(options.blank),
             "make": [list(pair) for pair in options.make.items()],
             "values": [[column, *pair] for column, words in options.values.items() for pair in words.items()],

@@ -8,6 +8,8 @@ from pathlib import Path
 
 IN_BRACES = re.compile(r"\{([^{}]*)\}")
 """A column in a template of an ID."""
+STEM = ".stem"
+"""Behind a column in a template: the name of its file, without folders and endings."""
 EVERY = "*"
 """In `ignore`: every column that is not declared is passed over, and counted."""
 
@@ -18,7 +20,7 @@ class Options:
 
     `blank`: words of cells that stand for nothing. `make`: an ID's column → the template that it is made by, with other
     columns' names in braces. `values`: level.column → the sheet's word → the declared value. `checksums`: lists of
-    checksums of the sheet's files.
+    checksums of the sheet's files. `split`: what separates several files in one cell.
     """
 
     map: Mapping[str, str] = field(default_factory=dict)
@@ -28,6 +30,7 @@ class Options:
     blank: tuple[str, ...] = ()
     values: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
     checksums: tuple[Path, ...] = ()
+    split: str | None = None
 
     def also(self, said: "Options") -> "Options":
         """These options and others, which go before them."""
@@ -42,6 +45,7 @@ class Options:
             blank=(*self.blank, *said.blank),
             values={name: {**self.values.get(name, {}), **said.values.get(name, {})} for name in columns},
             checksums=(*self.checksums, *said.checksums),
+            split=said.split or self.split,
         )
 
     def name_of(self, column: str) -> str | None:
@@ -53,5 +57,5 @@ class Options:
 
 
 def columns_of(template: str) -> list[str]:
-    """The columns that a template of an ID names, in small letters."""
-    return [name.strip().lower() for name in IN_BRACES.findall(template)]
+    """The columns that a template of an ID names, in small letters; `{fastq_1.stem}` names fastq_1."""
+    return [name.strip().lower().removesuffix(STEM) for name in IN_BRACES.findall(template)]

@@ -19,8 +19,9 @@ from ctcore.sheet.columns import SheetColumns, read_columns
 from ctcore.sheet.file_paths import FileClaim, InspectedFile, Place, inspect_file
 from ctcore.sheet.made_ids import make_ids
 from ctcore.sheet.mapped_values import way_to_map, with_values
-from ctcore.sheet.options import Options
+from ctcore.sheet.options import STEM, Options
 from ctcore.sheet.rows import Rows, read_table, with_blanks
+from ctcore.sheet.split_cells import split_cells
 from ctcore.util.gc import without_collecting
 
 # What a .csv has of IDs that Excel took for a day or a number (Ziemann et al. 2016, doi:10.1186/s13059-016-1044-7)
@@ -80,6 +81,7 @@ def read_sheet(
     table = read_table(path, options)
     options = table.reading.also(options)
     table = with_blanks(with_values(table, options, levels), options.blank)
+    table = split_cells(table, options, levels)
     return read_rows(path, make_ids(table, options), levels, options, stored, beside)
 
 
@@ -190,7 +192,7 @@ class _Reader:
         ids = [columns.ids[level] for level in ENTITY_LEVELS if level in columns.ids]
         self.whole = itemgetter(*ids) if len(ids) == len(ENTITY_LEVELS) else None  # the IDs of a row that has all
         self.problems: list[str] = []
-        self.repeated: dict[int, str] = {}  # by row, what keeps an assay without an ID from contradicting another one
+        self.repeated: dict[int, list[str]] = {}  # by row, what keeps assays without IDs from contradicting others
         self.entities: dict[Level, dict[str, EntityRow]] = {level: {} for level in ENTITY_LEVELS}
         self.folded: dict[Level, dict[str, EntityRow]] = {level: {} for level in ENTITY_LEVELS}
         self.users: dict[Place, tuple[str, str]] = {}
@@ -228,11 +230,16 @@ class _Reader:
         for line, cells in rows:
             if cells[at]:
                 repeated.setdefault(cells[at], []).append(line)
+        file = next(iter(self.columns.files), None)
+        way = f", or name assays by their files: --make 'assay_id={{specimen_id}}-{{{file}{STEM}}}'" if file else ""
         for specimen, lines in repeated.items():
             if len(lines) > 1:
-                said = "stands in several rows that nothing distinguishes; add a column lane or assay_id"
-                self.problems.append(f"{rows_named(lines)}: sample {specimen!r} {said}")
-                self.repeated |= {line: f"{specimen}-{number}" for number, line in enumerate(lines, 1)}
+                listed = list(dict.fromkeys(lines))
+                what = "stands in several rows" if len(listed) > 1 else "has several files"
+                said = f"{what} that nothing distinguishes; add a column lane or assay_id{way}"
+                self.problems.append(f"{rows_named(listed)}: sample {specimen!r} {said}")
+                for number, line in enumerate(lines, 1):
+                    self.repeated.setdefault(line, []).append(f"{specimen}-{number}")
 
     def _ids(self, line: int, cells: list[str]) -> tuple[str | None, str | None, str | None]:
         """Patient, specimen and assay of a row; "" where the row is not about one, None where it is wrong.
@@ -277,7 +284,8 @@ class _Reader:
             return cells[at["assay"]]
         if lane is not None:
             return f"{specimen}-{cells[lane]}" if cells[lane] else ""
-        return self.repeated.get(line, specimen) if self.has_assays else ""
+        names = self.repeated.get(line)
+        return (names.pop(0) if names else specimen) if self.has_assays else ""
 
     def _id(self, line: int, level: Level, position: int, entity_id: str) -> str | None:
         """The ID; None if it is invalid, which is reported once for each ID."""
@@ -404,8 +412,17 @@ class _Reader:
             if before == user:
                 return FileClaim(path, seen)
             problem = f"is already {before[1]} of {before[0]}; each file is given once"
-        self.problems.append(f"row {line}, column {role}: {text!r:.200} {problem}{self._blank_hint(text)}")
+        way = self._split_hint(text, role) if looked[0] is not None else ""
+        self.problems.append(f"row {line}, column {role}: {text!r:.200} {problem}{self._blank_hint(text)}{way}")
         return None
+
+    def _split_hint(self, text: str, role: str) -> str:
+        """How to read several files in a cell, where each of them is there."""
+        for separator in ";,| " if self.is_sheet else "":
+            parts = [part.strip() for part in text.split(separator)]
+            if len(parts) > 1 and all(part and os.path.exists(self._absolute(part)) for part in parts):
+                return f"; `--split '{separator}'`, or [sheet] split in ct.toml, reads it as {len(parts)} files"
+        return ""
 
     def _absolute(self, text: str) -> str:
         """The path of a cell. Many files lie in few folders, so each folder is made out once."""

@@ -206,7 +206,7 @@ def test_a_changed_list_is_read_though_the_sheet_is_not(project: Project) -> Non
 
 def test_lists_are_for_sheets(project: Project) -> None:
     said = ct("-C", project.root, "register", "patient", "P9", "--checksums", "md5sum.txt")
-    assert said.code == 2 and "--checksums and --tab are for sheets" in said.err
+    assert said.code == 2 and "--checksums, --split and --tab are for sheets" in said.err
 
 
 def test_any_list_lands_whole_or_is_refused(tmp_path: Path) -> None:

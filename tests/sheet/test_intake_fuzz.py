@@ -216,7 +216,7 @@ def project(tmp_path: Path) -> Project:
     root = tmp_path / "toy"
     (root / "reads").mkdir(parents=True)
     (root / "steps").mkdir()
-    for name in ("A1", "A2", "A3"):
+    for name in ("A1", "A2", "A3", "B1", "B2", "B3"):
         (root / f"reads/{name}.txt").write_text(f"reads of {name}\n")
     (root / "ct.toml").write_text(TOML)
     (root / "genome.txt").write_text("ACGT\n")
@@ -254,6 +254,7 @@ FOREIGN = (
     TOML.replace("note = {}", 'note = {}\nfamily = {}\naffected = "boolean"')
     .replace("required = true", "required = false")
     .replace('site = { default = "blood" }', 'site = { default = "blood" }\nsampled_tissue = {}')
+    .replace("[sheet.values]", '[sheet]\nsplit = ";"\n\n[sheet.values]')
 )
 PED = """\
 #FID IID F M SEX PHENOTYPE
@@ -287,6 +288,11 @@ Lane,Sample_ID,library,Index
 1,S8,L8,TTGT
 [Cloud_Data],,,
 Sample_ID,Project,,
+"""
+CELLS = """\
+sample,lane,reads
+S7,L1;L2,reads/B1.txt;reads/B2.txt
+S8,L1,reads/B3.txt
 """
 Whole = list[tuple[Level, str, str | None]]  # level, ID and parent of all that a file names
 
@@ -366,10 +372,11 @@ def _pedigree(random_: random.Random, path: Path) -> None:
 
 
 def _in_pedigree(path: Path) -> Whole:
-    lines = [line.split() for line in re.split("[\r\n]+", path.read_text("utf-8-sig"))]
-    return [
-        ("patient", cells[1], None) for cells in lines if cells and cells[0][0] != "#" and cells[0].lower() != "fid"
-    ]
+    """Individuals, in the column that a header gives them."""
+    lines = [line.split() for line in re.split("[\r\n]+", path.read_text("utf-8-sig")) if line.split()]
+    names = [name.lstrip("#").lower() for name in lines[0]]
+    at, rows = (names.index("iid"), lines[1:]) if "iid" in names else (1, lines)
+    return [("patient", cells[at], None) for cells in rows if cells[0][0] != "#" and cells[0].lower() != "fid"]
 
 
 def _samples(random_: random.Random, path: Path) -> None:
@@ -388,6 +395,24 @@ def _in_samples(path: Path) -> Whole:
     cells = [dict(zip(header, row, strict=False)) for row in rows[begin + 1 : end] if row[0][:1] != "#"]
     named = [(one.get("sample_id", ""), one.get("lane", "")) for one in cells]
     return [("assay", f"{sample}-{lane}", sample) for sample, lane in named if sample]
+
+
+def _cells_of_files(random_: random.Random, path: Path) -> None:
+    path.write_bytes(mutated(random_, CELLS, SHEET_MUTATORS).encode("utf-8", "surrogatepass"))
+
+
+def _in_cells(path: Path) -> Whole:
+    """Each file of a cell has the lane of its place."""
+    rows = list(csv.reader(path.read_text("utf-8-sig").splitlines()))
+    header, found = [name.lower().strip() for name in rows[0]], Whole()
+    if header != ["sample", "lane", "reads"]:
+        return []
+    for sample, lane, reads in (
+        map(str.strip, row) for row in rows[1:] if len(row) == 3 and row[0][:1] not in ("", "#")
+    ):
+        lanes = [one.strip() for one in lane.split(";")] if ";" in reads else [lane]
+        found += [("assay", f"{sample}-{one}", sample) for one in lanes]
+    return found
 
 
 def _packet(random_: random.Random, path: Path) -> None:
@@ -453,6 +478,7 @@ def _damaged(random_: random.Random, data: bytes) -> bytes:
         ("broken.ped", _pedigree, _in_pedigree),
         ("broken.json", _packet, _in_packets),
         ("SampleSheet.csv", _samples, _in_samples),
+        ("cells.csv", _cells_of_files, _in_cells),
     ],
 )
 def test_a_foreign_sheet_lands_whole_or_not_at_all(

@@ -17,6 +17,7 @@ from ctcore.config.settings import read_settings
 from ctcore.errors import SheetError
 from ctcore.model.column import Column
 from ctcore.model.schema import Levels, LevelSchema
+from ctcore.sheet.options import Options
 from ctcore.sheet.parse import Sheet, read_sheet
 
 LEVELS: Levels = {
@@ -643,6 +644,9 @@ def test_the_examples_of_the_documentation_read_as_it_says(tmp_path: Path) -> No
         write(tmp_path, body, f"{at}.csv") for at, (kind, body) in enumerate(blocks) if kind in ("csv", "illumina")
     ]
     found = [list(read_sheet(path, declared.levels, declared.reading).entities["assay"]) for path in sheets]
+    (cells,) = (write(tmp_path, body, "cells.csv") for kind, body in blocks if kind == "cells")
+    by_files = declared.reading.also(Options(make={"assay_id": "{specimen_id}-{fastq_1.stem}"}, split=";"))
+    assert list(read_sheet(cells, declared.levels, by_files).entities["assay"]) == ["C1-T_L1_R1", "C1-T_L2_R1"]
     assert found == [
         ["0012-T-L1", "0012-T-L2", "0013-N-L1"],
         ["C1", "C2"],
@@ -656,6 +660,7 @@ def test_a_sample_in_several_rows_is_refused_once(tmp_path: Path) -> None:
     would change hands when the sheet is sorted."""
     reads(tmp_path, "1.fq.gz", "2.fq.gz", "3.fq.gz")
     said = "rows 2, 4: sample 'S1' stands in several rows that nothing distinguishes; add a column lane or assay_id"
+    said += ", or name assays by their files: --make 'assay_id={specimen_id}-{fastq_1.stem}'"
     assert problem(tmp_path, "sample,fastq_1\nS1,1.fq.gz\nS2,2.fq.gz\nS1,3.fq.gz\n") == said
     sheet = read(tmp_path, "sample,lane,fastq_1\nS1,1,1.fq.gz\nS2,1,2.fq.gz\nS1,2,3.fq.gz\n")
     assert set(sheet.entities["assay"]) == {"S1-1", "S2-1", "S1-2"}
