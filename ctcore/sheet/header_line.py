@@ -2,13 +2,14 @@
 
 import csv
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 
 from ctcore.sheet.columns import ALIASES
 from ctcore.sheet.options import Options, columns_of
 
+Row = tuple[int, list[str]]
 DELIMITERS = {",": "commas", "\t": "tabs", ";": "semicolons"}
 _LOOKED = 50  # lines for a header
 _LINE = re.compile(r"[^\r\n]*(?:\r\n|\r|\n)|[^\r\n]+")
@@ -39,16 +40,28 @@ def find_header(text: str, options: Options) -> HeaderLine | None:
         number, start, first = next(lines, (0, 0, ""))
     if not number:
         return None
-    delimiter, above = said[1] if said else None, list[str]()
-    header, widest = HeaderLine(start, number, first, delimiter), 0
-    for at, begin, line in [(number, start, first), *islice(lines, _LOOKED)]:
-        rows = [_cells(line, one) for one in ([delimiter] if delimiter else DELIMITERS)]
-        named = max((_filled(cells) for cells in rows if names_ids(cells, options)), default=0)
+    delimiter = said[1] if said else None
+    some = [(number, start, first), *islice(lines, _LOOKED)]
+    read = [(at, [_cells(line, one) for one in ([delimiter] if delimiter else DELIMITERS)]) for at, _, line in some]
+    header, above = header_among(read, options)
+    at, begin, text = next(one for one in some if one[0] == header)
+    return HeaderLine(begin, at, text, delimiter, tuple(line.strip() for number, _, line in some if number in above))
+
+
+def header_among(rows: Iterable[tuple[int, Sequence[Sequence[str]]]], options: Options) -> tuple[int, list[int]]:
+    """The number of the row that is the header, and of those above it; 0 where there is no row.
+
+    Each row has content, and is given in every way that it may be read.
+    """
+    above, widest = list[int](), 0
+    for number, read in islice(rows, _LOOKED + 1):
+        named = max((_filled(cells) for cells in read if names_ids(cells, options)), default=0)
         if named:  # a row below another header has as many cells as that
-            return HeaderLine(begin, at, line, delimiter, tuple(above)) if named > widest else header
-        widest = max(widest, 0 if line.startswith("#") else max(map(_filled, rows)))
-        above.append(line.strip())
-    return header
+            return (number, above) if named > widest else ((above or [number])[0], [])
+        is_comment = any(cells and cells[0].startswith("#") for cells in read)
+        widest = max(widest, 0 if is_comment else max(map(_filled, read)))
+        above.append(number)
+    return (above or [0])[0], []
 
 
 def names_ids(cells: Sequence[str], options: Options) -> bool:
@@ -62,6 +75,28 @@ def names_ids(cells: Sequence[str], options: Options) -> bool:
 def without_hash(cells: Sequence[str]) -> list[str]:
     """The names of a header that begins with `#`, as VCF and BED have it."""
     return [cells[0].lstrip("# "), *cells[1:]] if cells and cells[0].startswith("#") else list(cells)
+
+
+def note_of_titles(above: Sequence[str], line: int) -> list[str]:
+    """What is said of lines above a header."""
+    many = len(above)
+    said = f"{many} line{'s' * (many != 1)} above the header (line {line}) {'are' if many != 1 else 'is'} passed over"
+    return [f"{said}: {above[0]:.80}{', …' * (many != 1)}"] if above else []
+
+
+def without_comments(header: Sequence[str], rows: Sequence[Row], options: Options) -> tuple[list[Row], list[str]]:
+    """Without rows that begin with `#` and are no row of the table; they are said."""
+    is_id = bool(header) and names_ids(header[:1], options)
+    comments = [
+        line
+        for line, cells in rows
+        if cells and cells[0].startswith("#") and (is_id or len(cells) != len(header) or not any(cells[1:]))
+    ]
+    if not comments:
+        return [*rows], []
+    listed, gone = ", ".join(map(str, comments[:10])) + ", …" * (len(comments) > 10), set(comments)
+    said = f"row{'s' * (len(comments) > 1)} {listed}: passed over, a comment begins with #"
+    return [row for row in rows if row[0] not in gone], [said]
 
 
 def _lines(text: str) -> Iterator[tuple[int, int, str]]:

@@ -4,14 +4,14 @@ UTF-16 with one."""
 import codecs
 import csv
 import io
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from stat import S_ISDIR, S_ISREG
 
 from ctcore.errors import SheetError
 from ctcore.model.values import CONTROL, control_characters
-from ctcore.sheet.header_line import DELIMITERS, HeaderLine, find_header, names_ids, without_hash
+from ctcore.sheet.header_line import DELIMITERS, find_header, note_of_titles, without_comments, without_hash
 from ctcore.sheet.illumina import COLUMNS, find_samples
 from ctcore.sheet.options import EVERY, Options
 
@@ -53,8 +53,7 @@ def read_table(path: Path, options: Options | None = None) -> Rows:
     if ending == ".xlsx":
         from ctcore.sheet.xlsx import read_workbook
 
-        header, rows, problems, odd = read_workbook(path, tab)
-        return Rows(header, rows, problems, odd=odd)
+        return read_workbook(path, options)
     if ending in (".ped", ".fam"):
         from ctcore.sheet.pedigree import read_ped
 
@@ -118,7 +117,7 @@ def _delimited(path: Path, options: Options) -> Rows:
         raise SheetError(str(path), [f"{what} is empty; a header line and one row an assay are expected"])
     line = header.line + (samples.line - 1 if samples else 0)
     table = _table(part[header.start :], header.delimiter or _delimiter(path, header.text, line), line, options)
-    notes = [*_of_titles(header, line), *table.notes]
+    notes = [*note_of_titles(header.above, line), *table.notes]
     if samples is None:
         return replace(table, notes=tuple(notes))
     others = ", ".join(f"[{name}]" for name in samples.others)
@@ -130,15 +129,6 @@ def _of_illumina(options: Options) -> Options:
     """How a sample sheet is read, unless it is said otherwise."""
     named = {ours.lower() for ours in options.map.values()}
     return Options({theirs: ours for theirs, ours in COLUMNS.items() if ours not in named}, (EVERY,))
-
-
-def _of_titles(header: HeaderLine, line: int) -> Iterator[str]:
-    if header.above:
-        many = len(header.above)
-        said = (
-            f"{many} line{'s' * (many != 1)} above the header (line {line}) {'are' if many != 1 else 'is'} passed over"
-        )
-        yield f"{said}: {header.above[0]:.80}{', …' * (many != 1)}"
 
 
 def _table(text: str, delimiter: str, first: int, options: Options) -> Rows:
@@ -159,7 +149,7 @@ def _table(text: str, delimiter: str, first: int, options: Options) -> Rows:
     except csv.Error as error:
         problems.append(f"row {before + 1}: {error}; check the quotes of this row")
     header, rows = _without_blank_ends(header, rows)
-    rows, notes = _without_comments(header, rows, options)
+    rows, notes = without_comments(header, rows, options)
     for line, cells in rows:
         if len(cells) != len(header):
             problems.append(
@@ -173,24 +163,6 @@ def _table(text: str, delimiter: str, first: int, options: Options) -> Rows:
             "the columns are separated by semicolons: in numbers, a comma is read as a point; 01.02.2024 is a day"
         )
     return Rows(header, rows, problems, notes=tuple(notes), has_decimal_commas=delimiter == ";", header_row=first)
-
-
-def _without_comments(
-    header: Sequence[str], rows: Sequence[tuple[int, list[str]]], options: Options
-) -> tuple[list[tuple[int, list[str]]], list[str]]:
-    """Without rows that begin with `#` and are no row of the table; they are said."""
-    kept, comments = list[tuple[int, list[str]]](), list[int]()
-    is_id = bool(header) and names_ids(header[:1], options)
-    for line, cells in rows:
-        is_comment = cells[0].startswith("#") and (is_id or len(cells) != len(header) or not any(cells[1:]))
-        if is_comment:
-            comments.append(line)
-        else:
-            kept.append((line, cells))
-    if not comments:
-        return kept, []
-    listed = ", ".join(map(str, comments[:10])) + ", …" * (len(comments) > 10)
-    return kept, [f"row{'s' * (len(comments) > 1)} {listed}: passed over, a comment begins with #"]
 
 
 def _without_blank_ends(
