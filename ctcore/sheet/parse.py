@@ -58,6 +58,7 @@ class Sheet:
     entities: Mapping[Level, Mapping[str, EntityRow]]
     notes: tuple[str, ...] = ()  # what the file holds and was not taken
     subject: str = ""  # of whom it is, where it is no file
+    is_pedigree: bool = False  # its parents were checked against each other
 
 
 Beside = Callable[[Sheet], Iterable[str]]
@@ -107,7 +108,7 @@ def read_rows(
     wrong, listed = add_listed_checksums(options.checksums, list(_claims(reader.entities)), reader.folder)
     problems += [*reader.problems, *wrong]
     notes = (*table.notes, *listed, *_passed_over(table, columns), *_maybe_blank(table, columns))
-    sheet = Sheet(path, reader.entities, notes)
+    sheet = Sheet(path, reader.entities, notes, is_pedigree=table.lenient)
     if problems:
         listed = in_order(_of_header(problem, table.header_row) for problem in (*problems, *beside(sheet)))
         raise SheetError(str(path), [_with_file(table.files, problem) for problem in listed])

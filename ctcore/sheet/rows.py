@@ -196,11 +196,22 @@ def decode_text(path: Path) -> str:
     try:
         if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
             return data.decode("utf-16")
+        if of_windows := _without_bom(data):
+            return data.decode(of_windows)
         return data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         line = data[: error.start].count(b"\n") + 1
         said = f"row {line}: byte {error.start} is not {error.encoding.upper()}; save the sheet as UTF-8"
         raise SheetError(str(path), [said]) from None
+
+
+def _without_bom(data: bytes) -> str | None:
+    """The kind of UTF-16 of a text without BOM: in most of the West's letters, every other byte is 0."""
+    even, odd = data[:400:2].count(0), data[1:400:2].count(0)
+    if len(data) % 2 or not (even or odd):
+        return None
+    half = len(data[:400]) // 2
+    return "utf-16-le" if not even and odd > half * 0.7 else "utf-16-be" if not odd and even > half * 0.7 else None
 
 
 def _delimiter(path: Path, header: str, line: int) -> str:

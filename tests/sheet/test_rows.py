@@ -82,7 +82,7 @@ def test_whole_numbers_and_days_are_read_as_programs_write_them(tmp_path: Path) 
         assert len(refused(tmp_path, f"patient_id,age,born\nP1,{age},{born}\n")) == 2
 
 
-@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16"])
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "utf-16-le", "utf-16-be"])
 def test_text_of_windows_is_read(tmp_path: Path, encoding: str) -> None:
     assert of_patient(read(tmp_path, "patient_id\tage\r\nP1\t61\r\n".replace("\t", ",").encode(encoding))) == {
         "age": 61
