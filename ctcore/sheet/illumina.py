@@ -28,10 +28,10 @@ class SampleTable:
 
 def find_samples(text: str) -> SampleTable | str | None:
     """The table of samples of a sample sheet; None where the text is none, and what is wrong where it has no table."""
-    sections = list(_sections(text))
     first = next((one for one in _LINE.finditer(text) if one[0].strip(" \t,;\r\n")), None)
-    if not sections or first is None or not _SECTION.fullmatch(first[0]):
+    if first is None or not _SECTION.fullmatch(first[0]):
         return None
+    sections = list(_sections(text))
     names = [name for name, *_ in sections]
     folded = [name.lower() for name in names]
     for wanted in (one for one in _TABLES if one in folded):

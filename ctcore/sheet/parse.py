@@ -105,7 +105,8 @@ def read_rows(
     if columns.ids and not any(said.startswith("row 1: no column") for said in problems):
         reader.read([(line, cells) for line, cells in table.rows if len(cells) == width])
         reader.check_whole(stored or (lambda level, name: None))
-    wrong, listed = add_listed_checksums(options.checksums, list(_claims(reader.entities)), reader.folder)
+    claims = list(_claims(reader.entities)) if options.checksums else []
+    wrong, listed = add_listed_checksums(options.checksums, claims, reader.folder)
     problems += [*reader.problems, *wrong]
     notes = (*table.notes, *listed, *_passed_over(table, columns), *_maybe_blank(table, columns))
     sheet = Sheet(path, reader.entities, notes, is_pedigree=table.lenient)

@@ -186,7 +186,7 @@ def _both_parents(rows: Sequence[Line]) -> Iterator[str]:
             if not parent or parent == patient:
                 continue
             before, other = first.setdefault(parent, (line, role))
-            if other != role and (before == line or parent not in known):
+            if other != role and parent not in known:
                 there = "too" if before == line else f"and a {other} in row {before}"
                 yield f"row {line}, column {role}_id: {parent!r:.80} is a {role} {there}; correct one of them"
 
