@@ -15,6 +15,7 @@ from ctcore.intake.results import (
     values_of,
 )
 from ctcore.intake.results import record as write
+from ctcore.sheet.options import Options
 from ctcore.terminal.name_values import name_values
 from ctcore.terminal.render import echo_json, json_option, open_project, table
 
@@ -55,7 +56,7 @@ def record(
     chosen = analysis_of(project, analysis)
     if len(what) == 1 and "=" not in what[0]:
         path = Path(what[0])
-        options = project.settings.reading.also(name_values("--map", names), ignore, tab, blank=blank)
+        options = project.settings.reading.also(Options(name_values("--map", names), ignore, tab, blank=blank))
         entered, source = read_entered(chosen, path, options), f"sheet {project.recorded(path)}"
     elif len(what) > 1 and "=" not in what[0]:
         if names or ignore or blank or tab:

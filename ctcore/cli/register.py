@@ -16,7 +16,9 @@ from ctcore.intake.register import register as register_sheet
 from ctcore.intake.sheet_diff import AllowedChanges, SheetChanges
 from ctcore.model.levels import ENTITY_LEVELS
 from ctcore.project import Project
-from ctcore.terminal.name_values import name_values
+from ctcore.sheet.mapped_values import checked_values
+from ctcore.sheet.options import Options
+from ctcore.terminal.name_values import name_values, word_values
 from ctcore.terminal.render import ByteCounter, echo_json, is_terminal, json_option, open_project, table
 
 SHOWN = 20
@@ -38,6 +40,22 @@ SHOWN = 20
 )
 @click.option("--ignore", metavar="COLUMN", multiple=True, help="Ignore this column of the sheet.")
 @click.option("--blank", metavar="WORD", multiple=True, help="Read cells with this word, such as NA, as blank.")
+@click.option(
+    "--value",
+    "words",
+    metavar="COLUMN:WORD=VALUE",
+    multiple=True,
+    help="Read this word of the sheet as the declared value, as in sex:XX=F.",
+)
+@click.option(
+    "--checksums",
+    "--md5",
+    "lists",
+    metavar="FILE",
+    multiple=True,
+    help="Verify the sheet's files by this list, such as md5sum.txt.",
+)
+@click.option("--split", metavar="SIGN", help="Cells with several files have this sign between them, such as ';'.")
 @click.option("--tab", metavar="NAME", help="The tab of an .xlsx workbook.")
 @click.option("--dry-run", is_flag=True, help="Show what would change and become stale, and write nothing.")
 @click.option("--reparent", metavar="ID", multiple=True, help="Move this specimen or assay to the parent in the sheet.")
@@ -79,8 +97,8 @@ def _asked(project: Project, said: dict[str, Any]) -> Callable[..., SheetChanges
     if said["what"] in ENTITY_LEVELS:
         if not said["name"]:
             raise Usage(f"which {said['what']}? `ct register {said['what']} ID`")
-        if any(said[name] for name in ("names", "make", "ignore", "blank", "tab")):
-            raise Usage("--map, --make, --ignore, --blank and --tab are for sheets")
+        if any(said[name] for name in ("names", "make", "ignore", "blank", "words", "lists", "split", "tab")):
+            raise Usage("--map, --make, --ignore, --blank, --value, --checksums, --split and --tab are for sheets")
         values, more = name_values("--set", said["values"]), {"parent": said["parent"], "allowed": allowed}
         return partial(register_entity, project, said["what"], said["name"], values=values, **more)
     if said["name"] or said["parent"] or said["values"]:
@@ -94,9 +112,18 @@ def _asked(project: Project, said: dict[str, Any]) -> Callable[..., SheetChanges
     path = Path(said["what"]) if said["what"] else known_sheet(project)
     if path is None:
         raise Usage('which sheet? `ct register SHEET`, or say [project] sheet = "…" in ct.toml')
-    names, made = (name_values(f"--{one}", said[key]) for one, key in (("map", "names"), ("make", "make")))
-    options = project.settings.reading.also(names, said["ignore"], said["tab"], made, said["blank"])
+    options = project.settings.reading.also(_options(project, said))
     return partial(register_sheet, project, path, allowed, options=options)
+
+
+def _options(project: Project, said: dict[str, Any]) -> Options:
+    """How the sheet is to be read, as the command says."""
+    names, made = (name_values(f"--{one}", said[key]) for one, key in (("map", "names"), ("make", "make")))
+    values, problems = checked_values(word_values("--value", said["words"]), project.settings.levels)
+    if problems:
+        raise Usage(f"--value {problems[0]}")
+    lists = tuple(map(Path, said["lists"]))
+    return Options(names, said["ignore"], said["tab"], made, said["blank"], values, lists, said["split"])
 
 
 def _confirm(planned: SheetChanges, yes: bool) -> None:

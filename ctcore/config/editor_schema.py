@@ -345,8 +345,13 @@ def _sheet() -> Schema:
             "map": _map("The sheet's name of a column = ours.", {"type": "string"}),
             "ignore": _texts("Columns to pass over."),
             "tab": _text("The tab of a workbook."),
+            "split": _text("What separates several files in one cell."),
             "blank": _texts("Words of cells that stand for nothing, such as NA."),
             "make": _map("An ID's column = the template that it is made by.", {"type": "string"}),
+            "values": _map(
+                "A metadata column: the sheet's word = the declared value.",
+                _map("The sheet's word = the declared value.", {"not": {"type": _NO_VALUE}}),
+            ),
         },
     )
 

@@ -23,6 +23,7 @@ from ctcore.model.schema import COLUMN_NAME, ID_PATTERN, Levels, LevelSchema
 from ctcore.model.values import CONTROL, convert_text
 from ctcore.sheet.columns import ALIASES, known_names
 from ctcore.sheet.made_ids import template_problem
+from ctcore.sheet.mapped_values import checked_values
 from ctcore.sheet.options import Options
 from ctcore.steps.facts import range_problems
 from ctcore.util.disk_errors import reason_of
@@ -500,7 +501,7 @@ class _Reader:
 
     def _reading(self, table: dict[str, Any], levels: Levels) -> Options:
         """How sheets of this project call their columns."""
-        self._only(table, {"map", "ignore", "tab", "make", "blank"}, "[sheet]")
+        self._only(table, {"map", "ignore", "tab", "make", "blank", "values", "split"}, "[sheet]")
         names = self._table(table, "map", "[sheet]")
         known = known_names(levels)
         for theirs, ours in names.items():
@@ -515,7 +516,11 @@ class _Reader:
             if said is not None:
                 self.problems.append(f"[sheet.make] {name:.80} = {template!r:.80}: {said}")
         ignored, blank = (self._texts(table, key, "[sheet]") for key in ("ignore", "blank"))
-        return Options(good, ignored, self._text(table, "tab", "[sheet]"), made, blank)
+        said = self._table(table, "values", "[sheet]")
+        values, problems = checked_values({name: self._table(said, name, "[sheet.values]") for name in said}, levels)
+        self.problems += [f"[sheet.values] {problem}" for problem in problems]
+        tab, split = (self._text(table, key, "[sheet]") for key in ("tab", "split"))
+        return Options(good, ignored, tab, made, blank, values, split=split)
 
     def _slurm(self, table: dict[str, Any]) -> dict[str, Profile]:
         found = {}

@@ -25,6 +25,10 @@ folders = ["steps"]               # add "ct_assets/steps" for the reference pipe
 # [sheet.map]
 # "Sample Name" = "specimen_id"
 
+# Their words for values of a column = ours; `ct register` says how many cells had which word
+[sheet.values]
+sex = { XX = "F", XY = "M", female = "F", male = "M", NA = "unknown" }
+{status}
 [run]
 workers = 0                       # local worker processes; 0 = one a core
 """
@@ -70,10 +74,11 @@ collected_on = "date"
 purity = { type = "real", description = "share of tumour cells, 0 to 1" }
 
 [levels.assay]
-files = ["fastq_1", "fastq_2"]
+files = ["fastq_1", "fastq_2", "bam", "bai", "cram", "crai", "table", "vcf"]   # as in nf-core/sarek's sheets
 
 [levels.assay.columns]
-assay_type = { enum = ["WGS", "WES", "panel", "RNA"], required = true }
+assay_type = { enum = ["WGS", "WES", "panel", "RNA"] }
+variantcaller = {}
 replicate = { type = "integer", default = 1 }
 """
 
@@ -123,8 +128,8 @@ class Starter:
     sheet: str
 
 
-def _starter(levels: str, cohorts: str, sheet: str) -> Starter:
-    return Starter(f"{DIRECTIVE}{_HEAD}{levels}{_REFERENCE}\n{cohorts}{_TAIL}", sheet)
+def _starter(levels: str, cohorts: str, sheet: str, status: str = "") -> Starter:
+    return Starter(f"{DIRECTIVE}{_HEAD}{levels}{_REFERENCE}\n{cohorts}{_TAIL.replace('{status}', status)}", sheet)
 
 
 STARTERS = {
@@ -136,6 +141,7 @@ STARTERS = {
         "# Who has both: `ct cohort --pairing tumour_normal`, `ct run --cohort all --complete-only`; docs/cohorts.md\n"
         '[pairings.tumour_normal]\nby = "specimen.status"\norder = ["normal", "tumour"]\n',
         _SHEET_TUMOUR_NORMAL,
+        'status = { 0 = "normal", 1 = "tumour" }\n',
     ),
     "trio": _starter(
         _TRIO,

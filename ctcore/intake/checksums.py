@@ -76,6 +76,9 @@ def _differs(project: Project, algorithm: str, found: Claim, real: Mapping[str, 
     said, is_now = claim.checksums[algorithm], real[claim.name]
     if said == is_now:
         return None
+    if where := claim.listed.get(algorithm):
+        named = f"{project.recorded(claim.name)} has the {algorithm} {is_now}, and {where} expects {said}"
+        return f"row {row.row}, column {role}: {named}; fetch the file again, or correct the list"
     return (
         f"row {row.row}, column {role}_{algorithm}: {said[:12]}… is not the checksum of "
         f"{project.recorded(claim.name)} ({is_now[:12]}…); fetch the file again, or correct the sheet"

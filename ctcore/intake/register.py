@@ -89,7 +89,7 @@ def register_entity(
     stored, subject = _Stored(project), f"{level} {name}"
     cells = {f"{level}_id": name, **_parent_cell(stored, level, name, parent), **(values or {})}
     row = (1, [text.strip() for text in cells.values()])
-    table = Rows(list(cells), [row], control_characters([row], list(cells)))
+    table = Rows(list(cells), [row], control_characters([row], list(cells)), is_sheet=False)
     try:
         beside = partial(_contradictions, project, allowed or AllowedChanges())
         sheet = read_rows(Path(subject), table, project.settings.levels, Options(), stored, beside)

@@ -1,6 +1,7 @@
 """A sheet against the catalog: what is new, what changes, what contradicts, and the rows to write."""
 
 import json
+import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -21,10 +22,13 @@ from ctcore.model.column import Value
 from ctcore.model.levels import ENTITY_LEVELS, Level
 from ctcore.project import Project
 from ctcore.sheet.parse import EntityRow, Sheet
+from ctcore.sheet.pedigree import circle_in, circle_in_words
 from ctcore.staleness.preview import Consequence
 from ctcore.store.digest import canonical_json
 
 EVENT_ROWS = 1000
+PARENTS = ("father", "mother", "father_id", "mother_id")
+"""Columns of patients that name patients, as a pedigree has them."""
 Key = tuple[str, str]
 
 
@@ -103,6 +107,7 @@ class Comparison:
         self._load(connection)
         self._compare()
         self._check_unique()
+        self._check_parents()
         if self.problems:
             raise SheetError(str(sheet.path), self.problems)
         self._check_schema(connection)
@@ -156,6 +161,28 @@ class Comparison:
                     hidden = other in self._hidden[one.level] and other not in said
                     whose = WITHHELD if hidden else f"{one.level} {other}"
                     self._problem(row, f"{value!r:.80} of {row.id} is that of {whose} already; correct one", column)
+
+    def _check_parents(self) -> None:
+        """Nobody is among their own ancestors, by what the sheet and the catalog say together."""
+        columns = [name for name in PARENTS if name in self.levels["patient"].columns]
+        said = self.sheet.entities["patient"]
+        mine = {name for name, row in said.items() if any(column in row.attributes for column in columns)}
+        if not mine or not (self.new_rows or self.changed_rows):
+            return
+        parents = {
+            one.id: {str(one.attributes[column]) for column in columns if one.attributes.get(column)}
+            for one in self._after()
+            if one.level == "patient"
+        }
+        while circle := circle_in(parents):
+            first = min(circle, key=lambda name: said[name].row if name in said else math.inf)
+            at = circle.index(first)
+            people = [*circle[at:], *circle[:at]]
+            if not mine.isdisjoint(people) and not (self.sheet.is_pedigree and said.keys() >= {*people}):
+                hidden = self._hidden["patient"]
+                shown = [WITHHELD if name in hidden and name not in said else name for name in people]
+                self._problem(said[first], circle_in_words(shown))
+            parents = {name: some for name, some in parents.items() if name not in circle}
 
     @cached_property
     def folded(self) -> dict[Key, str]:

@@ -42,6 +42,7 @@ class RegisteredSheet:
         """What decides what a sheet says, but for the catalog and the raw files; None where it cannot be read."""
         try:
             read = digest_files([self.path])[self.path]
+            lists = digest_files(self.options.checksums)
         except InputError:
             return None
         options = self.options
@@ -52,8 +53,11 @@ class RegisteredSheet:
             "map": [list(pair) for pair in options.map.items()],
             "ignore": list(options.ignore),
             "tab": options.tab,
+            "split": options.split,
             "blank": list(options.blank),
             "make": [list(pair) for pair in options.make.items()],
+            "values": [[column, *pair] for column, words in options.values.items() for pair in words.items()],
+            "checksums": [[str(path), str(path.absolute()), digest] for path, digest in lists.items()],
             # what relative paths, and those with ~, are relative to
             "places": [str(self.path.absolute()), str(self._folder), str(self.project.root), os.path.expanduser("~")],
         }

@@ -47,17 +47,13 @@ def read_columns(
     with fields of its own (`lenient`), and by `--ignore '*'`, undeclared columns are skipped and counted.
     """
     found, problems = SheetColumns(), list[str]()
-    meanings = _meanings(levels)
-    folded = {name.lower(): meaning for name, meaning in meanings.items()}
+    meanings = _Meanings(levels, lenient)
     seen: dict[Meaning | str, int] = {}
     for position, written in enumerate(header):
         name = options.name_of(written)
         if name is None:
             continue
-        known = ALIASES.get(name.lower(), name)
-        meaning = meanings.get(known) or folded.get(known.lower())
-        if lenient and meaning is None:
-            meaning = folded.get(SHORTER.get(known, known))
+        known, meaning = ALIASES.get(name.lower(), name), meanings.of(name)
         is_lane = name.lower() == LANE and not blank[position]
         found.has_lane |= name.lower() == LANE
         if meaning is None and (blank[position] or lenient or (EVERY in options.ignore and name.lower() != LANE)):
@@ -69,7 +65,7 @@ def read_columns(
         elif position != first:
             problems.append(f"row 1: columns {header[first]!r:.80} and {written!r:.80} mean the same; keep one of them")
         elif meaning is None and not is_lane:
-            problems.append(_unknown(written, name, meanings))
+            problems.append(_unknown(written, name, meanings.by_name))
         else:
             found.lane = position if is_lane else found.lane
             _place(found, position, meaning)
@@ -80,6 +76,44 @@ def read_columns(
 def known_names(levels: Levels) -> list[str]:
     """Every name that a column of a sheet may have, in small letters."""
     return [name.lower() for name in (*_meanings(levels), *ALIASES, LANE)]
+
+
+def names_of_attributes(levels: Levels) -> list[str]:
+    """Every name that a metadata column of a sheet may have."""
+    return [name for name, (what, *_) in _meanings(levels).items() if what == "attribute"]
+
+
+def attribute_named(name: str, levels: Levels) -> tuple[Level, Column] | None:
+    """The metadata column of a name, as sheets may write it."""
+    meaning = _Meanings(levels).of(name)
+    return (meaning[1], meaning[2]) if meaning and isinstance(meaning[2], Column) else None
+
+
+def attributes_in(
+    header: Sequence[str], levels: Levels, options: Options, lenient: bool
+) -> Iterator[tuple[int, Level, Column]]:
+    """The metadata columns of a header, with their positions."""
+    meanings = _Meanings(levels, lenient)
+    for position, written in enumerate(header):
+        name = options.name_of(written)
+        meaning = None if name is None else meanings.of(name)
+        if meaning is not None and isinstance(meaning[2], Column):
+            yield position, meaning[1], meaning[2]
+
+
+class _Meanings:
+    """What our name of a column means, in any case."""
+
+    def __init__(self, levels: Levels, lenient: bool = False) -> None:
+        self.by_name, self.lenient = _meanings(levels), lenient
+        self.folded = {name.lower(): meaning for name, meaning in self.by_name.items()}
+
+    def of(self, name: str) -> Meaning | None:
+        known = ALIASES.get(name.lower(), name)
+        meaning = self.by_name.get(known) or self.folded.get(known.lower())
+        if self.lenient and meaning is None:
+            meaning = self.folded.get(SHORTER.get(known, known))
+        return meaning
 
 
 def _meanings(levels: Levels) -> dict[str, Meaning]:

@@ -17,12 +17,14 @@ InspectedFile = tuple[str | None, Place, Signature]  # what is wrong with a file
 class FileClaim:
     """A raw file that the sheet names: its absolute path, how it was found, and the checksums that are stated for it.
 
-    The path is kept as text: of 100,000 files, as `Path` objects, it would cost as much as all other checks.
+    `listed` says where a list of checksums states one, by algorithm. The path is kept as text: of 100,000 files, as
+    `Path` objects, it would cost as much as all other checks.
     """
 
     name: str
     seen: Signature
     checksums: dict[str, str] = field(default_factory=dict)
+    listed: dict[str, str] = field(default_factory=dict)
 
     @property
     def path(self) -> Path:

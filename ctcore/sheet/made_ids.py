@@ -6,23 +6,29 @@ from dataclasses import replace
 
 from ctcore.model.levels import ENTITY_LEVELS
 from ctcore.sheet.columns import ALIASES
-from ctcore.sheet.options import Options
+from ctcore.sheet.options import IN_BRACES, STEM, Options, columns_of
 from ctcore.sheet.rows import Rows
 
+# of files of reads, alignments, variants and tables, and of their packings
+_ENDINGS = re.compile(
+    r"(\.(fastq|fq|u?bam|cram|sam|pod5|fast5|blow5|g?vcf|bcf|fasta|fa|bed|tsv|csv|txt|gz|bgz|bz2|xz|zst|spring|ora))+$",
+    re.IGNORECASE,
+)
 IDS = tuple(f"{level}_id" for level in ENTITY_LEVELS)
-_COLUMN = re.compile(r"\{([^{}]*)\}")
-
-
-def columns_of(template: str) -> list[str]:
-    """The columns that a template names, in small letters."""
-    return [name.strip().lower() for name in _COLUMN.findall(template)]
 
 
 def filled(template: str, cells: Mapping[str, str]) -> str:
     """The template with these cells in place of the columns' names; blank where one of them is blank."""
     if not all(cells[name] for name in columns_of(template)):
         return ""
-    return _COLUMN.sub(lambda found: cells[found[1].strip().lower()], template)
+    return IN_BRACES.sub(lambda found: _cell(found[1].strip().lower(), cells), template)
+
+
+def _cell(name: str, cells: Mapping[str, str]) -> str:
+    column = name.removesuffix(STEM)
+    if column == name:
+        return cells[name]
+    return _ENDINGS.sub("", re.split(r"[/\\]", cells[column])[-1])
 
 
 def template_problem(name: str, template: str, columns: list[str] | None = None) -> str | None:

@@ -14,11 +14,14 @@ from ctcore.model.column import Column, Value
 from ctcore.model.levels import ENTITY_LEVELS, Level
 from ctcore.model.schema import ID_PATTERN, Levels
 from ctcore.model.values import convert_text, fit_word
+from ctcore.sheet.checksum_lists import LENGTHS, add_listed_checksums
 from ctcore.sheet.columns import SheetColumns, read_columns
 from ctcore.sheet.file_paths import FileClaim, InspectedFile, Place, inspect_file
 from ctcore.sheet.made_ids import make_ids
-from ctcore.sheet.options import Options
+from ctcore.sheet.mapped_values import way_to_map, with_values
+from ctcore.sheet.options import STEM, Options
 from ctcore.sheet.rows import Rows, read_table, with_blanks
+from ctcore.sheet.split_cells import split_cells
 from ctcore.util.gc import without_collecting
 
 # What a .csv has of IDs that Excel took for a day or a number (Ziemann et al. 2016, doi:10.1186/s13059-016-1044-7)
@@ -27,7 +30,8 @@ _EXCEL = re.compile(rf"[0-9]{{1,2}}-{_MONTH}(-[0-9]{{2,4}})?|{_MONTH}-[0-9]{{2,4
 # What R, pandas, Excel and people write where nothing is known
 NOTHING = frozenset({"NA", "N/A", "n/a", "na", "NaN", "nan", "NULL", "null", "None", "-", ".", "?"})
 _THOUSANDS = re.compile(r"[+-]?[0-9]{1,3}(\.[0-9]{3})+")
-_LENGTHS = {"md5": 32, "sha256": 64, "blake3": 64}
+
+_ROWS = 20  # as many are listed in one problem
 
 Converted = tuple[Value, str | None]  # a cell's value, and what is wrong with it
 Stored = Callable[[Level, str], Mapping[str, Value] | None]  # an entity's values in the catalog, None: not there
@@ -54,6 +58,7 @@ class Sheet:
     entities: Mapping[Level, Mapping[str, EntityRow]]
     notes: tuple[str, ...] = ()  # what the file holds and was not taken
     subject: str = ""  # of whom it is, where it is no file
+    is_pedigree: bool = False  # its parents were checked against each other
 
 
 Beside = Callable[[Sheet], Iterable[str]]
@@ -74,9 +79,11 @@ def read_sheet(
     """
     options = options or Options()
     # path.resolve() would follow a sheet that is itself a link, and look for its files elsewhere
-    table = with_blanks(read_table(path, options), options.blank)
-    table = make_ids(table, options)
-    return read_rows(path, table, levels, options, stored, beside)
+    table = read_table(path, options)
+    options = table.reading.also(options)
+    table = with_blanks(with_values(table, options, levels), options.blank)
+    table = split_cells(table, options, levels)
+    return read_rows(path, make_ids(table, options), levels, options, stored, beside)
 
 
 def read_rows(
@@ -93,18 +100,32 @@ def read_rows(
     columns, problems = read_columns(table.header, blank, levels, options, table.lenient)
     problems += table.problems
     if not table.rows and not table.problems:
-        problems.append("row 2: no assay; one row an assay is expected below the header")
+        problems.append(f"row {table.header_row + 1}: no assay; one row an assay is expected below the header")
     reader = _Reader(path.absolute().parent.resolve(), table, columns, levels)
     if columns.ids and not any(said.startswith("row 1: no column") for said in problems):
         reader.read([(line, cells) for line, cells in table.rows if len(cells) == width])
         reader.check_whole(stored or (lambda level, name: None))
-    problems += reader.problems
-    notes = (*table.notes, *_passed_over(table, columns), *_maybe_blank(table, columns))
-    sheet = Sheet(path, reader.entities, notes)
+    claims = list(_claims(reader.entities)) if options.checksums else []
+    wrong, listed = add_listed_checksums(options.checksums, claims, reader.folder)
+    problems += [*reader.problems, *wrong]
+    notes = (*table.notes, *listed, *_passed_over(table, columns), *_maybe_blank(table, columns))
+    sheet = Sheet(path, reader.entities, notes, is_pedigree=table.lenient)
     if problems:
-        listed = in_order([*problems, *beside(sheet)])
+        listed = in_order(_of_header(problem, table.header_row) for problem in (*problems, *beside(sheet)))
         raise SheetError(str(path), [_with_file(table.files, problem) for problem in listed])
     return sheet
+
+
+def _of_header(problem: str, row: int) -> str:
+    """A problem of the header, with its row: there may be lines above it."""
+    return re.sub(r"^row 1(?=[:,])", f"row {row}", problem)
+
+
+def _claims(entities: Mapping[Level, Mapping[str, EntityRow]]) -> Iterator[tuple[int, str, FileClaim]]:
+    for rows in entities.values():
+        for row in rows.values():
+            for role, claim in row.files.items():
+                yield row.row, role, claim
 
 
 def _with_file(files: Mapping[int, str], problem: str) -> str:
@@ -123,13 +144,9 @@ def _maybe_blank(table: Rows, columns: SheetColumns) -> Iterator[str]:
                 yield f"{table.header[position]}: {said}"
 
 
-def _blank_hint(text: str) -> str:
-    return f"; `--blank {text}`, or [sheet] blank in ct.toml, makes such cells blank" if text in NOTHING else ""
-
-
 def _passed_over(table: Rows, columns: SheetColumns) -> Iterator[str]:
     for position in columns.passed_over:
-        values = sum(1 for _, cells in table.rows if cells[position])
+        values = sum(1 for _, cells in table.rows if any(cells[position : position + 1]))  # a row may be cut
         name = table.header[position]
         yield f"{name}: {values} value{'s' * (values != 1)} not taken; ct.toml declares no such column"
 
@@ -137,6 +154,12 @@ def _passed_over(table: Rows, columns: SheetColumns) -> Iterator[str]:
 def in_order(problems: Iterable[str]) -> list[str]:
     """By their rows."""
     return sorted(problems, key=_row_of)
+
+
+def rows_named(lines: Sequence[int]) -> str:
+    """`row 2`, `rows 2, 3`; of many, the first ones and how many there are."""
+    listed = ", ".join(map(str, lines[:_ROWS])) + (f", … ({len(lines):,} rows)" if len(lines) > _ROWS else "")
+    return f"row{'s' * (len(lines) > 1)} {listed}"
 
 
 def _row_of(problem: str) -> int:
@@ -165,12 +188,13 @@ class _Reader:
     def __init__(self, folder: Path, table: Rows, columns: SheetColumns, levels: Levels) -> None:
         self.folder, self.header, self.lenient = folder, table.header, table.lenient
         self.odd, self.has_decimal_commas, self.id_hint = table.odd, table.has_decimal_commas, table.id_hint
+        self.is_sheet, self.files = table.is_sheet, table.files
         self.columns, self.levels = columns, levels
         self.has_assays = columns.is_about("assay")
         ids = [columns.ids[level] for level in ENTITY_LEVELS if level in columns.ids]
         self.whole = itemgetter(*ids) if len(ids) == len(ENTITY_LEVELS) else None  # the IDs of a row that has all
         self.problems: list[str] = []
-        self.repeated: dict[int, str] = {}  # by row, what keeps an assay without an ID from contradicting another one
+        self.repeated: dict[int, list[str]] = {}  # by row, what keeps assays without IDs from contradicting others
         self.entities: dict[Level, dict[str, EntityRow]] = {level: {} for level in ENTITY_LEVELS}
         self.folded: dict[Level, dict[str, EntityRow]] = {level: {} for level in ENTITY_LEVELS}
         self.users: dict[Place, tuple[str, str]] = {}
@@ -181,6 +205,7 @@ class _Reader:
         self.valid: dict[Level, dict[str, bool]] = {level: {} for level in ENTITY_LEVELS}
         self.complaints: set[tuple[str, str]] = set()
         self.refused: dict[int, set[tuple[Level, str]]] = {}  # by row, columns with a value that is none
+        self.refused_words: dict[tuple[int, str, str], list[int]] = {}  # rows, by position, word and file of a folder
         self.unread: set[tuple[Level, str, str]] = set()  # the same by entity
 
     def read(self, rows: Sequence[tuple[int, list[str]]]) -> None:
@@ -192,6 +217,10 @@ class _Reader:
                 self._row(line, cells, (patient, specimen, assay))
             else:
                 self._attributes(line, cells)
+        self.problems[:0] = [
+            f"{rows_named(lines)}, column {self.header[position]}: {self.converted[position][text][1]}"
+            for (position, text, _), lines in self.refused_words.items()
+        ]
 
     def _refuse_repeated(self, rows: Sequence[tuple[int, list[str]]]) -> None:
         """A sample in several rows has several assays, and nothing names them. A number by their order would be another
@@ -203,12 +232,16 @@ class _Reader:
         for line, cells in rows:
             if cells[at]:
                 repeated.setdefault(cells[at], []).append(line)
+        file = next(iter(self.columns.files), None)
+        way = f", or name assays by their files: --make 'assay_id={{specimen_id}}-{{{file}{STEM}}}'" if file else ""
         for specimen, lines in repeated.items():
             if len(lines) > 1:
-                listed = ", ".join(map(str, lines[:20])) + ", …" * (len(lines) > 20)
-                said = "stands in several rows that nothing distinguishes; add a column lane or assay_id"
-                self.problems.append(f"rows {listed}: sample {specimen!r} {said}")
-                self.repeated |= {line: f"{specimen}-{number}" for number, line in enumerate(lines, 1)}
+                listed = list(dict.fromkeys(lines))
+                what = "stands in several rows" if len(listed) > 1 else "has several files"
+                said = f"{what} that nothing distinguishes; add a column lane or assay_id{way}"
+                self.problems.append(f"{rows_named(listed)}: sample {specimen!r} {said}")
+                for number, line in enumerate(lines, 1):
+                    self.repeated.setdefault(line, []).append(f"{specimen}-{number}")
 
     def _ids(self, line: int, cells: list[str]) -> tuple[str | None, str | None, str | None]:
         """Patient, specimen and assay of a row; "" where the row is not about one, None where it is wrong.
@@ -253,7 +286,8 @@ class _Reader:
             return cells[at["assay"]]
         if lane is not None:
             return f"{specimen}-{cells[lane]}" if cells[lane] else ""
-        return self.repeated.get(line, specimen) if self.has_assays else ""
+        names = self.repeated.get(line)
+        return (names.pop(0) if names else specimen) if self.has_assays else ""
 
     def _id(self, line: int, level: Level, position: int, entity_id: str) -> str | None:
         """The ID; None if it is invalid, which is reported once for each ID."""
@@ -324,7 +358,7 @@ class _Reader:
             text = cells[position]
             value, problem = self.converted[position].get(text) or self._convert(position, level, column, text)
             if problem is not None:
-                self.problems.append(f"row {line}, column {self.header[position]}: {problem}")
+                self.refused_words.setdefault((position, text, self.files.get(line, "")), []).append(line)
                 self.refused.setdefault(line, set()).add((level, column.name))
             elif value is not None:
                 found[level][column.name] = value
@@ -339,8 +373,13 @@ class _Reader:
                 None,
                 "is a fraction, or has a point between thousands; write it with a comma, or without one",
             )
-        said = problem and f"{text!r:.80} {problem}{_blank_hint(text)}"
+        way = way_to_map(text, level, column, self.levels) if column.enum and self.is_sheet else ""
+        said = problem and f"{text!r:.80} {problem}{way}{self._blank_hint(text)}"
         return self.converted[position].setdefault(text, (value, said))
+
+    def _blank_hint(self, text: str) -> str:
+        is_word = text in NOTHING and self.is_sheet
+        return f"; `--blank {text}`, or [sheet] blank in ct.toml, makes such cells blank" if is_word else ""
 
     def _files(self, line: int, cells: list[str], ids: tuple[str, str, str]) -> dict[Level, dict[str, FileClaim]]:
         found: dict[Level, dict[str, FileClaim]] = {level: {} for level in ENTITY_LEVELS}
@@ -353,9 +392,9 @@ class _Reader:
             if not (text := cells[position]):
                 continue
             where = f"row {line}, column {role}_{algorithm}"
-            if not re.fullmatch(rf"[0-9A-Fa-f]{{{_LENGTHS[algorithm]}}}", text):
+            if not re.fullmatch(rf"[0-9A-Fa-f]{{{LENGTHS[algorithm]}}}", text):
                 self.problems.append(
-                    f"{where}: {text!r:.80} is no {algorithm}; {_LENGTHS[algorithm]} hexadecimal digits are expected"
+                    f"{where}: {text!r:.80} is no {algorithm}; {LENGTHS[algorithm]} hexadecimal digits are expected"
                 )
             elif role in found[level]:
                 found[level][role].checksums[algorithm] = text.lower()
@@ -375,8 +414,17 @@ class _Reader:
             if before == user:
                 return FileClaim(path, seen)
             problem = f"is already {before[1]} of {before[0]}; each file is given once"
-        self.problems.append(f"row {line}, column {role}: {text!r:.200} {problem}{_blank_hint(text)}")
+        way = self._split_hint(text, role) if looked[0] is not None else ""
+        self.problems.append(f"row {line}, column {role}: {text!r:.200} {problem}{self._blank_hint(text)}{way}")
         return None
+
+    def _split_hint(self, text: str, role: str) -> str:
+        """How to read several files in a cell, where each of them is there."""
+        for separator in ";,| " if self.is_sheet else "":
+            parts = [part.strip() for part in text.split(separator)]
+            if len(parts) > 1 and all(part and os.path.exists(self._absolute(part)) for part in parts):
+                return f"; `--split '{separator}'`, or [sheet] split in ct.toml, reads it as {len(parts)} files"
+        return ""
 
     def _absolute(self, text: str) -> str:
         """The path of a cell. Many files lie in few folders, so each folder is made out once."""

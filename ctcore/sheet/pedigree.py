@@ -6,7 +6,7 @@ them in any order, and names the columns after them.
 
 import re
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from graphlib import CycleError, TopologicalSorter
 from itertools import pairwise
@@ -167,6 +167,7 @@ def _contradictions(rows: Sequence[Line]) -> Iterator[str]:
             yield f"row {line}: {said}; {_WAY}"
         else:
             yield f"row {line}: individual {patient!r:.80} stands in row {before} too; keep one of them"
+    yield from _both_parents(rows)
     sexes = {cells[PATIENT]: cells[SEX] for _, cells in rows}
     for line, (_, patient, father, mother, *_) in rows:
         for role, parent, other in (("father", father, "female"), ("mother", mother, "male")):
@@ -176,17 +177,43 @@ def _contradictions(rows: Sequence[Line]) -> Iterator[str]:
                 yield f"row {line}, column {role}_id: {parent!r:.80} is {other} in its own row; correct one of them"
 
 
+def _both_parents(rows: Sequence[Line]) -> Iterator[str]:
+    """One person as a father and as a mother. What their own row says of their sex is told elsewhere."""
+    known = {cells[PATIENT] for _, cells in rows if cells[SEX] in ("male", "female")}
+    first: dict[str, tuple[int, str]] = {}
+    for line, (_, patient, father, mother, *_) in rows:
+        for role, parent in (("father", father), ("mother", mother)):
+            if not parent or parent == patient:
+                continue
+            before, other = first.setdefault(parent, (line, role))
+            if other != role and parent not in known:
+                there = "too" if before == line else f"and a {other} in row {before}"
+                yield f"row {line}, column {role}_id: {parent!r:.80} is a {role} {there}; correct one of them"
+
+
 def _circles(rows: Sequence[Line]) -> Iterator[str]:
     """A person among their own ancestors, by way of others."""
     lines = {cells[PATIENT]: line for line, cells in rows}
     if len(lines) < len(rows):  # an ID of two people would close circles that there are not
         return
     parents = {cells[PATIENT]: {*cells[FATHER : MOTHER + 1]} - {"", cells[PATIENT]} for _, cells in rows}
+    people = circle_in(parents)
+    if not people:
+        return
+    first = min(range(len(people)), key=lambda at: lines[people[at]])  # it begins anywhere
+    yield f"row {lines[people[first]]}: {circle_in_words([*people[first:], *people[:first]])}"
+
+
+def circle_in(parents: Mapping[str, Iterable[str]]) -> list[str]:
+    """People of whom each is a parent of the next one, and the last one of the first; none where there is no circle."""
     try:
         TopologicalSorter(parents).prepare()
     except CycleError as error:
-        people = error.args[1][:-1]
-        first = min(range(len(people)), key=lambda at: lines[people[at]])  # it begins anywhere
-        circle = [*people[first - 1 :], *people[:first]] if first else [people[-1], *people]
-        chain = ", ".join(f"{one!r:.80} of {other!r:.80}" for one, other in pairwise(circle))
-        yield f"row {lines[people[first]]}: a circle of parents: {chain}; correct a parent of one of them"
+        return error.args[1][:-1]
+    return []
+
+
+def circle_in_words(people: Sequence[str]) -> str:
+    """A circle of parents, and the way out."""
+    chain = ", ".join(f"{one!r:.80} of {other!r:.80}" for one, other in pairwise([people[-1], *people]))
+    return f"a circle of parents: {chain}; correct a parent of one of them"

@@ -4,7 +4,6 @@ UTF-16 with one."""
 import codecs
 import csv
 import io
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -12,18 +11,19 @@ from stat import S_ISDIR, S_ISREG
 
 from ctcore.errors import SheetError
 from ctcore.model.values import CONTROL, control_characters
-from ctcore.sheet.options import Options
+from ctcore.sheet.header_line import DELIMITERS, find_header, note_of_titles, without_comments, without_hash
+from ctcore.sheet.illumina import COLUMNS, find_samples
+from ctcore.sheet.options import EVERY, Options
 
 _KINDS = {".csv": ",", ".tsv": "\t", ".txt": None}
-_SEP = re.compile(r"\s*sep=(.)\s*", re.IGNORECASE)
-_NAMES = {",": "commas", "\t": "tabs", ";": "semicolons"}
 
 
 @dataclass(frozen=True)
 class Rows:
     """`rows` are (number of the line where it begins, cells), without blank lines; cells are stripped text.
 
-    `odd` are cells, by line and position, that a person sees otherwise in the workbook, and how.
+    `odd` are cells, by line and position, that a person sees otherwise in the workbook, and how. `is_sheet`: it is one,
+    and can be read in other ways; not the words of a command.
     """
 
     header: list[str]
@@ -36,6 +36,9 @@ class Rows:
     made: tuple[str, ...] = ()  # columns that were made by a template while the file was read
     id_hint: str = ""  # another way out where a patient's ID is none
     files: Mapping[int, str] = field(default_factory=dict)  # of a folder: the file of each row
+    is_sheet: bool = True
+    header_row: int = 1
+    reading: Options = field(default_factory=Options)  # how this format is read, unless it is said otherwise
 
 
 def read_table(path: Path, options: Options | None = None) -> Rows:
@@ -44,14 +47,13 @@ def read_table(path: Path, options: Options | None = None) -> Rows:
     ending, tab = path.suffix.lower(), options.tab
     if path.is_dir() and (files := files_of(path)):
         return _of_folder(path, files, options)
-    _refuse_others(path)
+    refuse_others(path)
     if tab is not None and ending != ".xlsx":
         raise SheetError(str(path), ["only an .xlsx workbook has tabs; leave out the tab"])
     if ending == ".xlsx":
         from ctcore.sheet.xlsx import read_workbook
 
-        header, rows, problems, odd = read_workbook(path, tab)
-        return Rows(header, rows, problems, odd=odd)
+        return read_workbook(path, options)
     if ending in (".ped", ".fam"):
         from ctcore.sheet.pedigree import read_ped
 
@@ -62,7 +64,7 @@ def read_table(path: Path, options: Options | None = None) -> Rows:
         kind = path.suffix or "without an ending"
         known = ".csv, .tsv, .xlsx, .ped or .json (phenopackets)"
         raise SheetError(str(path), [f"a sheet is a file {known}, not {kind}; export it as CSV UTF-8"])
-    return _delimited(path)
+    return _delimited(path, options)
 
 
 def files_of(folder: Path) -> list[Path]:
@@ -91,7 +93,7 @@ def _of_folder(folder: Path, files: Sequence[Path], options: Options) -> Rows:
     return _of_packets(texts, folder, options, [path.name for path in files])
 
 
-def _refuse_others(path: Path) -> None:
+def refuse_others(path: Path) -> None:
     """SheetError for pipes and devices: reading a pipe waits, and a device may never end."""
     try:
         mode = path.stat().st_mode
@@ -103,31 +105,51 @@ def _refuse_others(path: Path) -> None:
         raise SheetError(str(path), ["it is no regular file, but a pipe or a device; save it as a file first"])
 
 
-def _delimited(path: Path) -> Rows:
+def _delimited(path: Path, options: Options) -> Rows:
     text = decode_text(path)
-    lines = [line for line in text.splitlines() if line.strip()]
-    said = _SEP.fullmatch(lines[0]) if lines else None  # Excel writes and reads such a line before the header
-    if len(lines) <= bool(said):
-        raise SheetError(str(path), ["the file is empty; a header line and one row an assay are expected"])
-    delimiter = said[1] if said else _delimiter(path, lines[0])
+    samples = find_samples(text)
+    if isinstance(samples, str):
+        raise SheetError(str(path), [samples])
+    part = text[samples.start : samples.end] if samples else text
+    header = find_header(part, options)
+    if header is None:
+        what = f"the section [{samples.section}]" if samples else "the file"
+        raise SheetError(str(path), [f"{what} is empty; a header line and one row an assay are expected"])
+    line = header.line + (samples.line - 1 if samples else 0)
+    table = _table(part[header.start :], header.delimiter or _delimiter(path, header.text, line), line, options)
+    notes = [*note_of_titles(header.above, line), *table.notes]
+    if samples is None:
+        return replace(table, notes=tuple(notes))
+    others = ", ".join(f"[{name}]" for name in samples.others)
+    said = f"the table of [{samples.section}] is read" + (f", and not {others}" if others else "")
+    return replace(table, notes=(f"an Illumina sample sheet: {said}", *notes), reading=_of_illumina(options))
+
+
+def _of_illumina(options: Options) -> Options:
+    """How a sample sheet is read, unless it is said otherwise."""
+    named = {ours.lower() for ours in options.map.values()}
+    return Options({theirs: ours for theirs, ours in COLUMNS.items() if ours not in named}, (EVERY,))
+
+
+def _table(text: str, delimiter: str, first: int, options: Options) -> Rows:
+    """The rows of a table that begins with its header, in line `first` of the file."""
     reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
     header: list[str] = []
     rows: list[tuple[int, list[str]]] = []
     problems: list[str] = []
-    before = 0
+    before = first - 1
     try:
         for cells in reader:
             stripped = [cell.strip() for cell in cells]
-            if not header and said and any(stripped):
-                said = None
-            elif not header and any(stripped):
-                header = stripped
+            if not header and any(stripped):
+                header = without_hash(stripped)
             elif any(stripped):
                 rows.append((before + 1, stripped))
-            before = reader.line_num
+            before = first - 1 + reader.line_num
     except csv.Error as error:
         problems.append(f"row {before + 1}: {error}; check the quotes of this row")
     header, rows = _without_blank_ends(header, rows)
+    rows, notes = without_comments(header, rows, options)
     for line, cells in rows:
         if len(cells) != len(header):
             problems.append(
@@ -136,10 +158,11 @@ def _delimited(path: Path) -> Rows:
             )
     if CONTROL.search(text):
         problems += control_characters(rows, header)
-    if delimiter != ";":
-        return Rows(header, rows, problems)
-    note = "the columns are separated by semicolons: in numbers, a comma is read as a point; 01.02.2024 is a day"
-    return Rows(header, rows, problems, notes=(note,), has_decimal_commas=True)
+    if delimiter == ";":
+        notes.append(
+            "the columns are separated by semicolons: in numbers, a comma is read as a point; 01.02.2024 is a day"
+        )
+    return Rows(header, rows, problems, notes=tuple(notes), has_decimal_commas=delimiter == ";", header_row=first)
 
 
 def _without_blank_ends(
@@ -173,6 +196,8 @@ def decode_text(path: Path) -> str:
     try:
         if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
             return data.decode("utf-16")
+        if of_windows := _without_bom(data):
+            return data.decode(of_windows)
         return data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         line = data[: error.start].count(b"\n") + 1
@@ -180,16 +205,26 @@ def decode_text(path: Path) -> str:
         raise SheetError(str(path), [said]) from None
 
 
-def _delimiter(path: Path, header: str) -> str:
+def _without_bom(data: bytes) -> str | None:
+    """The kind of UTF-16 of a text without BOM: in most of the West's letters, every other byte is 0."""
+    even, odd = data[:400:2].count(0), data[1:400:2].count(0)
+    if len(data) % 2 or not (even or odd):
+        return None
+    half = len(data[:400]) // 2
+    return "utf-16-le" if not even and odd > half * 0.7 else "utf-16-be" if not odd and even > half * 0.7 else None
+
+
+def _delimiter(path: Path, header: str, line: int) -> str:
     """By the file's ending; SheetError where the header is plainly separated by something else.
 
     Semicolons are taken as they are: where numbers have a decimal comma, Excel has no other .csv.
     """
     expected = _KINDS[path.suffix.lower()] or ("\t" if "\t" in header else ",")
-    found = max(_NAMES, key=header.count)
+    found = max(DELIMITERS, key=header.count)
     if found == ";" and expected not in header and found in header:
         return found
     if expected not in header and found in header:
-        said = f"row 1: the columns are separated by {_NAMES[found]}; a {path.suffix} sheet has {_NAMES[expected]}"
-        raise SheetError(str(path), [f"{said}: save it so, or give it the other ending (.csv, .tsv)"])
+        said = f"row {line}: the columns are separated by {DELIMITERS[found]}"
+        way = f"a {path.suffix} sheet has {DELIMITERS[expected]}: save it so, or give it the other ending (.csv, .tsv)"
+        raise SheetError(str(path), [f"{said}; {way}"])
     return expected

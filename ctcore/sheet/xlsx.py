@@ -8,6 +8,7 @@ import zipfile
 import zlib
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
+from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -15,8 +16,11 @@ from xml.etree.ElementTree import iterparse
 
 from ctcore.errors import SheetError
 from ctcore.model.values import CONTROL
+from ctcore.sheet.header_line import header_among, note_of_titles, without_comments, without_hash
+from ctcore.sheet.options import Options
+from ctcore.sheet.rows import Rows
 
-Table = tuple[list[str], list[tuple[int, list[str]]], list[str], dict[tuple[int, int], str]]
+SHOWN = 20  # rows in a note
 LARGEST = 1 << 30  # bytes, unpacked: a workbook is a zip file, and a small one can unpack to any size
 PACKED, PLAIN = 100, 32 << 20  # beyond so many bytes, one of a workbook is no more than so many: XML packs to a tenth
 CELLS = 10_000_000  # also blank ones in front of others: a row may begin at its last column
@@ -29,28 +33,54 @@ LAST = (1 << 20, 1 << 14)  # row and column
 _ERRORS = {"#N/A", "#REF!", "#VALUE!", "#NAME?", "#DIV/0!", "#NUM!", "#NULL!"}
 
 
-def read_workbook(path: Path, tab: str | None) -> Table:
-    """Header, rows with their numbers in the tab, problems of single cells, and how a person sees those that are shown
-    otherwise, by row and position."""
+@dataclass
+class _Marks:
+    """What a tab's XML says and openpyxl does not: where formulas stand, and what is hidden."""
+
+    formulas: set[tuple[int, int]] = field(default_factory=set)
+    hidden_rows: set[int] = field(default_factory=set)
+    hidden_columns: list[tuple[int, int]] = field(default_factory=list)
+
+    def notes(self, header: Sequence[str], rows: Sequence[tuple[int, list[str]]]) -> Iterator[str]:
+        """Rows and columns with content that a person does not see."""
+        hidden = [line for line, _ in rows if line in self.hidden_rows]
+        listed = ", ".join(map(str, hidden[:SHOWN])) + f", … ({len(hidden):,} rows)" * (len(hidden) > SHOWN)
+        low_high = self.hidden_columns
+        names = [name for at, name in enumerate(header, 1) if any(low <= at <= high for low, high in low_high)]
+        for what, many, which in (("row", len(hidden), listed), ("column", len(names), ", ".join(names))):
+            if many:
+                said = f"{what}{'s' * (many > 1)} {which:.500} {'are' if many > 1 else 'is'}"
+                yield f"{said} hidden in the workbook, and read as the others"
+
+
+def read_workbook(path: Path, options: Options) -> Rows:
+    """A tab's rows with their numbers there, problems of single cells, and how a person sees those that are shown
+    otherwise."""
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", module="openpyxl")  # of looks that saving would lose: nothing is saved
-        return _read(path, tab)
+        return _read(path, options)
 
 
-def _read(path: Path, tab: str | None) -> Table:
+def _read(path: Path, options: Options) -> Rows:
     values = _opened(path)
     try:
-        sheet = values[_chosen(path, values, tab)]
-        shown = _formulas(path, sheet)
+        name, others = _chosen(path, values, options.tab)
+        sheet = values[name]
+        marks = _marks(path, sheet)
+        number, above = header_among(_filled_rows(path, sheet), options)
         header: list[str] = []
+        titles: list[str] = []
         rows: list[tuple[int, list[str]]] = []
         problems: list[str] = []
         odd: dict[tuple[int, int], str] = {}
         for line, cells in enumerate(_bounded(path, sheet.iter_rows()), 1):
             texts = [_text(cell) for cell in cells]
-            problems += _problems(line, header, cells, texts, shown)
-            if not header:
-                header = _until_last(texts)
+            if line < number:
+                titles += [" ".join(filter(None, texts))] if line in above else []
+                continue
+            problems += _problems(line, header, cells, texts, marks.formulas)
+            if line == number:
+                header = without_hash(_until_last(texts))
             elif any(texts):
                 rows.append((line, _fitted(texts, len(header))))
                 odd |= {(line, at): said for at, cell in enumerate(cells) if (said := _shown_otherwise(cell))}
@@ -61,12 +91,23 @@ def _read(path: Path, tab: str | None) -> Table:
         values.close()
     if not header:
         raise SheetError(str(path), ["the tab is empty; a header and one row an assay are expected"])
+    rows, notes = without_comments(header, rows, options)
     problems += [
         f"row {line}: {len(cells)} cells, but the header has {len(header)}; name the columns, or empty the cells"
         for line, cells in rows
         if len(cells) != len(header)
     ]
-    return header, rows, problems, odd
+    if others:
+        notes.append(f"tab {name} is read, and not {', '.join(others)}")
+    said = (*note_of_titles(titles, number), *notes, *marks.notes(header, rows))
+    return Rows(header, rows, problems, odd=odd, notes=said, header_row=number)
+
+
+def _filled_rows(path: Path, sheet: Any) -> Iterator[tuple[int, list[list[str]]]]:
+    """Rows with content, as they are looked through for a header."""
+    for line, cells in enumerate(_bounded(path, sheet.iter_rows()), 1):
+        if any(texts := [_text(cell) for cell in cells]):
+            yield line, [texts]
 
 
 def _opened(path: Path) -> Any:
@@ -115,19 +156,29 @@ def _is_number(text: str) -> bool:
     return True
 
 
-def _chosen(path: Path, book: Any, tab: str | None) -> str:
-    """The tab that was asked for, or the only one that holds something."""
+def _chosen(path: Path, book: Any, tab: str | None) -> tuple[str, list[str]]:
+    """The tab that was asked for, or the only one that holds something; and others that hold something."""
     names = [sheet.title for sheet in book.worksheets]
     for sheet in book.worksheets:
         sheet.reset_dimensions()  # what the writer says of the size is often wrong, and rows would be missing
     if tab is not None and tab not in names:
         raise SheetError(str(path), [f"no tab {tab!r:.80}; there is: {', '.join(names)}"])
-    filled = [tab] if tab else [sheet.title for sheet in book.worksheets if _has_values(path, sheet)]
+    if tab is not None:
+        return tab, [sheet.title for sheet in book.worksheets if sheet.title != tab and _may_have_values(path, sheet)]
+    filled = [sheet.title for sheet in book.worksheets if _has_values(path, sheet)]
     if len(filled) > 1:
         raise SheetError(str(path), [f"several tabs hold something: {', '.join(filled)}; say which with --tab"])
     if not filled:
         raise SheetError(str(path), ["the workbook is empty; a header and one row an assay are expected"])
-    return filled[0]
+    return filled[0], []
+
+
+def _may_have_values(path: Path, sheet: Any) -> bool:
+    """Whether a tab that is not read holds something, as far as it can be told."""
+    try:
+        return _has_values(path, sheet)
+    except (SheetError, *_DAMAGED):
+        return True
 
 
 def _has_values(path: Path, sheet: Any) -> bool:
@@ -144,14 +195,14 @@ def _bounded(path: Path, rows: Iterable[Sequence[Any]]) -> Iterator[Sequence[Any
         yield row
 
 
-def _formulas(path: Path, sheet: Any) -> set[tuple[int, int]]:
-    """Where formulas stand: one that was never calculated has no value, and would read as blank.
+def _marks(path: Path, sheet: Any) -> _Marks:
+    """Where formulas stand (one that was never calculated has no value, and would read as blank), and what is hidden.
 
     SheetError where a row or cell does not stand in its order: openpyxl passes over it, or over the one before.
     """
     from openpyxl.utils.cell import coordinate_to_tuple
 
-    found: set[tuple[int, int]] = set()
+    found = _Marks()
     line = column = 0
     with sheet._get_source() as source:
         for event, element in iterparse(source, ("start", "end")):
@@ -164,11 +215,14 @@ def _formulas(path: Path, sheet: Any) -> set[tuple[int, int]]:
             elif name == "row":
                 before, line, column = line, int(said or line + 1), 0
                 stands = before < line <= LAST[0]
+                found.hidden_rows |= {line} if element.get("hidden") in ("1", "true") else set()
+            elif name == "col" and element.get("hidden") in ("1", "true"):
+                found.hidden_columns.append((int(element.get("min", 0)), int(element.get("max", 0))))
             elif name == "c":
                 before, (row, column) = column, coordinate_to_tuple(said) if said else (line, column + 1)
                 stands = row == line and before < column <= LAST[1]
             elif name == "f":
-                found.add((line, column))
+                found.formulas.add((line, column))
             if not stands:
                 way = "the workbook is damaged: save it anew, or export the sheet as CSV UTF-8"
                 what = "it" if name == "row" else f"cell {said!r:.80}"

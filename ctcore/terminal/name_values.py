@@ -1,4 +1,4 @@
-"""`NAME=VALUE` on the command line."""
+"""`NAME=VALUE` and `COLUMN:WORD=VALUE` on the command line."""
 
 from collections.abc import Sequence
 
@@ -17,3 +17,17 @@ def name_values(option: str, said: Sequence[str], blank: bool = False) -> dict[s
             raise Usage(f"{option} {name.strip()} is given twice; leave one of them out")
         pairs[name.strip()] = value.strip()
     return pairs
+
+
+def word_values(option: str, said: Sequence[str]) -> dict[str, dict[str, str]]:
+    """Words of sheets with the values that they stand for, by column; a blank value makes the word blank."""
+    found: dict[str, dict[str, str]] = {}
+    for one in said:
+        (both, equals, value) = one.partition("=")
+        column, _, word = (part.strip() for part in both.partition(":"))
+        if not (equals and column and word):
+            raise Usage(f"{option} {one}: a column, :, a word of the sheet, = and a value are expected, as in sex:XX=F")
+        if word in found.setdefault(column, {}):
+            raise Usage(f"{option} {column}:{word} is given twice; leave one of them out")
+        found[column][word] = value.strip()
+    return found

@@ -48,6 +48,9 @@ OF_PEOPLE: dict[str, list[list[str]]] = {
         ["assay", "A9", "--parent", "SGONE", "--set", "library=L9", "--set", "reads=reads/A4.txt", "--json"],
         ["theirs.csv", "--map", "who=patient_id", "--ignore", "colour", "--dry-run"],
         ["theirs.csv", "--map", "who=patient_id", "--map", "colour=age", "--blank", "NA", "--tab", "first"],
+        ["theirs.csv", "--map", "who=patient_id", "--map", "colour=sex", "--value", "sex:red=F", "--dry-run"],
+        ["theirs.csv", "--map", "who=patient_id", "--ignore", "colour", "--checksums", "lists.md5", "--dry-run"],
+        ["theirs.csv", "--map", "who=patient_id", "--ignore", "colour", "--split", ";", "--dry-run"],
         [
             "theirs.csv",
             "--map",

@@ -14,7 +14,7 @@ from ctcore.model.schema import Levels, LevelSchema
 from ctcore.sheet.columns import SheetColumns, known_names, read_columns
 from ctcore.sheet.file_paths import inspect_file
 from ctcore.sheet.options import Options
-from ctcore.sheet.rows import read_table
+from ctcore.sheet.rows import Rows, read_table
 from ctcore.sheet.xlsx import read_workbook
 
 LEVELS: Levels = {
@@ -60,7 +60,7 @@ def test_what_a_lenient_format_has_more_is_passed_over() -> None:
 
 def test_options_of_a_call_go_before_those_of_ct_toml() -> None:
     mine = Options({"Sample Name": "specimen_id", "Kit": "sex"}, ("comment",), "Sheet1")
-    both = mine.also({"KIT": "note"}, ("Remark",), None)
+    both = mine.also(Options({"KIT": "note"}, ("Remark",)))
     assert [both.name_of(one) for one in ("sample name", "Kit", "Comment", "remark", "else")] == [
         "specimen_id",
         "note",
@@ -68,7 +68,7 @@ def test_options_of_a_call_go_before_those_of_ct_toml() -> None:
         None,
         "else",
     ]
-    assert both.tab == "Sheet1" and mine.also({}, (), "Two").tab == "Two"
+    assert both.tab == "Sheet1" and mine.also(Options(tab="Two")).tab == "Two"
 
 
 def test_rows_keep_their_line_numbers(tmp_path: Path) -> None:
@@ -113,14 +113,36 @@ def test_a_workbooks_cells_are_what_a_person_sees(tmp_path: Path) -> None:
     sheet["A2"].number_format = "0000"
     book.create_sheet("blank")
     book.save(tmp_path / "a.xlsx")
-    assert read_workbook(tmp_path / "a.xlsx", None) == (
-        ["id", "day", "n", "yes"],
-        [(2, ["0012", "2026-05-03", "5", "true"])],
-        [],
-        {(2, 1): "a date"},
+    assert read_workbook(tmp_path / "a.xlsx", Options()) == Rows(
+        ["id", "day", "n", "yes"], [(2, ["0012", "2026-05-03", "5", "true"])], [], odd={(2, 1): "a date"}
     )
     with pytest.raises(SheetError, match="no tab 'other'; there is: Sheet, blank"):
-        read_workbook(tmp_path / "a.xlsx", "other")
+        read_workbook(tmp_path / "a.xlsx", Options(tab="other"))
+
+
+def test_a_workbook_says_what_a_person_does_not_see(tmp_path: Path) -> None:
+    book = openpyxl.Workbook()
+    sheet = book.worksheets[0]
+    for row in (["Study LUNG"], [None], ["exported", "2024"], ["sample", "note", "x"], ["S1", "a", 1], ["# see mail"]):
+        sheet.append(row)
+    for number in (2, 3):
+        sheet.append([f"S{number}", "b", 2])
+    sheet.row_dimensions[7].hidden = sheet.row_dimensions[2].hidden = True
+    sheet.column_dimensions["B"].hidden = True
+    book.create_sheet("older").append(["sample"])
+    book.create_sheet("blank")
+    book.save(tmp_path / "a.xlsx")
+    with pytest.raises(SheetError, match="several tabs hold something: Sheet, older; say which with --tab"):
+        read_workbook(tmp_path / "a.xlsx", Options())
+    table = read_workbook(tmp_path / "a.xlsx", Options(tab="Sheet"))
+    assert (table.header, table.header_row, [line for line, _ in table.rows]) == (["sample", "note", "x"], 4, [5, 7, 8])
+    assert table.notes == (
+        "2 lines above the header (line 4) are passed over: Study LUNG, …",
+        "row 6: passed over, a comment begins with #",
+        "tab Sheet is read, and not older",
+        "row 7 is hidden in the workbook, and read as the others",
+        "column note is hidden in the workbook, and read as the others",
+    )
 
 
 def test_a_raw_file_says_why_it_cannot_be_one(tmp_path: Path) -> None:

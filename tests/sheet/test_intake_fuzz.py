@@ -4,6 +4,7 @@ CT_EXAMPLES says how many (10000 takes minutes); a failure names its seed.
 """
 
 import copy
+import csv
 import datetime
 import json
 import os
@@ -55,6 +56,10 @@ files = ["reads"]
 library = {}
 paired = "boolean"
 
+[sheet.values]
+sex = { XX = "F", XY = "M", U = "it's" }
+"assay.paired" = { both = true, single = "no" }
+
 [references.genome]
 path = "genome.txt"
 version = "1"
@@ -69,9 +74,9 @@ SHEET = """\
 patient_id,sex,age,mrn,born,note,specimen_id,site,purity,assay_id,library,paired,reads
 P1,F,40,m1,2001-02-03,,S1,lung,0.5,A1,L1,true,reads/A1.txt
 P1,F,40,m1,,,S1,lung,,A2,L1,yes,reads/A2.txt
-P2,M,50,,,text,S2,,1e-3,A3,,no,reads/A3.txt
+P2,M,50,,,text,S2,,1e-3,A3,,single,reads/A3.txt
 P3,it's,,m3,,,,,,,,,
-P4,F,,,,,S4,blood,,,,,
+P4,XX,,,,,S4,blood,,,,,
 """
 HOSTILE = [
     "'; DROP TABLE entity; --", '"; DELETE FROM entity; --', "' OR '1'='1", "$(touch pwned)", "`id`", "../../passwd",
@@ -211,7 +216,7 @@ def project(tmp_path: Path) -> Project:
     root = tmp_path / "toy"
     (root / "reads").mkdir(parents=True)
     (root / "steps").mkdir()
-    for name in ("A1", "A2", "A3"):
+    for name in ("A1", "A2", "A3", "B1", "B2", "B3"):
         (root / f"reads/{name}.txt").write_text(f"reads of {name}\n")
     (root / "ct.toml").write_text(TOML)
     (root / "genome.txt").write_text("ACGT\n")
@@ -227,7 +232,9 @@ def test_a_broken_sheet_lands_whole_or_not_at_all(project: Project) -> None:
     for seed in range(EXAMPLES):
         random_ = random.Random(seed)
         path = project.root / random_.choice(["broken.csv", "broken.csv", "broken.tsv"])
-        data = mutated(random_, SHEET, SHEET_MUTATORS).encode("utf-8", "surrogatepass")
+        above = random_.choice(["", "", "", "Study LUNG,,\n# a note\n\n"])
+        below = random_.choice(["", "", "# end of the report\n"])
+        data = mutated(random_, above + SHEET + below, SHEET_MUTATORS).encode("utf-8", "surrogatepass")
         path.write_bytes(data if random_.random() > 0.05 else data[: random_.randrange(len(data))] + b"\xff")
         before = state(project)
         try:
@@ -247,6 +254,7 @@ FOREIGN = (
     TOML.replace("note = {}", 'note = {}\nfamily = {}\naffected = "boolean"')
     .replace("required = true", "required = false")
     .replace('site = { default = "blood" }', 'site = { default = "blood" }\nsampled_tissue = {}')
+    .replace("[sheet.values]", '[sheet]\nsplit = ";"\n\n[sheet.values]')
 )
 PED = """\
 #FID IID F M SEX PHENOTYPE
@@ -268,6 +276,24 @@ PACKETS: list[dict[str, Any]] = [
     {"members": [{"subject": {"id": "C3", "age": 12}, "biosamples": []}]},
 ]
 ODD = [None, True, 0, -1, 1e22, 12.5, float("nan"), float("inf"), [], {}, {"id": "x"}, [[]], "\ud800", "P1", "S1"]
+SAMPLES = """\
+[Header],,,
+Date,6/24/2020,,
+[Reads],,,
+151,,,
+[Data],,,
+Lane,Sample_ID,library,Index
+1,S1,L1,ACGT
+2,S1,L1,ACGT
+1,S8,L8,TTGT
+[Cloud_Data],,,
+Sample_ID,Project,,
+"""
+CELLS = """\
+sample,lane,reads
+S7,L1;L2,reads/B1.txt;reads/B2.txt
+S8,L1,reads/B3.txt
+"""
 Whole = list[tuple[Level, str, str | None]]  # level, ID and parent of all that a file names
 
 
@@ -346,10 +372,47 @@ def _pedigree(random_: random.Random, path: Path) -> None:
 
 
 def _in_pedigree(path: Path) -> Whole:
-    lines = [line.split() for line in re.split("[\r\n]+", path.read_text("utf-8-sig"))]
-    return [
-        ("patient", cells[1], None) for cells in lines if cells and cells[0][0] != "#" and cells[0].lower() != "fid"
-    ]
+    """Individuals, in the column that a header gives them."""
+    lines = [line.split() for line in re.split("[\r\n]+", path.read_text("utf-8-sig")) if line.split()]
+    names = [name.lstrip("#").lower() for name in lines[0]]
+    at, rows = (names.index("iid"), lines[1:]) if "iid" in names else (1, lines)
+    return [("patient", cells[at], None) for cells in rows if cells[0][0] != "#" and cells[0].lower() != "fid"]
+
+
+def _samples(random_: random.Random, path: Path) -> None:
+    text = mutated(random_, _named(random_, SAMPLES), SHEET_MUTATORS)
+    path.write_bytes(text.encode("utf-8", "surrogatepass"))
+
+
+def _in_samples(path: Path) -> Whole:
+    """Samples with their lanes, below [Data]."""
+    rows = [[cell.strip() for cell in row] for row in csv.reader(path.read_text("utf-8-sig").splitlines()) if any(row)]
+    begin = next(at for at, row in enumerate(rows) if row[0].lower() == "[data]") + 1
+    end = next((at for at, row in enumerate(rows) if at > begin and row[0][:1] == "["), len(rows))
+    header = [name.lower() for name in rows[begin]]
+    if not {"lane", "sample_id"} <= {*header}:
+        return []
+    cells = [dict(zip(header, row, strict=False)) for row in rows[begin + 1 : end] if row[0][:1] != "#"]
+    named = [(one.get("sample_id", ""), one.get("lane", "")) for one in cells]
+    return [("assay", f"{sample}-{lane}", sample) for sample, lane in named if sample]
+
+
+def _cells_of_files(random_: random.Random, path: Path) -> None:
+    path.write_bytes(mutated(random_, CELLS, SHEET_MUTATORS).encode("utf-8", "surrogatepass"))
+
+
+def _in_cells(path: Path) -> Whole:
+    """Each file of a cell has the lane of its place."""
+    rows = list(csv.reader(path.read_text("utf-8-sig").splitlines()))
+    header, found = [name.lower().strip() for name in rows[0]], Whole()
+    if header != ["sample", "lane", "reads"]:
+        return []
+    for sample, lane, reads in (
+        map(str.strip, row) for row in rows[1:] if len(row) == 3 and row[0][:1] not in ("", "#")
+    ):
+        lanes = [one.strip() for one in lane.split(";")] if ";" in reads else [lane]
+        found += [("assay", f"{sample}-{one}", sample) for one in lanes]
+    return found
 
 
 def _packet(random_: random.Random, path: Path) -> None:
@@ -414,6 +477,8 @@ def _damaged(random_: random.Random, data: bytes) -> bytes:
         ("broken.xlsx", _workbook, _in_workbook),
         ("broken.ped", _pedigree, _in_pedigree),
         ("broken.json", _packet, _in_packets),
+        ("SampleSheet.csv", _samples, _in_samples),
+        ("cells.csv", _cells_of_files, _in_cells),
     ],
 )
 def test_a_foreign_sheet_lands_whole_or_not_at_all(

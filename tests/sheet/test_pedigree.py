@@ -127,6 +127,16 @@ def test_a_circle_of_ancestors_is_refused_with_the_circle(order: list[int], size
     assert not read_ped("".join(f"F P{at} {parents[at] if at else 0} 0 0 0\n" for at in order)).problems
 
 
+def test_one_person_is_not_father_and_mother() -> None:
+    assert read_ped("F K1 X X 1 1\n").problems == ["row 1, column mother_id: 'X' is a mother too; correct one of them"]
+    assert read_ped("F K1 X 0 1 1\nF K2 0 X 1 1\n").problems == [
+        "row 2, column mother_id: 'X' is a mother and a father in row 1; correct one of them"
+    ]
+    told = read_ped("F K1 X 0 1 1\nF K2 0 X 1 1\nF X 0 0 2 1\n").problems
+    assert told == ["row 1, column father_id: 'X' is female in its own row; correct one of them"], "once"
+    assert not read_ped("F K1 X Y 1 1\nF K2 X Y 1 1\n").problems
+
+
 NUMBERED = "F1 1 3 2 1 2\nF1 2 0 0 2 1\nF1 3 0 0 1 1\nF2 1 0 2 2 2\nF2 2 0 0 2 1\n"
 
 

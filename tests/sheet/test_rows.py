@@ -82,7 +82,7 @@ def test_whole_numbers_and_days_are_read_as_programs_write_them(tmp_path: Path) 
         assert len(refused(tmp_path, f"patient_id,age,born\nP1,{age},{born}\n")) == 2
 
 
-@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16"])
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "utf-16-le", "utf-16-be"])
 def test_text_of_windows_is_read(tmp_path: Path, encoding: str) -> None:
     assert of_patient(read(tmp_path, "patient_id\tage\r\nP1\t61\r\n".replace("\t", ",").encode(encoding))) == {
         "age": 61
@@ -172,3 +172,10 @@ def test_every_other_column_can_be_passed_over(tmp_path: Path) -> None:
     sheet = read_sheet(path, LEVELS, Options(ignore=("*",)))
     assert sheet.entities["patient"]["P2"].attributes == {"age": 62}
     assert [note.partition(" not taken")[0] for note in sheet.notes] == ["kit: 2 values", "run: 1 value"]
+
+
+def test_a_row_that_is_cut_is_told_also_where_columns_are_not(tmp_path: Path) -> None:
+    (path := tmp_path / "s.csv").write_text("patient_id,age,kit\nP1,61,a\nP2,62\n")
+    with pytest.raises(SheetError) as refused:
+        read_sheet(path, LEVELS, Options(ignore=("*",)))
+    assert [one.partition(";")[0] for one in refused.value.problems] == ["row 3: 2 cells, but the header has 3"]

@@ -17,6 +17,7 @@ from ctcore.config.settings import read_settings
 from ctcore.errors import SheetError
 from ctcore.model.column import Column
 from ctcore.model.schema import Levels, LevelSchema
+from ctcore.sheet.options import Options
 from ctcore.sheet.parse import Sheet, read_sheet
 
 LEVELS: Levels = {
@@ -412,7 +413,8 @@ def test_a_projects_pattern_narrows_ids_and_never_widens(tmp_path: Path) -> None
         ),
         (
             f"{IDS},sex\nP1,S1,A1,male",
-            "row 2, column sex: 'male' is not one of F, M, XX, XY; correct the cell or extend the enum in ct.toml",
+            "row 2, column sex: 'male' is not one of F, M, XX, XY; correct the cell or extend the enum in ct.toml; "
+            "`--value sex:male=ONE_OF_THEM`, or [sheet.values] in ct.toml, says which of them it is",
         ),
     ],
 )  # fmt: skip
@@ -519,7 +521,7 @@ def test_all_kinds_of_problems_come_in_the_order_of_rows(tmp_path: Path) -> None
 
 
 def test_a_thousand_problems_are_counted_and_some_shown(tmp_path: Path) -> None:
-    rows = "\n".join(f"S{n},x" for n in range(1000))
+    rows = "\n".join(f"S{n},x{n}" for n in range(1000))
     with pytest.raises(SheetError) as caught:
         read(tmp_path, f"sample,age\n{rows}\n")
     assert len(caught.value.problems) == 1000
@@ -637,9 +639,20 @@ def test_the_examples_of_the_documentation_read_as_it_says(tmp_path: Path) -> No
     blocks = [block.partition("\n")[::2] for block in document.split("```")[1::2]]
     write(tmp_path, next(body for kind, body in blocks if kind == "toml"), "ct.toml")
     reads(tmp_path, *(f"reads/{name}_{mate}.fastq.gz" for name in ("T_L1", "T_L2", "N_L1") for mate in ("R1", "R2")))
-    levels = read_settings(tmp_path / "ct.toml").levels
-    found = [list(read(tmp_path, body, levels=levels).entities["assay"]) for kind, body in blocks if kind == "csv"]
-    assert found == [["0012-T-L1", "0012-T-L2", "0013-N-L1"], ["C1", "C2"], ["P1-T-L1", "P1-T-L2"]]
+    declared = read_settings(tmp_path / "ct.toml")
+    sheets = [
+        write(tmp_path, body, f"{at}.csv") for at, (kind, body) in enumerate(blocks) if kind in ("csv", "illumina")
+    ]
+    found = [list(read_sheet(path, declared.levels, declared.reading).entities["assay"]) for path in sheets]
+    (cells,) = (write(tmp_path, body, "cells.csv") for kind, body in blocks if kind == "cells")
+    by_files = declared.reading.also(Options(make={"assay_id": "{specimen_id}-{fastq_1.stem}"}, split=";"))
+    assert list(read_sheet(cells, declared.levels, by_files).entities["assay"]) == ["C1-T_L1_R1", "C1-T_L2_R1"]
+    assert found == [
+        ["0012-T-L1", "0012-T-L2", "0013-N-L1"],
+        ["C1", "C2"],
+        ["P1-T-L1", "P1-T-L2"],
+        ["P1-T-1", "P1-T-2"],
+    ]
 
 
 def test_a_sample_in_several_rows_is_refused_once(tmp_path: Path) -> None:
@@ -647,6 +660,7 @@ def test_a_sample_in_several_rows_is_refused_once(tmp_path: Path) -> None:
     would change hands when the sheet is sorted."""
     reads(tmp_path, "1.fq.gz", "2.fq.gz", "3.fq.gz")
     said = "rows 2, 4: sample 'S1' stands in several rows that nothing distinguishes; add a column lane or assay_id"
+    said += ", or name assays by their files: --make 'assay_id={specimen_id}-{fastq_1.stem}'"
     assert problem(tmp_path, "sample,fastq_1\nS1,1.fq.gz\nS2,2.fq.gz\nS1,3.fq.gz\n") == said
     sheet = read(tmp_path, "sample,lane,fastq_1\nS1,1,1.fq.gz\nS2,1,2.fq.gz\nS1,2,3.fq.gz\n")
     assert set(sheet.entities["assay"]) == {"S1-1", "S2-1", "S1-2"}
