@@ -7,6 +7,7 @@ import click
 from ctcore.errors import Usage
 from ctcore.governance.masking import UNMASKED, mask_of
 from ctcore.query.disclosure import shows_excluded
+from ctcore.query.exclusion_counts import excluded_by_step, excluded_lines
 from ctcore.query.missing_results import MissingResults, missing_results
 from ctcore.staleness.matrix import Matrix, cohorts_in_full, matrix
 from ctcore.terminal.cohort_options import filter_selected, narrowing_options
@@ -57,6 +58,7 @@ def status(
         if seen:
             click.echo(seen.words, err=True)
         ctx.exit(FOUND if found.rows or not sight.is_clear else 0)
+    left_out = excluded_by_step(project, keys)
     tables = matrix(project, None if everything or as_json else 40, seen, keys)
     if as_json:
         echo_json(
@@ -64,6 +66,7 @@ def status(
                 one.level: {
                     "steps": one.steps,
                     "counts": one.counts,
+                    "excluded": {name: dict(left_out[name]) for name in one.steps if name in left_out},
                     "accepted": {name: sorted(some) for name, some in one.accepted.items() if some},
                     "entities": {who: dict(zip(one.steps, states, strict=True)) for _, who, states in one.rows},
                     **(cohorts_in_full(project, seen, keys) if one.level == "cohort" else {}),
@@ -74,6 +77,8 @@ def status(
     else:
         for one in tables:
             _matrix(one)
+        for said in excluded_lines(left_out):
+            click.echo(said, err=True)
     if seen:
         click.echo(seen.words, err=True)
     open_ = sum(
