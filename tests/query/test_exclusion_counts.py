@@ -16,7 +16,14 @@ from ctcore.query.exclusion_counts import excluded_by_step, excluded_lines
 from tests.helpers.kit import ROWS, TOML, again, assay, make_all, make_project
 from tests.helpers.shell import ct
 
-CONSENT = '\n[consent]\nuses = ["research", "care"]\n[consent.steps]\ncounted = "research"\nmerged = "care"\njoined = "care"\n'
+CONSENT = """
+[consent]
+uses = ["research", "care"]
+[consent.steps]
+counted = "research"
+merged = "care"
+joined = "care"
+"""
 MORE = (
     *ROWS,
     *(assay(f"P{n}", f"S{n}", f"A{n + 1}", sex="F", age="60") for n in range(3, 7)),
