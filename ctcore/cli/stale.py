@@ -1,5 +1,6 @@
 """`ct stale`: what is not fresh, and why."""
 
+from collections.abc import Mapping
 from typing import Any
 
 import click
@@ -8,6 +9,7 @@ from ctcore.cohorts.selection import HELP as SELECTION
 from ctcore.cohorts.selection import select_nodes
 from ctcore.model.node import name_of
 from ctcore.model.reasons import Verdict
+from ctcore.query.exclusion_counts import Kinds, excluded_by_step, excluded_lines
 from ctcore.staleness.summary import EACH_UP_TO, Overview, by_node, change_of, overview
 from ctcore.terminal.cohort_options import filter_selected, narrowing_options
 from ctcore.terminal.look_first import look_first
@@ -18,7 +20,9 @@ _COUNTS = ("step", "level", "nodes", "fresh", "accepted", "never made", "changed
 
 
 @click.command()
-@click.option("--why", is_flag=True, help="Add the reasons, grouped if there are many nodes.")
+@click.option(
+    "--why", is_flag=True, help="Add the reasons, grouped if there are many nodes, and why others are excluded."
+)
 @click.option("--select", "select_", metavar="SELECTION", multiple=True, help=f"Only these: {SELECTION}.")
 @narrowing_options
 @json_option
@@ -37,12 +41,14 @@ def stale(
     """
     project = open_project(ctx)
     sight = look_first(project)
-    found = overview(project, filter_selected(project, select_nodes(project, select_), cohort, pairing, complete_only))
+    keys = filter_selected(project, select_nodes(project, select_), cohort, pairing, complete_only)
+    found = overview(project, keys)
+    left_out = excluded_by_step(project, keys) if why else {}
     if as_json:
         echo_json(
             {
                 "steps": [_as_json(one) for one in found.counts],
-                **(_reasons_json(found) if why else {}),
+                **(_reasons_json(found, left_out) if why else {}),
                 "looked": sight.as_json(),
             }
         )
@@ -51,6 +57,8 @@ def stale(
         if why and found.verdicts:
             click.echo()
             _reasons(found)
+        for said in excluded_lines(left_out):
+            click.echo(said, err=True)
     ctx.exit(FOUND if found.verdicts or not sight.is_clear else 0)
 
 
@@ -68,8 +76,9 @@ def _as_json(one: Any) -> dict[str, Any]:
     }
 
 
-def _reasons_json(found: Overview) -> dict[str, Any]:
-    return {"nodes": [node_json(verdict) for verdict in found.verdicts]}
+def _reasons_json(found: Overview, left_out: Mapping[str, Kinds]) -> dict[str, Any]:
+    nodes = [node_json(verdict) for verdict in found.verdicts]
+    return {"nodes": nodes, "excluded": {step: dict(kinds) for step, kinds in left_out.items()}}
 
 
 def node_json(verdict: Verdict) -> dict[str, Any]:

@@ -4,8 +4,11 @@ from collections.abc import Sequence
 
 import click
 
+from ctcore.errors import Usage
 from ctcore.governance.masking import UNMASKED, mask_of
 from ctcore.query.disclosure import shows_excluded
+from ctcore.query.exclusion_counts import excluded_by_step, excluded_lines
+from ctcore.query.missing_results import MissingResults, missing_results
 from ctcore.staleness.matrix import Matrix, cohorts_in_full, matrix
 from ctcore.terminal.cohort_options import filter_selected, narrowing_options
 from ctcore.terminal.look_first import look_first
@@ -13,6 +16,10 @@ from ctcore.terminal.render import FOUND, MARK, echo_json, excluded_options, jso
 
 
 @click.command()
+@click.argument("step", required=False)
+@click.option(
+    "--missing", is_flag=True, help="One row an entity without a fresh, usable result of STEP: why, and what to do."
+)
 @click.option("--all", "everything", is_flag=True, help="Show all entities, not only the first 40 of a level.")
 @narrowing_options
 @excluded_options
@@ -20,6 +27,8 @@ from ctcore.terminal.render import FOUND, MARK, echo_json, excluded_options, jso
 @click.pass_context
 def status(
     ctx: click.Context,
+    step: str | None,
+    missing: bool,
     everything: bool,
     cohort: str | None,
     pairing: str | None,
@@ -28,13 +37,28 @@ def status(
     reason: str | None,
     as_json: bool,
 ) -> None:
-    """Show the completeness matrix: entities by steps. Exit code 3 if a node is missing or not fresh."""
+    """Show the completeness matrix: entities by steps. Exit code 3 if a node is missing or not fresh.
+
+    With STEP --missing: everybody who should have the result of STEP and has none that is fresh and may be used.
+    Exit code 3 if there is anybody.
+    """
+    if missing != (step is not None):
+        raise Usage("--missing is of one step: `ct status STEP --missing`; without both, `ct status` shows all steps")
     project = open_project(ctx)
+    asked = project.steps[step] if step is not None else None
     if (life := project.catalog.project_state()).state != "active":
         click.echo(f"{project.id} is {life.words}", err=True)
     sight = look_first(project)
-    seen = UNMASKED if shows_excluded(project, excluded, reason, "status") else mask_of(project)
+    what = f"status {asked.name} --missing" if asked is not None else "status"
+    seen = UNMASKED if shows_excluded(project, excluded, reason, what) else mask_of(project)
     keys = filter_selected(project, None, cohort, pairing, complete_only)
+    if asked is not None:
+        found = missing_results(project, asked, seen, None if keys is None else keys.get(asked.name, set()))
+        _missing(found, as_json)
+        if seen:
+            click.echo(seen.words, err=True)
+        ctx.exit(FOUND if found.rows or not sight.is_clear else 0)
+    left_out = excluded_by_step(project, keys)
     tables = matrix(project, None if everything or as_json else 40, seen, keys)
     if as_json:
         echo_json(
@@ -42,6 +66,7 @@ def status(
                 one.level: {
                     "steps": one.steps,
                     "counts": one.counts,
+                    "excluded": {name: dict(left_out[name]) for name in one.steps if name in left_out},
                     "accepted": {name: sorted(some) for name, some in one.accepted.items() if some},
                     "entities": {who: dict(zip(one.steps, states, strict=True)) for _, who, states in one.rows},
                     **(cohorts_in_full(project, seen, keys) if one.level == "cohort" else {}),
@@ -52,6 +77,8 @@ def status(
     else:
         for one in tables:
             _matrix(one)
+        for said in excluded_lines(left_out):
+            click.echo(said, err=True)
     if seen:
         click.echo(seen.words, err=True)
     open_ = sum(
@@ -62,6 +89,15 @@ def status(
         if state not in ("fresh", "excluded")
     )
     ctx.exit(FOUND if open_ or not sight.is_clear else 0)
+
+
+def _missing(found: MissingResults, as_json: bool) -> None:
+    if as_json:
+        rows = [one.as_json for one in found.rows]
+        echo_json({"step": found.step, "level": found.level, "missing": rows})
+        return
+    rows = [(one.node[1], one.state, one.why, one.since, one.by, one.next) for one in found.rows]
+    table((found.level, "state", "why", "since", "by", "next"), rows)
 
 
 def _matrix(one: Matrix) -> None:

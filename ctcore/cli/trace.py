@@ -1,7 +1,12 @@
 """`ct trace`: what something was made from."""
 
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
 import click
 
+from ctcore.errors import ProjectError, Usage
 from ctcore.governance.masking import UNMASKED, mask_for, mask_of
 from ctcore.model.reasons import short_digest
 from ctcore.project import Project
@@ -31,15 +36,60 @@ def trace(
     excluded: bool,
     reason: str | None,
 ) -> None:
-    """Show how WHAT was made, down to the sheet and the raw files: a node, a file (found by its bytes), or a digest."""
+    """Show how WHAT was made, down to the sheet and the raw files: a node, a file (found by its bytes), or a digest.
+
+    Outside of any project, a file is looked for in all known ones.
+    """
+    if as_json + mermaid + dot + code > 1:
+        raise click.UsageError("choose one of --json, --mermaid, --dot and --code")
+    projects = _owners(ctx, what) or [open_project(ctx)]
+    if len(projects) > 1 and (as_json or mermaid or dot):
+        names = " or ".join(f"--project {one.id}" for one in projects)
+        raise Usage(f"{what} is of {len(projects)} projects; say of which: {names}")
+    for project in projects:
+        if len(projects) > 1:
+            click.echo(f"== {project.id}")
+        _trace(project, what, as_json, mermaid, dot, everything, code, excluded, reason)
+
+
+def _owners(ctx: click.Context, what: str) -> Sequence[Project]:
+    """Outside of any project: the known ones that a file is of. Empty otherwise."""
+    if ctx.obj or os.environ.get("CT_PROJECT") or not Path(what).is_file() or _is_inside_project():
+        return ()
+    from ctcore.lineage.elsewhere import owners_of
+
+    found = owners_of(Path(what))
+    for said in found.unread:
+        click.echo(said, err=True)
+    for project in found.projects:
+        click.echo(f"{what} is of project {project.id} ({project.root})", err=True)
+    return found.projects
+
+
+def _is_inside_project() -> bool:
+    try:
+        Project.find()
+    except ProjectError:
+        return False
+    return True
+
+
+def _trace(
+    project: Project,
+    what: str,
+    as_json: bool,
+    mermaid: bool,
+    dot: bool,
+    everything: bool,
+    code: bool,
+    excluded: bool,
+    reason: str | None,
+) -> None:
     from ctcore.lineage.target import find_target
     from ctcore.lineage.trace import as_data
     from ctcore.lineage.trace import trace as find
     from ctcore.terminal import mermaid_dot, tree
 
-    if as_json + mermaid + dot + code > 1:
-        raise click.UsageError("choose one of --json, --mermaid, --dot and --code")
-    project = open_project(ctx)
     found = find(project, find_target(project, what), files=as_json)
     roots = found.target.made.values()
     allow(project, what, why_hidden(project, roots, found.lineage, found.target.registered), excluded, reason)

@@ -51,6 +51,8 @@ from ctcore.util.atomic_file import write_json
 from ctcore.util.clock import utc
 from ctcore.util.disk_errors import reason_of, way_out
 
+_OURS, _PYTHON = Path(__file__).parents[1], Path(traceback.__file__).parent
+
 
 @dataclass(frozen=True)
 class StepCall:
@@ -157,8 +159,9 @@ def _run(call: StepCall, store: Store, log: Path, project: Path) -> tuple[str | 
     try:
         return None, execute(call, store, log, project)
     except CtError as error:
-        print(error, file=sys.stderr, flush=True)
-        return str(error), {}
+        said = error_text(error, store.root, project=project)
+        print(said, file=sys.stderr, flush=True)
+        return said, {}
     except PrivilegedProgram as hindered:
         print(f"{hindered} cannot be traced; the call is made again without that", file=sys.stderr, flush=True)
         Worth(project / "work", call.recipe).hindered(str(hindered))
@@ -168,15 +171,31 @@ def _run(call: StepCall, store: Store, log: Path, project: Path) -> tuple[str | 
         return error_text(error, store.root, project_path_hint(missing_file_names(error), project)), {}
 
 
-def error_text(error: BaseException, store: Path, hint: str | None = None) -> str:
-    """The text for people of whatever a step raised."""
+def error_text(error: BaseException, store: Path, hint: str | None = None, project: Path | None = None) -> str:
+    """The text for people of whatever a step raised. An error of ct's own begins with the line of the step, because
+    no traceback shows it."""
     if isinstance(error, CtError):
-        return str(error)
+        return f"{own_line(error, project)}{error}"
     way = way_out(error) if isinstance(error, OSError) else None
     if isinstance(error, OSError) and error.errno == errno.EMFILE:
         hint = reason_of(error)
     more = f" ({store}); {way}" if way else f"; {hint}" if hint else ""
     return f"{type(error).__name__}: {error}{more}"
+
+
+def own_line(error: BaseException, project: Path | None) -> str:
+    """`steps/toy.py, line 12: `, of the step's own code that asked ct for what is not there; empty if none did.
+
+    A library between the step and ct is not its own code.
+    """
+    found, last, frames = "", Path(), error.__traceback__
+    while frames is not None:
+        last = Path(frames.tb_frame.f_code.co_filename)
+        if not last.is_relative_to(_OURS) and not last.is_relative_to(_PYTHON) and "site-packages" not in last.parts:
+            place = last.relative_to(project) if project and last.is_relative_to(project) else last
+            found = f"{place}, line {frames.tb_lineno}: "
+        frames = frames.tb_next
+    return found if last == _OURS / "step.py" else ""
 
 
 def print_traceback(error: BaseException) -> None:

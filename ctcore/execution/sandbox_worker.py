@@ -35,6 +35,6 @@ def _outcome(call: StepCall, staged: Path, place: Path, project: Path) -> dict[s
         if not isinstance(error, CtError):
             print_traceback(error)
         return {
-            "error": error_text(error, Store(project / "store").root),
+            "error": error_text(error, Store(project / "store").root, project=project),
             "looked_for": list(missing_file_names(error)),
         }

@@ -30,7 +30,8 @@ GIVEN = ("full", "limited")
 class Bar:
     """Why one entity is excluded by itself, everywhere or for one step. `kind` groups similar reasons.
 
-    `ethics`: for lack of consent. `scope`: the scope of the QC act behind it.
+    `ethics`: for lack of consent. `scope`: the scope of the QC act behind it. `since` and `actor`: when it began to
+    hold, and who recorded it; empty where nobody did.
     """
 
     entity: int
@@ -39,6 +40,8 @@ class Bar:
     step: str | None = None
     ethics: bool = False
     scope: str = ""
+    since: str = ""
+    actor: str = ""
 
 
 @dataclass(frozen=True)
@@ -153,7 +156,7 @@ def _censored(connection: Connection, only: Collection[int] | None) -> Iterator[
     for row in connection.execute(_censoring(only is not None), _keys(only)):
         step = f" for {row.step} only" if row.step else ""
         words = f"{row.kind}{step} on {row.at[:10]} by {row.actor}: {row.reason}"
-        yield Bar(row.entity, row.kind, words, row.step, scope=row.scope)
+        yield Bar(row.entity, row.kind, words, row.step, scope=row.scope, since=row.at, actor=row.actor)
 
 
 def _without_consent(
@@ -173,11 +176,13 @@ def _without_consent(
                 if use not in allowed:
                     purpose = f"is for {use}" if use else "is for no use that ct.toml names"
                     words = f"consent is limited to {', '.join(allowed)}{form}, and {step} {purpose}"
-                    yield Bar(row.entity, "consent limited to other uses", words, step, ethics=True)
+                    told = {"since": row.dated, "actor": row.actor}
+                    yield Bar(row.entity, "consent limited to other uses", words, step, ethics=True, **told)
         elif status not in GIVEN:
             since = row.until if status == "expired" and row.until else row.dated
             verb = "is pending since" if status == "pending" else f"{status} on"
-            yield Bar(row.entity, f"consent {status}", f"consent {verb} {since}{form}", ethics=True)
+            words = f"consent {verb} {since}{form}"
+            yield Bar(row.entity, f"consent {status}", words, ethics=True, since=since, actor=row.actor)
 
 
 def hidden_ids(connection: Connection, day: str, required: bool) -> dict[str, set[str]]:

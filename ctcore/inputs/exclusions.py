@@ -18,6 +18,9 @@ from ctcore.snapshot.snapshot import Snapshot
 from ctcore.snapshot.versions import Places
 from ctcore.step import Step
 
+LACKS = "without what the step needs"
+INSIDE = "with somebody inside who does not consent"
+
 Who = tuple[str, int, str | None]
 """Level, position, and the step for which somebody is barred; None: for all."""
 
@@ -82,14 +85,35 @@ def count_exclusions(
     connection: Connection, inputs: Inputs, step: str, level: str, places: Iterable[int]
 ) -> Counter[str]:
     """By what these entities of a level are excluded from a step: kind → how many, each counted once. Names nobody."""
-    finder, shape = _Finder(inputs), inputs.snapshot.shape
-    first = {place: next(finder.barred(step, level, place), None) for place in places}
-    numbers = {who: int(inputs.hierarchy.entities[who[0]].seq[who[1]]) for who in first.values() if who is not None}
+    finder = _Finder(inputs)
+    first = (next(finder.barred(step, level, place), None) for place in places)
+    return _count_kinds(connection, inputs, step, [who for who in first if who is not None])
+
+
+def count_excluded(connection: Connection, inputs: Inputs, step: Step, places: Iterable[int]) -> Counter[str]:
+    """Why these partitions of a step, which are none of its nodes, are excluded: kind → how many, each counted once.
+    Names nobody."""
+    listed = list(places)
+    if step.level == "cohort":
+        return Counter({INSIDE: len(listed)}) if listed else Counter()
+    finder = _Finder(inputs)
+    first = [next(iter(finder.of(step, place)), None) for place in listed]
+    found = _count_kinds(connection, inputs, step.name, [who for who in first if who is not None])
+    lacking = first.count(None)
+    return found + Counter({LACKS: lacking})
+
+
+def _count_kinds(connection: Connection, inputs: Inputs, step: str, whose: Sequence[Who]) -> Counter[str]:
+    """The kinds of the first bars of all of them, from one look."""
+    if not whose:
+        return Counter()
+    shape = inputs.snapshot.shape
+    numbers = {who: int(inputs.hierarchy.entities[who[0]].seq[who[1]]) for who in whose}
     kinds: dict[int, str] = {}
     for bar in bars(connection, shape.uses, inputs.snapshot.days[0], set(numbers.values()), shape.required):
         if bar.step in (None, step):
             kinds.setdefault(bar.entity, bar.kind)
-    return Counter(kinds[numbers[who]] for who in first.values() if who is not None)
+    return Counter(kinds[numbers[who]] for who in whose)
 
 
 def by_kind(counts: Mapping[str, int]) -> str:

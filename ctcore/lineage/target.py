@@ -182,6 +182,12 @@ def _of_file(project: Project, connection: Connection, path: Path) -> Target:
     return found
 
 
+def knows_content(project: Project, digest: str) -> bool:
+    """Whether a project has, or had, this content: as an output, a raw file or a reference."""
+    with project.catalog.read() as connection:
+        return bool(_with_digest(connection, digest, digest))
+
+
 def _in_store(project: Project, path: Path) -> str | None:
     place = path.resolve()
     root = project.store.root.resolve()

@@ -167,14 +167,14 @@ def _registry(connection: Connection, nodes: set[Node], found: Trace) -> None:
         held = select(entity.c.id, file).join(file, file.c.entity == entity.c.seq).where(mine)
         for row in connection.execute(held) if keys else ():
             files[level, row.id, row.role] = RegisteredFile(row.path, row.digest, row.size, row.digest)
-    sheets = _sheets(connection, {row[0] for row in rows})
+    sheets = registrations(connection, {row[0] for row in rows})
     for seq, level, key, *above in rows:
         up = (above[0], above[1]) if above[0] else None
         entities[level, key] = Entity(level, key, up, *sheets.get(seq, ()))
     found.files, found.entities = files, entities
 
 
-def _sheets(connection: Connection, seqs: set[int]) -> dict[int, tuple[str, str, str]]:
+def registrations(connection: Connection, seqs: set[int]) -> dict[int, tuple[str, str, str]]:
     """Entities → the sheet that brought each, when, and by whom: from the events of registering."""
     found: dict[int, tuple[str, str, str]] = {}
     if not seqs:

@@ -8,7 +8,7 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
     "schema check": ("ct schema check",),
     "schema apply": ("ct schema apply --convert patient.age --dry-run",),
     "schema editor": ("ct schema editor > ct.schema.json",),
-    "status": ("ct status", "ct status --cohort women --all"),
+    "status": ("ct status", "ct status --cohort women --all", "ct status merged_reads --missing"),
     "stale": ("ct stale --why", "ct stale --why --select 'aligned_reads/HG001*'"),
     "plan": ("ct plan", "ct plan --select 'aligned_reads/HG001*+' --save plan.json"),
     "show": ("ct show aligned_reads/HG00100-3815246", "ct show patient/HG00100"),

@@ -87,7 +87,10 @@ SHOWN: dict[str, list[list[str]]] = {
     "schema check": [[], ["--json"]],
     "schema apply": [["--dry-run"], []],
     "schema editor": [[]],
-    "status": [[], ["--all"], ["--json"], ["--cohort", "all", "--json"], ["--pairing", "both", "--complete-only"]],
+    "status": [
+        *([], ["--all"], ["--json"], ["--cohort", "all", "--json"], ["--pairing", "both", "--complete-only"]),
+        *([one, "--missing", *more] for one in ("counted", "merged", "joined", "failing") for more in ([], ["--json"])),
+    ],
     "stale": [[], ["--why"], ["--why", "--json"], ["--why", "--select", "joined+", "--cohort", "all"]],
     "plan": [[], ["--json"], ["--save", "plan.json"], ["after2", "--profile", "local"], ["--cohort", "all", "--json"]],
     "show": [
@@ -332,6 +335,7 @@ def test_others_are_shown_as_before(root: Path) -> None:
 
 ASKED = (
     ["status", "--json"],
+    ["status", "merged", "--missing"],
     ["show", "counted/AGONE1"],
     ["path", "counted/AGONE1"],
     ["logs", "counted/AGONE1"],
@@ -347,7 +351,7 @@ ASKED = (
 )
 
 
-@pytest.mark.parametrize("call", ASKED, ids=[call[0] for call in ASKED])
+@pytest.mark.parametrize("call", ASKED, ids=[" ".join(call[:3]) for call in ASKED])
 def test_naming_a_person_for_a_reason_shows_them_on_record(root: Path, call: list[str]) -> None:
     (root / "work/logs/counted/AGONE1").mkdir(parents=True, exist_ok=True)
     (root / "work/logs/counted/AGONE1/1.log").write_text("AGONE1 was counted\n")
