@@ -181,7 +181,7 @@ mutation Launch($these: LaunchBackfillParams!) {
   }
 }
 """
-PATIENCE_S = 240
+PATIENCE_S = 600
 
 
 @pytest.mark.daemon

@@ -19,7 +19,7 @@ from ctcore.staleness.verdicts import evaluate
 from tests.helpers.shell import ROOT, shell
 
 LOOK_S = 3
-PATIENCE_S = 240
+PATIENCE_S = 600
 
 
 def three_people(root: Path) -> Project:

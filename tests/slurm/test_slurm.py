@@ -292,7 +292,8 @@ def test_a_run_killed_while_it_submits_submits_nothing_twice(
     program(tmp_path, "sbatch", MOMENTS[moment].format(sbatch=submissions / "sbatch"))
     run = toy.process(path=tmp_path)
     assert run.wait(PATIENCE_S) == -signal.SIGKILL
-    assert states(toy.make()) == dict.fromkeys(toy.names, "made")
+    found = states(toy.make())  # where the jobs were quicker than the second run, it finds what they made
+    assert sorted(found) == sorted(toy.names) and set(found.values()) <= {"made", "hit"}
     assert submitted(submissions) == 1
     assert toy.begun() == Counter(toy.names)
     toy.settled()
