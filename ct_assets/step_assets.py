@@ -53,7 +53,7 @@ def step_asset(project: Project, step: Step) -> dg.AssetsDefinition:
         # So that a run can make the asset without its checks, or only the checks.
         can_subset=True,
         backfill_policy=_policy(project, step),
-        op_tags={"ct/step": step.name},
+        op_tags={STEP_TAG: step.name},
     )
     def body(
         context: dg.AssetExecutionContext,

@@ -12,7 +12,7 @@ from typing import Any
 import dagster as dg
 from dagster._core.definitions.events import AssetKeyPartitionKey
 
-from ctcore.planning.partition_ranges import ASKED_TAG, STEP_TAG, asked_text, stretches
+from ctcore.planning.partition_ranges import ASKED_TAG, STEP_TAG, asked_text, ranges
 
 Build = Callable[..., Sequence[dg.RunRequest]]
 BUILDER = "build_run_requests_with_backfill_policies"
@@ -47,12 +47,10 @@ def _requests(build: Build, asked: Sequence[AssetKeyPartitionKey], graph: Any, s
         yield from build(asset_partitions=others, asset_graph=graph, dynamic_partitions_store=store)
     for (definition, partitions, policy), assets in groups.items():
         order = definition.get_partition_keys(dynamic_partitions_store=store)
-        positions = [position for position, key in enumerate(order) if key in partitions]
-        for stretch in stretches(positions, policy.max_partitions_per_run):
-            covered = order[stretch[0] : stretch[-1] + 1]
+        for covered, mine in ranges(order, partitions, policy.max_partitions_per_run):
             whole = [AssetKeyPartitionKey(asset, key) for asset in assets for key in covered]
             for request in build(asset_partitions=whole, asset_graph=graph, dynamic_partitions_store=store):
-                said = {ASKED_TAG: asked_text(covered, partitions)} if len(covered) > len(stretch) else {}
+                said = {ASKED_TAG: asked_text(covered, partitions)} if len(covered) > len(mine) else {}
                 yield request.with_replaced_attrs(tags={**request.tags, **said})
 
 

@@ -1,15 +1,16 @@
 """`ct status`: how far everything is."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 import click
 
 from ctcore.errors import Usage
-from ctcore.governance.masking import UNMASKED, mask_of
+from ctcore.governance.masking import UNMASKED, Mask, mask_of
+from ctcore.project import Project
 from ctcore.query.disclosure import shows_excluded
 from ctcore.query.exclusion_counts import excluded_by_step, excluded_lines
-from ctcore.query.missing_results import MissingResults, missing_results
 from ctcore.staleness.matrix import Matrix, cohorts_in_full, matrix
+from ctcore.step import Step
 from ctcore.terminal.cohort_options import filter_selected, narrowing_options
 from ctcore.terminal.look_first import look_first
 from ctcore.terminal.render import FOUND, MARK, echo_json, excluded_options, json_option, open_project, table
@@ -53,11 +54,10 @@ def status(
     seen = UNMASKED if shows_excluded(project, excluded, reason, what) else mask_of(project)
     keys = filter_selected(project, None, cohort, pairing, complete_only)
     if asked is not None:
-        found = missing_results(project, asked, seen, None if keys is None else keys.get(asked.name, set()))
-        _missing(found, as_json)
+        any_missing = _missing(project, asked, seen, None if keys is None else keys.get(asked.name, set()), as_json)
         if seen:
             click.echo(seen.words, err=True)
-        ctx.exit(FOUND if found.rows or not sight.is_clear else 0)
+        ctx.exit(FOUND if any_missing or not sight.is_clear else 0)
     left_out = excluded_by_step(project, keys)
     tables = matrix(project, None if everything or as_json else 40, seen, keys)
     if as_json:
@@ -91,13 +91,17 @@ def status(
     ctx.exit(FOUND if open_ or not sight.is_clear else 0)
 
 
-def _missing(found: MissingResults, as_json: bool) -> None:
+def _missing(project: Project, step: Step, seen: Mask, only: Collection[str] | None, as_json: bool) -> bool:
+    """Show them; whether there are any."""
+    from ctcore.query.missing_results import missing_results
+
+    found = missing_results(project, step, seen, only)
     if as_json:
-        rows = [one.as_json for one in found.rows]
-        echo_json({"step": found.step, "level": found.level, "missing": rows})
-        return
-    rows = [(one.node[1], one.state, one.why, one.since, one.by, one.next) for one in found.rows]
-    table((found.level, "state", "why", "since", "by", "next"), rows)
+        echo_json({"step": found.step, "level": found.level, "missing": [one.as_json for one in found.rows]})
+    else:
+        rows = [(one.node[1], one.state, one.why, one.since, one.by, one.next) for one in found.rows]
+        table((found.level, "state", "why", "since", "by", "next"), rows)
+    return bool(found.rows)
 
 
 def _matrix(one: Matrix) -> None:

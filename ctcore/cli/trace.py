@@ -40,16 +40,19 @@ def trace(
 
     Outside of any project, a file is looked for in all known ones.
     """
-    if as_json + mermaid + dot + code > 1:
+    forms = {"json": as_json, "mermaid": mermaid, "dot": dot, "code": code}
+    chosen = [name for name, is_chosen in forms.items() if is_chosen]
+    if len(chosen) > 1:
         raise click.UsageError("choose one of --json, --mermaid, --dot and --code")
+    form = chosen[0] if chosen else ""
     projects = _owners(ctx, what) or [open_project(ctx)]
-    if len(projects) > 1 and (as_json or mermaid or dot):
+    if len(projects) > 1 and form not in ("", "code"):
         names = " or ".join(f"--project {one.id}" for one in projects)
         raise Usage(f"{what} is of {len(projects)} projects; say of which: {names}")
     for project in projects:
         if len(projects) > 1:
             click.echo(f"== {project.id}")
-        _trace(project, what, as_json, mermaid, dot, everything, code, excluded, reason)
+        _trace(project, what, form, everything, excluded, reason)
 
 
 def _owners(ctx: click.Context, what: str) -> Sequence[Project]:
@@ -74,40 +77,30 @@ def _is_inside_project() -> bool:
     return True
 
 
-def _trace(
-    project: Project,
-    what: str,
-    as_json: bool,
-    mermaid: bool,
-    dot: bool,
-    everything: bool,
-    code: bool,
-    excluded: bool,
-    reason: str | None,
-) -> None:
+def _trace(project: Project, what: str, form: str, everything: bool, excluded: bool, reason: str | None) -> None:
     from ctcore.lineage.target import find_target
     from ctcore.lineage.trace import as_data
     from ctcore.lineage.trace import trace as find
     from ctcore.terminal import mermaid_dot, tree
 
-    found = find(project, find_target(project, what), files=as_json)
+    found = find(project, find_target(project, what), files=form == "json")
     roots = found.target.made.values()
     allow(project, what, why_hidden(project, roots, found.lineage, found.target.registered), excluded, reason)
     seen = UNMASKED if excluded else mask_for(project, what)
     if not excluded:
         found.lineage.mask_reasons(mask_for_makings(project, roots))
-    if as_json:
+    if form == "json":
         makings = found.lineage.makings
         echo_json(
             as_data(found, seen, set(makings) if excluded else open_ones(project, makings.values(), found.lineage))
         )
         return
-    if mermaid or dot:
-        click.echo((mermaid_dot.mermaid if mermaid else mermaid_dot.dot)(found, everything))
+    if form in ("mermaid", "dot"):
+        click.echo((mermaid_dot.mermaid if form == "mermaid" else mermaid_dot.dot)(found, everything))
         return
     for note in found.target.notes:
         click.echo(seen.mask_words(note), err=True)
-    if code:
+    if form == "code":
         _show_code(project, {one["code"]: one["step"] for one in found.recipes.values()})
         return
     tree.draw(found, everything)

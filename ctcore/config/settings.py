@@ -4,7 +4,7 @@ import datetime
 import difflib
 import re
 import tomllib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, Literal, cast, get_args
@@ -381,15 +381,20 @@ class _Reader:
             return None
         return typed
 
-    def _references(self, table: dict[str, Any]) -> dict[str, Reference]:
-        found = {}
+    def _entries(self, table: dict[str, Any], name: str, known: set[str]) -> Iterator[tuple[str, str, dict[str, Any]]]:
+        """Each key of a table of tables, how the entry is called in a problem, and the entry."""
         for key, declared in table.items():
-            where, entry = f"[references.{key}]", self._table(table, key, "[references]")
+            where, entry = f"[{name}.{key}]", self._table(table, key, f"[{name}]")
             if entry is not declared:
                 continue
-            self._only(entry, {"path", "version", "kind"}, where)
+            self._only(entry, known, where)
             if not re.fullmatch(ID_PATTERN, key):
                 self.problems.append(f"{where}: the key must match {ID_PATTERN}")
+            yield key, where, entry
+
+    def _references(self, table: dict[str, Any]) -> dict[str, Reference]:
+        found = {}
+        for key, where, entry in self._entries(table, "references", {"path", "version", "kind"}):
             for needed in ("path", "version"):
                 if not isinstance(entry.get(needed), str) or not entry[needed]:
                     self.problems.append(f'{where} needs {needed} = "…" (a text)')
@@ -401,13 +406,7 @@ class _Reader:
 
     def _regions(self, table: dict[str, Any], references: Mapping[str, Reference]) -> dict[str, Reference]:
         found = {}
-        for key, declared in table.items():
-            where, entry = f"[regions.{key}]", self._table(table, key, "[regions]")
-            if entry is not declared:
-                continue
-            self._only(entry, {"reference", "bed", "intervals"}, where)
-            if not re.fullmatch(ID_PATTERN, key):
-                self.problems.append(f"{where}: the key must match {ID_PATTERN}")
+        for key, where, entry in self._entries(table, "regions", {"reference", "bed", "intervals"}):
             if key in references:
                 self.problems.append(f"{where}: [references.{key}] has this key already; rename one of them")
             on, path, bed = self._text(entry, "reference", where), self._text(entry, "bed", where), None

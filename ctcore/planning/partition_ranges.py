@@ -4,11 +4,8 @@ Dagster makes a run per contiguous stretch of partition keys, and a run costs se
 partitions inside a stretch is cheaper than another run, because a run asked for stale nodes passes fresh ones over.
 """
 
-import base64
 from collections.abc import Iterable, Iterator, Sequence, Set
 from dataclasses import dataclass
-
-import numpy as np
 
 from ctcore.cohorts.partitions import partitions
 from ctcore.errors import Usage
@@ -50,9 +47,15 @@ def batches(project: Project, asset: str, verdicts: Iterable[Verdict]) -> Iterat
     if not chosen:
         return
     order = partitions(project, project.steps[asset].level)
+    for covered, asked in ranges(order, chosen.keys(), project.settings.run.partitions_per_run or 500):
+        yield PartitionRange(asset, covered[0], covered[-1], tuple(chosen[key] for key in asked))
+
+
+def ranges(order: Sequence[str], chosen: Set[str], most: int) -> Iterator[tuple[Sequence[str], list[str]]]:
+    """Ranges of the order that cover at most `most`: all that each covers, and the chosen ones among them."""
     positions = [position for position, key in enumerate(order) if key in chosen]
-    for stretch in stretches(positions, project.settings.run.partitions_per_run or 500):
-        yield PartitionRange(asset, order[stretch[0]], order[stretch[-1]], tuple(chosen[order[at]] for at in stretch))
+    for stretch in stretches(positions, most):
+        yield order[stretch[0] : stretch[-1] + 1], [order[at] for at in stretch]
 
 
 def stretches(positions: Sequence[int], most: int, gap: int = GAP) -> Iterator[list[int]]:
@@ -73,9 +76,8 @@ def asked_text(covered: Sequence[str], asked: Set[str]) -> str:
 
     It names nobody, because tags of runs stay in Dagster after a purge.
     """
-    flags = [key in asked for key in sorted(covered)]
-    bits = base64.urlsafe_b64encode(np.packbits(flags).tobytes()).decode()
-    return f"{sum(flags)} of {len(covered)} {_range_digest(covered)} {bits}"
+    bits = "".join("01"[key in asked] for key in sorted(covered))
+    return f"{bits.count('1')} of {len(covered)} {_range_digest(covered)} {int(bits, 2):x}"
 
 
 def asked_partitions(text: str, covered: Sequence[str]) -> list[str]:
@@ -89,8 +91,8 @@ def asked_partitions(text: str, covered: Sequence[str]) -> list[str]:
             "the partitions between the first and the last one of this run are others than when it was launched; "
             "launch them again"
         )
-    flags = np.unpackbits(np.frombuffer(base64.urlsafe_b64decode(bits), np.uint8), count=len(covered))
-    asked = {key for key, flag in zip(sorted(covered), flags, strict=True) if flag}
+    flags = f"{int(bits, 16):0{len(covered)}b}"
+    asked = {key for key, flag in zip(sorted(covered), flags, strict=True) if flag == "1"}
     return [key for key in covered if key in asked]
 
 

@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 
 import numpy as np
 from sqlalchemy import Connection
@@ -14,7 +15,8 @@ from ctcore.inputs.resolve import Inputs
 from ctcore.model.levels import ENTITY_LEVELS, Level, count_text
 from ctcore.model.node import Keys
 from ctcore.project import Project
-from ctcore.snapshot.entities import Entities, locate_numbers
+from ctcore.snapshot.arrays import Flags
+from ctcore.snapshot.entities import locate_numbers
 from ctcore.snapshot.hierarchy import in_cohort
 from ctcore.snapshot.versions import Places
 from ctcore.step import Step
@@ -49,30 +51,16 @@ class ExclusionCounts:
 
 def exclusion_counts(connection: Connection, inputs: Inputs) -> ExclusionCounts:
     """Who is excluded today, from one look at events and consents."""
-    hierarchy, shape = inputs.hierarchy, inputs.snapshot.shape
-    if all(flags.all() for flags in hierarchy.usable.values()) and not any(
-        one.barred_for for one in hierarchy.entities.values()
-    ):
-        return ExclusionCounts()
-    found = bars(connection, shape.uses, inputs.snapshot.days[0], required=shape.required)
-    kinds = list(dict.fromkeys(bar.kind for bar in found))
-    levels: dict[str, Kinds] = {}
-    above: Places = np.zeros(0, np.int64)
-    for level in ENTITY_LEVELS:
-        some = hierarchy.entities[level]
-        own = _own(some, [bar for bar in found if bar.step is None], kinds)
-        inherited = own if level == "patient" else above[some.parents]
-        above = np.where(inherited >= 0, inherited, own)
-        levels[level] = {kinds[at]: int((above == at).sum()) for at in np.unique(above[above >= 0])}
+    barred = _Barred(connection, inputs)
+    levels = {level: some for level in ENTITY_LEVELS if (some := barred.counted(barred.first(None, level)))}
     by_step: dict[str, dict[str, Kinds]] = {}
-    for step in dict.fromkeys(bar.step for bar in found if bar.step in shape.uses):
-        only = [bar for bar in found if bar.step == step]
+    for step in dict.fromkeys(bar.step for bar in barred.found if bar.step in inputs.snapshot.shape.uses):
+        only = [bar for bar in barred.found if bar.step == step]
         for level in ENTITY_LEVELS:
-            own = _own(hierarchy.entities[level], only, kinds)[hierarchy.usable[level]]
-            if (own >= 0).any():
-                counted = {kinds[at]: int((own == at).sum()) for at in np.unique(own[own >= 0])}
-                by_step.setdefault(step or "", {})[level] = counted
-    return ExclusionCounts({level: some for level, some in levels.items() if some}, by_step)
+            own = barred.own(level, only)[inputs.hierarchy.usable[level]]
+            if some := barred.counted(own):
+                by_step.setdefault(step or "", {})[level] = some
+    return ExclusionCounts(levels, by_step)
 
 
 def excluded_by_step(project: Project, keys: Keys | None = None) -> dict[str, Kinds]:
@@ -97,45 +85,63 @@ class _Barred:
 
     def __init__(self, connection: Connection, inputs: Inputs) -> None:
         self.connection, self.inputs, self.hierarchy = connection, inputs, inputs.hierarchy
-        some, shape = self.hierarchy.entities, inputs.snapshot.shape
-        any_barred = {
-            level: np.logical_or.reduce([some[level].barred, *some[level].barred_for.values()])
+        entities, shape = self.hierarchy.entities, inputs.snapshot.shape
+        self.flags = {
+            level: np.logical_or.reduce([entities[level].barred, *entities[level].barred_for.values()])
             for level in ENTITY_LEVELS
         }
-        somebody = any(flags.any() for flags in any_barred.values())
-        days = inputs.snapshot.days
-        self.found = bars(connection, shape.uses, days[0], required=shape.required) if somebody else []
+        somebody, day = any(flags.any() for flags in self.flags.values()), inputs.snapshot.days[0]
+        self.found = bars(connection, shape.uses, day, required=shape.required) if somebody else []
         self.kinds = list(dict.fromkeys(bar.kind for bar in self.found))
         self.special = {bar.step for bar in self.found}
-        self.touched = {
-            level: np.logical_or.reduce([self.hierarchy.related(any_barred[one], one, level) for one in ENTITY_LEVELS])
+        self._first: dict[tuple[str | None, Level], Places] = {}
+
+    @cached_property
+    def touched(self) -> Mapping[Level, Flags]:
+        """Entities of which somebody above or below, or they themselves, are barred from something."""
+        related = self.hierarchy.related
+        return {
+            level: np.logical_or.reduce([related(self.flags[one], one, level) for one in ENTITY_LEVELS])
             for level in ENTITY_LEVELS
         }
-        self._first: dict[tuple[str | None, Level], Places] = {}
 
     def count(self, step: Step, places: Places) -> Kinds:
         """Only those that may be excluded through an input are looked at one by one."""
         if step.level == "cohort":
             return count_excluded(self.connection, self.inputs, step, places.tolist())
-        first = self._of(step.name if step.name in self.special else None, step.level)[places]
-        numbers, many = np.unique(first[first >= 0], return_counts=True)
-        found = Counter(dict(zip([self.kinds[at] for at in numbers], many.tolist(), strict=True)))
+        first = self.first(step.name if step.name in self.special else None, step.level)[places]
         rest = places[first < 0]
         near = rest[self.touched[step.level][rest]]
-        found += count_excluded(self.connection, self.inputs, step, near.tolist())
+        found = self.counted(first) + count_excluded(self.connection, self.inputs, step, near.tolist())
         return found + Counter({LACKS: len(rest) - len(near)})
 
-    def _of(self, step: str | None, level: Level) -> Places:
+    def counted(self, places: Places) -> Counter[str]:
+        """How many of each kind these are, of places in `kinds`."""
+        numbers, many = np.unique(places[places >= 0], return_counts=True)
+        return Counter(dict(zip([self.kinds[at] for at in numbers], many.tolist(), strict=True)))
+
+    def first(self, step: str | None, level: Level) -> Places:
         """Of everybody of a level the kind of the first bar, that of the highest ancestor first; -1: none."""
         if (step, level) not in self._first:
             mine = [bar for bar in self.found if bar.step in (None, step)]
-            own = _own(self.hierarchy.entities[level], mine, self.kinds)
+            own = self.own(level, mine)
             if level != ENTITY_LEVELS[0]:
-                above = self._of(step, ENTITY_LEVELS[ENTITY_LEVELS.index(level) - 1])
+                above = self.first(step, ENTITY_LEVELS[ENTITY_LEVELS.index(level) - 1])
                 inherited = above[self.hierarchy.entities[level].parents]
                 own = np.where(inherited >= 0, inherited, own)
             self._first[step, level] = own
         return self._first[step, level]
+
+    def own(self, level: Level, found: Sequence[Bar]) -> Places:
+        """The kind of the first of these bars of everybody of a level, as its place in `kinds`; -1: none."""
+        some, first = self.hierarchy.entities[level], dict[int, str]()
+        for bar in found:
+            first.setdefault(bar.entity, bar.kind)
+        place, here = locate_numbers(some.seq, np.array(list(first), np.int64))
+        number = {kind: at for at, kind in enumerate(self.kinds)}
+        own = np.full(len(some), -1)
+        own[place[here]] = np.array([number[kind] for kind in first.values()], np.int64)[here]
+        return own
 
 
 def excluded_lines(found: Mapping[str, Kinds]) -> list[str]:
@@ -154,18 +160,6 @@ def emptied_cohorts(project: Project, names: Iterable[str]) -> list[str]:
         empty = [name for name, one in cohorts if not in_cohort(inputs.hierarchy, "patient", one).any()]
         words = exclusion_counts(connection, inputs).words if empty else ""
     return [f"nobody of {name} may be used; excluded from all: {words}" for name in empty if words]
-
-
-def _own(some: Entities, found: Sequence[Bar], kinds: Sequence[str]) -> Places:
-    """The kind of the first bar of everybody of a level, as its place in `kinds`; -1 where there is none."""
-    own = np.full(len(some), -1)
-    first: dict[int, str] = {}
-    for bar in found:
-        first.setdefault(bar.entity, bar.kind)
-    place, here = locate_numbers(some.seq, np.array(list(first), np.int64))
-    number = {kind: at for at, kind in enumerate(kinds)}
-    own[place[here]] = np.array([number[kind] for kind in first.values()], np.int64)[here]
-    return own
 
 
 def _listed(steps: Sequence[str]) -> str:

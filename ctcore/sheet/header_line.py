@@ -12,7 +12,7 @@ from ctcore.sheet.options import Options, columns_of
 Row = tuple[int, list[str]]
 DELIMITERS = {",": "commas", "\t": "tabs", ";": "semicolons"}
 _LOOKED = 50  # lines for a header
-_LINE = re.compile(r"[^\r\n]*(?:\r\n|\r|\n)|[^\r\n]+")
+LINE = re.compile(r"[^\r\n]*(?:\r\n|\r|\n)|[^\r\n]+")  # with its end, of whatever kind
 _SEP = re.compile(r"\s*sep=(.)\s*", re.IGNORECASE)
 
 
@@ -101,7 +101,7 @@ def without_comments(header: Sequence[str], rows: Sequence[Row], options: Option
 
 def _lines(text: str) -> Iterator[tuple[int, int, str]]:
     """Lines with content: their numbers, and where they begin."""
-    for number, line in enumerate(_LINE.finditer(text), 1):
+    for number, line in enumerate(LINE.finditer(text), 1):
         if line[0].strip():
             yield number, line.start(), line[0].rstrip("\r\n")
 

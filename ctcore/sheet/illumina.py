@@ -8,8 +8,9 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from ctcore.sheet.header_line import LINE
+
 _SECTION = re.compile(r'"?\[([A-Za-z0-9_ -]+)\]"?[\s,;]*')
-_LINE = re.compile(r"[^\r\n]*(?:\r\n|\r|\n)|[^\r\n]+")
 _TABLES = ("bclconvert_data", "data")
 COLUMNS = {"Sample_ID": "specimen_id"}
 """Illumina's columns that are IDs here; `Lane` has our name."""
@@ -28,7 +29,7 @@ class SampleTable:
 
 def find_samples(text: str) -> SampleTable | str | None:
     """The table of samples of a sample sheet; None where the text is none, and what is wrong where it has no table."""
-    first = next((one for one in _LINE.finditer(text) if one[0].strip(" \t,;\r\n")), None)
+    first = next((one for one in LINE.finditer(text) if one[0].strip(" \t,;\r\n")), None)
     if first is None or not _SECTION.fullmatch(first[0]):
         return None
     sections = list(_sections(text))
@@ -38,7 +39,7 @@ def find_samples(text: str) -> SampleTable | str | None:
         name, start, line = sections[folded.index(wanted)]
         if folded.count(wanted) > 1:
             return f"it is an Illumina sample sheet with several sections [{name}]; keep one of them"
-        ends = [one.start() for one in _LINE.finditer(text, start) if _SECTION.fullmatch(one[0])]
+        ends = [one.start() for one in LINE.finditer(text, start) if _SECTION.fullmatch(one[0])]
         return SampleTable(start, min(ends, default=len(text)), line, name, tuple(one for one in names if one != name))
     listed = ", ".join(f"[{name}]" for name in names)
     return f"it is an Illumina sample sheet without a section [Data] or [BCLConvert_Data]; it has {listed}"
@@ -46,6 +47,6 @@ def find_samples(text: str) -> SampleTable | str | None:
 
 def _sections(text: str) -> Iterator[tuple[str, int, int]]:
     """Each section's name, where its text begins, and the number of that line."""
-    for number, line in enumerate(_LINE.finditer(text), 1):
+    for number, line in enumerate(LINE.finditer(text), 1):
         if said := _SECTION.fullmatch(line[0]):
             yield said[1].strip(), line.end(), number + 1

@@ -20,7 +20,7 @@ from ctcore.sheet.file_paths import FileClaim, InspectedFile, Place, inspect_fil
 from ctcore.sheet.made_ids import make_ids
 from ctcore.sheet.mapped_values import way_to_map, with_values
 from ctcore.sheet.options import STEM, Options
-from ctcore.sheet.rows import Rows, read_table, with_blanks
+from ctcore.sheet.rows import Rows, read_table, rows_named, with_blanks
 from ctcore.sheet.split_cells import split_cells
 from ctcore.util.gc import without_collecting
 
@@ -30,8 +30,6 @@ _EXCEL = re.compile(rf"[0-9]{{1,2}}-{_MONTH}(-[0-9]{{2,4}})?|{_MONTH}-[0-9]{{2,4
 # What R, pandas, Excel and people write where nothing is known
 NOTHING = frozenset({"NA", "N/A", "n/a", "na", "NaN", "nan", "NULL", "null", "None", "-", ".", "?"})
 _THOUSANDS = re.compile(r"[+-]?[0-9]{1,3}(\.[0-9]{3})+")
-
-_ROWS = 20  # as many are listed in one problem
 
 Converted = tuple[Value, str | None]  # a cell's value, and what is wrong with it
 Stored = Callable[[Level, str], Mapping[str, Value] | None]  # an entity's values in the catalog, None: not there
@@ -154,12 +152,6 @@ def _passed_over(table: Rows, columns: SheetColumns) -> Iterator[str]:
 def in_order(problems: Iterable[str]) -> list[str]:
     """By their rows."""
     return sorted(problems, key=_row_of)
-
-
-def rows_named(lines: Sequence[int]) -> str:
-    """`row 2`, `rows 2, 3`; of many, the first ones and how many there are."""
-    listed = ", ".join(map(str, lines[:_ROWS])) + (f", … ({len(lines):,} rows)" if len(lines) > _ROWS else "")
-    return f"row{'s' * (len(lines) > 1)} {listed}"
 
 
 def _row_of(problem: str) -> int:

@@ -15,6 +15,7 @@ from ctcore.sheet.header_line import DELIMITERS, find_header, note_of_titles, wi
 from ctcore.sheet.illumina import COLUMNS, find_samples
 from ctcore.sheet.options import EVERY, Options
 
+_SHOWN = 20  # rows in one problem or note
 _KINDS = {".csv": ",", ".tsv": "\t", ".txt": None}
 
 
@@ -39,6 +40,12 @@ class Rows:
     is_sheet: bool = True
     header_row: int = 1
     reading: Options = field(default_factory=Options)  # how this format is read, unless it is said otherwise
+
+
+def rows_named(lines: Sequence[int]) -> str:
+    """`row 2`, `rows 2, 3`; of many, the first ones and how many there are."""
+    listed = ", ".join(map(str, lines[:_SHOWN])) + (f", … ({len(lines):,} rows)" if len(lines) > _SHOWN else "")
+    return f"row{'s' * (len(lines) > 1)} {listed}"
 
 
 def read_table(path: Path, options: Options | None = None) -> Rows:

@@ -18,9 +18,8 @@ from ctcore.errors import SheetError
 from ctcore.model.values import CONTROL
 from ctcore.sheet.header_line import header_among, note_of_titles, without_comments, without_hash
 from ctcore.sheet.options import Options
-from ctcore.sheet.rows import Rows
+from ctcore.sheet.rows import Rows, rows_named
 
-SHOWN = 20  # rows in a note
 LARGEST = 1 << 30  # bytes, unpacked: a workbook is a zip file, and a small one can unpack to any size
 PACKED, PLAIN = 100, 32 << 20  # beyond so many bytes, one of a workbook is no more than so many: XML packs to a tenth
 CELLS = 10_000_000  # also blank ones in front of others: a row may begin at its last column
@@ -44,13 +43,12 @@ class _Marks:
     def notes(self, header: Sequence[str], rows: Sequence[tuple[int, list[str]]]) -> Iterator[str]:
         """Rows and columns with content that a person does not see."""
         hidden = [line for line, _ in rows if line in self.hidden_rows]
-        listed = ", ".join(map(str, hidden[:SHOWN])) + f", … ({len(hidden):,} rows)" * (len(hidden) > SHOWN)
         low_high = self.hidden_columns
         names = [name for at, name in enumerate(header, 1) if any(low <= at <= high for low, high in low_high)]
-        for what, many, which in (("row", len(hidden), listed), ("column", len(names), ", ".join(names))):
+        listed = f"column{'s' * (len(names) > 1)} {', '.join(names):.500}"
+        for said, many in ((rows_named(hidden), len(hidden)), (listed, len(names))):
             if many:
-                said = f"{what}{'s' * (many > 1)} {which:.500} {'are' if many > 1 else 'is'}"
-                yield f"{said} hidden in the workbook, and read as the others"
+                yield f"{said} {'are' if many > 1 else 'is'} hidden in the workbook, and read as the others"
 
 
 def read_workbook(path: Path, options: Options) -> Rows:

@@ -28,7 +28,7 @@ from ctcore.projects.dagster_home import environment
 from tests.helpers.in_dagster import RANGE, run, span
 from tests.helpers.kit import STEPS, TOML, assay, make_project, write_sheet
 from tests.helpers.shell import ROOT, quiet_dagster, shell
-from tests.helpers.world import daemon
+from tests.helpers.world import PATIENCE_S, daemon
 
 MANY = 12
 NAMES = [f"A{n:02}" for n in range(MANY)]
@@ -181,7 +181,6 @@ mutation Launch($these: LaunchBackfillParams!) {
   }
 }
 """
-PATIENCE_S = 600
 
 
 @pytest.mark.daemon
