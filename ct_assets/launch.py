@@ -146,7 +146,8 @@ def _edge() -> Iterator[None]:
 
 
 class Launch:
-    """One `ct run`: step after step in dependency order, asking before each what is stale now."""
+    """One `ct run`: step after step in dependency order, asking before each what is stale now. While the last calls of
+    a step go on, what is ready of others is made ahead."""
 
     def __init__(
         self, project: Project, instance: dg.DagsterInstance, asked: Scope, no_cache: bool = False, fail: Fail = "slow"

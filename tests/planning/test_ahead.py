@@ -2,18 +2,56 @@
 
 import signal
 import subprocess
+import time
 from collections import Counter
 from pathlib import Path
 
 import pytest
 
+from ctcore.execution.materialize import Outcome, StepRun
+from ctcore.execution.slurm.cancel import RunEnd, Stop, WaitLoop
+from ctcore.inputs.key import prepare
+from ctcore.planning.ahead import AheadRuns
+from ctcore.planning.plan import scope
+from ctcore.planning.work_list import WorkList
 from ctcore.project import Project
-from tests.helpers.kit import reasons
+from ctcore.projects import leases
+from tests.helpers.kit import Inline, again, make, make_project, reasons
 from tests.helpers.meetings import PATIENCE_S, Meetings
 from tests.helpers.shell import command, environment, shell
 from tools.slurm.processes import wait
 
 pytestmark = pytest.mark.slow
+
+
+class _Waiting(WaitLoop[Outcome]):
+    """A run that waits for its last call, with nothing more to start."""
+
+    is_over, is_waiting, busy = False, False, 1
+
+    def look(self) -> list[Outcome]:
+        return []
+
+    def apply_end(self, wish: RunEnd) -> None:
+        pass
+
+
+def test_what_another_holds_is_given_up_until_its_turn(tmp_path: Path) -> None:
+    project = make_project(tmp_path / "toy")
+    make(project, "counted", runner=Inline(project))
+    key = prepare(project, project.steps["merged"], ["S1"]).ready["S1"].key
+    leases.take(project, [(key, ("merged", "S1"))], None)
+    ahead = AheadRuns(project, WorkList(project, scope(project, [])))
+    ahead.follow(Stop(), "run", "counted", [])
+    until = time.monotonic() + PATIENCE_S
+    while (not ahead.nodes("merged") or not ahead.is_over) and time.monotonic() < until:
+        ahead.look(_Waiting())
+        time.sleep(0.05)
+    assert ahead.nodes("merged") == {"S2"}
+    leases.give_back_ours(project, [key])
+    run = StepRun(project, project.steps["merged"], ["S1", "S2"], stale_only=True, runner=Inline(project), ahead=ahead)
+    assert {one.node: one.state for one in run.outcomes()} == {("merged", "S1"): "made", ("merged", "S2"): "made"}
+    assert ahead.nodes("merged") == set() and reasons(again(project)) == {"joined/all": ["missing"]}
 
 
 def begin(toy: Meetings, *words: str) -> "subprocess.Popen[str]":
