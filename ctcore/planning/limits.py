@@ -167,6 +167,14 @@ class Budget:
             taken += 1
         return list(verdicts[:taken]), list(verdicts[taken:])
 
+    def takes_all(self, verdicts: Sequence[Verdict]) -> bool:
+        """Whether all of these are within the budget, which is then theirs; nothing is taken else."""
+        before = self.nodes, self.hours, dict(self.unknown)
+        if not self.within(verdicts)[1]:
+            return True
+        self.nodes, self.hours, self.unknown = before
+        return False
+
     def held(self, beyond: Sequence[Verdict]) -> Iterator[HeldNodes]:
         if not beyond:
             return

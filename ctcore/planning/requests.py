@@ -28,7 +28,7 @@ from ctcore.planning.limits import (
     nodes_backing_off,
     split_by_policy,
 )
-from ctcore.planning.partition_ranges import PartitionRange, batches, stretches, verdict_key
+from ctcore.planning.partition_ranges import PartitionRange, batches, stretches, verdict_key, with_steps_below
 from ctcore.project import Project
 from ctcore.staleness.verdicts import Verdicts, evaluate
 from ctcore.steps.graph import REGISTRY
@@ -97,7 +97,8 @@ def decide_requests(project: Project, going: Going, states: States) -> RequestRo
     if project.settings.automation.pause:
         return RequestRound(held=(HeldNodes((), _PAUSED),), settled=True)
     empty, known = is_empty(project), _requests(project)
-    free = [] if empty else ready_nodes(evaluate(project))
+    verdicts = None if empty else evaluate(project)
+    free = ready_nodes(verdicts) if verdicts else []
     running = _under_way(known.values(), states)
     free, held = split_by_policy(project, free)
     held += [HeldNodes((), NOBODY)] * empty
@@ -115,9 +116,28 @@ def decide_requests(project: Project, going: Going, states: States) -> RequestRo
     told = [one for one in told if one.node not in passed]
     wanted = [*_in_order(project, [*free, *told]), *_without(registered, passed)]
     most = max(0, min(project.settings.run.requests_per_tick, project.settings.run.requests_in_flight - len(running)))
-    asked = _note(project, wanted[:most], known, keys)
+    may = _may_follow(project, known, running, budget)
+    chosen = [
+        with_steps_below(project, batch, verdicts, may) if verdicts and batch.asset in project.steps else batch
+        for batch in wanted[:most]
+    ]
+    asked = _note(project, chosen, known, keys)
     held += [*waiting, *budget.held(beyond), *_busy(busy, wanted[most:], running)]
     return RequestRound(asked, tuple(held), settled=not (asked or busy or running or wanted or tellings))
+
+
+def _may_follow(
+    project: Project, known: Mapping[Node, Any], running: set[str], budget: Budget
+) -> Callable[[Sequence[Verdict]], bool]:
+    """Whether nodes that wait for a run may follow in it: by policy, budget, and as nobody makes them."""
+
+    def may(waiting: Sequence[Verdict]) -> bool:
+        if any(verdict.state == "running" or _runs(known, verdict.node, running) for verdict in waiting):
+            return False
+        free, _ = split_by_policy(project, waiting)
+        return len(free) == len(waiting) and budget.takes_all(waiting)
+
+    return may
 
 
 def _failed_reports(project: Project, tellings: Sequence[Verdict]) -> set[Node]:
@@ -208,7 +228,8 @@ def _note(
     asked: list[RangeRequest] = []
     rows = []
     for batch in wanted:
-        tries = {verdict.node: _tries(known, verdict, keys) for verdict in batch.verdicts}
+        verdicts = (*batch.verdicts, *batch.below)
+        tries = {verdict.node: _tries(known, verdict, keys) for verdict in verdicts}
         run_key = f"{batch.key}:{last}:{max(tries.values())}"
         asked.append(RangeRequest(batch, run_key))
         rows += [
@@ -220,7 +241,7 @@ def _note(
                 "tries": tries[verdict.node],
                 "asked_at": now(),
             }
-            for verdict in batch.verdicts
+            for verdict in verdicts
         ]
     with project.catalog.write() as writer:
         upsert(writer, request, rows)
@@ -234,7 +255,7 @@ def _tries(known: Mapping[Node, Any], verdict: Verdict, keys: Mapping[Node, str]
 
 
 def requested_partitions(project: Project, run_key: str) -> set[str] | None:
-    """The partitions requested under this key and not made yet; None if there are none left."""
+    """The partitions requested under this key of which a step is not made yet; None if there are none left."""
     with project.catalog.read() as connection:
         listed = connection.execute(select(request.c.partition).where(request.c.run_key == run_key)).scalars()
         return set(listed) or None
