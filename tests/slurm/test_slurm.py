@@ -327,7 +327,7 @@ def test_a_run_killed_while_it_waits_is_gone_on_with(
     toy.settled()
 
 
-def test_a_dead_runs_jobs_are_settled_within_two_sweeps(cohort: Callable[..., Cohort]) -> None:
+def test_a_dead_runs_jobs_are_settled_within_two_sweeps(cohort: Callable[..., Cohort], cluster: Slurm) -> None:
     toy = cohort(3)
     toy.tell("A000", "fail later")
     toy.tell("A001", "wait")
@@ -339,7 +339,9 @@ def test_a_dead_runs_jobs_are_settled_within_two_sweeps(cohort: Callable[..., Co
     toy.later()  # what the run had judged and not recorded yet would be the next run's to repair, and no sweep's
     project = again(toy.project)
     wait(lambda: len(list((toy.project.work / "results").glob("*.json"))) >= 2, PATIENCE_S)
+    assert wait(lambda: len(cluster.command("squeue", "-h", "-r").splitlines()) == 1, PATIENCE_S)
     first = sweep(project)
+    time.sleep(project.settings.slurm["test"].poll)  # an answer of Slurm's serves everybody for so long
     second = sweep(project)
     done = Counter(first.settled) + Counter(second.settled)
     assert done["failed"] == 1 and second.left == 1
