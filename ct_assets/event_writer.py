@@ -6,6 +6,8 @@ the whole event into the row of its asset each time, where only the last one bef
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from datetime import datetime
+from functools import lru_cache
 from typing import Any
 
 from dagster import DagsterEventType, EventLogEntry
@@ -13,19 +15,30 @@ from dagster._core.events import ASSET_CHECK_EVENTS, ASSET_EVENTS, EVENT_TYPE_TO
 from dagster._core.storage.event_log import schema
 from dagster._core.storage.event_log.sqlite import SqliteEventLogStorage
 from sqlalchemy import Connection, bindparam
+from sqlalchemy.dialects import sqlite
 
 _PARTS = (
     "_event_to_row",
-    "_store_asset_event_tags",
+    "_event_insert_timestamp",
+    "_tags_for_asset_event",
     "_store_asset_event",
     "_update_asset_check_evaluation",
     "store_asset_check_event",
     "index_connection",
     "run_connection",
+    "has_table",
 )
-_INSERT = schema.SqlEventLogStorageTable.insert()
+_EVENT = schema.SqlEventLogStorageTable.insert()
+_TAG = schema.AssetEventTagsTable.insert()
 _CHECKS = schema.AssetCheckExecutionsTable
-_MIRRORED = {*ASSET_EVENTS, *ASSET_CHECK_EVENTS, *EVENT_TYPE_TO_PIPELINE_RUN_STATUS}
+_PLANNED = _CHECKS.insert()
+_VALUES = (
+    "execution_status",
+    "evaluation_event",
+    "evaluation_event_timestamp",
+    "evaluation_event_storage_id",
+    "materialization_event_storage_id",
+)
 _EVALUATED = (
     _CHECKS.update()
     .where(
@@ -34,19 +47,28 @@ _EVALUATED = (
         _CHECKS.c.run_id == bindparam("of_run"),
         _CHECKS.c.partition.is_not_distinct_from(bindparam("of_partition")),
     )
-    .values(
-        {
-            name: bindparam(name)
-            for name in (
-                "execution_status",
-                "evaluation_event",
-                "evaluation_event_timestamp",
-                "evaluation_event_storage_id",
-                "materialization_event_storage_id",
-            )
-        }
-    )
+    .values({name: bindparam(name) for name in _VALUES})
 )
+_MIRRORED = {*ASSET_EVENTS, *ASSET_CHECK_EVENTS, *EVENT_TYPE_TO_PIPELINE_RUN_STATUS}
+
+
+@lru_cache
+def _compiled(statement: Any, names: tuple[str, ...]) -> tuple[str, tuple[str, ...]]:
+    """A statement as SQLite takes it, and the order of its values."""
+    compiled: Any = statement.compile(dialect=sqlite.dialect(paramstyle="qmark"), column_keys=list(names))
+    return str(compiled), tuple(compiled.positiontup)
+
+
+def _execute(connection: Connection, statement: Any, row: dict[str, Any]) -> Any:
+    """As SQLAlchemy does it, in a fifth of the time."""
+    text, names = _compiled(statement, tuple(row))
+    driver: Any = connection.connection.driver_connection
+    return driver.execute(text, [_plain(row[name]) for name in names])
+
+
+def _plain(value: Any) -> Any:
+    """SQLAlchemy writes times for SQLite so (its manual, "SQLite", DATETIME)."""
+    return value.replace(tzinfo=None).isoformat(" ", "microseconds") if isinstance(value, datetime) else value
 
 
 def can_write(storage: Any) -> bool:
@@ -68,16 +90,18 @@ class EventWriter:
         storage, kind = self._storage, event.dagster_event_type if event.is_dagster_event else None
         row = storage._event_to_row(event)
         with storage.run_connection(event.run_id) as connection:
-            connection.execute(_INSERT, row)
+            _execute(connection, _EVENT, row)
         if kind not in _MIRRORED:
             return
         with self._writing(), storage.index_connection() as connection:
-            number = connection.execute(_INSERT, row).inserted_primary_key[0]
+            number = _execute(connection, _EVENT, row).lastrowid
             if kind in ASSET_EVENTS:
-                storage._store_asset_event_tags(connection, [event], [number])
+                self._tag(connection, event, number, row)
                 self._note(connection, event, number)
         if kind == DagsterEventType.ASSET_CHECK_EVALUATION and event.run_id:
             self._evaluated(event, number, row)
+        elif kind == DagsterEventType.ASSET_CHECK_EVALUATION_PLANNED:
+            self._planned(event, number, row)
         elif kind in ASSET_CHECK_EVENTS:
             storage.store_asset_check_event(event, number)
 
@@ -113,6 +137,30 @@ class EventWriter:
             self._storage._store_asset_event(connection, *self._last.pop(name))
         self._storage._store_asset_event(connection, event, number)
 
+    def _tag(self, connection: Connection, event: EventLogEntry, number: int, row: dict[str, Any]) -> None:
+        tags = self._storage._tags_for_asset_event(event)
+        if not tags or not self._storage.has_table(schema.AssetEventTagsTable.name):
+            return
+        for key, value in tags.items():
+            mine = {"event_id": number, "asset_key": row["asset_key"], "key": key, "value": value}
+            _execute(connection, _TAG, {**mine, "event_timestamp": self._storage._event_insert_timestamp(event)})
+
+    def _planned(self, event: EventLogEntry, number: int, row: dict[str, Any]) -> None:
+        planned: Any = event.get_dagster_event().event_specific_data
+        subset = planned.partitions_subset
+        values = {
+            "asset_key": planned.asset_key.to_string(),
+            "check_name": planned.check_name,
+            "run_id": event.run_id,
+            "execution_status": "PLANNED",
+            "evaluation_event": row["event"],
+            "evaluation_event_timestamp": row["timestamp"],
+            "evaluation_event_storage_id": number,
+        }
+        with self._storage.index_connection() as connection:
+            for partition in subset.get_partition_keys() if subset else [None]:
+                _execute(connection, _PLANNED, {**values, "partition": partition})
+
     def _evaluated(self, event: EventLogEntry, number: int, row: dict[str, Any]) -> None:
         found: Any = event.get_dagster_event().event_specific_data
         target = found.target_materialization_data
@@ -128,7 +176,7 @@ class EventWriter:
             "materialization_event_storage_id": target.storage_id if target else None,
         }
         with self._storage.index_connection() as connection:
-            updated = connection.execute(_EVALUATED, values).rowcount
+            updated = _execute(connection, _EVALUATED, values).rowcount
         if updated != 1:  # nobody planned it, or it was planned twice: Dagster knows what then
             self._storage._update_asset_check_evaluation(event, number)
 

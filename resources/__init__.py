@@ -15,7 +15,6 @@ from ctcore.project import Project
 from ctcore.util import progress
 from ctcore.util.progress import Reader
 
-
 _opened: dict[Path, Project] = {}
 """The project that this process opened last."""
 

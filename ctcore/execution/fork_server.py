@@ -280,7 +280,7 @@ def _work(request: WorkerRequest, answers: int) -> str:
     # Calls must not see the catalog's password, nor Dagster's variables, whatever started the run.
     leave_project()
     sweep_temporary()
-    start_heartbeat(Path(request.work), process_name())
+    start_heartbeat(Path(request.work), process_name(), tidies=False)  # the run has done it
     waiting = (path for path in request.calls if os.path.exists(path))  # others were withdrawn meanwhile
 
     def calls() -> None:

@@ -205,7 +205,8 @@ def hidden_ids(connection: Connection, day: str, required: bool) -> dict[str, se
 @cache
 def _hidden(required: bool) -> Any:
     last = select(func.max(consent.c.id)).group_by(consent.c.entity)
-    is_given = consent.c.status.in_(GIVEN) & or_(consent.c.until.is_(None), consent.c.until > bindparam("day"))
+    is_full = or_(*(consent.c.status == one for one in GIVEN))  # `in_` is written out at each execution
+    is_given = is_full & or_(consent.c.until.is_(None), consent.c.until > bindparam("day"))
     barred = select(consent.c.entity).where(consent.c.id.in_(last), ~is_given)
     if required:
         unasked = (entity.c.level == "patient") & entity.c.seq.not_in(select(consent.c.entity))
@@ -213,7 +214,7 @@ def _hidden(required: bool) -> Any:
     who = select(entity.c.seq, entity.c.level, entity.c.id)
     below = who.where(entity.c.seq.in_(barred)).cte("hidden", recursive=True)
     below = below.union_all(who.join(below, entity.c.parent == below.c.seq))
-    losses = select(literal(_LOSS), setting.c.name).where(setting.c.name.in_((HELD, FREE)))
+    losses = select(literal(_LOSS), setting.c.name).where(or_(setting.c.name == HELD, setting.c.name == FREE))
     return select(below.c.level, below.c.id).union_all(losses)
 
 

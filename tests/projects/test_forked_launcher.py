@@ -18,7 +18,8 @@ handlers = {one.name: str(signal.getsignal(one)) for one in (signal.SIGINT, sign
 found = {
     "arguments": sys.argv[1:], "folder": os.getcwd(), "name": __name__, "path": sys.path[0], "handlers": handlers,
     "home": os.environ.get("DAGSTER_HOME"), "other": os.environ.get("OTHER"), "leads": os.getsid(0) == os.getpid(),
-    "blocked": sorted(signal.pthread_sigmask(signal.SIG_BLOCK, [])), "front": os.environ["CT_FRONT"] == str(os.getppid()),
+    "blocked": sorted(signal.pthread_sigmask(signal.SIG_BLOCK, [])),
+    "front": os.environ["CT_FRONT"] == str(os.getppid()),
 }
 print(json.dumps(found))
 exec(os.environ.get("THEN", ""))
