@@ -16,13 +16,17 @@ from pathlib import Path
 from typing import Any
 
 import dagster as dg
+from dagster._core.events import ASSET_EVENTS
 from sqlalchemy import Connection, create_engine, event
 from sqlalchemy.exc import DBAPIError
+
+from ct_assets.event_writer import EventWriter, LastMaterializations, can_write
 
 Connect = Callable[[str], AbstractContextManager[Connection]]
 BUSY_S = 30  # as long as Dagster waits for another process to end its writing
 MOST_S = 1.0  # others wait no longer for what one process writes together
 _KEPT = "_ct_kept_open"
+_INDEX = "index"  # of all events that say something of assets
 _DISK = ("full", "I/O", "readonly", "unable to open")  # in SQLite's words for a place that cannot be written (any more)
 
 
@@ -56,6 +60,10 @@ def kept_open(instance: dg.DagsterInstance) -> Iterator[None]:
     with ExitStack() as stack:
         kept = _KeptOpen(events)
         stack.callback(kept.close)
+        if can_write(events) and hasattr(events, "fetch_materializations"):
+            last = LastMaterializations(events.fetch_materializations)
+            kept.writer, kept.last = EventWriter(events), last
+            stack.enter_context(_patched(events, store_event=kept.store, fetch_materializations=last.fetch))
         stack.enter_context(
             _patched(
                 events,
@@ -129,6 +137,8 @@ class _KeptOpen:
 
     def __init__(self, storage: Any) -> None:
         self.is_together = True
+        self.writer: EventWriter | None = None
+        self.last: LastMaterializations | None = None
         self._storage = storage
         self._original: Connect = storage._connect
         self._connections: dict[str, Connection] = {}
@@ -150,10 +160,20 @@ class _KeptOpen:
             if not connection.in_transaction():
                 self._since = self._since or time.monotonic()
                 connection.begin()
+            if shard == _INDEX and self.writer is not None and self.writer.is_behind:
+                with _savepoint(connection):
+                    self.writer.flush(connection)
             with _savepoint(connection):
                 yield connection
             if not self.is_together or time.monotonic() - self._since > MOST_S:
                 self._commit()
+
+    def store(self, event: dg.EventLogEntry) -> None:
+        """In place of the storage's own `store_event`."""
+        assert self.writer is not None and self.last is not None
+        self.writer.store(event)
+        if event.is_dagster_event and event.dagster_event_type in ASSET_EVENTS:
+            self.last.forget()
 
     def commit(self) -> None:
         with _or_lost(), self._storage._db_lock:
@@ -170,7 +190,11 @@ class _KeptOpen:
     def _commit(self) -> None:
         """The index last: whoever reads there of an event finds it in its run."""
         self._since = 0.0
-        for shard in sorted(self._connections, key=lambda name: name == "index"):
+        if self.last is not None:
+            self.last.forget()
+        if self.writer is not None and _INDEX in self._connections:
+            self.writer.flush(self._connections[_INDEX])
+        for shard in sorted(self._connections, key=lambda name: name == _INDEX):
             connection = self._connections[shard]
             if connection.in_transaction():
                 try:

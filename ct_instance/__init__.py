@@ -16,6 +16,7 @@ from dagster._core.storage.base_storage import DagsterStorage
 from dagster._serdes import ConfigurableClass, ConfigurableClassData
 
 from ct_instance.planned_events import write_planned_together
+from ct_instance.table_revisions import ask_revisions_once
 from ctcore.config.settings import FILE_NAME
 from ctcore.errors import CatalogError
 from ctcore.project import Project
@@ -51,6 +52,7 @@ class CtStorage(DagsterStorage, ConfigurableClass):
                 return _postgres(os.environ["CT_POSTGRES_URL"], config_value.get("schema") or _own_schema(), inst_data)
             from dagster._core.storage.sqlite_storage import DagsterSqliteStorage
 
+            ask_revisions_once()
             return DagsterSqliteStorage(os.environ["DAGSTER_HOME"], inst_data)
 
 

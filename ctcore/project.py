@@ -46,6 +46,19 @@ class Project:
                 return cls(folder)
         raise ProjectError(f"no {FILE_NAME} in {place} or above it; `ct init DIR` makes a project")
 
+    def reopened(self) -> "Project":
+        """The same project, opened anew: its steps are read again where one of their files has changed."""
+        fresh, known = Project(self.root, self.tolerated), vars(self)
+        if "steps" not in known or fresh.settings != self.settings:
+            return fresh
+        if all(one.is_as_read() for one in self.steps.sources):
+            kept = ["steps", "codes"]
+            # Tools are asked anew in each run, and the lock is a file.
+            if fresh.settings.environment_lock is None and not any(step.tools for step in self.steps):
+                kept.append("recipes")
+            vars(fresh).update({name: known[name] for name in kept if name in known})
+        return fresh
+
     @cached_property
     def settings(self) -> Settings:
         return read_settings(self.root / FILE_NAME)

@@ -15,6 +15,9 @@ from ctcore.project import Project
 from ctcore.util import progress
 from ctcore.util.progress import Reader
 
+_opened: dict[Path, Project] = {}
+"""The project that this process opened last."""
+
 
 class CtProject(dg.ConfigurableResource):
     """The project: its catalog, store and steps."""
@@ -22,8 +25,13 @@ class CtProject(dg.ConfigurableResource):
     root: str = Field(description="The directory that holds ct.toml.")
 
     def open(self) -> Project:
-        """Open the project, with settings and steps read again."""
-        return Project.find(Path(self.root))
+        """Open the project, with settings and steps as their files are now."""
+        project = Project.find(Path(self.root))
+        if (before := _opened.get(project.root)) is not None:
+            project = before.reopened()
+        _opened.clear()
+        _opened[project.root] = project
+        return project
 
     def to_write(self) -> Project:
         """Open the project to write to it. dg.Failure before any work if the project is archived."""

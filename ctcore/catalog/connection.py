@@ -3,6 +3,7 @@
 import sqlite3
 import time
 from typing import Any
+from weakref import WeakSet
 
 from sqlalchemy import URL, Connection, Engine, create_engine, event, make_url
 from sqlalchemy.exc import ArgumentError, DBAPIError
@@ -74,7 +75,26 @@ class _CompiledStatements(LRUCache[Any, Any]):
 COMPILED = _CompiledStatements(1000)
 
 
+_made = WeakSet[Engine]()
+
+
+def close_databases() -> bool:
+    """Close every connection of this process that nobody uses now; the next use opens one again. Whether all are
+    closed."""
+    engines: list[Any] = list(_made)
+    are_idle = not any(engine.pool.checkedout() for engine in engines)
+    for engine in engines:
+        engine.dispose()
+    return are_idle
+
+
 def make_engine(url: URL, schema: str) -> Engine:
+    engine = _engine(url, schema)
+    _made.add(engine)
+    return engine
+
+
+def _engine(url: URL, schema: str) -> Engine:
     # hide_parameters: patients' data stand in no error text and no log
     if url.get_backend_name() == "sqlite":
         engine = create_engine(url, connect_args={"timeout": BUSY_MS / 1000}, hide_parameters=True)

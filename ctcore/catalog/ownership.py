@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Literal, get_args
 
-from sqlalchemy import Connection, select
+from sqlalchemy import Connection, or_, select
 
 from ctcore.catalog.tables import setting
 from ctcore.errors import CatalogError
@@ -42,7 +42,10 @@ class ProjectState:
         return json.dumps(asdict(self))
 
 
-_SETTINGS = select(setting.c.name, setting.c.value).where(setting.c.name.in_((OWNER, PLACE, STATE, HELD)))
+_SETTINGS = select(setting.c.name, setting.c.value).where(
+    # `in_` is written out anew each time that it is executed
+    or_(*(setting.c.name == name for name in (OWNER, PLACE, STATE, HELD)))
+)
 
 
 def settings_of(connection: Connection) -> dict[str, str]:

@@ -2,11 +2,12 @@
 
 import json
 from collections.abc import Iterable, Mapping
+from functools import cache
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, func, select
+from sqlalchemy import ColumnElement, Connection, bindparam, func, select
 
-from ctcore.catalog.engine import in_keys
+from ctcore.catalog.engine import bind_keys, in_bound_keys, in_keys
 from ctcore.catalog.tables import artifact, edge, materialization, member, output, purge, recipe, tombstone
 
 
@@ -72,17 +73,22 @@ def entry_from_event(said: Mapping[str, Any]) -> dict[str, Any]:
 
 def purge_words_by_partition(connection: Connection, asset: str, partitions: Iterable[str]) -> dict[str, str]:
     """Which of these nodes of a step are not there because their last making was purged, with the words."""
+    rows = connection.execute(_last_was_purged(), {"of_asset": asset, "keys": bind_keys(partitions)})
+    return {row.partition: purge_words(row) for row in rows}
+
+
+@cache
+def _last_was_purged() -> Any:
     made = materialization.c
     last = (
         select(func.max(made.id))
-        .where(made.asset == asset, in_keys(made.partition, partitions))
+        .where(made.asset == bindparam("of_asset"), in_bound_keys(made.partition))
         .group_by(made.partition)
     )
     there = select(artifact.c.asset).where(artifact.c.asset == made.asset, artifact.c.partition == made.partition)
     joined = select(purge, made.partition).join(tombstone, tombstone.c.purge == purge.c.id)
     joined = joined.join(materialization, made.id == tombstone.c.materialization)
-    rows = connection.execute(joined.where(made.id.in_(last), ~there.exists()))
-    return {row.partition: purge_words(row) for row in rows}
+    return joined.where(made.id.in_(last), ~there.exists())
 
 
 def current_folders(connection: Connection) -> dict[str, dict[str, tuple[int, str]]]:

@@ -49,6 +49,8 @@ def code_of(step: Step) -> Code:
     sources = step.sources or Sources()
     try:
         named = declared_files(step)
+        if step.code:
+            sources.note_others()
         walk, values, found = _walked(step, Walk(step.source.parent, sources), named)
         script = walk.reaches_all or any(path.suffix == ".py" for path in named)
         if walk.reads_docs or script:
@@ -60,6 +62,8 @@ def code_of(step: Step) -> Code:
         content["order"] = list(walk.whole)  # in which they run
     if values is not None:
         content["values"] = values
+    if walk.reaches_all:
+        sources.note_others()
     beside, missed = files_beside(step, walk, named)
     if beside:
         content["files"] = beside
@@ -101,6 +105,7 @@ def _walked(step: Step, walk: Walk, named: Sequence[Path]) -> tuple[Walk, Any, C
         if path.suffix == ".py":
             walk.count_whole(path, 0, "it is declared with code=")
     if walk.unseen or (walk.places and not step.code):
+        walk.sources.note_others()
         for path in files_below(walk.folder):
             if path.suffix == ".py":
                 walk.count_whole(path, 0, "it may be reached by a name or a path that does not stand in the code")

@@ -6,7 +6,9 @@ clash. Neither needs to be installed. The bytes that run are the bytes that coun
 
 import errno
 import sys
+import warnings
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import replace
 from functools import lru_cache
 from importlib.abc import Loader, MetaPathFinder
@@ -26,6 +28,7 @@ from typing import Any
 
 from ctcore.code.effects import is_own
 from ctcore.code.environment import is_installed
+from ctcore.code.module import module_of
 from ctcore.code.sources import Sources
 from ctcore.errors import CtError, StepError
 from ctcore.step import Loading, Step, loading
@@ -39,6 +42,18 @@ def load_file(path: Path, sources: Sources | None = None) -> list[Step]:
     place, read = path.resolve(), sources or Sources()
     found = _run(place, read)
     return [replace(step, sources=read) for step in found.steps]
+
+
+def parse_ahead(path: Path) -> None:
+    """Parse a step file without running it, for processes that are forked from this one: each would do it again, which
+    takes longer than a short call."""
+    # Whoever loads it says what is wrong with it.
+    with suppress(Exception), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        place = path.resolve()
+        source = place.read_bytes()
+        _compiled(source, str(place))
+        _ = module_of(source, str(place), False, False).bases
 
 
 def package_of(folder: Path) -> str:

@@ -86,7 +86,7 @@ class ObservedReads:
 
     def _of_forks(self) -> dict[tuple[str, str], str]:
         found: dict[tuple[str, str], str] = {}
-        for path in sorted(self._notes.glob(f"{_NOTES}*")) if self._notes else ():
+        for path in _notes_in(self._notes) if self._notes else ():
             for line in path.read_text(encoding="utf-8").splitlines():
                 with suppress(ValueError):  # one that was killed may have written half a line
                     kind, what, at = json_text.loads(line)
@@ -232,6 +232,10 @@ class ObservedReads:
         is_probe = asked.by == "library" and os.path.basename(name) in PROBES
         if not (is_python or is_probe or asked.by == "ct"):
             self._note("program", found, asked.line)
+
+
+def _notes_in(folder: Path) -> list[Path]:
+    return sorted(folder / name for name in os.listdir(folder) if name.startswith(_NOTES)) if folder.is_dir() else []
 
 
 class _Now:

@@ -21,6 +21,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from ctcore.code.loader import parse_ahead
 from ctcore.execution.call import begun_place, run_calls
 from ctcore.execution.private_folder import leave_project, sweep_temporary
 from ctcore.projects.heartbeats import start_heartbeat
@@ -48,6 +49,7 @@ class WorkerRequest:
     store: str
     calls: list[str]
     log: str
+    source: str = ""  # the file of their step, if it is one
     directory: str = field(default_factory=_working_directory)
     environment: dict[str, str] = field(default_factory=lambda: dict(os.environ))
 
@@ -241,6 +243,8 @@ def main() -> None:
 
 
 def _fork(request: WorkerRequest, answers: int) -> None:
+    if request.source:
+        parse_ahead(Path(request.source))
     try:
         # This process has one thread and imports nothing that starts others: of several, only the forking one goes on
         # in the child, and a lock that another one held stays locked there (fork(2)).
@@ -276,7 +280,7 @@ def _work(request: WorkerRequest, answers: int) -> str:
     # Calls must not see the catalog's password, nor Dagster's variables, whatever started the run.
     leave_project()
     sweep_temporary()
-    start_heartbeat(Path(request.work), process_name())
+    start_heartbeat(Path(request.work), process_name(), tidies=False)  # the run has done it
 
     def calls() -> None:
         os.close(answers)  # they have nobody to answer

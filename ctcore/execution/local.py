@@ -171,7 +171,8 @@ class _Shift(WaitLoop[StepResult]):
         paths = [str(call.write(self.project.work)) for call in calls]
         log = self.project.work / "jobs" / f"{token_hex(6)}.log"
         log.parent.mkdir(parents=True, exist_ok=True)
-        worker = KEPT.start(WorkerRequest(str(self.project.work), str(self.project.store.root), paths, str(log)))
+        request = WorkerRequest(str(self.project.work), str(self.project.store.root), paths, str(log), calls[0].source)
+        worker = KEPT.start(request)
         # From now on the worker holds the keys: if this run is killed, no other run repeats what the worker still
         # makes.
         assign_leases(self.project, [call.key for call in calls], process_name(worker.pid))

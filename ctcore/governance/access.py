@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from functools import cache
 from typing import Any, NamedTuple
 
-from sqlalchemy import Connection, Select, func, literal, or_, select
+from sqlalchemy import Connection, Select, bindparam, func, literal, or_, select
 
 from ctcore.catalog.engine import bind_keys, in_bound_keys, in_keys
 from ctcore.catalog.ownership import HELD
@@ -191,18 +191,8 @@ def hidden_ids(connection: Connection, day: str, required: bool) -> dict[str, se
     All IDs while a loss holds everybody back, because any of them may have revoked consent in it. Where a registration
     is lost, each member whom nobody registered is hidden as soon as somebody is.
     """
-    last = select(func.max(consent.c.id)).group_by(consent.c.entity)
-    is_given = consent.c.status.in_(GIVEN) & or_(consent.c.until.is_(None), consent.c.until > day)
-    barred = select(consent.c.entity).where(consent.c.id.in_(last), ~is_given)
-    if required:
-        unasked = (entity.c.level == "patient") & entity.c.seq.not_in(select(consent.c.entity))
-        barred = barred.union_all(select(entity.c.seq).where(unasked))
-    who = select(entity.c.seq, entity.c.level, entity.c.id)
-    below = who.where(entity.c.seq.in_(barred)).cte("hidden", recursive=True)
-    below = below.union_all(who.join(below, entity.c.parent == below.c.seq))
-    losses = select(literal(_LOSS), setting.c.name).where(setting.c.name.in_((HELD, FREE)))
     found: dict[str, set[str]] = {level: set() for level in (*ENTITY_LEVELS, _LOSS)}
-    for level, name in connection.execute(select(below.c.level, below.c.id).union_all(losses)):
+    for level, name in connection.execute(_hidden(required), {"day": day}):
         found[level].add(name)
     after = found.pop(_LOSS)
     if HELD in after:
@@ -210,6 +200,22 @@ def hidden_ids(connection: Connection, day: str, required: bool) -> dict[str, se
     if FREE in after and any(found.values()):
         _add(found, connection.execute(_unregistered()))
     return found
+
+
+@cache
+def _hidden(required: bool) -> Any:
+    last = select(func.max(consent.c.id)).group_by(consent.c.entity)
+    is_full = or_(*(consent.c.status == one for one in GIVEN))  # `in_` is written out at each execution
+    is_given = is_full & or_(consent.c.until.is_(None), consent.c.until > bindparam("day"))
+    barred = select(consent.c.entity).where(consent.c.id.in_(last), ~is_given)
+    if required:
+        unasked = (entity.c.level == "patient") & entity.c.seq.not_in(select(consent.c.entity))
+        barred = barred.union_all(select(entity.c.seq).where(unasked))
+    who = select(entity.c.seq, entity.c.level, entity.c.id)
+    below = who.where(entity.c.seq.in_(barred)).cte("hidden", recursive=True)
+    below = below.union_all(who.join(below, entity.c.parent == below.c.seq))
+    losses = select(literal(_LOSS), setting.c.name).where(or_(setting.c.name == HELD, setting.c.name == FREE))
+    return select(below.c.level, below.c.id).union_all(losses)
 
 
 def unregistered_members(connection: Connection) -> Iterable[Any]:

@@ -8,13 +8,14 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-from sqlalchemy import Connection, and_, func, select
+from sqlalchemy import Connection, Select, and_, func, select
 
-from ctcore.catalog.engine import in_keys
+from ctcore.catalog.engine import bind_keys, in_bound_keys, in_keys
 from ctcore.catalog.tables import artifact, damage, edge, materialization, output
 from ctcore.catalog.tombstones import is_purged
 from ctcore.inputs.contributors import OF_LOST, Contributors
@@ -220,21 +221,31 @@ class Hit:
     run_id: str | None
 
 
+_OUTPUTS = select(output).where(in_bound_keys(output.c.materialization))
+
+
+@cache
+def _made_before() -> Select[Any]:
+    """The last makings of these keys, but those of damaged nodes."""
+    last = (
+        select(func.max(materialization.c.id))
+        .where(in_bound_keys(materialization.c.key), ~is_purged())
+        .group_by(materialization.c.key)
+    )
+    harmed = select(damage.c.asset).where(
+        damage.c.asset == materialization.c.asset, damage.c.partition == materialization.c.partition
+    )
+    return select(materialization).where(materialization.c.id.in_(last), ~harmed.exists())
+
+
 def cache_hits(project: Project, prepared: Iterable[PreparedCall]) -> dict[str, Hit]:
     """Which of these calls were made before, by key. One whose bytes are damaged, gone or purged is none."""
     keys = {call.key for call in prepared}
     with project.catalog.read() as connection:
-        last = (
-            select(func.max(materialization.c.id))
-            .where(in_keys(materialization.c.key, keys), ~is_purged())
-            .group_by(materialization.c.key)
-        )
-        harmed = select(damage.c.asset).where(
-            damage.c.asset == materialization.c.asset, damage.c.partition == materialization.c.partition
-        )
-        rows = connection.execute(select(materialization).where(materialization.c.id.in_(last), ~harmed.exists())).all()
-        mine = in_keys(output.c.materialization, [row.id for row in rows])
-        files = connection.execute(select(output).where(mine)).all()
+        rows = connection.execute(_made_before(), {"keys": bind_keys(keys)}).all()
+        if not rows:
+            return {}
+        files = connection.execute(_OUTPUTS, {"keys": bind_keys(row.id for row in rows)}).all()
     lost = _lost(project, {row.id: row.folder for row in rows}, files)
     return {
         row.key: Hit(row.id, row.data_version, row.folder, row.started_at, row.run_id)

@@ -9,7 +9,7 @@ from ctcore.model.reasons import Verdict
 from ctcore.planning.plan import Scope, group_plan_reasons, nodes_left_alone
 from ctcore.project import Project
 from ctcore.projects.leases import orphaned_nodes
-from ctcore.staleness.verdicts import evaluate
+from ctcore.staleness.verdicts import Verdicts, evaluate
 
 SHOWN = 20
 
@@ -69,22 +69,22 @@ class WorkList:
         """
         steps = self.project.steps
         before = set(steps.order[: steps.order.index(first.asset)])
-        found = [first.asset]
+        found, verdicts = [first.asset], evaluate(self.project)
         for step in steps:
             if step.level == steps[first.asset].level and not set(found).isdisjoint(step.inputs.values()):
                 is_due = steps.upstream([step.name]) <= before | {*found, step.name}
-                if is_due and self._is_alone(step.name, first.partition, found):
+                if is_due and self._is_alone(verdicts, step.name, first.partition, found):
                     found.append(step.name)
         return found
 
-    def _is_alone(self, name: str, partition: str, chain: Sequence[str]) -> bool:
+    def _is_alone(self, verdicts: Verdicts, name: str, partition: str, chain: Sequence[str]) -> bool:
         """Whether this partition of a step is all that is to be made of it, and waits for the chain only."""
         only = self.asked.only
         if (only is not None and name not in only) or self.asked.leaves_alone(self.project, name):
             return False
         if any(verdict.asset == name for verdict in (*self.untold, *self.ahead.values())):
             return False
-        listed = evaluate(self.project).listed(name, None if only is None else only[name])
+        listed = verdicts.listed(name, None if only is None else only[name])
         todo = [verdict for verdict in listed if verdict.state != "excluded"]
         if [verdict.partition for verdict in todo] != [partition] or todo[0].state == "running":
             return False

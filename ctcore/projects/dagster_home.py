@@ -8,7 +8,7 @@ import secrets
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import FrameType
@@ -17,6 +17,7 @@ from ctcore.config.settings import FILE_NAME
 from ctcore.errors import ProjectError, Usage
 from ctcore.project import Project
 from ctcore.projects.dagster_copy import refuse_other_copies
+from ctcore.projects.forked_launcher import MODULE, ForkedLauncher, fork_launcher, may_fork
 from ctcore.util.disk_errors import open_files_limit
 from ctcore.util.processes import end_with_parent
 
@@ -25,7 +26,7 @@ OPEN_FILES = 64
 """A run of a small project has 36 at once, most of them databases of Dagster's."""
 _FRONT = "CT_FRONT"
 # Imports make no garbage: to look for it takes 0.3 s, a fifth of what they take. The launcher looks for it again.
-_BEGIN = "import gc, runpy; gc.disable(); runpy.run_module('ct_assets.launch', run_name='__main__', alter_sys=True)"
+_BEGIN = f"import gc, runpy; gc.disable(); runpy.run_module({MODULE!r}, run_name='__main__', alter_sys=True)"
 _ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
@@ -104,19 +105,26 @@ def launch(project: Project, *arguments: str) -> int:
     """
     if not (project.root / "ct_assets").is_dir() and importlib.util.find_spec("ct_assets") is None:
         raise ProjectError(f"{project.root} has no ct_assets; `ct init {project.root}` writes it")
-    command = [sys.executable, "-c", _BEGIN, *arguments]
-    with _forwarded_signals() as started:
+    with _forwarded_signals() as (started, handled):
         variables = {**environment(project, arguments[0]), _FRONT: str(os.getpid())}
         with (
             _deferred_interrupt()
         ):  # the child inherits it, until it can say what was interrupted (`unblock_interrupt`)
-            # A file that Dagster loads by path is looked for from the current directory; so are `ct_assets` and
-            # `definitions`.
-            child = subprocess.Popen(command, cwd=project.root, env=variables, start_new_session=True)
+            child = _begun(project.root, arguments, variables, handled)
             started.append(child)
         code = child.wait()
     # As shells say it: 130 after Ctrl-C, 143 after SIGTERM.
     return code if code >= 0 else 128 - code
+
+
+def _begun(
+    root: Path, arguments: Sequence[str], variables: Mapping[str, str], handled: Sequence[int]
+) -> ForkedLauncher | subprocess.Popen[bytes]:
+    if may_fork(root):
+        return fork_launcher(root, arguments, variables, handled)
+    # A file that Dagster loads by path is looked for from the current directory; so are `ct_assets` and `definitions`.
+    command = [sys.executable, "-c", _BEGIN, *arguments]
+    return subprocess.Popen(command, cwd=root, env=variables, start_new_session=True)
 
 
 @contextmanager
@@ -147,9 +155,9 @@ def end_with_front() -> None:
 
 
 @contextmanager
-def _forwarded_signals() -> Iterator[list[subprocess.Popen[bytes]]]:
-    """Signals that would end this process reach the started one instead: as Ctrl-C, or as SIGTERM."""
-    started: list[subprocess.Popen[bytes]] = []
+def _forwarded_signals() -> Iterator[tuple[list[ForkedLauncher | subprocess.Popen[bytes]], list[signal.Signals]]]:
+    """Signals that would end this process reach the started one instead: as Ctrl-C, or as SIGTERM. Which these are."""
+    started: list[ForkedLauncher | subprocess.Popen[bytes]] = []
 
     def pass_on(number: int, _frame: FrameType | None) -> None:
         if not started:
@@ -162,7 +170,7 @@ def _forwarded_signals() -> Iterator[list[subprocess.Popen[bytes]]]:
     for number in heard:
         signal.signal(number, pass_on)
     try:
-        yield started
+        yield started, heard
     finally:
         for number in heard:
             signal.signal(number, before[number])

@@ -17,8 +17,8 @@ _KEPT_S = 30 * 24 * 3600
 _beating: set[tuple[int, Path]] = set()
 
 
-def start_heartbeat(work: Path, name: str) -> None:
-    """Give signs of life for this process from now on, until it ends."""
+def start_heartbeat(work: Path, name: str, tidies: bool = True) -> None:
+    """Give signs of life for this process from now on, until it ends. `tidies`: remove those of the long dead."""
     mine = os.getpid(), work
     if mine in _beating:
         return
@@ -26,7 +26,8 @@ def start_heartbeat(work: Path, name: str) -> None:
     place = _place(work, name)
     with suppress(OSError):
         place.parent.mkdir(parents=True, exist_ok=True)
-        _forget(place.parent)
+        if tidies:
+            _forget(place.parent)
         place.touch()
     threading.Thread(target=_beat, args=(place,), daemon=True, name="ct-beat").start()
 

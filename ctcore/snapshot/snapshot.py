@@ -168,8 +168,11 @@ def load(connection: Connection, shape: SnapshotShape) -> Snapshot:
     )
 
 
+_NEWEST = select(event.c.seq, event.c.digest).order_by(event.c.seq.desc()).limit(1)
+
+
 def last_event(connection: Connection) -> tuple[int, str]:
-    row = connection.execute(select(event.c.seq, event.c.digest).order_by(event.c.seq.desc()).limit(1)).first()
+    row = connection.execute(_NEWEST).first()
     return (row.seq, row.digest) if row else (0, "")
 
 

@@ -51,7 +51,8 @@ class Recipe:
 class StepGraph:
     """All steps, in an order in which each comes after its inputs."""
 
-    def __init__(self, steps: Iterable[Step]) -> None:
+    def __init__(self, steps: Iterable[Step], sources: Sequence[Sources] = ()) -> None:
+        self.sources = sources
         self.by_name: dict[str, Step] = {}
         for step in steps:
             if step.name in self.by_name:
@@ -191,12 +192,13 @@ def _parameter_problems(step: Step) -> Iterator[str]:
 def load_steps(folders: Sequence[Path]) -> StepGraph:
     """The steps of all folders that exist; files whose names begin with _ are shared code, not steps."""
     steps: list[Step] = []
-    for folder in folders:
-        sources = Sources()
+    read = [Sources() for _ in folders]
+    for folder, sources in zip(folders, read, strict=True):
+        sources.names(folder)  # so that a new file is noticed
         for path in sorted(folder.glob("*.py")) if folder.is_dir() else ():
             if not path.name.startswith("_"):
                 steps.extend(load_file(path, sources))
-    return StepGraph(steps)
+    return StepGraph(steps, read)
 
 
 def params_of(step: Step, given: Mapping[str, Any]) -> Any:

@@ -48,6 +48,7 @@ SCRATCH = ".scratch"
 STAGING = ".staging"
 ARCHIVED = ".archived"
 _KEY_DIGITS = 16
+_SEGMENT, _KEY = re.compile(SEGMENT), re.compile(r"[0-9a-f]{16,}")
 
 
 @dataclass(frozen=True)
@@ -319,9 +320,9 @@ class Store:
 
 def _check_node(asset: str, partition: str, key: str) -> None:
     for what, text in (("asset", asset), ("partition", partition)):
-        if not re.fullmatch(SEGMENT, text):
+        if not _SEGMENT.fullmatch(text):
             raise StoreError(f"{what} {text!r} is no name for a folder; use letters, digits, `_`, `.` and `-`")
-    if not re.fullmatch(r"[0-9a-f]{16,}", key):
+    if not _KEY.fullmatch(key):
         raise StoreError(f"key {key!r} is not a digest in hexadecimal")
 
 

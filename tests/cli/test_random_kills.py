@@ -30,6 +30,7 @@ from ctcore.cli import main
 from ctcore.inputs.current import forget
 from ctcore.integrity.look import look_around
 from ctcore.projects.leases import living_processes
+from ctcore.util.processes import children_of
 from tests.governance.test_gate_everywhere import readable
 from tests.helpers.exact import remove
 from tests.helpers.killing import Moments, forked
@@ -116,7 +117,7 @@ class Dying(Life):
 
     def _kill(self, front: int, whom: str) -> None:
         mine = _marked(self.root)
-        launch = [pid for pid in mine if b"ct_assets.launch" in _command(pid)]
+        launch = children_of(front)
         workers = [pid for pid in mine if b"ctcore.execution.fork_server" in _command(pid)][::-1]  # the latest first
         chosen = {"front": [front], "launch": launch, "worker": workers[:1], "all": mine}[whom]
         for pid in chosen:
