@@ -26,6 +26,7 @@ from ctcore.util.progress import Reader
 LISTING_S = 0.5
 NOTE_S = 30.0
 SAID_AT = (2, 10, 100, 1000)
+# sacct hangs for as long as slurmdbd is away. squeue has said by then that the job is over; only the cause is missing.
 SILENCE_S = 180.0
 
 
@@ -77,6 +78,8 @@ class _Flight(WaitLoop):
         self.unheard = False
         self._silent_since, self._silence_said = 0.0, False
         self._noted = time.monotonic()
+        # The lease of a key that Slurm works on is free for everybody (`leases.is_alive`): only these rows keep a
+        # second job from being submitted for it.
         held = self._attach(jobs.open_jobs(self.project, self.calls))
         fresh = [call for call in calls if call.key not in held]
         self.outbox.waiting += [PendingCall(call, runner.needs(call)) for call in fresh]
@@ -119,6 +122,7 @@ class _Flight(WaitLoop):
             for entry in entries:
                 task = self.tasks.get(entry.name.removesuffix(".json"))
                 if task is not None and task.result is None:
+                    # A record is renamed into its place (`write_json`), so what is listed under its name is whole.
                     with open(entry.path, "rb") as file:
                         task.read(StepResult(**json.load(file)))
 
@@ -135,6 +139,8 @@ class _Flight(WaitLoop):
         if self.unheard:
             self._cancel()
         mine = {task.job.named for task in self.tasks.values()}
+        # Without this run's own tasks, which are judged below: mostly nothing is left then, and the catalog is not
+        # read.
         cancel_leftovers(self.project, {named: seen for named, seen in queued.rows.items() if named not in mine})
         before = [task.state for task in self.tasks.values()]
         unknown: list[Task] = []
@@ -193,11 +199,14 @@ class _Flight(WaitLoop):
         for task, judgement in over:
             del self.tasks[task.job.call]
             if again := self._again(task, judgement):
+                # Its row is closed in the transaction that writes down the next try (`jobs.record_batch`).
                 self.outbox.waiting.append(again)
                 continue
             settled.append(job_end(task, judgement))
             if (result := self._result(task, judgement)) is not None:
                 results.append(result)
+        # Rows before files: killed in between, a record is left over, which `forget` removes. In the other order, an
+        # open job would have lost its record.
         jobs.settle(self.project, settled)
         client.cancel([task.job.id for task, _ in over if task.is_waiting])  # held, or queued again: nobody needs it
         self.project.store.drop_staged(_staged(task) for task, judgement in over if judgement.verdict != "made")
@@ -214,12 +223,16 @@ class _Flight(WaitLoop):
         if self.wish != "go":
             return None
         before, needs, most = job_end(task, judgement), job.needs, self.profile.tries
+        # The cluster's fault is no try of the call's, and no reason to request more.
         if judgement.verdict == "again":
             return PendingCall(call, needs, job.tries, job.requeues + 1, before)
         if judgement.verdict == "failed":
+            # Whoever cancels a job by hand does not want it back at once.
             was_wanted = task.state != "CANCELLED"
             most = self.project.steps[job.node[0]].resources.retries + 1 if was_wanted else 0
         elif judgement.verdict == "unknown":
+            # Where accounting is disabled, every job that is killed ends so. Without a wait that grows, it comes back
+            # at once.
             after = time.monotonic() + self.profile.grace * 2 ** (job.tries - 1)
         elif judgement.verdict in ("more-memory", "more-time"):
             needs = grown_needs(self.profile, needs, "memory" if judgement.verdict == "more-memory" else "time")
