@@ -106,6 +106,7 @@ def consent_end_time(connection: Connection, day: str, use: str | None) -> str:
 
 def status_on(row: Any, day: str) -> str:
     """The status of a consent (a row) on a day, after its end or before it."""
+    # On the day itself it has ended: it holds until the day before.
     over = row.status in GIVEN and row.until is not None and row.until <= day
     return "expired" if over else row.status
 
@@ -124,6 +125,7 @@ def open_events() -> Select[Any]:
 @cache
 def _current(only: bool = False) -> Select[Any]:
     """The consent of each patient that was written last; `only`: of these `keys`."""
+    # By number, not by the day of the statement: an older form may be entered later, and the last word entered holds.
     last = select(func.max(consent.c.id)).group_by(consent.c.entity)
     last = last.where(in_bound_keys(consent.c.entity)) if only else last
     return select(*consent.c).where(consent.c.id.in_(last)).order_by(consent.c.id)

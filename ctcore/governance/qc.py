@@ -435,6 +435,7 @@ def _settled_by_people(connection: Connection, makings: Sequence[int]) -> set[tu
     rows = connection.execute(
         select(qc_event.c.materialization, qc_event.c.kind)
         .select_from(joined)
+        # What a step ended itself has its own name as the source (`_follow`); all else is the word of a person.
         .where(mine, qc_act.c.source.not_like("step %"))
     )
     return {(row.materialization, row.kind) for row in rows}

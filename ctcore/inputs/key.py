@@ -85,6 +85,8 @@ def prepare(
     recipe = recipe or project.recipes[step.name]
     found = Preparation()
     with ExitStack() as stack:
+        # One transaction for versions, folders and exclusions: between two, an input may be made anew, and the key
+        # would name another content than the folder has.
         reading = connection if connection is not None else stack.enter_context(project.catalog.read())
         snapshot, inputs = current_inputs(project, reading)
         nodes = inputs.nodes(step)

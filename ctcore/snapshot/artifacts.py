@@ -163,6 +163,7 @@ def _by_role(connection: Connection, numbers: Places, roles: Sequence[Role]) -> 
     dialect = connection.dialect.name
     mine = in_keys(edge.c.materialization, numbers.tolist())
     first, last = int(numbers[0]), int(numbers[-1])
+    # Without gaps, one range of the primary key: a list of as many numbers would be looked up one by one.
     if last - first == len(numbers) - 1:
         mine = edge.c.materialization.between(first, last) if last > first else edge.c.materialization == first
     fields = (edge.c.materialization, edge.c.partition, edge.c.version)

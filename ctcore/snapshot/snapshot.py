@@ -254,6 +254,7 @@ class _Following:
                 changed.setdefault((level, said["role"]), {})[place] = said["new"]
         for (level, role), digests in changed.items():
             places = np.array(list(digests))
+            # A copy: whoever was given the snapshot before keeps one state (0011).
             column: Whole = entities[level].files[role].copy()
             column[places] = pack(list(digests.values()))
             entities[level] = with_file(entities[level], role, column)
@@ -283,6 +284,7 @@ class _Following:
         failed = {step: dict(known) for step, known in self.snapshot.failed.items()}
         for kind, subject, body in self.calls:
             step, place = self._place(_node(subject))
+            # In the order of the events: of a node that failed and was made since, the last word holds.
             if kind == "fail" and place >= 0:
                 failed.setdefault(step, {})[place] = json.loads(body)["key"]
             else:
