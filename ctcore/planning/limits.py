@@ -151,6 +151,7 @@ class Budget:
         self.spent = Spending(0, 0.0)
         if self.is_set:
             self.costs = costs(project, project.steps.order)
+            # A day is one of UTC, as all times of the ledger are.
             self.spent = spending_since(project, utc(time.time() // DAY_S * DAY_S))
         self.nodes, self.hours = self.spent.nodes, self.spent.core_hours
         self.unknown: dict[str, int] = {}

@@ -122,6 +122,7 @@ def spending_since(project: Project, since: str) -> Spending:
     """Makings and failures since this time (UTC, as the catalog writes it)."""
     here, there = materialization.c, slurm_job.c
     with project.catalog.read() as connection:
+        # Time on Slurm is counted by its jobs below, failed ones too; a making's own seconds would count it twice.
         on_slurm = select(there.key).where(there.why == MADE)
         local = connection.execute(
             select(here.asset, func.count(), func.sum(case((here.key.in_(on_slurm), 0.0), else_=here.seconds)))

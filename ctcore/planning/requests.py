@@ -34,6 +34,7 @@ from ctcore.staleness.verdicts import Verdicts, evaluate
 from ctcore.steps.graph import REGISTRY
 from ctcore.util.clock import now, today, utc
 
+# The daemon launches the runs of a tick after the sensor has answered: until then a run is seen nowhere (0007).
 LOST_AFTER_S = 120
 REGISTRY_A_RUN = 1000
 _PAUSED = f"paused: [run] pause = true in {FILE_NAME}"
@@ -209,6 +210,7 @@ def _note(
     rows = []
     for batch in wanted:
         tries = {verdict.node: _tries(known, verdict, keys) for verdict in batch.verdicts}
+        # Dagster starts no second run of one run_key: the last event and the try make each request another one.
         run_key = f"{batch.key}:{last}:{max(tries.values())}"
         asked.append(RangeRequest(batch, run_key))
         rows += [

@@ -140,6 +140,7 @@ def _reason(want: ResolvedInput, kind: Kind, node: Node, old: str | None, new: s
         words = Words(Plain(reference_change(node[1], old, new)))
     elif kind == "metadata":  # values are personal data
         words = Words(Plain(f"{name} of "), NodeName(node, node[1]), " changed")
+        # `new` comes from the snapshot, which keeps digests; only the ledger's edge has the value itself.
         old = private_digest(old)
     elif kind == "member-role":
         words = role_change(node, old, new)

@@ -32,6 +32,7 @@ from ctcore.util.gc import without_collecting
 
 KINDS: tuple[Kind, ...] = get_args(Kind)
 BIT: Mapping[Kind, int] = {kind: 1 << at for at, kind in enumerate(KINDS)}
+# As many kinds as there are bits: one more than 16 needs a wider type, also in `upstream_reasons.DIRECT`.
 Kinds = NDArray[np.uint16]
 """(n,) a bit for each kind of reason that a node has; 0 where it is fresh, or is no node."""
 
@@ -148,6 +149,7 @@ class Evaluator:
             return
         told = direct_reasons(self, step, places[rows])
         went = [reason for at in places[rows].tolist() for reason in told[at]]
+        # Whoever took consent back is no longer accepted as a difference, whenever the acceptance was written.
         never = without_consent(self.connection, self.snapshot, self.inputs, step, went)
         for row in rows.tolist():
             at = int(places[row])

@@ -54,6 +54,7 @@ def consequences(project: Project, write: Callable[[Writer], object]) -> list[Co
 
 def _inside(project: Project, connection: Connection) -> Project:
     seen = Project(project.root)
+    # `catalog` is a cached_property: what lies in __dict__ goes before it.
     seen.__dict__["catalog"] = _Inside(project.catalog, connection)
     return seen
 
