@@ -148,6 +148,7 @@ def _register(
         return planned.changes
     told = None
     with project.catalog.write() as writer:
+        # Again, under the write lock: the first comparison was before the files were read, which may have taken hours.
         comparison = Comparison(project, sheet, digests, allowed, writer.connection)
         comparison.write(writer)
         if again is not None:

@@ -306,6 +306,7 @@ class _Known:
                 else f"no {analysis.level} {who!r:.80} is registered"
             )
             return
+        # The QC of the very result that is corrected here does not keep its correction out.
         own = result_scope(analysis.name, run)
         for bar in (bar for seq in line for bar in self.bars.get(seq, ())):
             if bar.step in (None, analysis.name) and bar.scope != own:

@@ -271,6 +271,7 @@ class Comparison:
         known = self.parsed.get(text)
         if known is None:
             known = self.parsed[text] = json.loads(text)
+        # Types too: in Python 1, 1.0 and True are equal, and in the catalog they are three values.
         return known == attributes and [type(known[name]) for name in attributes] == [*map(type, attributes.values())]
 
     def _moved(self, level: Level, row: EntityRow, known: EntityRecord, parent: int | None) -> Iterator[str]:

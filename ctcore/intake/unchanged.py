@@ -130,6 +130,7 @@ def _state(connection: Connection) -> str:
 def _text(connection: Connection, table: Table) -> str:
     """All rows as one text, put together by the database: 60,000 of them are no objects here."""
     told = [column for column in table.columns if column.name != "checked_at"]  # reading a file changes nothing
+    # No cell of a sheet has a control character (`model.values.CONTROL`), so these three stand for nothing else.
     cells = [func.coalesce(cast(column, Text), literal("\x1d")) for column in told]
     row = cells[0]
     for cell in cells[1:]:

@@ -359,8 +359,11 @@ class _Recovery:
         new = Catalog(f"sqlite:///{part}", self.project.id, self.catalog.journal.path, for_everybody=everybody)
         upgrade(new)
         made = self._write(new, is_new=True)
+        # All of the log into the file: only the file is moved to its place.
         new.scrub()
         new.engine.dispose()
+        # The log of the old catalog first: beside the new file, SQLite would take it for that one's
+        # (sqlite.org/howtocorrupt.html, mispairing database files and hot journals).
         for old in self._files():
             os.replace(old, (aside or self._set_aside()) / old.name)
         os.replace(part, place)
