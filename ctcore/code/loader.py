@@ -61,6 +61,7 @@ def _run(path: Path, sources: Sources) -> Loading:
     package = package_of(path.parent)
     parent = ModuleType(package)
     parent.__path__ = [str(path.parent)]
+    # Siblings run anew with their file: one that is imported already has the code of before.
     for name in [name for name in sys.modules if name.startswith(f"{package}.")]:
         del sys.modules[name]
     sys.modules[package] = parent
@@ -89,6 +90,7 @@ _READ: dict[str, Sources] = {}
 
 @lru_cache(maxsize=1024)
 def _compiled(source: bytes, path: str) -> CodeType:
+    # Otherwise the `from __future__` of this module would hold in the step's file (docs.python.org, compile).
     return compile(source, path, "exec", dont_inherit=True)
 
 
@@ -96,6 +98,7 @@ class _FromSource(SourceFileLoader):
     """Reads no bytecode: after two edits within a moment, it may belong to the first."""
 
     def path_stats(self, path: str) -> Any:
+        # importlib neither reads nor writes bytecode of a file without stats (importlib, SourceLoader.get_code).
         raise OSError(errno.ENOENT, "no bytecode", path)
 
 

@@ -99,6 +99,7 @@ class Module:
         self._judge = Plain(self.origins, frozenset(self._records()), siblings)
         self.effects: tuple[tuple[int, str], ...] = tuple(self._effects())
         self.used_at_all = _Uses.of(self.statements)
+        # Last, as it changes the tree: effects and uses are those of the code as it stands.
         for statement in self.statements:
             self._normalize(statement)
 
