@@ -122,6 +122,7 @@ _TOLD: Mapping[Any, Callable[[Closure, Any, str], Any]] = {
     _SHOWN: lambda c, v, _: {type(v).__name__: repr(v)},
     re.Pattern: lambda c, v, _: {"pattern": [c.value(v.pattern, ""), v.flags]},
     (list, tuple): lambda c, v, n: {type(v).__name__: [c.value(one, n) for one in v]},
+    # Sorted: a set has another order in each process (docs.python.org, PYTHONHASHSEED).
     (set, frozenset): lambda c, v, n: {"set": sorted((c.value(one, n) for one in v), key=canonical_json)},
     Mapping: lambda c, v, n: {"mapping": c._mapping(v, n)},
     FunctionType: Closure._function,

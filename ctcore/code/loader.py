@@ -66,10 +66,12 @@ def _run(path: Path, sources: Sources) -> Loading:
         del sys.modules[name]
     sys.modules[package] = parent
     if not any(isinstance(one, _Finder) for one in sys.meta_path):
+        # Before Python's own finders, which would use bytecode.
         sys.meta_path.insert(0, _Finder())
     _READ[package] = sources
     module = ModuleType(f"{package}.{path.stem}")
     module.__file__, module.__package__ = str(path), package
+    # Before it runs: `dataclasses` and `pickle` look there for the module of a class.
     sys.modules[module.__name__] = module
     try:
         with loading(path) as found:
@@ -113,6 +115,7 @@ class _Finder(MetaPathFinder):
             return None if is_own(package) else _from_source(fullname, path, target)
         sources, name = _READ[package], fullname.rpartition(".")[2]
         for folder in map(Path, path):
+            # In Python's order: a package goes before a module of its name (importlib, FileFinder.find_spec).
             if sources.has(folder / name / "__init__.py"):
                 return _spec(fullname, folder / name / "__init__.py", sources, [str(folder / name)])
             if sources.has(folder / f"{name}.py"):
