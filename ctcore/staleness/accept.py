@@ -141,6 +141,7 @@ def _refusal(reason: Reason) -> str | None:
 def accept(project: Project, proposal: Proposal, reason: str) -> Proposal:
     """Write the waivers, and one event for each thousand nodes. Returns the new ones."""
     with project.catalog.write() as writer:
+        # Under the write lock: what somebody else accepted since the look is not written twice.
         new = _without(proposal, _accepted_now(writer.connection, proposal))
         if not new.reasons:
             raise Usage("nothing to accept: somebody else has just accepted it")
@@ -219,6 +220,7 @@ def current_acceptances(project: Project) -> list[Any]:
             .select_from(waiver)
             .join(acceptance, acceptance.c.id == waiver.c.acceptance)
             .join(artifact, of & (waiver.c.materialization == artifact.c.materialization))
+            # false(): SQLAlchemy gives no meaning to an or_ of nothing.
             .where(waiver.c.undone.is_(None), not_(or_(false(), *hidden)))
             .group_by(
                 acceptance.c.id,

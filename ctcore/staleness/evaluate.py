@@ -65,8 +65,10 @@ def evaluate_nodes(
     turned: dict[str, Places] = {}
     for step in project.steps:  # upstream steps come first
         nodes = inputs.nodes(step)
+        # `all`: who belongs to a cohort may have changed, and no event says which nodes that concerns.
         old = before.kinds.get(step.name) if before is not None and not touched.all else None
         if before is not None and old is not None:
+            # Copies, here and of the kinds: somebody may still be reading the evaluation before (0011).
             judge.waived[step.name] = dict(before.waived.get(step.name, {}))
         if before is None or old is None:
             old, places = np.zeros(len(nodes), np.uint16), np.flatnonzero(nodes)
@@ -127,6 +129,7 @@ class Evaluator:
         for want, owner, source, differences in self.differences(step, places[here]):
             _mark(found, here, want, differences)
             self._wait(waits, here, want, owner, source)
+        # What was never made has no edges to compare: it can only wait.
         others = np.flatnonzero(~is_made)
         for want in self.inputs.wants(step) if len(others) else ():
             self._wait(waits, others, want, *want.pairs(places[others]))
@@ -174,6 +177,7 @@ class Evaluator:
             owner, source = want.pairs(places)
             versions = self.inputs.versions(want, step, source, self.snapshot)
             yield want, owner, source, compare(want, made.used.get(want.role, none), places, versions, owner, source)
+        # An input that the step no longer takes is inside its old results all the same.
         today = {want.role for want in wants}
         for role, used in made.used.items():
             if role not in today and used.count[places].any():
@@ -207,6 +211,7 @@ class Evaluator:
 def differing_parts(used: Any, today: Recipe) -> list[Kind]:
     """In which of its parts a recipe (a row) is not today's."""
     parts: list[Kind] = ["code"] if used.code != today.code else []
+    # As texts: equal values have one canonical JSON, which costs no parsing.
     if used.parameters != canonical_json(dict(today.parameters)).decode():
         parts.append("parameters")
     if used.environment != canonical_json(dict(today.environment)).decode():
