@@ -155,6 +155,7 @@ def _register(
             _remember(project, writer, sheet.path)
             told = again.told_next(writer.connection, sheet, comparison.changes.known)
     if again is not None:
+        # After the commit: the file must promise nothing that the catalog has not.
         again.keep(told)
     record_rules(project)
     return comparison.changes

@@ -86,6 +86,7 @@ def record(
         "source": source,
         "rows": [[one.who, dict(one.values), one.row, sorted(one.blank)] for one in entered],
     }
+    # About each entity: a second version is judged by the first one, so the two cannot be judged in one look.
     mine = Request(project.catalog.actor, [f"{analysis.name}/{one.who}" for one in entered], body)
     folder = project.work / "together" / f"results-{project.catalog.write_queue}"
     answer = commit_in_group(folder, mine, partial(_record, project))

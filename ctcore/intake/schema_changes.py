@@ -290,6 +290,7 @@ def apply(project: Project, edits: Edits | None = None, *, dry_run: bool = False
     if dry_run:
         return _said(old, levels, planned)
     with project.catalog.write() as writer:
+        # Again, under the write lock: the data may have changed since the first look.
         old, planned = _plan(writer.connection, project, edits)
         relax(writer.connection)
         _write(writer, planned)

@@ -26,6 +26,7 @@ from ctcore.sheet.pedigree import circle_in, circle_in_words
 from ctcore.staleness.preview import Consequence
 from ctcore.store.digest import canonical_json
 
+# `row_numbers` counts on it: an event that is lost has given at most so many numbers.
 EVENT_ROWS = 1000
 PARENTS = ("father", "mother", "father_id", "mother_id")
 """Columns of patients that name patients, as a pedigree has them."""

@@ -94,6 +94,7 @@ class RegisteredSheet:
         """What the same sheet would be told next time; None where a file is so new that its time proves nothing."""
         claims = (claim for rows in sheet.entities.values() for row in rows.values() for claim in row.files.values())
         settled = all(is_old(claim.seen, self.began_ns) for claim in claims)
+        # Asked again: somebody may have saved the sheet while it was read.
         if self.asked is None or not settled or self._asked() != self.asked:
             return None
         said = {"unchanged": unchanged, "notes": list(sheet.notes), "at": now()}

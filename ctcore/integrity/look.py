@@ -86,6 +86,7 @@ def look_around(project: Project, on_bytes: Callable[[int], None] | None = None,
             raise
         said = f"ct cannot record what changed on disk, so verdicts do not take it into account: {error}"
         return replace(found, problems=(*found.problems, said))
+    # As of its beginning: what changed while it looked may have been missed.
     _remember(project, began, found)
     return found
 

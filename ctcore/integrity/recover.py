@@ -302,6 +302,8 @@ class _Recovery:
             writer.insert(setting, [{"name": FREE, "value": setting_of(body)}])
         body |= {REDACTED: self.found.redacted} if self.found.redacted else {}
         body |= {NUMBERS: changed} if (changed := self.found.purges.numbers.changed) else {}
+        # Behind the last event that the witness has seen, be it there or not: what turns up later fits into the gap
+        # (0022).
         after = max(self.history.head, last_event_of(writer.connection))
         writer.appended += append_events(
             writer.connection, [(writer.actor, "recover", "catalog", body)], writer.at, after
