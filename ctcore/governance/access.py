@@ -175,6 +175,7 @@ def _without_consent(
         if status == "limited":
             allowed = json.loads(row.uses)
             for step, use in uses.items():
+                # Also where nobody named a use for the step: consent to some uses is none to an unknown one.
                 if use not in allowed:
                     purpose = f"is for {use}" if use else "is for no use that ct.toml names"
                     words = f"consent is limited to {', '.join(allowed)}{form}, and {step} {purpose}"
@@ -244,6 +245,7 @@ def hidden_ids_of_rows(
         last[row["entity"]] = row["status"] in GIVEN and (row["until"] is None or row["until"] > day)
     found: dict[str, set[str]] = {level: set() for level in ENTITY_LEVELS}
     barred: set[int] = set()
+    # Parents first: whoever is below somebody barred is found by the parent's number.
     for row in sorted(entities, key=lambda row: ENTITY_LEVELS.index(row["level"])):
         if row["parent"] in barred or (row["parent"] is None and not last.get(row["seq"], not required)):
             barred.add(row["seq"])

@@ -62,6 +62,7 @@ def set_consent(project: Project, patients: Sequence[str], said: Statement) -> N
     problems = _problems(project, said)
     with project.catalog.write() as writer:
         numbers = _patients(project, writer.connection, patients, problems)
+        # Under the write lock: of two statements at once, the second one is judged by the first.
         stands = _current_consents(writer.connection, numbers)
         problems += [wrong for who, row in stands.items() if (wrong := _reverses(who, row, said))]
         _refuse(problems)

@@ -25,6 +25,7 @@ from ctcore.project import Project
 from ctcore.sheet.rows import read_table
 
 BY_NAME = "by name"
+# `row_numbers` counts on it: an event that is lost has given at most so many numbers.
 AN_EVENT = 1000  # QC events that one event of the chain tells of
 COLUMNS = ("level", "id", "kind", "reason")
 OPTIONAL = ("analysis", "source")

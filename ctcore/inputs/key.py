@@ -65,6 +65,7 @@ class Preparation:
 
 def key_of(recipe: Recipe, node: Node, edges: Iterable[Edge]) -> str:
     """The identity of a call."""
+    # Sorted: in which order inputs are found is no part of a call; their names are.
     return digest_value("ct.call.v1", {"recipe": recipe.digest, "node": list(node), "inputs": sorted(map(list, edges))})
 
 

@@ -294,6 +294,7 @@ class Inputs:
     def _complete(self) -> dict[str, Flags]:
         """Entities with every required input of a step and of all steps before it: raw files, and members below."""
         found: dict[str, Flags] = {}
+        # Upstream steps first: who lacks something there lacks it here.
         for step in self.graph:
             if step.level == "cohort":
                 continue

@@ -53,6 +53,7 @@ class UsedInputs:
     def with_edges(self, owner: Places, more: "UsedInputs") -> "UsedInputs":
         """These nodes now have the edges of `more`, in which they are numbered from 0; the old ones are forgotten."""
         start, count = self.start.copy(), self.count.copy()
+        # The old edges stay where they are, and nothing points to them any more: only `compact` takes them out.
         start[owner], count[owner] = more.start + len(self.source), more.count
         moved = np.where(more.source < 0, more.source - len(self.unregistered), more.source)
         return UsedInputs(

@@ -29,6 +29,8 @@ FOLLOWED = 20_000  # after so many events it is quicker to read everything again
 _CALLS = ("fail", "materialize", "reuse")
 _PEOPLE = {"register", "censor", "release", "consent"}  # events that may change who is used, and what is known of them
 _ACCEPTS = {"accept", "accept-undone"}
+# A kind of event that is in none of these sets has everything read again (`updated`): one that is forgotten here costs
+# time, and no verdict.
 _SILENT = {
     "cohort-rule",
     "warn",
