@@ -113,10 +113,12 @@ def account(jobs: Iterable[str] = (), names: Iterable[str] = (), days: int = 60)
 
 
 def cancel(jobs: Sequence[str], only_queued: bool = False) -> bool:
-    """Cancel arrays or tasks; False where Slurm does not answer. One that has ended already is no error."""
+    """Cancel arrays or tasks; False where Slurm does not answer. One that has ended already is no error. `only_queued`:
+    of whole arrays what waits."""
     if not jobs:
         return True
     # In one command, so that Slurm checks the state itself: a task may start between our look and the cancellation.
+    # With --state, one waiting task stands for its whole array (Slurm 22.05).
     done = _run(["scancel", *(["--state=PENDING"] if only_queued else []), *jobs])
     return done is not None and (done.returncode == 0 or _NO_SUCH in done.stderr)
 

@@ -16,7 +16,7 @@ from ctcore.execution.slurm.held_jobs import cancel_leftovers
 from ctcore.execution.slurm.jobs import Job, JobEnd
 from ctcore.execution.slurm.outbox import Outbox, PendingCall
 from ctcore.execution.slurm.polling import Polling
-from ctcore.execution.slurm.states import Judgement, is_over, judge
+from ctcore.execution.slurm.states import NOT_ASKED, Judgement, is_over, judge
 from ctcore.execution.slurm.status_cache import Answers
 from ctcore.execution.slurm.tasks import Task, failure, job_end
 from ctcore.project import Project
@@ -71,6 +71,7 @@ class _Flight(WaitLoop):
         self.project, self.profile, self.stop, self.note = runner.project, runner.profile, runner.stop, runner.note
         self.calls = {call.key: call for call in calls}
         self.tasks: dict[str, Task] = {}
+        self.left = set[str]()  # batches of an earlier run
         self.outbox = Outbox(self.project, self.profile, self.note)
         self.polling = Polling(self.profile.poll)
         self.answers = Answers(self.project)
@@ -91,6 +92,7 @@ class _Flight(WaitLoop):
     def _attach(self, left: Sequence[Job]) -> set[str]:
         """Jobs of an earlier run: watch those that Slurm has, and search for those that it may not have."""
         unknown: dict[str, list[Job]] = {}
+        self.left = {job.batch for job in left}
         for job in left:
             if job.array is None:
                 unknown.setdefault(job.batch, []).append(job)
@@ -136,8 +138,6 @@ class _Flight(WaitLoop):
             if self.polling.failures in SAID_AT:
                 self.note(f"squeue has not answered {self.polling.failures} times; waiting for it")
             return
-        if self.unheard:
-            self._cancel()
         mine = {task.job.named for task in self.tasks.values()}
         # Without this run's own tasks, which are judged below: mostly nothing is left then, and the catalog is not
         # read.
@@ -152,6 +152,8 @@ class _Flight(WaitLoop):
         for task, accounted in self._accounted([(task, task.missed) for task in unknown]):
             if accounted is not None:
                 task.lost_from_queue(accounted.get(task.job.named))
+        if self.unheard:
+            self._cancel()
         self.polling.mark_answered(queued.answered_at, changed=before != [task.state for task in self.tasks.values()])
         self._note()
 
@@ -285,5 +287,11 @@ class _Flight(WaitLoop):
 
     def _cancel(self) -> None:
         """Cancel jobs. If Slurm missed it, the command is sent again when Slurm answers."""
-        arrays = sorted({str(task.job.array) for task in self.tasks.values()})
-        self.unheard = not client.cancel(arrays, only_queued=self.wish == "slow")
+        only_queued = self.wish == "slow"
+        arrays = sorted({str(task.job.array) for task in self.tasks.values() if task.job.batch not in self.left})
+        # Of an array that an earlier run left, only the jobs that this run took over: others may be another run's. Not
+        # with --state, for which scancel takes a waiting task for its whole array (Slurm 22.05).
+        taken = [task for task in self.tasks.values() if task.job.batch in self.left]
+        chosen = [task.job.id for task in taken if task.is_waiting or not only_queued]
+        heard = client.cancel(arrays, only_queued=only_queued), client.cancel(chosen)
+        self.unheard = not all(heard) or (only_queued and any(task.state == NOT_ASKED for task in taken))
