@@ -73,6 +73,7 @@ def barred_entities(
         (everywhere if bar.step is None else by_step.setdefault(bar.step, [])).append(bar.entity)
         if bar.ethics:
             (withheld if bar.step is None else nonconsenting.setdefault(bar.step, [])).append(bar.entity)
+    # `order_by(None)`: PostgreSQL refuses to order an aggregate by a column that is not part of it.
     ends = _current().with_only_columns(func.min(consent.c.until)).order_by(None)
     until = connection.execute(ends.where(consent.c.until > day, consent.c.status.in_(GIVEN))).scalar()
     return BarredEntities(day, until or NEVER, everywhere, by_step, withheld, nonconsenting)
@@ -142,6 +143,7 @@ def _keys(only: Collection[int] | None) -> dict[str, Any]:
 
 def _without_record(connection: Connection, only: Collection[int] | None) -> list[int]:
     """Patients without any recorded consent."""
+    # NOT IN finds nothing once the list has a NULL; `consent.entity` is NOT NULL.
     chosen = select(entity.c.seq).where(entity.c.level == "patient", entity.c.seq.not_in(select(consent.c.entity)))
     if only is not None:
         chosen = chosen.where(in_keys(entity.c.seq, only))
@@ -268,6 +270,7 @@ def missing_consents(
     connection: Connection, day: str, required: bool, whose: Collection[Node] | None = None
 ) -> dict[Node, MissingConsent]:
     """Entities without consent on a day, (level, ID) → reason: patients and all their descendants."""
+    # Without steps: a limited consent bars from steps only, and hides nobody.
     barred = {bar.entity: bar.words for bar in _without_consent(connection, {}, day, None, required)}
     found: dict[Node, MissingConsent] = {}
     names = entity.c.seq, entity.c.level, entity.c.id, entity.c.parent

@@ -117,6 +117,7 @@ def prepare(
                 params=given,
                 edges=mine,
                 members=tuple(sorted(set(taken.members[partition]))),
+                # No folder where `future` names the version: that is only for a plan, which asks for keys.
                 folders={e[1:3]: folders.get(e[1:3], "") for e in mine if e.input in step.inputs},
                 key=key_of(recipe, node, mine),
             )

@@ -71,6 +71,8 @@ def costs(project: Project, steps: Iterable[str]) -> dict[str, Cost]:
                 .order_by(made.c.id, slurm_job.c.ended_at)
             )
             cpus = project.steps[name].resources.cpus or 1
+            # A call may have several jobs, as it is made again after a loss: they come in order, and the last to end is
+            # kept.
             took = {row.id: (row.elapsed_s or row.seconds, row.cpus or cpus) for row in rows}
             found[name] = _cost(list(took.values()))
     return found

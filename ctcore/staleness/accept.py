@@ -173,6 +173,7 @@ def undo(project: Project, keys: Keys, kinds: frozenset[str], reason: str) -> li
             alike[(row.asset, row.kind, row.evidence)].append(row.partition)
         for asset, partitions in keys.items():
             mine = (waiver.c.asset == asset) & in_keys(waiver.c.partition, partitions)
+            # The same rows as above, without their numbers: nobody else writes between the two statements.
             stands = mine & waiver.c.undone.is_(None) & waiver.c.kind.in_(kinds)
             writer.execute(update(waiver).where(stands).values(undone=number))
         for (asset, kind, evidence), partitions in alike.items():

@@ -90,6 +90,7 @@ class _InputReasons:
         owners = [*self.here[changed_owner].tolist(), *self.here[went_owner].tolist()]
         old = self._used(owners, [*changed_nodes, *went_nodes])
         new = self._today(changed_source)
+        # Not strict: `old` goes on with the versions of the sources that went, which are taken below.
         listed: list[Any] = [
             (int(owner), node, was, now, kinds[0])
             for owner, node, was, now in zip(changed_owner, changed_nodes, old, new, strict=False)
