@@ -120,6 +120,8 @@ class _Finder(MetaPathFinder):
                 return _spec(fullname, folder / name / "__init__.py", sources, [str(folder / name)])
             if sources.has(folder / f"{name}.py"):
                 return _spec(fullname, folder / f"{name}.py", sources, None)
+            # After the source, unlike in Python, which looks for extensions first: what lies beside its source runs as
+            # that source, which can be followed.
             compiled = FileFinder(str(folder), (ExtensionFileLoader, EXTENSION_SUFFIXES)).find_spec(fullname)
             if compiled is not None:  # a compiled module, or a folder without __init__.py
                 return compiled

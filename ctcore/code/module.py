@@ -19,6 +19,7 @@ _UNSEEN_OF_SYS = frozenset({"_getframe", "meta_path", "modules", "path", "path_h
 _DUNDER = re.compile(r"__\w+?__")
 _UNSEEN_LIBRARIES = frozenset({"builtins", "gc", "importlib", "inspect", "pkgutil", "runpy"})
 _SEEN = ("importlib.metadata", "importlib.resources")
+# As `ast.unparse` writes it, however it was typed.
 _MAIN = ("__name__ == '__main__'",)
 _PLACES = frozenset({"__file__", "__loader__", "__path__", "__spec__", "co_filename"})
 

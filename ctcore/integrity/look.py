@@ -107,6 +107,7 @@ def _last_look(project: Project) -> Look | None:
     try:
         kept = json_text.loads((project.work / "looked.json").read_bytes())
         enough = project.settings.run.look_again_s or (AGAIN_S if kept["files"] > MANY else 0)
+        # Not below 0: where the clock was set back, the last look lies in the future, and would hold until then.
         return Look(as_of=utc(kept["at"])) if enough and 0 <= time.time() - kept["at"] <= enough else None
     except (OSError, ValueError, TypeError, KeyError):
         return None

@@ -401,6 +401,7 @@ class _Recovery:
         journal = [*self.found.strays, *map(event_line, of_journal)]
         _keep(folder / self.catalog.journal.path.name, journal)
         _keep(folder / "catalog.jsonl", [_line(row) for row in of_catalog])
+        # The folder as well: the files' own sync does not put their names on disk (fsync(2)).
         sync(folder)
         return folder
 
@@ -427,5 +428,6 @@ def _locked(project: Project) -> Iterator[None]:
     """Hold the lock of recoveries: one recovery runs at a time."""
     project.work.mkdir(parents=True, exist_ok=True)
     with (project.work / "recover.lock").open("a") as stream:
+        # The kernel frees it with the process, however it ends (flock(2)): nothing is left to be cleared away.
         fcntl.flock(stream, fcntl.LOCK_EX)
         yield
