@@ -126,9 +126,6 @@ def _asked(column: Column) -> str:
     return f"must be {one}" + (", and not blank" if column.required else "")
 
 
-# SQLite
-
-
 def _sqlite(levels: Levels) -> Iterator[str]:
     for level in ENTITY_LEVELS:
         body = "\n".join(f"  WHEN {bad} THEN RAISE(ABORT, {quoted(said)})" for bad, said in _refused(levels[level]))
@@ -215,9 +212,6 @@ def _is_bad(column: Column) -> str:
     if column.required:
         bad.insert(0, f"{kind} IS NULL")
     return " OR ".join(bad)
-
-
-# PostgreSQL
 
 
 def _postgresql(levels: Levels) -> Iterator[str]:

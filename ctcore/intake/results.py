@@ -112,9 +112,6 @@ def recorded_of(project: Project, level: str, who: str) -> list[dict[str, Any]]:
     return [{**{name: getattr(row, name) for name in names}, "values": json.loads(row.facts)} for row in last.values()]
 
 
-# Reading
-
-
 def values_of(analysis: Analysis, cells: Mapping[str, str]) -> tuple[dict[str, Value], list[str]]:
     """Typed values of texts, and all that is wrong with them. A blank text is no value, and blanks what was there."""
     found: dict[str, Value] = {}
@@ -194,9 +191,6 @@ def _header(table: Rows, analysis: Analysis, options: Options) -> tuple[list[str
     if ID not in found:
         problems.append(f"row 1: no column {analysis.level}_id; add it: it names the entity of each row")
     return found, problems
-
-
-# Writing
 
 
 _LAST = select(func.max(result.c.id))

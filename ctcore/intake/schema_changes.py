@@ -83,9 +83,6 @@ def entities(connection: Connection) -> Iterator[StoredEntity]:
         yield StoredEntity(seq, level, name, parent, known[text])
 
 
-# How ct.toml differs
-
-
 def differences(old: Levels | None, new: Levels) -> list[tuple[str, str, str]]:
     """Every difference: (level, column or other key, in words)."""
     if old is None:
@@ -134,9 +131,6 @@ def _ends(column: Column) -> str:
 
 def _shown(value: Value) -> str:
     return "none" if value is None else canonical_json(value).decode()
-
-
-# What the data say to it
 
 
 @without_collecting
@@ -221,9 +215,6 @@ def refuse(project: Project, found: list[Contradiction]) -> None:
             f"ct.toml: the data contradict its declarations: {many}; nothing was written "
             f"(`ct schema diff` shows the values)\n{lines}"
         )
-
-
-# Applying
 
 
 def check_edits(edits: Edits, levels: Levels, old: Levels | None) -> None:
