@@ -109,6 +109,11 @@ class StepResult:
     used: Mapping[str, Any] = field(default_factory=dict)
 
 
+def begun_place(waiting: Path) -> Path:
+    """Where a call lies that a worker has come to. By the rename, nobody can take it back."""
+    return waiting.with_suffix(".begun")
+
+
 def forget(work: Path, older_than_s: float) -> None:
     """Remove calls and results of killed runs, for which nobody waits. Their artifacts are in the store."""
     before = time.time() - older_than_s

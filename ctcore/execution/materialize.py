@@ -66,6 +66,18 @@ class Outcome:
     same: bool | None = None  # of what was made again: whether it has the same bytes
 
 
+class Ahead(Protocol):
+    """Nodes that are made before the run that reports them begins."""
+
+    def nodes(self, step: str) -> set[str]:
+        """The partitions of a step that are made ahead, or were, and that no run has taken over."""
+        ...
+
+    def outcomes(self, step: str, partitions: Collection[str]) -> Iterator[list[Outcome]]:
+        """Take these over: how they ended, as they end. Those that were given up have no outcome."""
+        ...
+
+
 @dataclass
 class StepRun:
     """One step, some of its partitions, one run."""
@@ -81,6 +93,8 @@ class StepRun:
     runner: Runner | None = None
     again: bool = False  # what was made before the run began is made again beside it, and compared
     replaces: bool = False  # with `again`: what comes out with other bytes takes the place of what is there
+    ahead: Ahead | None = None
+    waits: bool = True  # for what others make; else it is given up, and whoever drives the run waits
     _why: dict[str, Words] = field(default_factory=dict)
 
     def outcomes(self) -> Iterator[Outcome]:
@@ -88,7 +102,7 @@ class StepRun:
         for some in self.settled():
             yield from some
 
-    def settled(self) -> Iterator[list[Outcome]]:
+    def settled(self) -> Generator[list[Outcome]]:
         """Make the nodes, and yield all outcomes since the last time, so that they can be reported together.
 
         `stale_only` skips fresh nodes, unless Dagster does not know them. With `again`, every call runs; earlier
@@ -100,8 +114,17 @@ class StepRun:
         self.project.look_at_tools()
         # Before the first look: a call that another run tries in vain from now on is not tried here (0020).
         began = ConcurrentRuns.from_now(self.project)
-        todo = self._asked()
-        preparation = prepare(self.project, self.step, todo, self.params)
+        ahead = self.ahead.nodes(self.step.name).intersection(self.keys) if self.ahead else set[str]()
+        yield from self._made([key for key in self._asked() if key not in ahead], began)
+        if self.ahead and ahead:
+            for some in self.ahead.outcomes(self.step.name, frozenset(ahead)):
+                ahead -= {one.node[1] for one in some}
+                yield some
+            if ahead:  # given up there
+                yield from self._made([key for key in self._asked() if key in ahead], began)
+
+    def _made(self, keys: Sequence[str], began: ConcurrentRuns) -> Iterator[list[Outcome]]:
+        preparation = prepare(self.project, self.step, keys, self.params)
         yield self._blocked(preparation)
         calls = list(preparation.ready.values())
         while calls:
@@ -116,6 +139,8 @@ class StepRun:
                 yield (recovered := self._left_behind(calls))
                 done = {one.node for one in recovered}
                 calls = [call for call in calls if call.node not in done]
+                if not self.waits:
+                    return
                 time.sleep(WAIT_S)
             calls += moved
 
@@ -253,6 +278,9 @@ class StepRun:
         left, ended = {call.key for call in calls}, set[str]()
         try:
             for results in runner.run(self._step_calls(calls)):
+                if not results:
+                    yield []
+                    continue
                 ended = {result.key for result in results}
                 settled = self._settle(results)
                 left -= ended

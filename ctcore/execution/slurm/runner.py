@@ -10,7 +10,7 @@ from contextlib import suppress
 from ctcore.config.slurm_profiles import Needs, Overrides, Profile, grown_needs, needs_of
 from ctcore.execution.call import StepCall, StepResult
 from ctcore.execution.slurm import client, jobs
-from ctcore.execution.slurm.cancel import RunEnd, Stop, WaitLoop, left_jobs_text
+from ctcore.execution.slurm.cancel import Beside, RunEnd, Stop, WaitLoop, left_jobs_text
 from ctcore.execution.slurm.client import Named, TaskStatus
 from ctcore.execution.slurm.held_jobs import cancel_leftovers
 from ctcore.execution.slurm.jobs import Job, JobEnd
@@ -40,12 +40,14 @@ class SlurmRunner:
         overrides: Overrides | None = None,
         stop: Stop | None = None,
         note: Reader = progress.note,
+        beside: Beside | None = None,
     ) -> None:
         self.project = project
         self.profile = profile
         self.overrides = overrides
         self.stop = stop or Stop()
         self.note = note
+        self.beside = beside
 
     def run(self, calls: Sequence[StepCall]) -> Iterator[list[StepResult]]:
         """Yield results as jobs end. A call without one was withdrawn, because the run was cancelled."""
@@ -61,7 +63,7 @@ def _staged(task: Task) -> tuple[str, str, str]:
     return (*task.job.node, task.job.key)
 
 
-class _Flight(WaitLoop):
+class _Flight(WaitLoop[StepResult]):
     """One run of some calls: those that wait for submission, and those in Slurm."""
 
     every_s = LISTING_S
@@ -69,6 +71,7 @@ class _Flight(WaitLoop):
     def __init__(self, runner: SlurmRunner, calls: Sequence[StepCall]) -> None:
         super().__init__()
         self.project, self.profile, self.stop, self.note = runner.project, runner.profile, runner.stop, runner.note
+        self.beside = runner.beside
         self.calls = {call.key: call for call in calls}
         self.tasks: dict[str, Task] = {}
         self.left = set[str]()  # batches of an earlier run
@@ -89,6 +92,14 @@ class _Flight(WaitLoop):
     def is_over(self) -> bool:
         return not (self.outbox or self.tasks or self.outbox.refused)
 
+    @property
+    def is_waiting(self) -> bool:
+        return bool(self.outbox)
+
+    @property
+    def busy(self) -> int:
+        return len(self.tasks)
+
     def _attach(self, left: Sequence[Job]) -> set[str]:
         """Jobs of an earlier run: watch those that Slurm has, and search for those that it may not have."""
         unknown: dict[str, list[Job]] = {}
@@ -107,7 +118,7 @@ class _Flight(WaitLoop):
 
     def look(self) -> list[StepResult]:
         if self.wish == "go":
-            for job in self.outbox.go(len(self.tasks)):
+            for job in self.outbox.go(self.profile.in_flight - self._room(self.profile.in_flight)):
                 self.tasks[job.call] = Task(job)
                 self.polling.expect_change()
         self._read_records()
