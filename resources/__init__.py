@@ -48,7 +48,7 @@ def closed(project: Project) -> str | None:
 
 
 class Jobs(dg.ConfigurableResource):
-    """Runs steps through submitit: on this machine, or as job arrays on Slurm."""
+    """Runs steps: on this machine, or as job arrays on Slurm."""
 
     profile: str = Field(default="", description="Profile of the steps; empty: the value of CT_PROFILE.")
     workers: int = Field(

@@ -269,8 +269,10 @@ def _become_worker(request: WorkerRequest, answers: int) -> None:
     os.environ.update(request.environment)
     time.tzset()  # the C library has read TZ already, and reads it again only when told to (tzset(3))
     os.chdir(request.directory)
+    # `python -m` puts the working directory first (docs.python.org, sys.path): the server's is that of its own start.
     sys.path[0] = request.directory
     ended = _work(request, answers)
+    # Said by the worker: the calls ran in its child, and only a parent learns how a process ended (wait(2)).
     _say(answers, of=os.getpid(), ended=ended)
 
 

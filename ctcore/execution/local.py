@@ -117,6 +117,7 @@ class _Shift(WaitLoop[StepResult]):
                 self.running.append(self._start(calls))
             except NoWorkerError as error:
                 ended += self._not_begun(calls, error)
+        # Looked at again after each end below: a worker may write its last result between this listing and its end.
         ended += [result for job in self.running for result in self._results(job)]
         for job in [job for job in self.running if self._ended(job)]:
             self.running.remove(job)
@@ -211,6 +212,8 @@ class _Shift(WaitLoop[StepResult]):
         if not job.calls or self.wish != "go":  # what it has not made was withdrawn
             job.log.unlink(missing_ok=True)
             return []
+        # A worker goes through its calls in order and leaves a result for each: the first without one is where it
+        # ended.
         first, *behind = job.calls
         if behind:
             self.waiting.append(behind)

@@ -112,6 +112,7 @@ class StepRun:
         if not self.project.store.is_there:  # nothing is on record: it is the first run
             self.project.store.ensure()
         self.project.look_at_tools()
+        # Before the first look: a call that another run tries in vain from now on is not tried here (0020).
         began = ConcurrentRuns.from_now(self.project)
         ahead = self.ahead.nodes(self.step.name).intersection(self.keys) if self.ahead else set[str]()
         yield from self._made([key for key in self._asked() if key not in ahead], began)
@@ -130,6 +131,7 @@ class StepRun:
             found = self._made_before(calls, began)
             yield self._reused(calls, found)
             calls = [call for call in calls if call.key not in found]
+            # What was looked up above may have changed by now: `_claimed` looks again under the lease (0020).
             mine = leases.take(self.project, [(call.key, call.node) for call in calls], self.run_id)
             moved = yield from self._claimed([call for call in calls if call.key in mine], began)
             calls = [call for call in calls if call.key not in mine]
@@ -250,6 +252,7 @@ class StepRun:
         return self._record(list(whole.values()), "published by a run that ended before recording it")
 
     def _is_whole(self, one: PublishedArtifact) -> bool:
+        # Whole: nobody recorded signatures of these files, so there is nothing that a stat could be compared with.
         return not self.project.store.check(one.folder, one.manifest, None, deep=True)
 
     def _record(self, published: Sequence[PublishedArtifact], why: str | None = None) -> list[Outcome]:
@@ -266,6 +269,7 @@ class StepRun:
         if not calls:
             return
         if self.step.level == "cohort":
+            # Before the first call: an artifact names the version of the rule that chose its members (0016).
             rule_history.record_rules(self.project)
         self._keep_code()
         self.project.store.sweep(FOREIGN_S)
@@ -284,6 +288,8 @@ class StepRun:
         finally:
             if left:  # the run is being ended, or could not record: what nobody works on is free again
                 with self.project.catalog.write() as writer:
+                    # `ended`: their workers are done, and only the recording failed. Others may still be at work in a
+                    # worker that outlives the run, and keep their lease while it lives.
                     leases.give_back(writer, ended & left)
                     leases.give_back_idle(self.project, writer, left - ended)
 
@@ -313,6 +319,8 @@ class StepRun:
         published, failed = [], []
         for result in results:
             node = (result.node[0], result.node[1])
+            # The store decides, not the result: a compute node wrote that, and may have written into a disk that is
+            # gone since.
             one = self.project.store.find(*node, result.key) if result.error is None else None
             if one is not None:
                 published.append(one)
@@ -361,6 +369,8 @@ def _step_calls(
             if edge.input in inputs:
                 folder = call.folders[(edge.asset, edge.partition)]
                 inputs[edge.input].append((edge.partition, str(project.store.root / folder)))
+                # Inputs made by others are watched like raw files: a store is read-only for accidents, not for
+                # everybody (0018).
                 watch += outputs.get(folder, [])
         found.append(
             StepCall(
@@ -402,6 +412,7 @@ def _members(step: Step, call: PreparedCall) -> list[list[str]]:
 
 
 Watched = tuple[str, int, int, int, int, str]
+# No file has it: the call reads the reference, and refuses it where its digest is not the one on record.
 _NEVER = Signature(-1, -1, -1, -1)
 
 

@@ -119,6 +119,7 @@ def asked_partitions(text: str, covered: Sequence[str]) -> list[str]:
             "the partitions between the first and the last one of this run are others than when it was launched; "
             "launch them again"
         )
+    # A number has no leading zeros, and a flag each has to come back.
     flags = f"{int(bits, 16):0{len(covered)}b}"
     asked = {key for key, flag in zip(sorted(covered), flags, strict=True) if flag == "1"}
     return [key for key in covered if key in asked]

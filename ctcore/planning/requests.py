@@ -34,6 +34,7 @@ from ctcore.staleness.verdicts import Verdicts, evaluate
 from ctcore.steps.graph import REGISTRY
 from ctcore.util.clock import now, today, utc
 
+# The daemon launches the runs of a tick after the sensor has answered: until then a run is seen nowhere (0007).
 LOST_AFTER_S = 120
 REGISTRY_A_RUN = 1000
 _PAUSED = f"paused: [run] pause = true in {FILE_NAME}"
@@ -73,9 +74,11 @@ def state_of_the_world(project: Project) -> str:
         day = last_consent_end(connection, today())
     seen = hashlib.blake2b(f"{last} {day}".encode(), digest_size=16)
     folders = [project.root / folder for folder in project.settings.step_folders]
+    # A stat suffices: this only decides whether to evaluate, which reads the files.
     for path in [project.root / FILE_NAME, *(p for folder in folders for p in sorted(folder.glob("*.py")))]:
         stat = path.stat()
         seen.update(f"{path.name} {stat.st_size} {stat.st_mtime_ns}".encode())
+    # No event tells of an upgraded package, and what it made is stale.
     for name in sorted({name for step in project.recipes.values() for name in step.environment}):
         try:
             seen.update(f"{name} {metadata.version(name)}".encode())
@@ -109,6 +112,7 @@ def decide_requests(project: Project, going: Going, states: States) -> RequestRo
     later = {node for one in waiting for node in one.nodes}
     budget = Budget(project, [n for n, row in known.items() if row.run_key in running and n[0] in project.steps])
     free, beyond = budget.within([verdict for verdict in free if verdict.node not in later])
+    # What is stale besides is made again, and that run tells Dagster.
     told = [one for one in nodes_untold(project, going) if one.node not in keys]
     registered = registry_batches(project)
     tellings = [*told, *(verdict for batch in registered for verdict in batch.verdicts)]
@@ -230,6 +234,7 @@ def _note(
     for batch in wanted:
         verdicts = (*batch.verdicts, *batch.below)
         tries = {verdict.node: _tries(known, verdict, keys) for verdict in verdicts}
+        # Dagster starts no second run of one run_key: the last event and the try make each request another one.
         run_key = f"{batch.key}:{last}:{max(tries.values())}"
         asked.append(RangeRequest(batch, run_key))
         rows += [

@@ -385,6 +385,28 @@ def test_a_second_ctrl_c_cancels_and_nothing_is_left_running(cohort: Callable[..
     toy.settled()
 
 
+def test_ctrl_c_cancels_no_others_of_a_left_array(cohort: Callable[..., Cohort], cluster: Slurm) -> None:
+    toy = cohort(3)
+    for node in ("n1", "n2"):
+        cluster.command("scontrol", "update", f"nodename={node}", "state=drain", "reason=test")
+    run = toy.process()
+    assert wait(lambda: bool(toy.rows()) and toy.rows()[0]["job"] is not None, PATIENCE_S)
+    run.kill()
+    run.wait()
+    answer = next((toy.project.work / "together").glob("slurm-*/queue.json"), None)
+    if answer is not None:
+        answer.unlink()
+    second = toy.process("A001")
+    assert wait(lambda: any((toy.project.work / "together").glob("slurm-*/queue.json")), PATIENCE_S)
+    second.send_signal(signal.SIGINT)
+    second.communicate(timeout=PATIENCE_S)
+    assert cluster.command("squeue", "-h", "-r", "-o", "%K").split() == ["0", "2"]
+    for node in ("n1", "n2"):
+        cluster.command("scontrol", "update", f"nodename={node}", "state=resume")
+    assert set(states(toy.make()).values()) <= {"made", "hit"}
+    toy.settled()
+
+
 def test_fail_fast_withdraws_what_waits_and_keeps_what_runs(cohort: Callable[..., Cohort]) -> None:
     toy = cohort(4, "in_flight = 2\n")
     toy.tell("A000", "fail later")

@@ -96,6 +96,8 @@ class Stop:
     def end(self) -> NoReturn:
         """Be interrupted now, as one would have been without listening."""
         if self._heard:
+            # The handlers of before are back: Dagster's, in its runs, raises DagsterExecutionInterruptedError; Python's
+            # for Ctrl-C raises KeyboardInterrupt.
             signal.raise_signal(signal.Signals(self._heard[0]))
         raise KeyboardInterrupt
 
@@ -198,6 +200,8 @@ class WaitLoop(ABC, Generic[Found]):
                         self.beside.look(self)
                     if not found and self.stop.hears:
                         time.sleep(self.every_s)
+                # Outside of `listening`: whoever takes the results may be interrupted as any code may. The generator is
+                # closed then, and `finally` decides about the jobs.
                 if found or not self.stop.hears:
                     yield found
             whole = True
