@@ -197,8 +197,8 @@ def hidden_ids(connection: Connection, day: str, required: bool) -> dict[str, se
     is lost, each member whom nobody registered is hidden as soon as somebody is.
     """
     found: dict[str, set[str]] = {level: set() for level in (*ENTITY_LEVELS, _LOSS)}
-    for level, name in connection.execute(_hidden(required), {"day": day}):
-        found[level].add(name)
+    for row in connection.execute(_hidden(required), {"day": day}):
+        found[row[0]].add(row[1])
     after = found.pop(_LOSS)
     if HELD in after:
         _add(found, connection.execute(select(entity.c.level, entity.c.id)))
