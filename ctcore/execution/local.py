@@ -138,6 +138,7 @@ class _Shift(WaitLoop[StepResult]):
         if not slow or self._room(self.workers) <= 0:
             return False
         job = max(slow, key=lambda one: len(one.calls))
+        # As if heard: at the next poll, the rest would be halved again.
         job.heard_at = time.monotonic()
         taken: list[StepCall] = []
         for call in reversed(job.calls[len(job.calls) // 2 :]):
@@ -146,6 +147,8 @@ class _Shift(WaitLoop[StepResult]):
             except FileNotFoundError:  # its worker has come to it
                 break
             job.calls.remove(call)
+            # Under a new name: the old one still stands in the list of the slow worker, which would come to it after
+            # all.
             taken.append(replace(call, attempt=token_hex(8)))
         if taken:
             self.waiting.append(taken[::-1])

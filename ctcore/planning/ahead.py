@@ -26,6 +26,7 @@ EVERY_S = 1.0
 POLLS = 10  # of Slurm's queue: an array for what has become ready meanwhile, and no job each
 MOST = 500  # nodes of a step that are begun together
 SHARE = 20  # to look for ready nodes takes this part of the time at most
+# Told by identity: a look that found nothing gives an empty list as well.
 OVER: list[Outcome] = []
 
 
