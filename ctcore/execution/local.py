@@ -27,6 +27,7 @@ from ctcore.util.processes import end_tree, process_name
 from ctcore.util.progress import Reader
 
 POLL_S = 0.05
+REST_S, CALL_S = 0.25, 0.005  # no call takes less, so that no worker waits for the next look
 BATCH = 64
 
 
@@ -89,6 +90,10 @@ class _Shift(WaitLoop):
     @property
     def is_over(self) -> bool:
         return not (self.waiting or self.running)
+
+    @property
+    def rest_s(self) -> float:
+        return min(REST_S, CALL_S * min((len(job.calls) for job in self.running), default=0))
 
     def look(self) -> list[StepResult]:
         ended: list[StepResult] = []

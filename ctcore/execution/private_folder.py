@@ -80,6 +80,8 @@ def private_folder(staged: Path) -> Iterator[Path]:
         tempfile.tempdir = known
         _forget_processes()
         remove(temporary)
+        with suppress(OSError):
+            os.rmdir(place)
         remove(staged / SCRATCH)
 
 
@@ -132,6 +134,9 @@ def _forget_processes() -> None:
 
 def remove(folder: Path) -> None:
     """Remove a folder with its content, even if a tool made it read-only."""
+    with suppress(OSError):  # most are empty
+        os.rmdir(folder)
+        return
     for inside, _, _ in os.walk(folder):
         with suppress(OSError):
             os.chmod(inside, 0o700)

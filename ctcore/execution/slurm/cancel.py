@@ -125,16 +125,21 @@ class WaitLoop(ABC):
     @abstractmethod
     def is_over(self) -> bool: ...
 
+    @property
+    def rest_s(self) -> float:
+        """How long to wait where a look found something, so that the next one finds more: each is recorded as one."""
+        return 0.0
+
     def results(self) -> Iterator[list[StepResult]]:
         """Yield results as they come. Raises KeyboardInterrupt, or the received signal, when the wish is fulfilled."""
-        whole = False
+        whole, wait_s = False, 0.0
         try:
             while not self.is_over and self.wish != "leave":
                 with self.stop.listening():
                     self._set_end(self.stop.requested_end(self.fail))
+                    time.sleep(wait_s)
                     found = self.look()
-                    if not found:
-                        time.sleep(self.every_s)
+                wait_s = self.rest_s if found else self.every_s
                 if found:
                     yield found
             whole = True
