@@ -43,6 +43,7 @@ def _claimed(home: Path, project: Project) -> Path:
     """The folder of the first project that used this instance without a prefix: this project if there was none."""
     place = home / CLAIM
     try:
+        # x: of two projects that begin at once, one makes the file (open(2), O_EXCL), and the other one reads it.
         with place.open("x", encoding="utf-8") as file:
             file.write(str(project.root))
     except FileExistsError:

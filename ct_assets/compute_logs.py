@@ -56,6 +56,7 @@ def beside_terminal(instance: dg.DagsterInstance) -> Iterator[None]:
     try:
         yield
     finally:
+        # The attribute of this object hid the method of its class, which is back now.
         del manager.capture_logs
 
 

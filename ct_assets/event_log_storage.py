@@ -220,6 +220,7 @@ class _KeptOpen:
         empty = place.with_name(f".empty-{dg.__version__}")
         is_new = not place.exists()
         if is_new and empty.exists():
+            # Dagster makes the tables of each run's file by some sixty migrations, one after the other (0025).
             _copy(empty, place)
             self._storage._initialized_dbs.add(shard)
             return
@@ -250,5 +251,6 @@ def _copy(source: Path, target: Path) -> None:
     with suppress(OSError):  # of the copy of tables: Dagster can make them
         shutil.copyfile(source, part)
     with suppress(FileExistsError):
+        # A link and not a rename: where another process was first, its file is open already and stays.
         os.link(part, target)
     part.unlink()

@@ -24,7 +24,7 @@ from ct_assets.event_log_storage import StorageLost, kept_open
 from ct_assets.partitions import add_missing
 from ct_assets.purged_events import wipe_purged
 from ct_assets.registry_assets import tell
-from ct_assets.runs import PROCESS_TAG, SHELL_TAG, end_orphans, going, only
+from ct_assets.runs import PROCESS_TAG, SHELL_TAG, end_orphans, going, making_ahead, only
 from ct_assets.step_assets import CACHE, ONLY_STALE
 from ctcore.cohorts.filters import NodeFilter
 from ctcore.errors import CtError
@@ -34,6 +34,7 @@ from ctcore.execution.slurm.cancel import Fail, on_failure
 from ctcore.governance.masking import mask_of
 from ctcore.model.node import Node, name_of
 from ctcore.model.reasons import Verdict
+from ctcore.planning.ahead import AheadRuns
 from ctcore.planning.partition_ranges import PartitionRange, batches
 from ctcore.planning.plan import Scope, scope
 from ctcore.planning.plan_file import planned_scope
@@ -145,7 +146,8 @@ def _edge() -> Iterator[None]:
 
 
 class Launch:
-    """One `ct run`: step after step in dependency order, asking before each what is stale now."""
+    """One `ct run`: step after step in dependency order, asking before each what is stale now. While the last calls of
+    a step go on, what is ready of others is made ahead."""
 
     def __init__(
         self, project: Project, instance: dg.DagsterInstance, asked: Scope, no_cache: bool = False, fail: Fail = "slow"
@@ -160,6 +162,8 @@ class Launch:
         self.again = no_cache
         self.other = 0
         self.work = WorkList(project, asked, nodes_untold(project, lambda runs: going(instance, runs)))
+        # What was made before is repeated beside it (`--no-cache`): that is compared in its step's own turn.
+        self.ahead = None if no_cache else AheadRuns(project, self.work)
 
     @cached_property
     def job(self) -> dg.JobDefinition:
@@ -167,14 +171,14 @@ class Launch:
         return _definitions(self.project).resolve_implicit_global_asset_job_def()
 
     def run(self) -> None:
-        with Bars() as bars:
+        with Bars() as bars, making_ahead(self.ahead):
             self._registry(bars)
             # A run for each step, or for a chain of them, and verdicts anew before each step: what came out with the
             # same bytes leaves the next fresh.
             for step in self.project.steps:
                 if self.is_stopped:
                     return
-                tried = {one.node for one in self.bad}  # on a chain that begins above
+                tried = {one.node for one in self.bad} - self.work.ahead.keys()  # on a chain that begins above
                 todo = [verdict for verdict in self.work.of(step.name) if verdict.node not in tried]
                 if todo:
                     self._step(step.name, todo, bars)
@@ -200,13 +204,15 @@ class Launch:
         for verdict in todo:
             if verdict.waits:
                 self.bad.append(Outcome(verdict.node, "blocked", seen.mask_words(verdict.sentence)))
-        bars.start(name, len(able))
+        bars.start(name, sum(verdict.node not in self.work.ahead for verdict in able))
         chain = self.work.chain(able[0]) if len(able) == 1 else [name]
         now = [name]
 
-        def heard(what: Outcome | progress.StepBegun) -> None:
-            if not isinstance(what, progress.StepBegun):
+        def heard(what: Outcome | progress.StepBegun | progress.StepAhead) -> None:
+            if isinstance(what, Outcome):
                 self._settled(what, bars)
+            elif isinstance(what, progress.StepAhead):
+                bars.start(what.step, what.nodes)
             elif what.step != now[-1]:
                 bars.end(now[-1])
                 bars.start(what.step, 1)
@@ -224,6 +230,8 @@ class Launch:
             bars.end(now[-1])
 
     def _settled(self, outcome: Outcome, bars: Bars) -> None:
+        if outcome.node in self.settled:  # when it was made, ahead of its step
+            return
         self.counts[outcome.state] += 1
         self.settled.add(outcome.node)
         bars.advance(outcome.node[0], 1)

@@ -28,6 +28,7 @@ from ctcore.deletion.redacted_events import purges
 from ctcore.lineage.containment import cohort_derived_steps
 from ctcore.project import Project
 
+# A parameter each, of which SQLite before 3.32 takes 999 a statement (sqlite.org/limits.html).
 AT_ONCE = 500  # most partitions or runs in one statement
 _FAILED = "PIPELINE_FAILURE"
 _CHECKED = "ASSET_CHECK_EVALUATION"

@@ -51,6 +51,8 @@ def _registry_asset(project: Project, level: str, parent: str | None) -> dg.Asse
         specs=[spec],
         check_specs=[usable_spec(project, level)] if level != "reference" else [],
         can_subset=True,
+        # As many as the sensor asks for at once (`requests.REGISTRY_A_RUN`); an event costs milliseconds, a run
+        # seconds.
         backfill_policy=dg.BackfillPolicy.multi_run(max_partitions_per_run=1000),
     )
     def body(context: dg.AssetExecutionContext, ct: CtProject) -> Iterator[Any]:

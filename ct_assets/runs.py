@@ -1,13 +1,14 @@
 """What Dagster knows of runs: which are under way, what each is for, and ending those whose process is gone."""
 
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 
 import dagster as dg
 
 from ct_assets.asset_keys import PROJECT_TAG
-from ctcore.execution.slurm.cancel import RunRequest
+from ctcore.execution.slurm.cancel import RunRequest, Stop
+from ctcore.planning.ahead import AheadRuns
 from ctcore.planning.requests import requested_partitions
 from ctcore.project import Project
 from ctcore.projects.leases import is_alive
@@ -28,6 +29,7 @@ _ACTIVE = (
 
 
 _only: ContextVar[Collection[str] | None] = ContextVar("ct_only", default=None)
+_ahead: ContextVar[AheadRuns | None] = ContextVar("ct_ahead", default=None)
 
 
 @contextmanager
@@ -38,6 +40,27 @@ def only(keys: Collection[str]) -> Iterator[None]:
         yield
     finally:
         _only.reset(token)
+
+
+@contextmanager
+def making_ahead(runs: AheadRuns | None) -> Iterator[None]:
+    """Runs inside the block make what is ready of other steps, too, while they wait; what is at work at its end is left
+    to the next run."""
+    token = _ahead.set(runs)
+    try:
+        yield
+    finally:
+        _ahead.reset(token)
+        if runs is not None:
+            runs.close()
+
+
+def ahead_of(run: dg.DagsterRun, stop: Stop, step: str, keys: Sequence[str]) -> AheadRuns | None:
+    """What is made ahead while this run's step waits, if anything is."""
+    runs = _ahead.get()
+    if runs is not None:
+        runs.follow(stop, run.run_id, step, keys)
+    return runs
 
 
 def asked_of(project: Project, run: dg.DagsterRun) -> Collection[str] | None:

@@ -22,7 +22,7 @@ from ct_assets.compute_logs import failure_text, fenced, may_tell, print_log
 from ct_assets.event_log_storage import at_once, commit, kept_open
 from ct_assets.metadata import describe
 from ct_assets.partitions import definition
-from ct_assets.runs import asked_of, sign, wanted
+from ct_assets.runs import ahead_of, asked_of, sign, wanted
 from ct_assets.version_tags import DATA_VERSION, last_event, step_tags
 from ctcore.errors import CtError
 from ctcore.execution import ledger
@@ -107,17 +107,20 @@ def _spec(project: Project, step: Step) -> dg.AssetSpec:
 
 
 def _making(context: dg.AssetExecutionContext, project: Project, step: Step, config: dg.Config, jobs: Jobs) -> StepRun:
+    keys, stop = _asked_keys(context), Stop(lambda: wanted(context.instance, context.run))
+    ahead = ahead_of(context.run, stop, step.name, keys)
     return StepRun(
         project,
         step,
-        keys=_asked_keys(context),
+        keys=keys,
         run_id=context.run.run_id,
         params=_given(config),
         stale_only=context.run.tags.get(ONLY_STALE) == "stale",
         tells=True,
         among=asked_of(project, context.run),
         again=context.run.tags.get(CACHE) == "off",
-        runner=jobs.runner(project, Stop(lambda: wanted(context.instance, context.run)), _notes(context)),
+        runner=jobs.runner(project, stop, _notes(context), ahead),
+        ahead=ahead,
     )
 
 

@@ -18,6 +18,7 @@ from ctcore.errors import CtError
 from ctcore.planning.partition_ranges import ASKED_TAG, asked_partitions
 
 _TOGETHER = "DAGSTER_EVENT_BATCH_SIZE"  # Dagster reads it at each event
+# More than any run has partitions, so that the events of a run come as one batch.
 MOST = "100000"
 
 
@@ -57,10 +58,12 @@ def _store(events: Any, planned: Sequence[EventLogEntry]) -> None:
     """One transaction. On SQLite it is one in the file of each run, too."""
     table, rows = SqlEventLogStorageTable, [events._event_to_row(one) for one in planned]
     runs = sorted({one.run_id for one in planned}) if isinstance(events, SqliteEventLogStorage) else ()
+    # The index last: whoever reads there of an event finds it in the file of its run.
     for run in runs:
         with events.run_connection(run) as connection:
             connection.execute(table.insert(), [row for row in rows if row["run_id"] == run])
     with events.index_transaction() as connection:
+        # RETURNING gives rows in no particular order (sqlite.org/lang_returning.html); each event needs its own number.
         inserted = table.insert().returning(table.c.id, sort_by_parameter_order=True)
         numbers = connection.execute(inserted, rows).scalars().all()
         events._store_asset_event_tags(connection, planned, numbers)

@@ -10,7 +10,7 @@ from ctcore.catalog.ownership import refusal_text
 from ctcore.config.slurm_profiles import LOCAL, Overrides
 from ctcore.execution.materialize import Runner
 from ctcore.execution.runners import VARIABLE, runner_of
-from ctcore.execution.slurm.cancel import Stop
+from ctcore.execution.slurm.cancel import Beside, Stop
 from ctcore.project import Project
 from ctcore.util import progress
 from ctcore.util.progress import Reader
@@ -48,7 +48,7 @@ def closed(project: Project) -> str | None:
 
 
 class Jobs(dg.ConfigurableResource):
-    """Runs steps through submitit: on this machine, or as job arrays on Slurm."""
+    """Runs steps: on this machine, or as job arrays on Slurm."""
 
     profile: str = Field(default="", description="Profile of the steps; empty: the value of CT_PROFILE.")
     workers: int = Field(
@@ -58,10 +58,17 @@ class Jobs(dg.ConfigurableResource):
     memory_gb: float = Field(default=0, ge=0, description="GiB of memory a job; 0: the values of step and profile.")
     minutes: int = Field(default=0, ge=0, description="Minutes of wall time a job; 0: the values of step and profile.")
 
-    def runner(self, project: Project, stop: Stop | None = None, note: Reader = progress.note) -> Runner:
-        """The runner for one run. `stop` reports a cancelled run; `note` receives lines about progress."""
+    def runner(
+        self,
+        project: Project,
+        stop: Stop | None = None,
+        note: Reader = progress.note,
+        beside: Beside | None = None,
+    ) -> Runner:
+        """The runner for one run. `stop` reports a cancelled run; `note` receives lines about progress; `beside` is
+        driven while it waits."""
         asked = Overrides(self.cpus or None, self.memory_gb or None, self.minutes or None)
-        return runner_of(project, self.profile, self.workers, asked, stop, note)
+        return runner_of(project, self.profile, self.workers, asked, stop, note, beside)
 
 
 def jobs_of(project: Project) -> Jobs:

@@ -109,7 +109,7 @@ def _run_request(project: Project, asked: RangeRequest, seen: Mask) -> dg.RunReq
     # Dagster launches no second run with the same run_key of this sensor. Our own tag tells whose runs belong to a
     # request.
     tags = {REQUEST_TAG: asked.run_key, WHY_TAG: said[:200], ONLY_STALE: "stale", PROJECT_TAG: project.id}
-    assets = [key_of(project, batch.asset)]
+    assets = [key_of(project, name) for name in batch.steps]
     if batch.asset in REGISTRY:
         tags.pop(ONLY_STALE)
     # A range of one would be a run of many: no output, and downstream steps of the same run would be skipped.

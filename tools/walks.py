@@ -104,9 +104,9 @@ def place(module: str) -> str:
     return module.partition(".")[0]
 
 
-def walk(core: Path, entry: str) -> tuple[int, int]:
+def walk(known: dict[str, Module], entry: str) -> tuple[int, int]:
     """(places visited, changes of place) from a function on. KeyError where there is no such module."""
-    reader = Reader(modules(core))
+    reader = Reader(known)
     module, _, name = entry.partition(":")
     reader.follow(module, name)
     return len(reader.places), reader.changes
@@ -122,7 +122,7 @@ def main() -> None:
     asked = {one: (one,) for one in said.entry} or WALKS
     for title, entries in asked.items():
         entry = next((one for one in entries if one.partition(":")[0] in known), entries[0])
-        places, changes = walk(said.core, entry)
+        places, changes = walk(known, entry)
         print(f"{title:<16} {places:>3} places, {changes:>5} changes   ({entry})")
 
 

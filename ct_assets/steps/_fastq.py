@@ -45,7 +45,9 @@ class Tally:
         upper = record.bases.upper()
         self.bases += len(upper)
         self.gc += upper.count(b"G") + upper.count(b"C")
+        # `.` was Illumina's N.
         self.n += upper.count(b"N") + upper.count(b".")
+        # By length, as a matrix has rows of one length; numpy called for each read takes four times as long (tried).
         self._waiting.setdefault(len(upper), []).append(record.quality)
         self._held += 1
         if self._held == BATCH:
@@ -56,6 +58,7 @@ class Tally:
         import numpy as np
 
         for length, texts in self._waiting.items():
+            # Phred+33: `!` is quality 0.
             matrix = np.frombuffer(b"".join(texts), dtype=np.uint8).reshape(len(texts), length) - 33
             self.q30 += int((matrix >= Q30).sum())
             self._by_cycle(len(texts), matrix.sum(axis=0, dtype=np.int64).tolist())
@@ -111,6 +114,8 @@ def _opened(path: Path) -> Iterator[IO[bytes]]:
             if head != b"\x1f\x8b" and head[:1] != b"@":
                 raise InputError(f"{path} is neither gzip nor FASTQ; {AGAIN}")
             if head == b"\x1f\x8b":
+                # Unlike zlib alone, it reads on after the first member: bgzip, and files that were joined by `cat`,
+                # have many.
                 with gzip.GzipFile(fileobj=raw) as stream:
                     yield stream  # type: ignore[misc]
             else:

@@ -32,10 +32,13 @@ def picture(path: Path, inches: tuple[float, float]) -> Iterator["Axes"]:
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
+    # The defaults and not `matplotlibrc`: a user's own colours and fonts would be in the picture.
     with matplotlib.rc_context():
         matplotlib.rcdefaults()
         matplotlib.rcParams.update(_STYLE)  # type: ignore[arg-type]
         figure = Figure(figsize=inches, dpi=DPI, layout="constrained")
         FigureCanvasAgg(figure)
         yield figure.add_subplot()
+        # Matplotlib writes its version into the PNG as "Software", and with another version equal data would give other
+        # bytes.
         figure.savefig(path, format="png", dpi=DPI, metadata={"Software": None})

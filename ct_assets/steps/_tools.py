@@ -45,6 +45,8 @@ def genome(call: Call, key: str = "genome") -> Path:
         raise InputError(f"reference {key}: {original.name} is not FASTA: it does not begin with '>'")
     linked = call.scratch("genome.fa")
     if not linked.exists():
+        # samtools puts the index beside the name that it is given, and the link is in a folder where the step may
+        # write.
         os.symlink(original, linked)
         samtools("faidx", linked)
     return linked

@@ -14,6 +14,8 @@ from ._plots import COLOURS, picture
 from ._tables import fraction, read_tsv, write_row, write_tsv
 from ._tools import bins, genome, index_bam, primary_records, samtools
 
+# By their beginnings: minimap2 also takes `-t4` and `-xsr`. `--sam-hit-only` leaves unmapped reads out, and the count
+# of reads would no longer come out even.
 OURS = ("-a", "-x", "-o", "-t", "-R", "--sam-hit-only")
 
 QC_TABLE = Table(
@@ -34,6 +36,7 @@ QC_TABLE = Table(
         "properly_paired_fraction": (0, 1),
         "mean_depth": (0, float("inf")),
         "breadth_1x": (0, 1),
+        # 255 means that it is unknown (SAM specification, section 1.4).
         "mean_mapq": (0, 255),
         "insert_size_median": (0, float("inf")),
     },
@@ -74,9 +77,12 @@ def aligned_reads(call: Call) -> Facts:
     pairs = int(read_tsv(call.one("qc")["table"])[0]["read_pairs"])
     sam = call.scratch("clean.sam")
     _without_programs(_minimap2(call), sam)
+    # `--no-PG`: otherwise the command, with the paths of this run, is in the BAM, and equal reads give other bytes.
+    # `-@` counts additional threads (samtools(1)).
     samtools("sort", "--no-PG", "-@", str(call.cpus - 1), "-T", call.scratch("sort"), "-o", call.out("bam"), sam)
     index_bam(call.out("bam"), call.out("index"))
     reads = primary_records(call.out("bam"))
+    # minimap2 only warns where one file ends before the other ("extra records skipped"), and ends as if all were well.
     if reads != 2 * pairs:
         raise InputError(
             f"{call.file('fastq_1')}: minimap2 read {reads} of {2 * pairs} reads that reads_qc counted; "
@@ -100,6 +106,7 @@ def _minimap2(call: Call) -> Path:
     reads = [call.file("fastq_1"), call.file("fastq_2")]
     _, said = pyminimap2.main([str(word) for word in (*command, genome(call), *reads)])
     sys.stderr.write(said)
+    # The binding returns what minimap2 printed, and no exit code; after an error there is an empty SAM as well.
     if "[ERROR]" in said or not sam.is_file() or not sam.stat().st_size:
         raise StepError(f"minimap2 failed: {said.strip() or 'it wrote nothing'}")
     return sam
@@ -221,6 +228,8 @@ class _Bin:
 def _depths(bam: Path, bed: Path, contigs: Sequence[tuple[str, int]], wanted: int) -> list[_Bin]:
     """Depth by bin, deletions not counted, both mates counted where they overlap."""
     bed.write_text("".join(f"{name}\t{start}\t{end}\n" for name, start, end in bins(contigs, wanted)))
+    # `-j` leaves out deletions and skipped bases; `-d 1` adds a column: the bases with a depth of 1 or more
+    # (samtools-bedcov(1)).
     lines = samtools("bedcov", "-j", "-d", "1", bed, bam).splitlines()
     return [_Bin(chrom, *map(int, rest)) for chrom, *rest in (line.split("\t") for line in lines)]
 

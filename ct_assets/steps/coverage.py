@@ -81,6 +81,8 @@ def _matrix(sources: Sequence[Source]) -> "pd.DataFrame":
 def _depths(path: Path) -> "pd.Series":
     import pandas as pd
 
+    # Otherwise pandas makes a number of contig 1, and of a contig NA a missing value, even where it is told to read
+    # text.
     table = pd.read_csv(path, sep="\t", dtype={"chrom": str}, keep_default_na=False)
     return pd.Series(table["mean_depth"].to_numpy(), index=pd.MultiIndex.from_arrays([table[c] for c in BIN]))
 

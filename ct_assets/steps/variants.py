@@ -24,6 +24,8 @@ GENOTYPES = Table(
 class CallingParams:
     """What bcftools counts: reads a position and file at most, mapping quality and base quality at least."""
 
+    # bcftools' own defaults (`bcftools mpileup`), written down here so that another version with other ones changes
+    # nothing.
     max_depth: int = 250
     min_mapping_quality: int = 0
     min_base_quality: int = 1
@@ -46,6 +48,7 @@ class CallingParams:
 def joint_variants(call: Call) -> Facts:
     """Variants of the whole cohort, called together from the reads of all specimens."""
     params: CallingParams = call.params or CallingParams()
+    # bcftools has the samples in the order of the files, so it must not depend on who was registered first.
     bams = [source["bam"] for source in sorted(call.many("merged"), key=lambda source: source.entity)]
     if not bams:
         raise InputError("no specimen of this cohort has reads; register one, or see who is excluded and why")

@@ -15,6 +15,7 @@ def attribute(row: Any, column: str, dialect: str) -> ColumnElement[str]:
         return literal('"').concat(row.c.id).concat('"')  # IDs are inert: nothing in them needs escaping
     if dialect == "sqlite":
         return func.coalesce(row.c.attributes.op("->")(column), "null")
+    # json and not jsonb, which writes numbers its own way (1e22 with all its digits): the text is compared as a text.
     return func.coalesce(cast(cast(row.c.attributes, JSON).op("->")(column), Text), "null")
 
 

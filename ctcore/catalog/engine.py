@@ -49,6 +49,7 @@ from ctcore.util.disk_errors import free_at
 
 HEAD = "0013"
 LATE_S = 60.0  # after so many seconds, an event that the journal lacks is late
+# Any number, but for ever the same: ct of two versions must keep each other out.
 _LOCK = 7_203_391  # the advisory lock under which a schema is migrated and its event chain grows
 
 
@@ -340,6 +341,7 @@ class Catalog:
             raise CatalogError(refusal_text(self.project_id, life))
 
     def _allow(self, connection: Connection, though_archived: bool) -> None:
+        # Under the write lock, not only at the opening: the project may have been archived since.
         known = self._of_itself(connection)
         self._refuse_held(known)
         life = project_state_of(known)
@@ -435,6 +437,8 @@ def _among_postgresql(element: Any, compiler: Any, **kw: Any) -> str:
 
 def in_keys(column: Any, keys: Iterable[str] | Iterable[int]) -> ColumnElement[bool]:
     """`column IN keys` for any number of keys, as one bound value."""
+    # A parameter a key would end at 32,766 on SQLite (sqlite.org/limits.html, SQLITE_MAX_VARIABLE_NUMBER), and at
+    # 65,535 on PostgreSQL, whose protocol counts them in 16 bits.
     return _InKeys(column, literal(json.dumps(bind_keys(keys))))  # pyright: ignore[reportArgumentType]
 
 

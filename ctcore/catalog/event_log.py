@@ -146,12 +146,16 @@ class Journal:
                 last, end = self._last(stream)
                 are_next = bool(committed) and last == (committed[0]["seq"] - 1, committed[0]["previous"])
                 rows = committed if are_next else self._after(connect(), last)
+                # Only here, under the lock: what looks like half a line may be another process's write that is not
+                # finished.
                 stream.truncate(end)  # half a line, which a crash left
                 if rows:
                     stream.write(b"".join(map(event_line, rows)))
                     stream.flush()
                     os.fsync(stream.fileno())
                     last, end = (rows[-1]["seq"], rows[-1]["digest"]), stream.tell()
+                # Catalog, file, witness, always in this order: what a later one has seen, an earlier one must have. So
+                # a loss can be told from a write that was cut off (0022).
                 if last != NONE and (rows or (self.witness.read() or NONE)[:2] != last):
                     self.witness.write(LastEvent(*last, end))
                 return rows
@@ -269,6 +273,7 @@ class Journal:
         start = size = stream.seek(0, os.SEEK_END)
         tail = b""
         while start > 0 and tail.count(b"\n") < 2:
+            # Doubled until two ends of lines are in it: the registration of a whole cohort is one line.
             start = max(0, size - max(_BLOCK, 2 * len(tail)))
             stream.seek(start)
             tail = stream.read(size - start)
@@ -357,6 +362,7 @@ def check_chain(rows: Iterator[dict[str, Any]], lines: str = "") -> list[Words]:
         if (now := event_digest(row)) != row["digest"]:
             problems.append((str(row["seq"]), now, _of_event(place, row, "was changed after it was written")))
         else:
+            # Only an event that is whole vouches for others: an edited one could name itself.
             listed |= vouched_digests(row)
         previous, expected = row["digest"], row["seq"] + 1
     return [said for key, now, said in problems if unanswered({key: now}, listed)]

@@ -22,6 +22,7 @@ NOT_MADE = (*LEVELS, "reference")
 def lost_sources(connection: Connection) -> dict[str, set[str]]:
     """Step → its partitions of which a lost making was used."""
     found: dict[str, set[str]] = {}
+    # Asked first: without a recovery nothing is lost, and the look through all edges would be for nothing.
     if was_recovered(connection):
         for asset, partition in connection.execute(select(edge.c.asset, edge.c.partition).where(_is_lost()).distinct()):
             found.setdefault(asset, set()).add(partition)

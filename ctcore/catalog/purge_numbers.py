@@ -32,6 +32,7 @@ class PurgeNumbers:
         KeyError or TypeError where it was edited so that it tells of none.
         """
         said, _, _ = body["purge"], body["patient"], [one["materialization"] for one in body["removed"]]
+        # Only the first event of a purge lists what was redacted, so one without that list goes on with it.
         if said in self._meant and REDACTED not in body:
             return self._meant[said]
         number = said

@@ -237,6 +237,7 @@ def _reference(replay: Replay, _event: Event, body: Body) -> None:
 
 def _materialize(replay: Replay, event: Event, body: Body) -> None:
     asset, partition = _node(event.subject)
+    # Events of an earlier ct do not tell the number: makings were numbered in the order of their events.
     number = body.get("materialization") or replay.next("materialization")
     replay.put("materialization", **{**body, "id": number, "asset": asset, "partition": partition})
     replay.tables["materialization"][(number,)].row.pop("materialization", None)

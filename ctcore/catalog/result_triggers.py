@@ -70,9 +70,6 @@ def _not_as_declared(name: str) -> str:
     return f"{name}: a result is not as [analyses.{name}] declares it; {_WAY}"
 
 
-# SQLite
-
-
 def _sqlite(analyses: Analyses) -> Iterator[str]:
     known = listed_as([quoted(name) for name in sorted(analyses)])
     said = quoted(f"ct.toml declares no such analysis; {_WAY}")
@@ -100,9 +97,6 @@ def _is_right(analysis: Analysis) -> str:
         f"AND NOT (SELECT {wrong} FROM json_each(NEW.facts)) "
         f"AND (SELECT level FROM entity WHERE seq = NEW.entity) = {quoted(analysis.level)}"
     )
-
-
-# PostgreSQL
 
 
 def _postgresql(analyses: Analyses) -> Iterator[str]:

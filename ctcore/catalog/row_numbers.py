@@ -16,6 +16,7 @@ FREE = "free"
 _AN_EVENT = {entity.c.seq: 1000, qc_event.c.id: 1000} | dict.fromkeys(
     (acceptance.c.id, materialization.c.id, purge.c.id, qc_act.c.id, reproduction.c.id), 1
 )  # so many of them one event gives at most
+# An integer of PostgreSQL ends with 2^31 - 1 (manual, 8.1.1): half of them are left for rows to come.
 _LARGEST = 2**30
 _FREE = select(setting.c.value).where(setting.c.name == FREE)
 

@@ -22,6 +22,7 @@ PREFIX = "declared_"
 _FUNCTION = f"{PREFIX}check"
 SETTING = "schema"
 _WAY = "see `ct schema check`"
+# GLOB, because SQLite has no regular expressions of its own (sqlite.org/lang_expr.html, REGEXP).
 _UNSAFE = "NEW.id GLOB '*[^A-Za-z0-9_.-]*' OR NEW.id NOT GLOB '[A-Za-z0-9]*' OR length(NEW.id) > 64"
 
 
@@ -67,6 +68,7 @@ def _name(statement: str) -> str:
 
 
 def run(connection: Connection, statement: str) -> None:
+    # Without `no_parameters`, psycopg2 takes a % in a declared value for a placeholder.
     connection.exec_driver_sql(statement, execution_options={"no_parameters": True})
 
 
@@ -124,9 +126,6 @@ def _asked(column: Column) -> str:
     return f"must be {one}" + (", and not blank" if column.required else "")
 
 
-# SQLite
-
-
 def _sqlite(levels: Levels) -> Iterator[str]:
     for level in ENTITY_LEVELS:
         body = "\n".join(f"  WHEN {bad} THEN RAISE(ABORT, {quoted(said)})" for bad, said in _refused(levels[level]))
@@ -147,6 +146,7 @@ def _is_right(schema: LevelSchema) -> str:
     cases = " ".join(f"WHEN {quoted(column.name)} THEN {is_value(column)}" for column in sorted_columns(schema))
     right = f"CASE key {cases} ELSE 0 END" if cases else "0"
     required = [quoted(column.name) for column in sorted_columns(schema) if column.required]
+    # IS NOT, because a sum of nothing but NULL is NULL: `<>` would then be NULL too, and the row would pass.
     keys = f"sum({right}) IS NOT count(*) AND count(*) > 0 OR total(key IN ({listed_as(required)})) <> {len(required)}"
     return (
         f"NOT ({_UNSAFE}) AND json_valid(NEW.attributes) AND json_type(NEW.attributes) = 'object' "
@@ -165,6 +165,8 @@ def is_value(column: Column) -> str:
         good.append(f"value IN ({listed_as(values)})")
     elif column.type == "date":
         good.append("value GLOB '[0-9][0-9][0-9][0-9]-[0-9][0-9]-[0-9][0-9]'")
+        # With a modifier, because date('2023-02-31') alone gives back '2023-02-31'; with one, '2023-03-03' (SQLite
+        # 3.40).
         good.append("date(value, '+0 days') IS value AND value >= '0001'")
     good += _within(column, "value")
     return f"({' AND '.join(good)})"
@@ -212,9 +214,6 @@ def _is_bad(column: Column) -> str:
     return " OR ".join(bad)
 
 
-# PostgreSQL
-
-
 def _postgresql(levels: Levels) -> Iterator[str]:
     """One look at all rows of a statement: each row's text is parsed once, however many columns are declared."""
     yield (f'CREATE FUNCTION "{_FUNCTION}"() RETURNS trigger LANGUAGE plpgsql AS {quoted(_body(levels))}')
@@ -246,6 +245,7 @@ def _body(levels: Levels) -> str:
     return (
         "DECLARE wrong text; BEGIN\n"
         f"SELECT said INTO wrong FROM (SELECT CASE\n  {listed} END AS said\n"
+        # OFFSET 0: PostgreSQL merges no subquery that has one, so the text is parsed once a row, not once a use of `j`.
         "FROM (SELECT level, id, attributes, attributes::jsonb AS j FROM new_rows OFFSET 0) AS parsed) AS judged\n"
         "WHERE said IS NOT NULL LIMIT 1;\n"
         "IF wrong IS NOT NULL THEN RAISE EXCEPTION '%', wrong USING ERRCODE = 'check_violation'; END IF;\n"

@@ -23,6 +23,7 @@ from sqlalchemy import (
 
 metadata = MetaData()
 
+# Numbers are given by ct (`autoincrement=False`): events name them, and a replay has to find the same ones.
 entity = Table(
     "entity",
     metadata,
@@ -44,6 +45,7 @@ file = Table(
     Column("role", Text, primary_key=True),
     Column("path", Text, nullable=False, comment="relative to the project where it lies inside"),
     Column("digest", Text, nullable=False),
+    # PostgreSQL's integer has 32 bits: a file of 2 GiB would be too large for it, and a time in nanoseconds always is.
     Column("size", BigInteger, nullable=False),
     Column("mtime_ns", BigInteger, nullable=False),
     Column("inode", BigInteger, nullable=False),
@@ -166,6 +168,8 @@ output = Table(
     Column("mtime_ns", BigInteger, nullable=False),
     Column("inode", BigInteger, nullable=False),
     Column("ctime_ns", BigInteger, nullable=False, server_default="0", comment="0: not known, so it is read again"),
+    # Rows lie in the tree of the primary key itself, so a look-up by it goes through one tree and not two
+    # (sqlite.org/withoutrowid.html).
     sqlite_with_rowid=False,
 )
 
@@ -197,6 +201,7 @@ artifact = Table(
     Column("asset", Text, primary_key=True),
     Column("partition", Text, primary_key=True),
     Column("materialization", Integer, ForeignKey("materialization.id"), nullable=False),
+    # These three stand in the making too. Here, one scan of a small table tells the present state of all nodes.
     Column("recipe", Integer, nullable=False),
     Column("data_version", Text, nullable=False),
     Column("key", Text, nullable=False),
@@ -329,6 +334,7 @@ lease = Table(
     Column("key", Text, primary_key=True),
     Column("asset", Text, nullable=False),
     Column("partition", Text, nullable=False),
+    # Two, because a worker outlives its run: the key is free only when neither lives (`leases.take`).
     Column("owner", Text, nullable=False, comment="process that waits for the call: host:pid:start"),
     Column("job", Text, comment="process that works on it"),
     Column("run_id", Text),

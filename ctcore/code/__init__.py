@@ -52,6 +52,8 @@ def code_of(step: Step) -> Code:
         if step.code:
             sources.note_others()
         walk, values, found = _walked(step, Walk(step.source.parent, sources), named)
+        # Only a walk finds out that docstrings are read, or that a file may be run as a script: then all is read once
+        # more.
         script = walk.reaches_all or any(path.suffix == ".py" for path in named)
         if walk.reads_docs or script:
             walk, values, found = _walked(step, Walk(step.source.parent, sources, walk.reads_docs, script), named)

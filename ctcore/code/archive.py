@@ -22,6 +22,7 @@ def keep_code(store: Path, code: Code) -> None:
     place = _place(store, code.digest)
     if place.exists():
         return
+    # Two that come here at once write the same bytes: the name is their digest.
     write_whole(place, canonical_json(code.content), mode=0o444)
 
 

@@ -36,6 +36,7 @@ class Closure:
 
     def value(self, value: Any, name: str) -> Any:
         """A value as JSON, with its type where JSON has none of it."""
+        # Members of an IntEnum or a StrEnum are ints and texts too; they are told below, with their names.
         if value is None or (isinstance(value, bool | int) and not isinstance(value, Enum)):
             return value
         if isinstance(value, str) and not isinstance(value, Enum):
@@ -46,6 +47,8 @@ class Closure:
         try:
             return self._composed(value, name)
         finally:
+            # Only what is inside itself is told as "again": the same value twice is no circle, and an id is given anew
+            # once its value is gone.
             self._seen.discard(id(value))
 
     def place(self, path: PurePath) -> str:
@@ -122,6 +125,7 @@ _TOLD: Mapping[Any, Callable[[Closure, Any, str], Any]] = {
     _SHOWN: lambda c, v, _: {type(v).__name__: repr(v)},
     re.Pattern: lambda c, v, _: {"pattern": [c.value(v.pattern, ""), v.flags]},
     (list, tuple): lambda c, v, n: {type(v).__name__: [c.value(one, n) for one in v]},
+    # Sorted: a set has another order in each process (docs.python.org, PYTHONHASHSEED).
     (set, frozenset): lambda c, v, n: {"set": sorted((c.value(one, n) for one in v), key=canonical_json)},
     Mapping: lambda c, v, n: {"mapping": c._mapping(v, n)},
     FunctionType: Closure._function,

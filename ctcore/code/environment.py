@@ -21,6 +21,8 @@ def versions(libraries: Iterable[str]) -> dict[str, str]:
 @cache
 def _version(module: str) -> str:
     try:
+        # First by its name, as most packages have that of their module: `packages_distributions` reads the records of
+        # all that is installed.
         return metadata.version(module)
     except metadata.PackageNotFoundError:
         names = metadata.packages_distributions().get(module, ())

@@ -76,14 +76,17 @@ def _run(path: Path, sources: Sources) -> Loading:
     package = package_of(path.parent)
     parent = ModuleType(package)
     parent.__path__ = [str(path.parent)]
+    # Siblings run anew with their file: one that is imported already has the code of before.
     for name in [name for name in sys.modules if name.startswith(f"{package}.")]:
         del sys.modules[name]
     sys.modules[package] = parent
     if not any(isinstance(one, _Finder) for one in sys.meta_path):
+        # Before Python's own finders, which would use bytecode.
         sys.meta_path.insert(0, _Finder())
     _READ[package] = sources
     module = ModuleType(f"{package}.{path.stem}")
     module.__file__, module.__package__ = str(path), package
+    # Before it runs: `dataclasses` and `pickle` look there for the module of a class.
     sys.modules[module.__name__] = module
     try:
         with loading(path) as found:
@@ -104,6 +107,7 @@ _READ: dict[str, Sources] = {}
 
 @lru_cache(maxsize=1024)
 def _compiled(source: bytes, path: str) -> CodeType:
+    # Otherwise the `from __future__` of this module would hold in the step's file (docs.python.org, compile).
     return compile(source, path, "exec", dont_inherit=True)
 
 
@@ -111,6 +115,7 @@ class _FromSource(SourceFileLoader):
     """Reads no bytecode: after two edits within a moment, it may belong to the first."""
 
     def path_stats(self, path: str) -> Any:
+        # importlib neither reads nor writes bytecode of a file without stats (importlib, SourceLoader.get_code).
         raise OSError(errno.ENOENT, "no bytecode", path)
 
 
@@ -125,10 +130,13 @@ class _Finder(MetaPathFinder):
             return None if is_own(package) else _from_source(fullname, path, target)
         sources, name = _READ[package], fullname.rpartition(".")[2]
         for folder in map(Path, path):
+            # In Python's order: a package goes before a module of its name (importlib, FileFinder.find_spec).
             if sources.has(folder / name / "__init__.py"):
                 return _spec(fullname, folder / name / "__init__.py", sources, [str(folder / name)])
             if sources.has(folder / f"{name}.py"):
                 return _spec(fullname, folder / f"{name}.py", sources, None)
+            # After the source, unlike in Python, which looks for extensions first: what lies beside its source runs as
+            # that source, which can be followed.
             compiled = FileFinder(str(folder), (ExtensionFileLoader, EXTENSION_SUFFIXES)).find_spec(fullname)
             if compiled is not None:  # a compiled module, or a folder without __init__.py
                 return compiled

@@ -19,6 +19,7 @@ _UNSEEN_OF_SYS = frozenset({"_getframe", "meta_path", "modules", "path", "path_h
 _DUNDER = re.compile(r"__\w+?__")
 _UNSEEN_LIBRARIES = frozenset({"builtins", "gc", "importlib", "inspect", "pkgutil", "runpy"})
 _SEEN = ("importlib.metadata", "importlib.resources")
+# As `ast.unparse` writes it, however it was typed.
 _MAIN = ("__name__ == '__main__'",)
 _PLACES = frozenset({"__file__", "__loader__", "__path__", "__spec__", "co_filename"})
 
@@ -99,6 +100,7 @@ class Module:
         self._judge = Plain(self.origins, frozenset(self._records()), siblings)
         self.effects: tuple[tuple[int, str], ...] = tuple(self._effects())
         self.used_at_all = _Uses.of(self.statements)
+        # Last, as it changes the tree: effects and uses are those of the code as it stands.
         for statement in self.statements:
             self._normalize(statement)
 

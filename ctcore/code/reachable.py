@@ -161,6 +161,8 @@ class Walk:
         place = self._file(base)
         if place is not None and place != path:
             module = self.load(place)
+            # As Python does: a name that a package binds goes before a module of that name (importlib,
+            # _handle_fromlist).
             if one.name == "*" or one.name in module.bound:
                 return [(place, one.name)]
         inner = self._inner_of(base, one.name)

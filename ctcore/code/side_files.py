@@ -11,6 +11,7 @@ from ctcore.errors import InputError, StepError
 from ctcore.step import Step
 from ctcore.store.digest import digest_files
 
+# Beside a step that asks for its own place, a whole data set may lie; each command would read all of it.
 MOST = 2000
 MOST_BYTES = 256 << 20
 

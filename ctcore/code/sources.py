@@ -95,6 +95,7 @@ def _names(folder: Path) -> frozenset[str]:
 
 def files_below(folder: Path) -> Iterator[Path]:
     """The files of a folder and those below it, in order, also through links; none of hidden folders, no bytecode."""
+    # With `followlinks`, os.walk keeps no account of where it was: a link to a folder above would lead round for ever.
     been: set[str] = set()
     for place, folders, names in os.walk(folder, followlinks=True):
         real = os.path.realpath(place)

@@ -49,6 +49,8 @@ def _closure(connection: Connection, start: set[int], moved: Moved) -> dict[int,
 def _moved(connection: Connection) -> Moved:
     """All moves of entities, from the registration events. One quick query suffices if nothing ever changed."""
     mine = event.c.kind == "register"
+    # Bodies are canonical JSON, so they begin with their first key. `ct schema` records `{"before":…,"changed":…}`,
+    # which is not read here: it moves nobody.
     changed = mine & event.c.body.startswith('{"changed":')
     if connection.execute(select(event.c.seq).where(changed).limit(1)).first() is None:
         return {}
@@ -57,6 +59,8 @@ def _moved(connection: Connection) -> Moved:
     found: Moved = defaultdict(list)
     for at, body in connection.execute(select(event.c.at, event.c.body).where(both).order_by(event.c.seq)):
         for row in next(iter(json.loads(body).values())):
+            # A changed row is recorded with its update's parameters; SQLAlchemy keeps the name `seq` for the column
+            # itself ("bindparam() name 'seq' is reserved").
             seq = row["seq"] if "seq" in row else row["b_seq"]
             old = parents.get(seq)
             if old is not None and old != row["parent"]:

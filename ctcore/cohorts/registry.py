@@ -64,6 +64,7 @@ _NOTHING: Mapping[str, Any] = {"attributes": {}, "files": {}}
 def _entry(
     asset: str, partition: str, parent: str | None, attributes: dict[str, Any], files: dict[str, Any]
 ) -> RegistryNode:
+    # Digests and no paths: a file that was only moved gives Dagster no new data version.
     identity = {
         "level": asset,
         "id": partition,

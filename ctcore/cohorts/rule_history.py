@@ -51,6 +51,7 @@ def record_rules(project: Project) -> list[str]:
     if not news or project.catalog.project_state().is_archived:
         return _said(news, before, declared)
     with project.catalog.write() as writer:
+        # Again, under the lock: since the look above, another command may have recorded the same change.
         before = last_rules(writer.connection)
         news = _news(before, declared)
         hierarchy = hierarchy_of(writer.connection, [declared[name] for name in news if name in declared])

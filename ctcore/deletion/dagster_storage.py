@@ -58,6 +58,7 @@ class PurgedNodes:
     def _events(self, connection: Rows) -> Iterator[bool]:
         columns = "run_id, dagster_event_type, timestamp, step_key, asset_key, partition"
         for run, kind, when, step, asset, who in connection.execute(f"SELECT {columns} FROM event_logs"):
+            # Compared as texts: both are UTC in one form, in which the order of texts is the order of times.
             at = str(when)
             if asset in self.assets and who in self.ids:
                 yield kind in _MADE or at < self.before

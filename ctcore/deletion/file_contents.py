@@ -28,6 +28,7 @@ Takes = Callable[[Any, Any], bool]  # (members, inputs) of a call → whether th
 
 _HEAD = 1 << 16
 _DEEP = 4  # archives in archives
+# Bounded, because kilobytes of an archive may unpack to terabytes.
 _MOST = 8 << 30  # bytes of one file, unpacked
 _UNPACKED = 1 << 30  # of a database in an archive
 _PARSED = 64 << 20  # of a JSON document
@@ -36,6 +37,7 @@ _PACKED: dict[bytes, Callable[[IO[bytes]], Any]] = {
     b"BZh": bz2.BZ2File,
     b"\xfd7zXZ\0": lzma.LZMAFile,
 }
+# The magic numbers of a write-ahead log, for each order of bytes in its checksums (sqlite.org/fileformat2.html, 4.1).
 _LOG = (b"\x37\x7f\x06\x82", b"\x37\x7f\x06\x83")  # of SQLite
 _DATABASE = b"SQLite format 3\0"
 _EVENT = b'{"actor":'
@@ -76,6 +78,7 @@ class Contents:
         stream.seek(0)
         opener = next((opener for sign, opener in _PACKED.items() if head.startswith(sign)), None)
         try:
+            # tar has its mark behind the fields of the first header, at 257 (POSIX, pax: ustar interchange format).
             if opener is not None or head[257:262] == b"ustar" or head.startswith(b"PK\x03\x04"):
                 if depth < _DEEP:
                     yield from self._packed(stream, head, opener, depth)

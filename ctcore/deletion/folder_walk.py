@@ -5,6 +5,7 @@ from collections.abc import Callable, Collection, Iterator
 from stat import S_ISDIR, S_ISREG
 
 BEHIND = 1_000_000  # most folders outside of the project that a walk visits
+# Their files are made when they are read; some wait for ever, and none is a copy.
 _SYSTEM = ("/proc/", "/sys/")
 
 Skips = Callable[[str], Collection[str]]
@@ -65,6 +66,7 @@ class FolderWalk:
 
     def _is_new(self, folder: str, seen: os.stat_result, behind: bool) -> bool:
         """Whether the folder is new and within the limit `BEHIND`, so that links cannot lead over the whole machine."""
+        # A folder is its device and inode, by however many links one gets to it.
         if (seen.st_dev, seen.st_ino) in self._seen:
             return False
         self._seen.add((seen.st_dev, seen.st_ino))

@@ -213,12 +213,14 @@ def finish(project: Project, row: Any, wipe: Callable[[int], None] | None = None
             done.paths, done.size = done.paths + 1, done.size + size_of(path)
             erase(path)
     _tidy({path.parent for path in (*places, *others) if path.is_relative_to(project.store.root)})
+    # Lines are only ever appended to the journal: those of before the redaction stay in it until it is written anew.
     with project.catalog.read() as connection:
         project.catalog.journal.rewrite(connection)
     if wipe is not None:
         wipe(row.id - 1)
     with project.catalog.write() as writer:
         open_still = (purge.c.id == row.id) & purge.c.ended_at.is_(None)
+        # Of two processes that finish a purge at once, one writes its end.
         if writer.execute(update(purge).where(open_still).values(ended_at=writer.at)).rowcount:
             body = {"purge": row.id, "paths": done.paths, "size": done.size}
             writer.event("purged", f"patient/{row.patient}", body)

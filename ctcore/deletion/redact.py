@@ -76,6 +76,7 @@ def redact_person(
     writer.overwrite()
     connection = writer.connection
     whose = redaction_scope(project, connection, found, numbers)
+    # First: an edit by hand would stay in the row otherwise, and the tombstone would prove nothing.
     rewrite_from_events(writer, differing_tombstones(connection, whose.makings))
     levels = applied_schema(connection)
     relax(connection)  # the schema may require a value in a column that becomes blank
@@ -88,6 +89,7 @@ def redact_person(
     for words, kept in _roles(connection, whose).items():
         writer.execute(update(waiver).where(waiver.c.words == words).values(words=kept))
     _forget_digests(project, writer, whose)
+    # In this order: of an event that both touch, the second digest is the one that it has from now on.
     before = redact(connection, restored_events(connection, purges(connection)))
     return {**before, **redact(connection, events_about(connection, whose))}
 

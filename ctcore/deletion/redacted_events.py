@@ -246,6 +246,7 @@ def _missing_redactions(
             continue
         body = row["body"]
         for whose, digest in mine:
+            # In the order of the purges: each redacted what the one before it had left, and listed the digest of that.
             bodies = _possible(whose, {**row, "body": body})
             body = next((one for one in bodies if event_digest({**row, "body": one}) == digest), bodies[0])
         if now != said.listed[row["seq"]] or body != row["body"]:
@@ -269,4 +270,6 @@ def _possible(whose: RedactionScope, row: Mapping[str, Any]) -> list[str]:
         body = event_without_person(whose, row["kind"], row["subject"], row["body"])
         return [body or row["body"], row["body"]]
     said = json.loads(row["body"])
+    # Of the person's own node the log went too, of another that names them it stayed; only the digest tells which it
+    # was.
     return [canonical_json({**said, "error": GONE, **more}).decode() for more in ({"log": None}, {})]

@@ -198,6 +198,7 @@ class ObservedReads:
         asked = _asked()
         if asked.by == "ct":
             return
+        # Only once it is known that the step reads it: ct may have looked at the same file before.
         self._looked_at.add(text)
         source = _source(text) if asked.importing else None
         kind, what = ("file", text) if source is None else ("module", source)
@@ -255,6 +256,7 @@ _EVENTS: Mapping[str, Callable[..., None]] = {
     "os.scandir": ObservedReads.record_listing,
     "pathlib.Path.glob": lambda seen, path, _pattern: seen.record_missed_path(path),
     "pathlib.Path.rglob": lambda seen, path, _pattern: seen.record_missed_path(path),
+    # SQLite, the loader of compiled modules and dlopen open files in C, of which the event `open` knows nothing.
     "sqlite3.connect": ObservedReads.record_open,
     "import": lambda seen, _name, path, *_: seen.record_open(path),
     "ctypes.dlopen": lambda seen, path: seen.record_open(path if "/" in str(path) else None),

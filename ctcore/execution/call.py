@@ -111,6 +111,11 @@ class StepResult:
     used: Mapping[str, Any] = field(default_factory=dict)
 
 
+def begun_place(waiting: Path) -> Path:
+    """Where a call lies that a worker has come to. By the rename, nobody can take it back."""
+    return waiting.with_suffix(".begun")
+
+
 def forget(work: Path, older_than_s: float) -> None:
     """Remove calls and results of killed runs, for which nobody waits. Their artifacts are in the store."""
     before = time.time() - older_than_s
@@ -131,6 +136,7 @@ def run_calls(work: str, store: str, calls: Iterable[str]) -> int:
         log, before = call.log(Path(work)), _usage()
         with _output_into(log):
             error, facts = _run(call, Store(Path(call.store or store)), log, Path(work).parent)
+        # Last of all: whoever sees this record may take for granted that the artifact is published.
         result = StepResult(call.attempt, call.node, call.key, error, str(log), facts, _used(before))
         leave_json(f"{work}/results/{call.attempt}.json", vars(result))
         failed += error is not None
@@ -217,6 +223,7 @@ def execute(call: StepCall, store: Store, log: Path, project: Path) -> dict[str,
     with watching or nullcontext():
         step, code = step_of(call)
     started, clock = time.time(), time.monotonic()
+    # Before and after the step: what changes while it is read would go into a result under the old digest (0018).
     seen = _unchanged(call)
     store.refuse_missing()
     staged = store.stage(*call.node, call.key)
@@ -247,10 +254,12 @@ def execute(call: StepCall, store: Store, log: Path, project: Path) -> dict[str,
             "seconds": round(time.monotonic() - clock, 3),
         }
         names = [output.file for output in step.outputs.values()]
+        # `pack` reads the log from the disk: what Python still holds in its buffers would be missing there.
         sys.stdout.flush()
         sys.stderr.flush()
         store.publish(staged, *call.node, call.key, sidecar, names, log=pack(log))
     except Exception:
+        # A disk that went away makes any error: its own words are the ones that help.
         store.refuse_missing()
         raise
     finally:
@@ -353,6 +362,7 @@ def _source(name: str, entity: str, folder: Path, known: _Known) -> Source:
         raise InputError(
             f"{place} differs from the published bytes of input {name} of {entity}; `ct verify`, then run again"
         )
+    # By the sidecar and not by the step of today, which may have renamed its outputs since.
     outputs = {output: folder / file for output, file in sidecar["outputs"].items()}
     level = sidecar["level"]
     return Source(entity, outputs, known.roles.get((level, entity)), level, known.of(level, entity))

@@ -21,6 +21,7 @@ class ConcurrentRuns:
     @classmethod
     def from_now(cls, project: Project) -> "ConcurrentRuns":
         with project.catalog.read() as connection:
+            # By number and not by time: clocks of hosts differ, and are set back.
             last = connection.execute(select(func.max(attempt.c.id))).scalar()
             made = connection.execute(select(func.max(materialization.c.id))).scalar()
         return cls(last or 0, made or 0)

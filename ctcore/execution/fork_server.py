@@ -15,14 +15,14 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 from ctcore.code.loader import parse_ahead
-from ctcore.execution.call import run_calls
+from ctcore.execution.call import begun_place, run_calls
 from ctcore.execution.private_folder import leave_project, sweep_temporary
 from ctcore.projects.heartbeats import start_heartbeat
 from ctcore.util.disk_errors import reason_of
@@ -269,8 +269,10 @@ def _become_worker(request: WorkerRequest, answers: int) -> None:
     os.environ.update(request.environment)
     time.tzset()  # the C library has read TZ already, and reads it again only when told to (tzset(3))
     os.chdir(request.directory)
+    # `python -m` puts the working directory first (docs.python.org, sys.path): the server's is that of its own start.
     sys.path[0] = request.directory
     ended = _work(request, answers)
+    # Said by the worker: the calls ran in its child, and only a parent learns how a process ended (wait(2)).
     _say(answers, of=os.getpid(), ended=ended)
 
 
@@ -281,13 +283,22 @@ def _work(request: WorkerRequest, answers: int) -> str:
     leave_project()
     sweep_temporary()
     start_heartbeat(Path(request.work), process_name(), tidies=False)  # the run has done it
-    waiting = (path for path in request.calls if os.path.exists(path))  # others were withdrawn meanwhile
 
     def calls() -> None:
         os.close(answers)  # they have nobody to answer
-        run_calls(request.work, request.store, waiting)
+        run_calls(request.work, request.store, _begun(request.calls))
 
     return run_in_child(calls)
+
+
+def _begun(calls: Iterable[str]) -> Iterator[str]:
+    """Each call, once its turn comes, where nobody has withdrawn it or given it to another worker."""
+    for path in map(Path, calls):
+        try:
+            begun = path.rename(begun_place(path))
+        except FileNotFoundError:
+            continue
+        yield str(begun)
 
 
 def _reap(answers: int) -> None:

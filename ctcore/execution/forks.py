@@ -32,6 +32,7 @@ def call_function(function: Callable[[Call], Any], given: Call, notes: Path) -> 
     if os.getpid() != me:
         with suppress(OSError):
             note.touch()
+        # Not sys.exit: the callers' `finally` blocks would run in the child too, and remove the call's staged folder.
         os._exit(1)
     until = time.monotonic() + _WAIT_S
     while _forks.total() > before and not note.exists() and _copies(me) and time.monotonic() < until:

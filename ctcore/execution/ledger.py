@@ -100,6 +100,7 @@ def _record(project: Project, requests: Sequence[Request]) -> list[list[int]]:
     with project.catalog.write() as writer:
         connection = writer.connection
         recipes = recipe_numbers(writer, [one["recipe"] for one in entries])
+        # A request may come twice: who did it first may have died before it answered (`group_commit`).
         known = _already(connection, [one["side"]["key"] for one in entries])
         next_id = next_number(connection, materialization.c.id)
         fresh: list[dict[str, Any]] = []
@@ -123,9 +124,11 @@ def _settle(
     moved = [row for row in current if not about.is_whole(row)]
     _make_current(writer, current, about)
     keys = [one["side"]["key"] for one in entries]
+    # In the transaction of the record: whoever has the lease afterwards sees the making, and does not repeat it (0020).
     give_back(writer, keys)
     jobs.close(writer, keys)
     again = {row["materialization"]: row for row in moved if row["materialization"] not in fresh}
+    # Requests of several people share the transaction; each event names its own.
     for actor, some in groupby(entries, key=itemgetter("actor")):
         writer.actor, mine = actor, list(some)
         for one in mine:
@@ -199,6 +202,8 @@ class _About:
     def __init__(self, connection: Connection, nodes: Collection[Node]) -> None:
         self.points: dict[Node, int] = {}
         self.named: dict[str, set[Node]] = {}
+        # Assets and partitions apart, because a list of pairs is no one value to bind. It may find more nodes than
+        # asked for; they are looked up by pair afterwards.
         mine = {"assets": bind_keys({node[0] for node in nodes}), "partitions": bind_keys({node[1] for node in nodes})}
         for table, asset, partition, making in connection.execute(_ABOUT, mine):
             self.named.setdefault(table, set()).add((asset, partition))

@@ -8,16 +8,17 @@ on Slurm.
 import json
 import os
 import signal
+import time
 from collections import deque
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from secrets import token_hex
 
-from ctcore.execution.call import StepCall, StepResult
+from ctcore.execution.call import StepCall, StepResult, begun_place
 from ctcore.execution.fork_server import KEPT, NoWorkerError, Worker, WorkerRequest
-from ctcore.execution.slurm.cancel import RunEnd, Stop, WaitLoop, left_jobs_text
+from ctcore.execution.slurm.cancel import Beside, RunEnd, Stop, WaitLoop, left_jobs_text
 from ctcore.execution.slurm.tasks import has_text
 from ctcore.project import Project
 from ctcore.projects.leases import assign_leases
@@ -29,6 +30,8 @@ from ctcore.util.progress import Reader
 POLL_S = 0.05
 REST_S, CALL_S = 0.25, 0.005  # no call takes less, so that no worker waits for the next look
 BATCH = 64
+SLOW_S = 1.0
+"""A worker that has given no result for so long is at a slow call: others take what waits behind it."""
 
 
 @dataclass
@@ -36,6 +39,7 @@ class _Job:
     worker: Worker
     log: Path
     calls: list[StepCall]
+    heard_at: float = field(default_factory=time.monotonic)
 
 
 class _Retries:
@@ -61,12 +65,18 @@ class LocalRunner:
     """Runs calls with at most `workers` processes at a time."""
 
     def __init__(
-        self, project: Project, workers: int = 0, stop: Stop | None = None, note: Reader = progress.note
+        self,
+        project: Project,
+        workers: int = 0,
+        stop: Stop | None = None,
+        note: Reader = progress.note,
+        beside: Beside | None = None,
     ) -> None:
         self.project = project
         self.workers = workers or project.settings.run.workers or os.cpu_count() or 1
         self.stop = stop or Stop()
         self.note = note
+        self.beside = beside
 
     def run(self, calls: Sequence[StepCall]) -> Iterator[list[StepResult]]:
         """Yield results as they come, a list a poll. A call without one was withdrawn, because the run was ended; of a
@@ -74,7 +84,7 @@ class LocalRunner:
         return _Shift(self, calls).results()
 
 
-class _Shift(WaitLoop):
+class _Shift(WaitLoop[StepResult]):
     """One run of some calls: batches that wait, and processes at work."""
 
     every_s = POLL_S
@@ -82,6 +92,7 @@ class _Shift(WaitLoop):
     def __init__(self, runner: LocalRunner, calls: Sequence[StepCall]) -> None:
         super().__init__()
         self.project, self.workers, self.stop, self.note = runner.project, runner.workers, runner.stop, runner.note
+        self.beside = runner.beside
         self.waiting = deque(_batches(calls, self.workers))
         self.running: list[_Job] = []
         self.retries = _Retries(self.project, calls)
@@ -93,16 +104,27 @@ class _Shift(WaitLoop):
 
     @property
     def rest_s(self) -> float:
-        return min(REST_S, CALL_S * min((len(job.calls) for job in self.running), default=0))
+        if len(self.running) < self.workers:  # something else may take that place
+            return 0.0
+        return min(REST_S, CALL_S * min(len(job.calls) for job in self.running))
+
+    @property
+    def is_waiting(self) -> bool:
+        return bool(self.waiting)
+
+    @property
+    def busy(self) -> int:
+        return len(self.running)
 
     def look(self) -> list[StepResult]:
         ended: list[StepResult] = []
-        while self.wish == "go" and self.waiting and len(self.running) < self.workers:
+        while self.wish == "go" and (self.waiting or self._takes_back()) and self._room(self.workers) > 0:
             calls = self.waiting.popleft()
             try:
                 self.running.append(self._start(calls))
             except NoWorkerError as error:
                 ended += self._not_begun(calls, error)
+        # Looked at again after each end below: a worker may write its last result between this listing and its end.
         ended += [result for job in self.running for result in self._results(job)]
         for job in [job for job in self.running if self._ended(job)]:
             self.running.remove(job)
@@ -115,6 +137,26 @@ class _Shift(WaitLoop):
         if any(result.error is not None for result in results):
             self.stop.failed()
         return results
+
+    def _takes_back(self) -> bool:
+        """Let half of what waits behind a slow call wait for any worker, and say whether there is such."""
+        late = time.monotonic() - SLOW_S
+        slow = [job for job in self.running if len(job.calls) > 1 and job.heard_at < late]
+        if not slow or self._room(self.workers) <= 0:
+            return False
+        job = max(slow, key=lambda one: len(one.calls))
+        job.heard_at = time.monotonic()
+        taken: list[StepCall] = []
+        for call in reversed(job.calls[len(job.calls) // 2 :]):
+            try:
+                call.place(self.project.work).unlink()
+            except FileNotFoundError:  # its worker has come to it
+                break
+            job.calls.remove(call)
+            taken.append(replace(call, attempt=token_hex(8)))
+        if taken:
+            self.waiting.append(taken[::-1])
+        return bool(taken)
 
     def apply_end(self, wish: RunEnd) -> None:
         """Start nothing more; let running calls finish (`slow`), end them (`fast`), or go without waiting (`leave`).
@@ -156,7 +198,9 @@ class _Shift(WaitLoop):
             # One listing per poll for all calls, and no look at each file.
             there = {entry.name for entry in os.scandir(folder)}
             done = [call for call in job.calls if f"{call.attempt}.json" in there]
-            job.calls = [call for call in job.calls if call not in done] if done else job.calls
+            if done:
+                job.calls = [call for call in job.calls if call not in done]
+                job.heard_at = time.monotonic()
             return [self._take(call) for call in done]
         return []
 
@@ -164,7 +208,7 @@ class _Shift(WaitLoop):
         path = self.project.work / "results" / f"{call.attempt}.json"
         result = StepResult(**json.loads(path.read_bytes()))
         path.unlink()
-        (self.project.work / "calls" / path.name).unlink(missing_ok=True)
+        begun_place(self.project.work / "calls" / path.name).unlink(missing_ok=True)
         return result
 
     def _ended(self, job: _Job) -> bool:
@@ -175,6 +219,8 @@ class _Shift(WaitLoop):
         if not job.calls or self.wish != "go":  # what it has not made was withdrawn
             job.log.unlink(missing_ok=True)
             return []
+        # A worker goes through its calls in order and leaves a result for each: the first without one is where it
+        # ended.
         first, *behind = job.calls
         if behind:
             self.waiting.append(behind)

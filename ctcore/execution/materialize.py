@@ -66,6 +66,18 @@ class Outcome:
     same: bool | None = None  # of what was made again: whether it has the same bytes
 
 
+class Ahead(Protocol):
+    """Nodes that are made before the run that reports them begins."""
+
+    def nodes(self, step: str) -> set[str]:
+        """The partitions of a step that are made ahead, or were, and that no run has taken over."""
+        ...
+
+    def outcomes(self, step: str, partitions: Collection[str]) -> Iterator[list[Outcome]]:
+        """Take these over: how they ended, as they end. Those that were given up have no outcome."""
+        ...
+
+
 @dataclass
 class StepRun:
     """One step, some of its partitions, one run."""
@@ -81,6 +93,8 @@ class StepRun:
     runner: Runner | None = None
     again: bool = False  # what was made before the run began is made again beside it, and compared
     replaces: bool = False  # with `again`: what comes out with other bytes takes the place of what is there
+    ahead: Ahead | None = None
+    waits: bool = True  # for what others make; else it is given up, and whoever drives the run waits
     _why: dict[str, Words] = field(default_factory=dict)
 
     def outcomes(self) -> Iterator[Outcome]:
@@ -88,7 +102,7 @@ class StepRun:
         for some in self.settled():
             yield from some
 
-    def settled(self) -> Iterator[list[Outcome]]:
+    def settled(self) -> Generator[list[Outcome]]:
         """Make the nodes, and yield all outcomes since the last time, so that they can be reported together.
 
         `stale_only` skips fresh nodes, unless Dagster does not know them. With `again`, every call runs; earlier
@@ -98,15 +112,26 @@ class StepRun:
         if not self.project.store.is_there:  # nothing is on record: it is the first run
             self.project.store.ensure()
         self.project.look_at_tools()
+        # Before the first look: a call that another run tries in vain from now on is not tried here (0020).
         began = ConcurrentRuns.from_now(self.project)
-        todo = self._asked()
-        preparation = prepare(self.project, self.step, todo, self.params)
+        ahead = self.ahead.nodes(self.step.name).intersection(self.keys) if self.ahead else set[str]()
+        yield from self._made([key for key in self._asked() if key not in ahead], began)
+        if self.ahead and ahead:
+            for some in self.ahead.outcomes(self.step.name, frozenset(ahead)):
+                ahead -= {one.node[1] for one in some}
+                yield some
+            if ahead:  # given up there
+                yield from self._made([key for key in self._asked() if key in ahead], began)
+
+    def _made(self, keys: Sequence[str], began: ConcurrentRuns) -> Iterator[list[Outcome]]:
+        preparation = prepare(self.project, self.step, keys, self.params)
         yield self._blocked(preparation)
         calls = list(preparation.ready.values())
         while calls:
             found = self._made_before(calls, began)
             yield self._reused(calls, found)
             calls = [call for call in calls if call.key not in found]
+            # What was looked up above may have changed by now: `_claimed` looks again under the lease (0020).
             mine = leases.take(self.project, [(call.key, call.node) for call in calls], self.run_id)
             moved = yield from self._claimed([call for call in calls if call.key in mine], began)
             calls = [call for call in calls if call.key not in mine]
@@ -114,6 +139,8 @@ class StepRun:
                 yield (recovered := self._left_behind(calls))
                 done = {one.node for one in recovered}
                 calls = [call for call in calls if call.node not in done]
+                if not self.waits:
+                    return
                 time.sleep(WAIT_S)
             calls += moved
 
@@ -225,6 +252,7 @@ class StepRun:
         return self._record(list(whole.values()), "published by a run that ended before recording it")
 
     def _is_whole(self, one: PublishedArtifact) -> bool:
+        # Whole: nobody recorded signatures of these files, so there is nothing that a stat could be compared with.
         return not self.project.store.check(one.folder, one.manifest, None, deep=True)
 
     def _record(self, published: Sequence[PublishedArtifact], why: str | None = None) -> list[Outcome]:
@@ -241,6 +269,7 @@ class StepRun:
         if not calls:
             return
         if self.step.level == "cohort":
+            # Before the first call: an artifact names the version of the rule that chose its members (0016).
             rule_history.record_rules(self.project)
         self._keep_code()
         self.project.store.sweep(FOREIGN_S)
@@ -249,6 +278,9 @@ class StepRun:
         left, ended = {call.key for call in calls}, set[str]()
         try:
             for results in runner.run(self._step_calls(calls)):
+                if not results:
+                    yield []
+                    continue
                 ended = {result.key for result in results}
                 settled = self._settle(results)
                 left -= ended
@@ -256,6 +288,8 @@ class StepRun:
         finally:
             if left:  # the run is being ended, or could not record: what nobody works on is free again
                 with self.project.catalog.write() as writer:
+                    # `ended`: their workers are done, and only the recording failed. Others may still be at work in a
+                    # worker that outlives the run, and keep their lease while it lives.
                     leases.give_back(writer, ended & left)
                     leases.give_back_idle(self.project, writer, left - ended)
 
@@ -285,6 +319,8 @@ class StepRun:
         published, failed = [], []
         for result in results:
             node = (result.node[0], result.node[1])
+            # The store decides, not the result: a compute node wrote that, and may have written into a disk that is
+            # gone since.
             one = self.project.store.find(*node, result.key) if result.error is None else None
             if one is not None:
                 published.append(one)
@@ -333,6 +369,8 @@ def _step_calls(
             if edge.input in inputs:
                 folder = call.folders[(edge.asset, edge.partition)]
                 inputs[edge.input].append((edge.partition, str(project.store.root / folder)))
+                # Inputs made by others are watched like raw files: a store is read-only for accidents, not for
+                # everybody (0018).
                 watch += outputs.get(folder, [])
         found.append(
             StepCall(
@@ -374,6 +412,7 @@ def _members(step: Step, call: PreparedCall) -> list[list[str]]:
 
 
 Watched = tuple[str, int, int, int, int, str]
+# No file has it: the call reads the reference, and refuses it where its digest is not the one on record.
 _NEVER = Signature(-1, -1, -1, -1)
 
 

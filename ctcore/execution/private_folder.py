@@ -65,6 +65,8 @@ def private_folder(staged: Path) -> Iterator[Path]:
     temporary = _temporary(staged)
     try:
         os.environ.update({**dict.fromkeys(_TEMPORARY, str(temporary)), "PWD": str(place)})
+        # `tempfile` keeps its first answer for the process, whatever TMPDIR says later (docs.python.org,
+        # tempfile.tempdir).
         tempfile.tempdir = None
         os.chdir(place)
         yield place
@@ -129,6 +131,7 @@ def _forget_processes() -> None:
         with suppress(Exception):
             server._forkserver._stop()
     if (process := sys.modules.get("multiprocessing.process")) is not None:
+        # `multiprocessing.util.get_temp_dir` keeps it here; the next call would put its sockets into a removed folder.
         process.current_process()._config.pop("tempdir", None)
 
 
@@ -139,6 +142,8 @@ def remove(folder: Path) -> None:
         return
     for inside, _, _ in os.walk(folder):
         with suppress(OSError):
+            # To remove an entry, one must be allowed to write in its folder (unlink(2)); the rights of the entry do not
+            # count.
             os.chmod(inside, 0o700)
     shutil.rmtree(folder, ignore_errors=True)
 

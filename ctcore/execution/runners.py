@@ -10,7 +10,7 @@ from ctcore.execution.call import StepCall, StepResult
 from ctcore.execution.local import LocalRunner
 from ctcore.execution.materialize import Runner
 from ctcore.execution.slurm import jobs
-from ctcore.execution.slurm.cancel import Stop
+from ctcore.execution.slurm.cancel import Beside, Stop
 from ctcore.execution.slurm.runner import SlurmRunner
 from ctcore.project import Project
 from ctcore.util import progress
@@ -38,22 +38,26 @@ def runner_of(
     overrides: Overrides | None = None,
     stop: Stop | None = None,
     note: Note = progress.note,
+    beside: Beside | None = None,
 ) -> Runner:
     """The runner of a profile. Whatever the profile, jobs that are in Slurm already are waited for."""
     profile = chosen_profile(project, name)
     if profile is not None:
-        return SlurmRunner(project, profile, overrides, stop, note)
-    return _Here(project, workers, stop, note)
+        return SlurmRunner(project, profile, overrides, stop, note, beside)
+    return _Here(project, workers, stop, note, beside)
 
 
 class _Here:
     """This machine, except for keys that a Slurm job works on: it waits for the job."""
 
-    def __init__(self, project: Project, workers: int, stop: Stop | None, note: Note) -> None:
+    def __init__(
+        self, project: Project, workers: int, stop: Stop | None, note: Note, beside: Beside | None = None
+    ) -> None:
         self.project = project
-        self.local = LocalRunner(project, workers, stop, note)
+        self.local = LocalRunner(project, workers, stop, note, beside)
         self.stop = stop
         self.note = note
+        self.beside = beside
 
     def run(self, calls: Sequence[StepCall]) -> Iterator[list[StepResult]]:
         held = {job.key: job.profile for job in jobs.open_jobs(self.project, [call.key for call in calls])}
@@ -64,4 +68,4 @@ class _Here:
         if there and not (self.stop and self.stop.has_failed):
             name = held[there[0].key]
             profile = self.project.settings.slurm.get(name) or Profile(name)
-            yield from SlurmRunner(self.project, profile, None, self.stop, self.note).run(there)
+            yield from SlurmRunner(self.project, profile, None, self.stop, self.note, self.beside).run(there)

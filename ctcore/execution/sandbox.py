@@ -28,7 +28,9 @@ _BEGIN = (
     "from ctcore.execution.sandbox_worker import main; main(sys.argv[1:])"
 )
 _INSTEAD = 'or say sandbox = "watch" under [run] in ct.toml'
+# Below it, other artifacts of the step are not listed: to lay each place by itself is quick enough.
 _MANY = 200
+# MAX_ARGS of bubblewrap.c, for the words of the command line and of --args together.
 _MOST = 9000  # words that bwrap takes
 CALL, OUTCOME, _SHOWN = ".call.json", ".outcome.json", ".shown"
 
@@ -100,11 +102,13 @@ def _shown(step: Step, known: AllowedReads, staged: Path, place: Path) -> Iterat
         yield from ("--tmpfs", home)
     places, masks = _few(known.places)
     for path in _readable(step, known, places):
+        # -try: a declared place that is not there is the step's error, with its line, and not bubblewrap's.
         yield from ("--ro-bind-try", path, path)
     for path in masks:
         yield from ("--tmpfs", path)
     for path in (str(staged), os.environ["TMPDIR"]):
         yield from ("--bind", path, path)
+    # bubblewrap's root is a tmpfs of its own: what is written beside the shown places would be gone, and nobody told.
     yield from ("--remount-ro", "/", "--chdir", str(place))
 
 

@@ -34,6 +34,7 @@ _START_S, _LINE_S = 0.006, 0.0003  # what a start and an opened file cost, measu
 # -DD: the tracer is a grandchild, so the program keeps the parent, the number and the exit code that the step sees.
 # --seccomp-bpf: only the listed calls stop; without it, every system call of the program does (strace(1)).
 _OPTIONS = ("-DD", "-f", "--seccomp-bpf", "-y", "-z", "-q", "-e", "signal=none", "-e")
+# -y: the path behind each descriptor, so that a file is known by its real place; -z: only calls that succeeded.
 _CALLS = "trace=open,openat,openat2,execve,execveat,chdir,fchdir,fork,vfork,clone,clone3"
 _TEXT = r'"(?:[^"\\]|\\.)*"'
 _OPENED = re.compile(
@@ -175,6 +176,7 @@ def _is_plain(name: str, cwd: str, env: Mapping[Any, Any] | None) -> bool:
     found = os.path.join(cwd, name) if "/" in name else shutil.which(name, path=os.fsdecode(path or "")) or ""
     try:
         with open(found, "rb") as file:
+            # A script's first line counts up to 255 bytes (execve(2), interpreter scripts).
             begins = file.read(256)
     except OSError:
         return False

@@ -73,6 +73,7 @@ def barred_entities(
         (everywhere if bar.step is None else by_step.setdefault(bar.step, [])).append(bar.entity)
         if bar.ethics:
             (withheld if bar.step is None else nonconsenting.setdefault(bar.step, [])).append(bar.entity)
+    # `order_by(None)`: PostgreSQL refuses to order an aggregate by a column that is not part of it.
     ends = _current().with_only_columns(func.min(consent.c.until)).order_by(None)
     until = connection.execute(ends.where(consent.c.until > day, consent.c.status.in_(GIVEN))).scalar()
     return BarredEntities(day, until or NEVER, everywhere, by_step, withheld, nonconsenting)
@@ -106,6 +107,7 @@ def consent_end_time(connection: Connection, day: str, use: str | None) -> str:
 
 def status_on(row: Any, day: str) -> str:
     """The status of a consent (a row) on a day, after its end or before it."""
+    # On the day itself it has ended: it holds until the day before.
     over = row.status in GIVEN and row.until is not None and row.until <= day
     return "expired" if over else row.status
 
@@ -124,6 +126,7 @@ def open_events() -> Select[Any]:
 @cache
 def _current(only: bool = False) -> Select[Any]:
     """The consent of each patient that was written last; `only`: of these `keys`."""
+    # By number, not by the day of the statement: an older form may be entered later, and the last word entered holds.
     last = select(func.max(consent.c.id)).group_by(consent.c.entity)
     last = last.where(in_bound_keys(consent.c.entity)) if only else last
     return select(*consent.c).where(consent.c.id.in_(last)).order_by(consent.c.id)
@@ -140,6 +143,7 @@ def _keys(only: Collection[int] | None) -> dict[str, Any]:
 
 def _without_record(connection: Connection, only: Collection[int] | None) -> list[int]:
     """Patients without any recorded consent."""
+    # NOT IN finds nothing once the list has a NULL; `consent.entity` is NOT NULL.
     chosen = select(entity.c.seq).where(entity.c.level == "patient", entity.c.seq.not_in(select(consent.c.entity)))
     if only is not None:
         chosen = chosen.where(in_keys(entity.c.seq, only))
@@ -173,6 +177,7 @@ def _without_consent(
         if status == "limited":
             allowed = json.loads(row.uses)
             for step, use in uses.items():
+                # Also where nobody named a use for the step: consent to some uses is none to an unknown one.
                 if use not in allowed:
                     purpose = f"is for {use}" if use else "is for no use that ct.toml names"
                     words = f"consent is limited to {', '.join(allowed)}{form}, and {step} {purpose}"
@@ -192,8 +197,8 @@ def hidden_ids(connection: Connection, day: str, required: bool) -> dict[str, se
     is lost, each member whom nobody registered is hidden as soon as somebody is.
     """
     found: dict[str, set[str]] = {level: set() for level in (*ENTITY_LEVELS, _LOSS)}
-    for level, name in connection.execute(_hidden(required), {"day": day}):
-        found[level].add(name)
+    for row in connection.execute(_hidden(required), {"day": day}):
+        found[row[0]].add(row[1])
     after = found.pop(_LOSS)
     if HELD in after:
         _add(found, connection.execute(select(entity.c.level, entity.c.id)))
@@ -248,6 +253,7 @@ def hidden_ids_of_rows(
         last[row["entity"]] = row["status"] in GIVEN and (row["until"] is None or row["until"] > day)
     found: dict[str, set[str]] = {level: set() for level in ENTITY_LEVELS}
     barred: set[int] = set()
+    # Parents first: whoever is below somebody barred is found by the parent's number.
     for row in sorted(entities, key=lambda row: ENTITY_LEVELS.index(row["level"])):
         if row["parent"] in barred or (row["parent"] is None and not last.get(row["seq"], not required)):
             barred.add(row["seq"])
@@ -270,6 +276,7 @@ def missing_consents(
     connection: Connection, day: str, required: bool, whose: Collection[Node] | None = None
 ) -> dict[Node, MissingConsent]:
     """Entities without consent on a day, (level, ID) → reason: patients and all their descendants."""
+    # Without steps: a limited consent bars from steps only, and hides nobody.
     barred = {bar.entity: bar.words for bar in _without_consent(connection, {}, day, None, required)}
     found: dict[Node, MissingConsent] = {}
     names = entity.c.seq, entity.c.level, entity.c.id, entity.c.parent

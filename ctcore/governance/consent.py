@@ -62,6 +62,7 @@ def set_consent(project: Project, patients: Sequence[str], said: Statement) -> N
     problems = _problems(project, said)
     with project.catalog.write() as writer:
         numbers = _patients(project, writer.connection, patients, problems)
+        # Under the write lock: of two statements at once, the second one is judged by the first.
         stands = _current_consents(writer.connection, numbers)
         problems += [wrong for who, row in stands.items() if (wrong := _reverses(who, row, said))]
         _refuse(problems)
@@ -155,6 +156,7 @@ def _is_same(row: Any, said: Statement) -> bool:
 def _as_row(said: Statement) -> dict[str, Any]:
     return {
         "status": said.status,
+        # Sorted, as `_is_same` compares texts: naming the same uses in another order is no new consent.
         "uses": canonical_json(sorted(said.uses)).decode(),
         "dated": said.dated or today(),
         "until": said.until or None,
@@ -290,6 +292,8 @@ def _is_line(text: str | None) -> bool:
 
 def _not_a_day(day: str | None) -> str | None:
     try:
+        # The form as well: since Python 3.11, `fromisoformat` also takes 20260131 and 2026-W05-6, and days are compared
+        # as texts.
         fine = day is None or (re.fullmatch(r"\d{4}-\d\d-\d\d", day) and date.fromisoformat(day))
     except ValueError:
         fine = False

@@ -19,6 +19,7 @@ from ctcore.util.clock import today
 WITHHELD = "somebody who may not be used"
 NOBODY = UNTOLD
 WAY = "--excluded --reason TEXT shows it, and that is recorded"
+# `.`, `_` and `-` separate nothing here, because IDs may have them.
 _WORD = re.compile(r"[^\s/,;:=()\[\]{}'\"`|]+")
 
 

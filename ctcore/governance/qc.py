@@ -25,6 +25,7 @@ from ctcore.project import Project
 from ctcore.sheet.rows import read_table
 
 BY_NAME = "by name"
+# `row_numbers` counts on it: an event that is lost has given at most so many numbers.
 AN_EVENT = 1000  # QC events that one event of the chain tells of
 COLUMNS = ("level", "id", "kind", "reason")
 OPTIONAL = ("analysis", "source")
@@ -435,6 +436,7 @@ def _settled_by_people(connection: Connection, makings: Sequence[int]) -> set[tu
     rows = connection.execute(
         select(qc_event.c.materialization, qc_event.c.kind)
         .select_from(joined)
+        # What a step ended itself has its own name as the source (`_follow`); all else is the word of a person.
         .where(mine, qc_act.c.source.not_like("step %"))
     )
     return {(row.materialization, row.kind) for row in rows}

@@ -62,6 +62,8 @@ class Contributors:
         if asset == "reference":
             return np.zeros(len(source), np.bool_)
         level = self._level(asset)
+        # -1 is a source that is gone, and numpy would take the last entity for it: the first is asked, and `gone`
+        # decides.
         gone, at = source < 0, np.maximum(source, 0)
         if level not in (*ENTITY_LEVELS, "cohort") or not self.snapshot.size(level):
             return gone

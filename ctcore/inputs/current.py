@@ -45,6 +45,7 @@ class KnownCatalog:
         else:
             inputs = self.inputs
         self.snapshot, self.inputs, self.declared = snapshot, inputs, declared
+        # Gathered until an evaluation takes them: others may follow the events in between, and must not take them away.
         self.pending.add(touched)
         return snapshot, inputs
 

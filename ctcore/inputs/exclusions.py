@@ -112,6 +112,7 @@ def _count_kinds(connection: Connection, inputs: Inputs, step: str, whose: Seque
     kinds: dict[int, str] = {}
     for bar in bars(connection, shape.uses, inputs.snapshot.days[0], set(numbers.values()), shape.required):
         if bar.step in (None, step):
+            # The first holds: `bars` lists those of consent before those of quality.
             kinds.setdefault(bar.entity, bar.kind)
     return Counter(kinds[numbers[who]] for who in whose)
 

@@ -66,6 +66,7 @@ class Preparation:
 
 def key_of(recipe: Recipe, node: Node, edges: Iterable[Edge]) -> str:
     """The identity of a call."""
+    # Sorted: in which order inputs are found is no part of a call; their names are.
     return digest_value("ct.call.v1", {"recipe": recipe.digest, "node": list(node), "inputs": sorted(map(list, edges))})
 
 
@@ -86,6 +87,8 @@ def prepare(
     recipe = recipe or project.recipes[step.name]
     found = Preparation()
     with ExitStack() as stack:
+        # One transaction for versions, folders and exclusions: between two, an input may be made anew, and the key
+        # would name another content than the folder has.
         reading = connection if connection is not None else stack.enter_context(project.catalog.read())
         snapshot, inputs = current_inputs(project, reading)
         nodes = inputs.nodes(step)
@@ -115,6 +118,7 @@ def prepare(
                 params=given,
                 edges=mine,
                 members=tuple(sorted(set(taken.members[partition]))),
+                # No folder where `future` names the version: that is only for a plan, which asks for keys.
                 folders={e[1:3]: folders.get(e[1:3], "") for e in mine if e.input in step.inputs},
                 key=key_of(recipe, node, mine),
             )

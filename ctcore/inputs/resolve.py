@@ -132,6 +132,7 @@ class Inputs:
     def with_ancestors(self, wanted: Mapping[str, Places]) -> dict[str, Places]:
         """These nodes and every node that they are made from today, by step."""
         found = {name: np.unique(places) for name, places in wanted.items()}
+        # From the last step up: all that take from a step have told what they take before it is its turn.
         for name in reversed(self.graph.order):
             for want in self.wants(self.graph[name]) if len(found.get(name, ())) else ():
                 if want.what == "step":
@@ -293,6 +294,7 @@ class Inputs:
     def _complete(self) -> dict[str, Flags]:
         """Entities with every required input of a step and of all steps before it: raw files, and members below."""
         found: dict[str, Flags] = {}
+        # Upstream steps first: who lacks something there lacks it here.
         for step in self.graph:
             if step.level == "cohort":
                 continue

@@ -64,6 +64,7 @@ def _checksums(
     settled = {
         path: (seen, found[path])
         for path, (_, seen) in digests.items()
+        # The file was read twice, for its digest and for this: both must be of one state.
         if path in found and is_old(seen, began) and Signature.of(path) == seen
     }
     if settled:

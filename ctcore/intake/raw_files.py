@@ -70,6 +70,8 @@ class Memory:
         by_name = {self._name(path): path for path in paths}
         with self.project.catalog.read() as connection:
             rows = connection.execute(select(digest_memory).where(in_keys(digest_memory.c.path, by_name))).all()
+        # In an archived project nothing can be recorded: a ctime that nobody kept would have all files read at each
+        # look.
         archived = bool(rows) and self.project.catalog.project_state().is_archived
         return {
             by_name[name]: digest
@@ -203,6 +205,7 @@ class _Glance:
             self.back.append(row)
         elif not S_ISREG(stat.st_mode):
             self.problems.append((row, "not a regular file"))
+        # Several rows may name one file: it is read once, and counts once.
         elif self.allowance is None or place in self.touched or self.allowance.takes(seen.size):
             self.touched[place] = seen
             self.of_path.setdefault(place, []).append(row)
@@ -347,6 +350,7 @@ def read_raw(project: Project, names: Iterable[str], on_bytes: OnBytes = None) -
     with project.catalog.read() as connection:
         for row in connection.execute(_RAW.where(in_keys(file.c.path, names))):
             of_path.setdefault(project.located(row.path), []).append(_Row(*row))
+    # Before the first look at a file: what is written from here on shows in `proven`.
     began, places = time.time_ns(), list(of_path)
     odd = {
         place: seen if isinstance(seen, str) else "not a regular file"
@@ -372,6 +376,7 @@ def read_references(project: Project, keys: Collection[str], on_bytes: OnBytes =
     if not project.catalog.project_state().is_archived:
         with project.catalog.write() as writer:
             other = [key for key, digest in read.items() if key in known and known[key].digest != digest]
+            # First: the look below would believe the signature, which is the same as before.
             forget(writer, [project.recorded(places[key]) for key in other])
             mine = in_keys(reference.c.key, keys)
             writer.execute(update(reference).where(mine).values(checked_at=now()))

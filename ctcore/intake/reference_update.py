@@ -50,6 +50,8 @@ class Bump:
     def write(self, why: str | None) -> list[str]:
         """Write it into ct.toml, in place, then into the catalog. Returns the changes as text."""
         path = self.project.root / FILE_NAME
+        # The file inside the transaction: while another process writes, or where the catalog refuses, ct.toml stays as
+        # it is.
         with self.project.catalog.write() as writer:
             text, encoding = edit.read_whole(path)
             change = edit.add_table if self.is_new else edit.change_table

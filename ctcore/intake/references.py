@@ -55,6 +55,7 @@ def content_of(
     """What was looked at, by digest and size. A region has the version of what it lies on; where that was never seen,
     the region is left out. `rows` are those of the catalog."""
     found: dict[str, ReferenceContent] = {}
+    # Regions last: their version is made of the version of what they lie on.
     for key in sorted(contents, key=lambda key: declared[key].on is not None):
         said, (digest, size) = declared[key], contents[key]
         version: str | None = said.version

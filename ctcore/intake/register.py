@@ -148,12 +148,14 @@ def _register(
         return planned.changes
     told = None
     with project.catalog.write() as writer:
+        # Again, under the write lock: the first comparison was before the files were read, which may have taken hours.
         comparison = Comparison(project, sheet, digests, allowed, writer.connection)
         comparison.write(writer)
         if again is not None:
             _remember(project, writer, sheet.path)
             told = again.told_next(writer.connection, sheet, comparison.changes.known)
     if again is not None:
+        # After the commit: the file must promise nothing that the catalog has not.
         again.keep(told)
     record_rules(project)
     return comparison.changes

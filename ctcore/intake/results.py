@@ -86,6 +86,7 @@ def record(
         "source": source,
         "rows": [[one.who, dict(one.values), one.row, sorted(one.blank)] for one in entered],
     }
+    # About each entity: a second version is judged by the first one, so the two cannot be judged in one look.
     mine = Request(project.catalog.actor, [f"{analysis.name}/{one.who}" for one in entered], body)
     folder = project.work / "together" / f"results-{project.catalog.write_queue}"
     answer = commit_in_group(folder, mine, partial(_record, project))
@@ -109,9 +110,6 @@ def recorded_of(project: Project, level: str, who: str) -> list[dict[str, Any]]:
     last = {(row.analysis, row.run): row for row in rows}
     names = ("analysis", "run", "version", "reason", "source", "at", "actor")
     return [{**{name: getattr(row, name) for name in names}, "values": json.loads(row.facts)} for row in last.values()]
-
-
-# Reading
 
 
 def values_of(analysis: Analysis, cells: Mapping[str, str]) -> tuple[dict[str, Value], list[str]]:
@@ -193,9 +191,6 @@ def _header(table: Rows, analysis: Analysis, options: Options) -> tuple[list[str
     if ID not in found:
         problems.append(f"row 1: no column {analysis.level}_id; add it: it names the entity of each row")
     return found, problems
-
-
-# Writing
 
 
 _LAST = select(func.max(result.c.id))
@@ -306,6 +301,7 @@ class _Known:
                 else f"no {analysis.level} {who!r:.80} is registered"
             )
             return
+        # The QC of the very result that is corrected here does not keep its correction out.
         own = result_scope(analysis.name, run)
         for bar in (bar for seq in line for bar in self.bars.get(seq, ())):
             if bar.step in (None, analysis.name) and bar.scope != own:

@@ -83,9 +83,6 @@ def entities(connection: Connection) -> Iterator[StoredEntity]:
         yield StoredEntity(seq, level, name, parent, known[text])
 
 
-# How ct.toml differs
-
-
 def differences(old: Levels | None, new: Levels) -> list[tuple[str, str, str]]:
     """Every difference: (level, column or other key, in words)."""
     if old is None:
@@ -134,9 +131,6 @@ def _ends(column: Column) -> str:
 
 def _shown(value: Value) -> str:
     return "none" if value is None else canonical_json(value).decode()
-
-
-# What the data say to it
 
 
 @without_collecting
@@ -223,9 +217,6 @@ def refuse(project: Project, found: list[Contradiction]) -> None:
         )
 
 
-# Applying
-
-
 def check_edits(edits: Edits, levels: Levels, old: Levels | None) -> None:
     """Usage error where an edit names no column, or one that is still declared."""
     now = {f"{level}.{name}" for level in ENTITY_LEVELS for name in levels[level].columns}
@@ -290,6 +281,7 @@ def apply(project: Project, edits: Edits | None = None, *, dry_run: bool = False
     if dry_run:
         return _said(old, levels, planned)
     with project.catalog.write() as writer:
+        # Again, under the write lock: the data may have changed since the first look.
         old, planned = _plan(writer.connection, project, edits)
         relax(writer.connection)
         _write(writer, planned)

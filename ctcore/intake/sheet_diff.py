@@ -26,6 +26,7 @@ from ctcore.sheet.pedigree import circle_in, circle_in_words
 from ctcore.staleness.preview import Consequence
 from ctcore.store.digest import canonical_json
 
+# `row_numbers` counts on it: an event that is lost has given at most so many numbers.
 EVENT_ROWS = 1000
 PARENTS = ("father", "mother", "father_id", "mother_id")
 """Columns of patients that name patients, as a pedigree has them."""
@@ -271,6 +272,7 @@ class Comparison:
         known = self.parsed.get(text)
         if known is None:
             known = self.parsed[text] = json.loads(text)
+        # Types too: in Python 1, 1.0 and True are equal, and in the catalog they are three values.
         return known == attributes and [type(known[name]) for name in attributes] == [*map(type, attributes.values())]
 
     def _moved(self, level: Level, row: EntityRow, known: EntityRecord, parent: int | None) -> Iterator[str]:

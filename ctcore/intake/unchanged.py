@@ -94,6 +94,7 @@ class RegisteredSheet:
         """What the same sheet would be told next time; None where a file is so new that its time proves nothing."""
         claims = (claim for rows in sheet.entities.values() for row in rows.values() for claim in row.files.values())
         settled = all(is_old(claim.seen, self.began_ns) for claim in claims)
+        # Asked again: somebody may have saved the sheet while it was read.
         if self.asked is None or not settled or self._asked() != self.asked:
             return None
         said = {"unchanged": unchanged, "notes": list(sheet.notes), "at": now()}
@@ -130,6 +131,7 @@ def _state(connection: Connection) -> str:
 def _text(connection: Connection, table: Table) -> str:
     """All rows as one text, put together by the database: 60,000 of them are no objects here."""
     told = [column for column in table.columns if column.name != "checked_at"]  # reading a file changes nothing
+    # No cell of a sheet has a control character (`model.values.CONTROL`), so these three stand for nothing else.
     cells = [func.coalesce(cast(column, Text), literal("\x1d")) for column in told]
     row = cells[0]
     for cell in cells[1:]:

@@ -86,6 +86,7 @@ def look_around(project: Project, on_bytes: Callable[[int], None] | None = None,
             raise
         said = f"ct cannot record what changed on disk, so verdicts do not take it into account: {error}"
         return replace(found, problems=(*found.problems, said))
+    # As of its beginning: what changed while it looked may have been missed.
     _remember(project, began, found)
     return found
 
@@ -106,6 +107,7 @@ def _last_look(project: Project) -> Look | None:
     try:
         kept = json_text.loads((project.work / "looked.json").read_bytes())
         enough = project.settings.run.look_again_s or (AGAIN_S if kept["files"] > MANY else 0)
+        # Not below 0: where the clock was set back, the last look lies in the future, and would hold until then.
         return Look(as_of=utc(kept["at"])) if enough and 0 <= time.time() - kept["at"] <= enough else None
     except (OSError, ValueError, TypeError, KeyError):
         return None

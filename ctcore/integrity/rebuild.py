@@ -156,6 +156,8 @@ def _empty(connection: Connection, kept: set[int]) -> None:
     connection.execute(delete(recipe).where(in_keys(recipe.c.id, listed - used)))
     for name in reversed(_BEFORE[1:]):
         connection.execute(delete(metadata.tables[name]))
+    # Children first: RESTRICT looks at once, row by row, and not at the end of the statement
+    # (sqlite.org/foreignkeys.html).
     for level in reversed(ENTITY_LEVELS):
         connection.execute(delete(entity).where(entity.c.level == level))
     connection.execute(delete(entity))

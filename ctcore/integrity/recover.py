@@ -302,6 +302,8 @@ class _Recovery:
             writer.insert(setting, [{"name": FREE, "value": setting_of(body)}])
         body |= {REDACTED: self.found.redacted} if self.found.redacted else {}
         body |= {NUMBERS: changed} if (changed := self.found.purges.numbers.changed) else {}
+        # Behind the last event that the witness has seen, be it there or not: what turns up later fits into the gap
+        # (0022).
         after = max(self.history.head, last_event_of(writer.connection))
         writer.appended += append_events(
             writer.connection, [(writer.actor, "recover", "catalog", body)], writer.at, after
@@ -359,8 +361,11 @@ class _Recovery:
         new = Catalog(f"sqlite:///{part}", self.project.id, self.catalog.journal.path, for_everybody=everybody)
         upgrade(new)
         made = self._write(new, is_new=True)
+        # All of the log into the file: only the file is moved to its place.
         new.scrub()
         new.engine.dispose()
+        # The log of the old catalog first: beside the new file, SQLite would take it for that one's
+        # (sqlite.org/howtocorrupt.html, mispairing database files and hot journals).
         for old in self._files():
             os.replace(old, (aside or self._set_aside()) / old.name)
         os.replace(part, place)
@@ -396,6 +401,7 @@ class _Recovery:
         journal = [*self.found.strays, *map(event_line, of_journal)]
         _keep(folder / self.catalog.journal.path.name, journal)
         _keep(folder / "catalog.jsonl", [_line(row) for row in of_catalog])
+        # The folder as well: the files' own sync does not put their names on disk (fsync(2)).
         sync(folder)
         return folder
 
@@ -422,5 +428,6 @@ def _locked(project: Project) -> Iterator[None]:
     """Hold the lock of recoveries: one recovery runs at a time."""
     project.work.mkdir(parents=True, exist_ok=True)
     with (project.work / "recover.lock").open("a") as stream:
+        # The kernel frees it with the process, however it ends (flock(2)): nothing is left to be cleared away.
         fcntl.flock(stream, fcntl.LOCK_EX)
         yield

@@ -59,6 +59,7 @@ class ScrubResult:
 def items(project: Project) -> list[ScrubItem]:
     """Everything that a scrub reads, the oldest check first."""
     of_people = entity.c.purged.is_(None)
+    # Several entities may have one file: it is read once, and is due as soon as the oldest of its checks is.
     raw = select(file.c.path, func.max(file.c.size), func.min(func.coalesce(file.c.checked_at, "")))
     raw = raw.join(entity, entity.c.seq == file.c.entity).where(of_people).group_by(file.c.path)
     made = select(artifact.c.asset, artifact.c.partition, materialization.c.size, artifact.c.checked_at)

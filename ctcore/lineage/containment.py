@@ -57,6 +57,8 @@ class Containment:
 def id_pattern(ids: Iterable[str]) -> re.Pattern[str]:
     """Finds any of these IDs in a text."""
     listed = "|".join(map(re.escape, sorted(ids)))
+    # An ID may hold a dot, and still a dot ends it here: P1 is found in `P1.bam` and at the end of a sentence. In P1.2
+    # it is found too, and rather too much is taken for theirs than too little.
     return re.compile(rf"(?<![A-Za-z0-9_-])(?:{listed})(?![A-Za-z0-9_-])")
 
 

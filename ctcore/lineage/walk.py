@@ -157,6 +157,8 @@ def ancestor_walk(start: CTE) -> CTE:
         .select_from(start.join(edge, edge.c.materialization == start.c.id).join(source, same))
         .where(source.c.data_version == edge.c.version)
     )
+    # UNION and not UNION ALL: a making that was found before is not followed again, so a circle of makings comes to an
+    # end.
     return start.union(step)
 
 

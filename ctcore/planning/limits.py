@@ -102,6 +102,7 @@ def next_try(failures: Failures, first_s: int) -> str:
     waits = failures.tries - failures.lost
     if not waits:
         return failures.last
+    # timegm, not mktime: the text is of UTC (docs.python.org, calendar.timegm).
     ended = calendar.timegm(time.strptime(failures.last[:19], "%Y-%m-%dT%H:%M:%S"))
     return utc(ended + min(LONGEST_S, first_s * GROWTH ** min(waits - 1, 20)))
 
@@ -123,6 +124,7 @@ def failures_of(project: Project, ready: Iterable[Verdict], keys: Mapping[Node, 
         call = calls.get(node)
         if node in found:
             found[node] = Failures(max(row.tries, found[node].tries), max(row.asked_at, found[node].last))
+        # No call has failed since the request, and nothing was made: its run was lost on the way.
         elif call is None or call.last < row.asked_at:
             found[node] = Failures(row.tries, row.asked_at, lost=True)
     return found
@@ -136,6 +138,7 @@ def _failed_calls(connection: Connection, nodes: Collection[Node]) -> dict[Node,
         select(attempt.c.asset, attempt.c.partition, func.count(), func.max(attempt.c.ended_at))
         .where(in_keys(attempt.c.partition, {node[1] for node in nodes}))
         .group_by(attempt.c.asset, attempt.c.partition, attempt.c.key)
+        # Of several calls of a node, the one that failed last comes last, and is what the dictionary keeps.
         .order_by(func.max(attempt.c.id))
     )
     return {(asset, partition): Failures(n, ended) for asset, partition, n, ended in connection.execute(tries)}
@@ -151,6 +154,7 @@ class Budget:
         self.spent = Spending(0, 0.0)
         if self.is_set:
             self.costs = costs(project, project.steps.order)
+            # A day is one of UTC, as all times of the ledger are.
             self.spent = spending_since(project, utc(time.time() // DAY_S * DAY_S))
         self.nodes, self.hours = self.spent.nodes, self.spent.core_hours
         self.unknown: dict[str, int] = {}
@@ -166,6 +170,14 @@ class Budget:
             self._take(verdict.asset)
             taken += 1
         return list(verdicts[:taken]), list(verdicts[taken:])
+
+    def takes_all(self, verdicts: Sequence[Verdict]) -> bool:
+        """Whether all of these are within the budget, which is then theirs; nothing is taken else."""
+        before = self.nodes, self.hours, dict(self.unknown)
+        if not self.within(verdicts)[1]:
+            return True
+        self.nodes, self.hours, self.unknown = before
+        return False
 
     def held(self, beyond: Sequence[Verdict]) -> Iterator[HeldNodes]:
         if not beyond:

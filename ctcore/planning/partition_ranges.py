@@ -4,13 +4,14 @@ Dagster makes a run per contiguous stretch of partition keys, and a run costs se
 partitions inside a stretch is cheaper than another run, because a run asked for stale nodes passes fresh ones over.
 """
 
-from collections.abc import Iterable, Iterator, Sequence, Set
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Sequence, Set
+from dataclasses import dataclass, replace
 
 from ctcore.cohorts.partitions import partitions
 from ctcore.errors import Usage
 from ctcore.model.reasons import Verdict
 from ctcore.project import Project
+from ctcore.staleness.verdicts import Verdicts
 from ctcore.store.digest import digest_value
 
 GAP = 200
@@ -23,12 +24,18 @@ ASKED_TAG = "ct/asked"
 @dataclass(frozen=True)
 class PartitionRange:
     """The work of one run of one step: the partitions from `start` to `end` in the level's order. `verdicts` are the
-    nodes to make."""
+    nodes to make. `below` are nodes of steps that can follow in the same run, in the order of their steps."""
 
     asset: str
     start: str
     end: str
     verdicts: tuple[Verdict, ...]
+    below: tuple[Verdict, ...] = ()
+
+    @property
+    def steps(self) -> list[str]:
+        """The step, and those that follow."""
+        return list(dict.fromkeys([self.asset, *(verdict.asset for verdict in self.below)]))
 
     @property
     def key(self) -> str:
@@ -49,6 +56,27 @@ def batches(project: Project, asset: str, verdicts: Iterable[Verdict]) -> Iterat
     order = partitions(project, project.steps[asset].level)
     for covered, asked in ranges(order, chosen.keys(), project.settings.run.partitions_per_run or 500):
         yield PartitionRange(asset, covered[0], covered[-1], tuple(chosen[key] for key in asked))
+
+
+def with_steps_below(
+    project: Project, batch: PartitionRange, verdicts: Verdicts, may: Callable[[Sequence[Verdict]], bool]
+) -> PartitionRange:
+    """The batch with the nodes of further steps that wait for it alone, step by step as long as they `may` be made.
+
+    A run has one range of partitions, so they are of the same level. Each step is decided again when it begins.
+    """
+    keys, chain = [verdict.partition for verdict in batch.verdicts], [batch.asset]
+    asked, below = set(keys), list[Verdict]()
+    level = project.steps[batch.asset].level
+    for step in project.steps:
+        if step.level != level or step.name in chain or set(chain).isdisjoint(step.inputs.values()):
+            continue
+        mine = [verdict for verdict in verdicts.listed(step.name, keys) if verdict.state != "excluded"]
+        waits = (reason.path[0] for verdict in mine for reason in verdict.reasons if reason.path)
+        if mine and all(name in chain and key in asked for name, key in waits) and may(mine):
+            chain.append(step.name)
+            below += mine
+    return replace(batch, below=tuple(below))
 
 
 def ranges(order: Sequence[str], chosen: Set[str], most: int) -> Iterator[tuple[Sequence[str], list[str]]]:
@@ -91,6 +119,7 @@ def asked_partitions(text: str, covered: Sequence[str]) -> list[str]:
             "the partitions between the first and the last one of this run are others than when it was launched; "
             "launch them again"
         )
+    # A number has no leading zeros, and a flag each has to come back.
     flags = f"{int(bits, 16):0{len(covered)}b}"
     asked = {key for key, flag in zip(sorted(covered), flags, strict=True) if flag == "1"}
     return [key for key in covered if key in asked]

@@ -71,6 +71,8 @@ def costs(project: Project, steps: Iterable[str]) -> dict[str, Cost]:
                 .order_by(made.c.id, slurm_job.c.ended_at)
             )
             cpus = project.steps[name].resources.cpus or 1
+            # A call may have several jobs, as it is made again after a loss: they come in order, and the last to end is
+            # kept.
             took = {row.id: (row.elapsed_s or row.seconds, row.cpus or cpus) for row in rows}
             found[name] = _cost(list(took.values()))
     return found
@@ -122,6 +124,7 @@ def spending_since(project: Project, since: str) -> Spending:
     """Makings and failures since this time (UTC, as the catalog writes it)."""
     here, there = materialization.c, slurm_job.c
     with project.catalog.read() as connection:
+        # Time on Slurm is counted by its jobs below, failed ones too; a making's own seconds would count it twice.
         on_slurm = select(there.key).where(there.why == MADE)
         local = connection.execute(
             select(here.asset, func.count(), func.sum(case((here.key.in_(on_slurm), 0.0), else_=here.seconds)))

@@ -190,6 +190,7 @@ class _Planner:
         stale = [one for one in listed if one.state not in ("excluded", "running")]
         held = nodes_left_alone(self.project, self.asked, step.name, stale, self.held)
         able = [one for one in stale if one.partition not in held]
+        # Only of what waits for nothing: the others will have inputs that are not there yet, and so another key.
         prepared = prepare(self.project, step, [one.partition for one in able if not one.waits])
         found = cache_hits(self.project, prepared.ready.values()) if prepared.ready else {}
         reused = {key: found[call.key].data_version for key, call in prepared.ready.items() if call.key in found}
@@ -253,6 +254,7 @@ class _Planner:
         for reason in verdict.reasons:
             moves = self.moves.get(reason.path[0][0], {})
             stays *= 1 - moves.get(reason.path[0][1], 1.0)
+            # A reason names the first source that is not fresh; for each of the others, the mean of its step stands in.
             stays *= (1 - self.means.get(reason.path[0][0], 1.0)) ** (reason.sources - 1)
         return 1 - stays
 
@@ -281,6 +283,7 @@ class _Planner:
             return 1.0
         lost = all(reason.kind == "bytes" for reason in verdict.reasons)
         share = past.share_of_same if lost else past.share
+        # Without a history it is taken to change: the estimate is too high then, and not too low.
         return 1.0 if share is None else share
 
 
@@ -341,6 +344,7 @@ def group_plan_reasons(verdicts: Iterable[Verdict]) -> list[ReasonGroup]:
             first.setdefault(key, (verdict.node, key[2]))
             first.setdefault(key[:2], (verdict.node, key[2]))
     variety = Counter(key[:2] for key in exact)
+    # One group where there are many different words, or as many as nodes: a line for each would say the same.
     alike = {key for key, n in kinds.items() if variety[key] > SPELLED or 1 < variety[key] == n}
     listed = [(key, n) for key, n in exact.items() if key[:2] not in alike] + [(key, kinds[key]) for key in alike]
     found = [ReasonGroup(key[0], n, name_of(first[key][0]), first[key][1]) for key, n in listed]

@@ -220,5 +220,6 @@ def _stays(verdict: Verdict, planned: set[Node]) -> list[Reason]:
 
 def _reasons(verdict: Verdict, planned: set[Node]) -> str:
     """A digest of all reasons, including those about people."""
+    # Kept as a digest only: a plan is passed on as a file, and the words name people.
     said = sorted(UNMASKED.mask_words(reason.sentence) for reason in _stays(verdict, planned))
     return digest_value("ct.planned.v1", said)[:16]

@@ -28,12 +28,13 @@ from ctcore.planning.limits import (
     nodes_backing_off,
     split_by_policy,
 )
-from ctcore.planning.partition_ranges import PartitionRange, batches, stretches, verdict_key
+from ctcore.planning.partition_ranges import PartitionRange, batches, stretches, verdict_key, with_steps_below
 from ctcore.project import Project
 from ctcore.staleness.verdicts import Verdicts, evaluate
 from ctcore.steps.graph import REGISTRY
 from ctcore.util.clock import now, today, utc
 
+# The daemon launches the runs of a tick after the sensor has answered: until then a run is seen nowhere (0007).
 LOST_AFTER_S = 120
 REGISTRY_A_RUN = 1000
 _PAUSED = f"paused: [run] pause = true in {FILE_NAME}"
@@ -73,9 +74,11 @@ def state_of_the_world(project: Project) -> str:
         day = last_consent_end(connection, today())
     seen = hashlib.blake2b(f"{last} {day}".encode(), digest_size=16)
     folders = [project.root / folder for folder in project.settings.step_folders]
+    # A stat suffices: this only decides whether to evaluate, which reads the files.
     for path in [project.root / FILE_NAME, *(p for folder in folders for p in sorted(folder.glob("*.py")))]:
         stat = path.stat()
         seen.update(f"{path.name} {stat.st_size} {stat.st_mtime_ns}".encode())
+    # No event tells of an upgraded package, and what it made is stale.
     for name in sorted({name for step in project.recipes.values() for name in step.environment}):
         try:
             seen.update(f"{name} {metadata.version(name)}".encode())
@@ -97,7 +100,8 @@ def decide_requests(project: Project, going: Going, states: States) -> RequestRo
     if project.settings.automation.pause:
         return RequestRound(held=(HeldNodes((), _PAUSED),), settled=True)
     empty, known = is_empty(project), _requests(project)
-    free = [] if empty else ready_nodes(evaluate(project))
+    verdicts = None if empty else evaluate(project)
+    free = ready_nodes(verdicts) if verdicts else []
     running = _under_way(known.values(), states)
     free, held = split_by_policy(project, free)
     held += [HeldNodes((), NOBODY)] * empty
@@ -108,6 +112,7 @@ def decide_requests(project: Project, going: Going, states: States) -> RequestRo
     later = {node for one in waiting for node in one.nodes}
     budget = Budget(project, [n for n, row in known.items() if row.run_key in running and n[0] in project.steps])
     free, beyond = budget.within([verdict for verdict in free if verdict.node not in later])
+    # What is stale besides is made again, and that run tells Dagster.
     told = [one for one in nodes_untold(project, going) if one.node not in keys]
     registered = registry_batches(project)
     tellings = [*told, *(verdict for batch in registered for verdict in batch.verdicts)]
@@ -115,9 +120,28 @@ def decide_requests(project: Project, going: Going, states: States) -> RequestRo
     told = [one for one in told if one.node not in passed]
     wanted = [*_in_order(project, [*free, *told]), *_without(registered, passed)]
     most = max(0, min(project.settings.run.requests_per_tick, project.settings.run.requests_in_flight - len(running)))
-    asked = _note(project, wanted[:most], known, keys)
+    may = _may_follow(project, known, running, budget)
+    chosen = [
+        with_steps_below(project, batch, verdicts, may) if verdicts and batch.asset in project.steps else batch
+        for batch in wanted[:most]
+    ]
+    asked = _note(project, chosen, known, keys)
     held += [*waiting, *budget.held(beyond), *_busy(busy, wanted[most:], running)]
     return RequestRound(asked, tuple(held), settled=not (asked or busy or running or wanted or tellings))
+
+
+def _may_follow(
+    project: Project, known: Mapping[Node, Any], running: set[str], budget: Budget
+) -> Callable[[Sequence[Verdict]], bool]:
+    """Whether nodes that wait for a run may follow in it: by policy, budget, and as nobody makes them."""
+
+    def may(waiting: Sequence[Verdict]) -> bool:
+        if any(verdict.state == "running" or _runs(known, verdict.node, running) for verdict in waiting):
+            return False
+        free, _ = split_by_policy(project, waiting)
+        return len(free) == len(waiting) and budget.takes_all(waiting)
+
+    return may
 
 
 def _failed_reports(project: Project, tellings: Sequence[Verdict]) -> set[Node]:
@@ -208,7 +232,9 @@ def _note(
     asked: list[RangeRequest] = []
     rows = []
     for batch in wanted:
-        tries = {verdict.node: _tries(known, verdict, keys) for verdict in batch.verdicts}
+        verdicts = (*batch.verdicts, *batch.below)
+        tries = {verdict.node: _tries(known, verdict, keys) for verdict in verdicts}
+        # Dagster starts no second run of one run_key: the last event and the try make each request another one.
         run_key = f"{batch.key}:{last}:{max(tries.values())}"
         asked.append(RangeRequest(batch, run_key))
         rows += [
@@ -220,7 +246,7 @@ def _note(
                 "tries": tries[verdict.node],
                 "asked_at": now(),
             }
-            for verdict in batch.verdicts
+            for verdict in verdicts
         ]
     with project.catalog.write() as writer:
         upsert(writer, request, rows)
@@ -234,7 +260,7 @@ def _tries(known: Mapping[Node, Any], verdict: Verdict, keys: Mapping[Node, str]
 
 
 def requested_partitions(project: Project, run_key: str) -> set[str] | None:
-    """The partitions requested under this key and not made yet; None if there are none left."""
+    """The partitions requested under this key of which a step is not made yet; None if there are none left."""
     with project.catalog.read() as connection:
         listed = connection.execute(select(request.c.partition).where(request.c.run_key == run_key)).scalars()
         return set(listed) or None

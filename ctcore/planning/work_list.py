@@ -4,6 +4,7 @@ from collections.abc import Iterator, Sequence
 
 from ctcore.governance.masking import mask_of
 from ctcore.model.levels import count_text
+from ctcore.model.node import Node
 from ctcore.model.reasons import Verdict
 from ctcore.planning.plan import Scope, group_plan_reasons, nodes_left_alone
 from ctcore.project import Project
@@ -20,6 +21,7 @@ class WorkList:
         self.project = project
         self.asked = asked
         self.untold = untold
+        self.ahead: dict[Node, Verdict] = {}  # begun before the turn of their step, and not reported yet
         self.elsewhere = 0  # nodes that another run makes now
         self._left: dict[str, set[str]] = {}
         self._excluded: list[Verdict] = []
@@ -36,6 +38,7 @@ class WorkList:
         for verdict in self.untold:
             if verdict.asset == name:
                 found.setdefault(verdict.partition, verdict)
+        found |= {partition: verdict for (asset, partition), verdict in self.ahead.items() if asset == name}
         wanted = [verdict for verdict in found.values() if keys is None or verdict.partition in keys]
         named = None if self.asked.named is None else self.asked.named.get(name, set())
         excluded = [one for one in wanted if one.state == "excluded" and (named is None or one.partition in named)]
@@ -47,6 +50,16 @@ class WorkList:
         todo = [one for one in wanted if one.state != "excluded" and one.node not in going]
         left = nodes_left_alone(self.project, self.asked, name, todo, self._left)
         return [verdict for verdict in todo if verdict.partition not in left]
+
+    def ready(self) -> list[Verdict]:
+        """The nodes of all steps that could be made at once: they wait for nothing, and nobody makes them."""
+        only = self.asked.only
+        return [
+            verdict
+            for verdict in evaluate(self.project).unblocked()
+            if (only is None or verdict.partition in only.get(verdict.asset, ()))
+            and not self.asked.leaves_alone(self.project, verdict.asset)
+        ]
 
     def chain(self, first: Verdict) -> list[str]:
         """The step of a node, and steps below it that can follow in the same run of this one partition.
@@ -69,7 +82,7 @@ class WorkList:
         only = self.asked.only
         if (only is not None and name not in only) or self.asked.leaves_alone(self.project, name):
             return False
-        if any(verdict.asset == name for verdict in self.untold):
+        if any(verdict.asset == name for verdict in (*self.untold, *self.ahead.values())):
             return False
         listed = verdicts.listed(name, None if only is None else only[name])
         todo = [verdict for verdict in listed if verdict.state != "excluded"]

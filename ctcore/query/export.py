@@ -135,6 +135,7 @@ def replace_when_whole(path: Path) -> Iterator[Path]:
     path = path.resolve() if path.is_symlink() else path  # a link stays a link
     if not path.parent.is_dir():
         raise Usage(f"{path}: there is no folder {path.parent}; make it, or name a file in another")
+    # The name's end only: with host, number and start before it, a name has 255 bytes at most (NAME_MAX).
     end = f"~{path.name[-40:]}"
     for other in path.parent.glob(f".*{glob.escape(end)}"):
         found = _PART.fullmatch(other.name.removesuffix(end))

@@ -178,6 +178,7 @@ class _Facts:
             error = ": ".join(line.strip() for line in row.error.splitlines()[:2])
             node = (row.asset, row.partition)
             found[node] = _Failure(seen.text(error), row.log, who.get(node, Said(row.ended_at)))
+        # Steps and partitions are two lists in the statement, so it also found other partitions of these steps.
         return {node: found[node] for node in nodes if node in found}
 
     def _running(self, assets: Collection[str]) -> Mapping[Node, Said]:

@@ -37,6 +37,8 @@ class Database:
 
     def __init__(self, views: Views, sql: str, seconds: float = SECONDS) -> None:
         self.seconds = seconds
+        # Also what stands in texts and comments: a table filled in vain costs time, one not filled would seem to have
+        # no rows.
         words = {word.lower() for word in re.findall(r"\w+", sql)}
         # A copy, not the catalog: whatever a statement reaches, it is only what the gate let through.
         self.connection = sqlite3.connect(":memory:", isolation_level=None)

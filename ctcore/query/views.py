@@ -60,6 +60,8 @@ class Views:
         rows = self.gate.connection.execute(
             select(entity.c.attributes).where(entity.c.level == level).order_by(entity.c.seq)
         ).scalars()
+        # By position: rows and flags are of one state (`catalog.read` is one transaction), and both in the order of
+        # registration.
         for shown, may, text, *ids in zip(shows, usable, rows, *chains, strict=True):
             if shown:
                 said = json.loads(text)
@@ -124,6 +126,8 @@ class Views:
         current = iter(self.gate.connection.execute(pointers.order_by(made.id)))
         at, asset, partition = 0, "", ""
         for level, who, role, number in self.gate.connection.execute(select(*fields).order_by(*order)):
+            # Both streams go up by the number of the making; members of earlier makings have no pointer and are passed
+            # over.
             while at < number:
                 at, asset, partition = next(current, (sys.maxsize, "", ""))
             if at == number and partition in self._shown.get(asset, ()) and who in names[asset].get(level, ()):

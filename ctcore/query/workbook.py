@@ -15,6 +15,7 @@ EXTRA = "pip install 'ct-cohort[tables]'"
 SHEET_ROWS, SHEET_COLUMNS, CELL_LETTERS = 1_048_576, 16_384, 32_767  # what a sheet holds (Excel's specification)
 DIGITS, LARGEST = 10**15, 9.99e307  # a sheet's numbers have 15 digits, and end a little later
 NAME_LETTERS = 24  # of 31, the rest for a number
+# Letters that XML 1.0 cannot hold, not even escaped (section 2.2); \t, \n and \r it can.
 _NO_XML = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\ufffe\uffff\ud800-\udfff]")
 
 
@@ -94,6 +95,7 @@ def _cell(sheet: Any, value: Any) -> Any:
         return value
     text = _NO_XML.sub("\ufffd", value.hex() if isinstance(value, bytes) else value)[:CELL_LETTERS]
     text = text.replace("\r\n", "\n").replace("\r", "\n")  # XML knows one end of a line
+    # openpyxl takes `=…` for a formula, and `#N/A` and its like for an error value (`ERROR_CODES`).
     if not text.startswith(("=", "#")):
         return text
     from openpyxl.cell import WriteOnlyCell

@@ -140,6 +140,8 @@ def _of_illumina(options: Options) -> Options:
 
 def _table(text: str, delimiter: str, first: int, options: Options) -> Rows:
     """The rows of a table that begins with its header, in line `first` of the file."""
+    # strict: without it, an open quote makes one cell of all lines that follow, without an error. newline="": ends of
+    # lines within quotes stay as they are (docs.python.org, csv, footnote 1).
     reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
     header: list[str] = []
     rows: list[tuple[int, list[str]]] = []

@@ -28,6 +28,7 @@ _DAMAGED = (
     *(OSError, EOFError, RuntimeError, zipfile.BadZipFile, zlib.error, SyntaxError),
     *(KeyError, ValueError, TypeError, IndexError, AttributeError),
 )
+# Excel's own limits (support.microsoft.com, Excel specifications and limits).
 LAST = (1 << 20, 1 << 14)  # row and column
 _ERRORS = {"#N/A", "#REF!", "#VALUE!", "#NAME?", "#DIV/0!", "#NUM!", "#NULL!"}
 
@@ -253,6 +254,7 @@ def _text(cell: Any) -> str:
         return value.date().isoformat() if midnight else value.isoformat(sep=" ")
     if isinstance(value, datetime.date | datetime.time):
         return value.isoformat()
+    # Excel keeps 15 digits of a number (specifications and limits): of a longer one, the last are not those typed.
     if isinstance(value, float) and value.is_integer() and abs(value) < 1e15:
         value = int(value)
     if isinstance(value, int):

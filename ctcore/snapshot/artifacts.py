@@ -53,6 +53,7 @@ class UsedInputs:
     def with_edges(self, owner: Places, more: "UsedInputs") -> "UsedInputs":
         """These nodes now have the edges of `more`, in which they are numbered from 0; the old ones are forgotten."""
         start, count = self.start.copy(), self.count.copy()
+        # The old edges stay where they are, and nothing points to them any more: only `compact` takes them out.
         start[owner], count[owner] = more.start + len(self.source), more.count
         moved = np.where(more.source < 0, more.source - len(self.unregistered), more.source)
         return UsedInputs(
@@ -163,6 +164,7 @@ def _by_role(connection: Connection, numbers: Places, roles: Sequence[Role]) -> 
     dialect = connection.dialect.name
     mine = in_keys(edge.c.materialization, numbers.tolist())
     first, last = int(numbers[0]), int(numbers[-1])
+    # Without gaps, one range of the primary key: a list of as many numbers would be looked up one by one.
     if last - first == len(numbers) - 1:
         mine = edge.c.materialization.between(first, last) if last > first else edge.c.materialization == first
     fields = (edge.c.materialization, edge.c.partition, edge.c.version)

@@ -20,6 +20,7 @@ from ctcore.snapshot.entities import Entities
 from ctcore.snapshot.snapshot import Snapshot, SnapshotShape
 from ctcore.util import json_text
 
+# Another one wherever arrays or head mean something else: a file of another number is not read (`_of`).
 FORMAT = 6
 ALIGNED = 64  # bytes, a cache line: numpy may read an unaligned array, but copies it for most operations
 WORTH_IT = 2_000  # events that a next process would have to follow
@@ -114,6 +115,7 @@ def _parts(snapshot: Snapshot) -> tuple[dict[str, Any], dict[str, Any]]:
     for level, some in snapshot.entities.items():
         arrays[f"{level}.seq"], arrays[f"{level}.parents"] = some.seq, some.parents
         arrays[f"{level}.barred"], arrays[f"{level}.withheld"] = some.barred, some.withheld
+        # A line end separates them, because no ID may have one.
         arrays[f"{level}.ids"] = np.frombuffer("\n".join(some.ids).encode(), np.uint8)
         for what, columns in (("columns", some.columns), ("files", some.files)):
             for number, (_, column) in enumerate(columns.items()):

@@ -122,6 +122,7 @@ def with_files(connection: Connection, found: dict[str, Entities]) -> dict[str, 
 def with_file(some: Entities, role: str, column: Whole) -> Entities:
     """The same level with other files in one role."""
     made = replace(some, files={**some.files, role: column})
+    # `cached_property` keeps its value there (docs.python.org, functools); the IDs are the same, so it still holds.
     if "index" in some.__dict__:
         made.__dict__["index"] = some.index
     return made

@@ -29,6 +29,8 @@ FOLLOWED = 20_000  # after so many events it is quicker to read everything again
 _CALLS = ("fail", "materialize", "reuse")
 _PEOPLE = {"register", "censor", "release", "consent"}  # events that may change who is used, and what is known of them
 _ACCEPTS = {"accept", "accept-undone"}
+# A kind of event that is in none of these sets has everything read again (`updated`): one that is forgotten here costs
+# time, and no verdict.
 _SILENT = {
     "cohort-rule",
     "warn",
@@ -257,6 +259,7 @@ class _Following:
                 changed.setdefault((level, said["role"]), {})[place] = said["new"]
         for (level, role), digests in changed.items():
             places = np.array(list(digests))
+            # A copy: whoever was given the snapshot before keeps one state (0011).
             column: Whole = entities[level].files[role].copy()
             column[places] = pack(list(digests.values()))
             entities[level] = with_file(entities[level], role, column)
@@ -286,6 +289,7 @@ class _Following:
         failed = {step: dict(known) for step, known in self.snapshot.failed.items()}
         for kind, subject, body in self.calls:
             step, place = self._place(_node(subject))
+            # In the order of the events: of a node that failed and was made since, the last word holds.
             if kind == "fail" and place >= 0:
                 failed.setdefault(step, {})[place] = json.loads(body)["key"]
             else:

@@ -141,6 +141,7 @@ def _refusal(reason: Reason) -> str | None:
 def accept(project: Project, proposal: Proposal, reason: str) -> Proposal:
     """Write the waivers, and one event for each thousand nodes. Returns the new ones."""
     with project.catalog.write() as writer:
+        # Under the write lock: what somebody else accepted since the look is not written twice.
         new = _without(proposal, _accepted_now(writer.connection, proposal))
         if not new.reasons:
             raise Usage("nothing to accept: somebody else has just accepted it")
@@ -172,6 +173,7 @@ def undo(project: Project, keys: Keys, kinds: frozenset[str], reason: str) -> li
             alike[(row.asset, row.kind, row.evidence)].append(row.partition)
         for asset, partitions in keys.items():
             mine = (waiver.c.asset == asset) & in_keys(waiver.c.partition, partitions)
+            # The same rows as above, without their numbers: nobody else writes between the two statements.
             stands = mine & waiver.c.undone.is_(None) & waiver.c.kind.in_(kinds)
             writer.execute(update(waiver).where(stands).values(undone=number))
         for (asset, kind, evidence), partitions in alike.items():
@@ -219,6 +221,7 @@ def current_acceptances(project: Project) -> list[Any]:
             .select_from(waiver)
             .join(acceptance, acceptance.c.id == waiver.c.acceptance)
             .join(artifact, of & (waiver.c.materialization == artifact.c.materialization))
+            # false(): SQLAlchemy gives no meaning to an or_ of nothing.
             .where(waiver.c.undone.is_(None), not_(or_(false(), *hidden)))
             .group_by(
                 acceptance.c.id,

@@ -90,6 +90,7 @@ class _InputReasons:
         owners = [*self.here[changed_owner].tolist(), *self.here[went_owner].tolist()]
         old = self._used(owners, [*changed_nodes, *went_nodes])
         new = self._today(changed_source)
+        # Not strict: `old` goes on with the versions of the sources that went, which are taken below.
         listed: list[Any] = [
             (int(owner), node, was, now, kinds[0])
             for owner, node, was, now in zip(changed_owner, changed_nodes, old, new, strict=False)
@@ -140,6 +141,7 @@ def _reason(want: ResolvedInput, kind: Kind, node: Node, old: str | None, new: s
         words = Words(Plain(reference_change(node[1], old, new)))
     elif kind == "metadata":  # values are personal data
         words = Words(Plain(f"{name} of "), NodeName(node, node[1]), " changed")
+        # `new` comes from the snapshot, which keeps digests; only the ledger's edge has the value itself.
         old = private_digest(old)
     elif kind == "member-role":
         words = role_change(node, old, new)

@@ -32,6 +32,7 @@ from ctcore.util.gc import without_collecting
 
 KINDS: tuple[Kind, ...] = get_args(Kind)
 BIT: Mapping[Kind, int] = {kind: 1 << at for at, kind in enumerate(KINDS)}
+# As many kinds as there are bits: one more than 16 needs a wider type, also in `upstream_reasons.DIRECT`.
 Kinds = NDArray[np.uint16]
 """(n,) a bit for each kind of reason that a node has; 0 where it is fresh, or is no node."""
 
@@ -64,8 +65,10 @@ def evaluate_nodes(
     turned: dict[str, Places] = {}
     for step in project.steps:  # upstream steps come first
         nodes = inputs.nodes(step)
+        # `all`: who belongs to a cohort may have changed, and no event says which nodes that concerns.
         old = before.kinds.get(step.name) if before is not None and not touched.all else None
         if before is not None and old is not None:
+            # Copies, here and of the kinds: somebody may still be reading the evaluation before (0011).
             judge.waived[step.name] = dict(before.waived.get(step.name, {}))
         if before is None or old is None:
             old, places = np.zeros(len(nodes), np.uint16), np.flatnonzero(nodes)
@@ -126,6 +129,7 @@ class Evaluator:
         for want, owner, source, differences in self.differences(step, places[here]):
             _mark(found, here, want, differences)
             self._wait(waits, here, want, owner, source)
+        # What was never made has no edges to compare: it can only wait.
         others = np.flatnonzero(~is_made)
         for want in self.inputs.wants(step) if len(others) else ():
             self._wait(waits, others, want, *want.pairs(places[others]))
@@ -148,6 +152,7 @@ class Evaluator:
             return
         told = direct_reasons(self, step, places[rows])
         went = [reason for at in places[rows].tolist() for reason in told[at]]
+        # Whoever took consent back is no longer accepted as a difference, whenever the acceptance was written.
         never = without_consent(self.connection, self.snapshot, self.inputs, step, went)
         for row in rows.tolist():
             at = int(places[row])
@@ -172,6 +177,7 @@ class Evaluator:
             owner, source = want.pairs(places)
             versions = self.inputs.versions(want, step, source, self.snapshot)
             yield want, owner, source, compare(want, made.used.get(want.role, none), places, versions, owner, source)
+        # An input that the step no longer takes is inside its old results all the same.
         today = {want.role for want in wants}
         for role, used in made.used.items():
             if role not in today and used.count[places].any():
@@ -205,6 +211,7 @@ class Evaluator:
 def differing_parts(used: Any, today: Recipe) -> list[Kind]:
     """In which of its parts a recipe (a row) is not today's."""
     parts: list[Kind] = ["code"] if used.code != today.code else []
+    # As texts: equal values have one canonical JSON, which costs no parsing.
     if used.parameters != canonical_json(dict(today.parameters)).decode():
         parts.append("parameters")
     if used.environment != canonical_json(dict(today.environment)).decode():

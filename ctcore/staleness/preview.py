@@ -40,6 +40,7 @@ class _Inside(Catalog):
 def consequences(project: Project, write: Callable[[Writer], object]) -> list[Consequence]:
     """How `write` would change the verdicts, by step. Nothing is kept."""
     with project.catalog.exclusive() as connection:
+        # Inside the transaction: nobody else writes until its end, so every difference is of this write.
         before = evaluate(project)
         writer = Writer(connection, project.catalog.actor)
         write(writer)
@@ -54,6 +55,7 @@ def consequences(project: Project, write: Callable[[Writer], object]) -> list[Co
 
 def _inside(project: Project, connection: Connection) -> Project:
     seen = Project(project.root)
+    # `catalog` is a cached_property: what lies in __dict__ goes before it.
     seen.__dict__["catalog"] = _Inside(project.catalog, connection)
     return seen
 

@@ -80,6 +80,7 @@ class Evidence:
         owner, source = want.pairs(places)
         bad = self.state.kinds[want.asset][source] != 0
         owner, source = owner[bad], source[bad]
+        # `return_index` is of the first occurrence (numpy.unique), and pairs come in the order of the cohort.
         groups, first, counts = np.unique(owner, return_index=True, return_counts=True)
         yield from zip(groups.tolist(), source[first].tolist(), counts.tolist(), strict=True)
 

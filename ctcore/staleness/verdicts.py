@@ -122,6 +122,7 @@ class Verdicts:
             if node[0] == asset:
                 place = self.state.snapshot.locate(asset, [node[1]])[0]
                 counts[state] += 1
+                # It was counted above by its reasons, too.
                 counts["lost" if lost[place] else "missing" if missing[place] else "stale"] -= 1
         fresh = self.totals[asset] - int((kinds != 0).sum())
         return {"fresh": fresh, **{state: n for state, n in counts.items() if n}}  # type: ignore[dict-item]
@@ -176,6 +177,8 @@ def evaluation(project: Project) -> Evaluation:
 def evaluate(project: Project, here: Evaluation | None = None) -> Verdicts:
     """The verdict on every node, from this process's evaluation of the catalog, or from the one given."""
     here = here or evaluation(project)
+    # A transaction sees the state at its first statement (sqlite.org/isolation.html; PostgreSQL's manual, 13.2.2):
+    # after the lock is had, so never an older one than the snapshot that others have brought up to date.
     with project.catalog.read() as connection, here.known.lock:
         state = here.today(project, connection)
         special: dict[Node, State] = {**_failing(project, connection, state), **_running(project, connection, state)}

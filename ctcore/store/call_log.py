@@ -23,6 +23,7 @@ def pack(log: Path) -> bytes | None:
                 text = first + left + file.read(END)
     except OSError:  # it was moved away meanwhile: what was made is not worse for that
         return None
+    # gzip writes the time into its header otherwise (RFC 1952, MTIME), and equal logs would differ.
     return gzip.compress(text, mtime=0) if text else None
 
 

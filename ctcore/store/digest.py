@@ -29,6 +29,7 @@ Read = tuple[str, int, int, int, int]  # the digest, then a Signature's fields; 
 OnBytes = Callable[[int], None]
 Hasher = Any  # blake3 or hashlib's
 
+# FAT keeps times in steps of two seconds, the coarsest that is met: within one step, a second write can hide.
 RACY_NS = 2_000_000_000
 _TICK_NS = 20_000_000  # the kernel stamps files at most 10 ms late; only some file systems keep whole seconds
 _MEDIUM = 128 << 10  # from here on hashing outweighs the interpreter, and threads help
@@ -47,6 +48,7 @@ def tagged_digest(tag: str, data: bytes) -> str:
     """The digest of data as something: equal bytes under different tags have different digests."""
     if "\0" in tag:
         raise ValueError(f"tag {tag!r} contains NUL, which ends a tag")
+    # Without an end of the tag, `ct.a` with `b…` would be `ct.ab` with `…`.
     return blake3(tag.encode() + b"\0" + data).hexdigest()
 
 

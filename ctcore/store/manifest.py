@@ -37,6 +37,7 @@ NEEDED = frozenset({MANIFEST, SIDECAR})
 UNKNOWN = -1
 TAG = "ct.files.v2"
 
+# Inert in paths, shells, SQL, HTML and partition keys: no blank, no quote, and neither `.` nor `-` at the beginning.
 SEGMENT = r"[A-Za-z0-9][A-Za-z0-9_.-]*"
 _NAME = re.compile(rf"{SEGMENT}(?:/{SEGMENT})*")
 _LINE = re.compile(r"([0-9a-f]{64})  (\S+)")
@@ -87,6 +88,7 @@ class Manifest:
             digest, name = found.groups()
             files[name] = FileEntry(digest, (sizes or {}).get(name, UNKNOWN))
         manifest = cls(files)
+        # One text for one set of files: otherwise the same files could have two data versions.
         if manifest.text() != text:
             raise StoreError("manifest: lines are not sorted by name, not unique, or cut off at the end")
         return manifest
@@ -297,6 +299,7 @@ class _Look:
             digest, seen = reads[path][0], Signature(*reads[path][1:])
             if self._compare(doubt, digest):
                 doubt.checked.read[doubt.name] = seen.proven(began)
+            # A file that was read right after its last write may be whole by now under the same signature.
             elif is_old(seen, began):
                 wrong[path] = (seen, digest)
         if wrong and memory is not None:

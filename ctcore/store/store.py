@@ -47,6 +47,7 @@ from ctcore.util.processes import started_at
 SCRATCH = ".scratch"
 STAGING = ".staging"
 ARCHIVED = ".archived"
+# Names of folders stay short. Two keys that begin alike are told apart by the sidecar (`_open`).
 _KEY_DIGITS = 16
 _SEGMENT, _KEY = re.compile(SEGMENT), re.compile(r"[0-9a-f]{16,}")
 
@@ -268,6 +269,7 @@ class Store:
         target = mine.folder
         kept = None
         if not _renamed(staged, target):
+            # The first making stays, also where this one has other bytes: results were made from it (0004).
             kept = _intact(target, key) or self._replace(staged, target, key)
         if kept is None:
             return self._finish(mine)
@@ -279,6 +281,7 @@ class Store:
         """Read-only at the top only now: to move a folder elsewhere, one must be allowed to write in it."""
         target = published.folder
         with _telling("publish", target):
+            # Looked at first: the rights of what another user published can be changed by that user alone (chmod(2)).
             if os.stat(target).st_mode & 0o222:
                 os.chmod(target, 0o555)
             # The rename itself is on the disk once the folders are (fsync(2)): the ledger must name nothing that can

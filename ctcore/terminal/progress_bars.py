@@ -38,11 +38,15 @@ class Bars:
             self._rich.__exit__(kind, error, trace)
 
     def start(self, name: str, total: int) -> None:
+        """A bar of so many, or so many more on the bar that there is."""
         if not total:
             return
-        if self._rich is not None:
+        done, before, since = self._done.get(name, (0, 0, time.monotonic()))
+        if self._rich is not None and name in self._tasks:
+            self._rich.update(self._tasks[name], total=before + total)
+        elif self._rich is not None:
             self._tasks[name] = self._rich.add_task(name, total=total)
-        self._done[name] = (0, total, time.monotonic())
+        self._done[name] = (done, before + total, since)
 
     def advance(self, name: str, by: int = 1) -> None:
         done, total, since = self._done.get(name, (0, 0, 0.0))

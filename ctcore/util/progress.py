@@ -19,6 +19,14 @@ class StepBegun:
     step: str
 
 
+@dataclass(frozen=True)
+class StepAhead:
+    """Some nodes of a step are made before its turn."""
+
+    step: str
+    nodes: int
+
+
 def tell(what: Any) -> None:
     """Say that something was settled, or that a step has begun."""
     listener = _listener.get()

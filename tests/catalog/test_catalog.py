@@ -13,7 +13,7 @@ from sqlalchemy.pool import NullPool
 from ctcore.catalog import connection
 from ctcore.catalog.engine import HEAD, Catalog, in_keys
 from ctcore.catalog.event_log import check_chain
-from ctcore.catalog.migrations import upgrade
+from ctcore.catalog.migrations import tables_of_all, upgrade
 from ctcore.catalog.tables import entity, file, metadata, setting
 from ctcore.catalog.tables import event as event_table
 from ctcore.errors import CatalogError
@@ -112,6 +112,21 @@ def test_the_code_knows_the_last_migration(open_catalog: Open) -> None:
     config.set_main_option("script_location", str(folder))
     assert ScriptDirectory.from_config(config).get_heads() == [HEAD]
     assert open_catalog().version() == HEAD
+
+
+def test_a_new_catalog_is_what_all_migrations_make(tmp_path: Path) -> None:
+    folder = Path(connection.__file__).parent / "migrations"
+    assert (folder / "new.sql").read_text() == tables_of_all(), "run python -m ctcore.catalog.migrations"
+    made = {}
+    for name, revisions in {"new": ["head"], "migrated": ["0001", "0006", "head"]}.items():
+        catalog = Catalog(f"sqlite:///{tmp_path / name}", "toy", tmp_path / f"{name}.jsonl")
+        for revision in revisions:
+            upgrade(catalog, revision)
+        with catalog.read() as reading:
+            listed = "SELECT type, name, tbl_name, sql FROM sqlite_master ORDER BY rowid"
+            made[name] = [*reading.execute(text(listed)), catalog.version()]
+        catalog.engine.dispose()
+    assert made["new"] == made["migrated"] and made["new"][-1] == HEAD
 
 
 def test_opening_twice_changes_nothing(open_catalog: Open) -> None:

@@ -45,8 +45,11 @@ def test_replaced_reads_make_their_chain_again(world: World) -> None:
         path = world.root / f"reads/{assay}_{mate}.fastq.gz"
         lines = gzip.decompress(path.read_bytes()).splitlines(keepends=True)
         path.write_bytes(gzip.compress(b"".join(lines[: len(lines) // 8 * 4])))
-    expected = of_assay(assay) | {"merged_reads/HG00101-LCL"} | COHORT
+    expected, before = of_assay(assay) | {"merged_reads/HG00101-LCL"} | COHORT, len(world.runs())
     assert world.settled(*expected) == expected
+    runs = [run for run in world.runs()[before:] if "assay" not in run]
+    assert sorted(step for run in runs for step in run) == sorted({node.partition("/")[0] for node in expected})
+    assert ["aligned_reads", "alignment_qc", "reads_qc"] in runs, "steps that wait for a run alone follow in it"
 
 
 def test_the_same_reads_compressed_again_stop_at_the_alignment(world: World) -> None:

@@ -244,3 +244,14 @@ def test_ctrl_c_within_an_exec_is_exit_code_130(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "hit"]
     ended = subprocess.run(command, cwd=tmp_path, env=environment(), capture_output=True, check=False)
     assert (ended.returncode, ended.stderr) == (130, b"ct: interrupted\n")
+
+
+def test_a_slow_call_holds_up_nobody_behind_it(toy: Cohort) -> None:
+    toy.tell("A000", "wait")
+    with start(toy) as run:
+        begun(toy, 6)  # A001 and A002 were given to the same worker
+        toy.go()
+        out, err = run.communicate(timeout=PATIENCE_S)
+    assert run.returncode == 0 and Counter(out.split()[1::2]) == {"made": 6}, err
+    assert set(toy.begun().values()) == {1}
+    toy.settled()

@@ -86,6 +86,14 @@ class World:
             active = [dg.DagsterRunStatus.QUEUED, dg.DagsterRunStatus.STARTING, dg.DagsterRunStatus.STARTED]
             return instance.get_runs_count(dg.RunsFilter(statuses=active))
 
+    def runs(self) -> list[list[str]]:
+        """The assets of each run, oldest first."""
+        import dagster as dg
+
+        with dg.DagsterInstance.get() as instance:
+            listed = instance.get_runs(ascending=True)
+        return [sorted(key.to_user_string() for key in run.asset_selection or ()) for run in listed]
+
     def data_versions(self, asset: str) -> dict[str, str]:
         """What Dagster says of an asset's partitions now."""
         import dagster as dg

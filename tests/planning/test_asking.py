@@ -11,10 +11,12 @@ from ctcore.errors import ProjectError
 from ctcore.planning.limits import Failures, next_try
 from ctcore.planning.requests import RequestRound, decide_requests, requested_partitions
 from ctcore.project import Project
+from ctcore.steps.graph import REGISTRY
 from ctcore.util.clock import utc
 from tests.helpers.kit import STEPS, TOML, Inline, again, assay, make, make_all, make_project
 
 FAILING = STEPS.replace("    n = len(", "    raise ValueError('no')\n    n = len(")
+AT_FIRST = {"A0", "A1", "A2"}
 GONE = "2026-01-01T00:00:00.000Z"
 
 
@@ -227,3 +229,49 @@ def test_a_policy_of_no_step_is_told_with_all_the_others(tmp_path: Path) -> None
         "[params.conted]: no such step; known: counted",
     ):
         assert words in str(caught.value)
+
+
+ROW = """
+
+@step(level="assay", inputs={"n": "counted"}, outputs={"n": "n.txt"})
+def doubled(call: Call) -> None:
+    call.out("n").write_text(call.one("n")["n"].read_text() * 2)
+
+
+@step(level="assay", inputs={"n": "doubled", "m": "merged"}, outputs={"n": "n.txt"})
+def compared(call: Call) -> None:
+    call.out("n").write_text("x")
+
+
+@step(level="assay", inputs={"n": "doubled"}, outputs={"n": "n.txt"})
+def tripled(call: Call) -> None:
+    call.out("n").write_text("y")
+"""
+
+
+def steps_of(found: RequestRound) -> list[list[str]]:
+    return sorted(one.batch.steps for one in found.asked if one.batch.asset not in REGISTRY)
+
+
+def test_steps_of_a_level_that_wait_for_a_run_follow_in_it(tmp_path: Path) -> None:
+    runs = toy(tmp_path, steps=STEPS + ROW)
+    first = runs.look()
+    assert steps_of(first) == [["counted", "doubled", "tripled"]]
+    (one,) = [one for one in first.asked if one.batch.asset == "counted"]
+    assert {verdict.node for verdict in one.batch.below} == {(s, a) for s in ("doubled", "tripled") for a in AT_FIRST}
+    assert runs.look().asked == (), "what follows is under way, too"
+    make(runs.project, "counted", runner=Inline(runs.project))
+    assert steps_of(runs.look()) == [["merged"]]
+    assert requested_partitions(runs.project, one.run_key) == AT_FIRST
+    runs.end()
+    assert steps_of(runs.look()) == [["doubled", "tripled"], ["merged"]], "the run ended early: the rest is asked for"
+    make_all(runs.project)
+    runs.end()
+    assert steps_of(runs.look()) == [] and requested_partitions(runs.project, one.run_key) is None
+
+
+def test_what_a_policy_or_a_budget_keeps_follows_in_no_run(tmp_path: Path) -> None:
+    asked = toy(tmp_path / "policy", '[policy]\ndoubled = "ask"\n', steps=STEPS + ROW)
+    assert steps_of(asked.look()) == [["counted"]]
+    spent = toy(tmp_path / "budget", "[run]\nbudget = { partitions = 8 }\n", steps=STEPS + ROW)
+    assert steps_of(spent.look()) == [["counted", "doubled"]]

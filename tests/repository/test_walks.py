@@ -16,8 +16,8 @@ def test_places_and_changes_of_place_are_those_of_the_calls(tmp_path: Path) -> N
     for name, text in CORE.items():
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_text(text)
-    assert walk(tmp_path, "a.one:first") == (3, 2)  # a → b → c; one room is no change
-    assert walk(tmp_path, "b.two:unread") == (1, 0)
+    assert walk(modules(tmp_path), "a.one:first") == (3, 2)  # a → b → c; one room is no change
+    assert walk(modules(tmp_path), "b.two:unread") == (1, 0)
 
 
 def test_the_walks_begin_at_functions_that_there_are() -> None:
@@ -26,4 +26,4 @@ def test_the_walks_begin_at_functions_that_there_are() -> None:
     for today, _ in WALKS.values():
         module, _, name = today.partition(":")
         assert name in known[module].defined
-        assert walk(core, today)[0] > 1
+        assert walk(known, today)[0] > 1

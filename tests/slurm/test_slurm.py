@@ -327,7 +327,7 @@ def test_a_run_killed_while_it_waits_is_gone_on_with(
     toy.settled()
 
 
-def test_a_dead_runs_jobs_are_settled_within_two_sweeps(cohort: Callable[..., Cohort]) -> None:
+def test_a_dead_runs_jobs_are_settled_within_two_sweeps(cohort: Callable[..., Cohort], cluster: Slurm) -> None:
     toy = cohort(3)
     toy.tell("A000", "fail later")
     toy.tell("A001", "wait")
@@ -339,7 +339,9 @@ def test_a_dead_runs_jobs_are_settled_within_two_sweeps(cohort: Callable[..., Co
     toy.later()  # what the run had judged and not recorded yet would be the next run's to repair, and no sweep's
     project = again(toy.project)
     wait(lambda: len(list((toy.project.work / "results").glob("*.json"))) >= 2, PATIENCE_S)
+    assert wait(lambda: len(cluster.command("squeue", "-h", "-r").splitlines()) == 1, PATIENCE_S)
     first = sweep(project)
+    time.sleep(project.settings.slurm["test"].poll)  # an answer of Slurm's serves everybody for so long
     second = sweep(project)
     done = Counter(first.settled) + Counter(second.settled)
     assert done["failed"] == 1 and second.left == 1
@@ -380,6 +382,28 @@ def test_a_second_ctrl_c_cancels_and_nothing_is_left_running(cohort: Callable[..
     assert wait(lambda: run.poll() is not None, PATIENCE_S)
     told.join()
     assert wait(lambda: not cluster.command("squeue", "-h"), PATIENCE_S)
+    toy.settled()
+
+
+def test_ctrl_c_cancels_no_others_of_a_left_array(cohort: Callable[..., Cohort], cluster: Slurm) -> None:
+    toy = cohort(3)
+    for node in ("n1", "n2"):
+        cluster.command("scontrol", "update", f"nodename={node}", "state=drain", "reason=test")
+    run = toy.process()
+    assert wait(lambda: bool(toy.rows()) and toy.rows()[0]["job"] is not None, PATIENCE_S)
+    run.kill()
+    run.wait()
+    answer = next((toy.project.work / "together").glob("slurm-*/queue.json"), None)
+    if answer is not None:
+        answer.unlink()
+    second = toy.process("A001")
+    assert wait(lambda: any((toy.project.work / "together").glob("slurm-*/queue.json")), PATIENCE_S)
+    second.send_signal(signal.SIGINT)
+    second.communicate(timeout=PATIENCE_S)
+    assert cluster.command("squeue", "-h", "-r", "-o", "%K").split() == ["0", "2"]
+    for node in ("n1", "n2"):
+        cluster.command("scontrol", "update", f"nodename={node}", "state=resume")
+    assert set(states(toy.make()).values()) <= {"made", "hit"}
     toy.settled()
 
 

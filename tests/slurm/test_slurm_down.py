@@ -44,6 +44,32 @@ def test_a_cancellation_that_slurm_missed_is_repeated(fake: FakeSlurm, toy: Coho
     toy.settled()
 
 
+@pytest.mark.parametrize(("state", "withdrawn"), [("PENDING", ["1_0"]), ("RUNNING", [])])
+def test_only_its_own_share_of_a_left_array_is_cancelled(
+    fake: FakeSlurm, tmp_path: Path, state: str, withdrawn: list[str]
+) -> None:
+    """Of an array that a killed run left, the next one took over a part: the others are not its to end."""
+    toy = Cohort(tmp_path / "toy", 2, QUICK)
+    fake.says("queue", "".join(f"1_{at}|NAME|{state}|None|n1|0:05|0|\n" for at in range(2)))
+    dead = forked.Process(target=toy.make)
+    dead.start()
+    assert wait(lambda: [row["job"] for row in toy.rows()] == ["1", "1"], PATIENCE_S)
+    dead.kill()
+    dead.join()
+    run = forked.Process(target=toy.make, args=("A000",))
+    run.start()
+    asked = fake.count("asked")
+    assert wait(lambda: fake.count("asked") > asked, PATIENCE_S)
+    os.kill(run.pid or 0, signal.SIGINT)
+    assert wait(lambda: fake.count("cancelled") == len(withdrawn) and fake.count("asked") > asked + 2, PATIENCE_S)
+    os.kill(run.pid or 0, signal.SIGINT)
+    assert wait(lambda: fake.count("cancelled") == len(withdrawn) + 1, PATIENCE_S)
+    fake.says("queue", f"1_0|NAME|CANCELLED|None|n1|0:05|0|\n1_1|NAME|{state}|None|n1|0:05|0|\n")
+    run.join(PATIENCE_S)
+    assert (fake.folder / "cancelled").read_text().splitlines() == [*withdrawn, "1_0"]
+    assert [row["partition"] for row in toy.rows() if row["ended_at"] is None] == ["A001"]
+
+
 def test_a_run_ended_while_submitting_leaves_no_job(fake: FakeSlurm, toy: Cohort) -> None:
     """Slurm may have taken the array, though its answer was lost."""
     fake.says("refuse", "sbatch: error: Batch job submission failed: Socket timed out on send/recv operation")

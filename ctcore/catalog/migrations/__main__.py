@@ -1,11 +1,12 @@
-"""`python -m ctcore.catalog.migrations MESSAGE`: write a new migration from the difference to tables.py."""
+"""`python -m ctcore.catalog.migrations MESSAGE`: write a new migration from the difference to tables.py; without a
+message: write new.sql from the migrations."""
 
 import sys
 import tempfile
 from pathlib import Path
 
 from ctcore.catalog.engine import HEAD, Catalog
-from ctcore.catalog.migrations import upgrade
+from ctcore.catalog.migrations import upgrade, write_new
 
 
 def main(message: str) -> None:
@@ -22,10 +23,10 @@ def main(message: str) -> None:
         with catalog.engine.connect() as connection:
             config.attributes["connection"] = connection
             command.revision(config, message, autogenerate=True, rev_id=number)
-    print(f'read what it wrote, then set HEAD = "{number}" in ctcore/catalog/engine.py')
+    print(f'read what it wrote, then set HEAD = "{number}" in ctcore/catalog/engine.py, and run this without a message')
 
 
 if __name__ == "__main__":
-    if len(sys.argv) != 2:
-        sys.exit('usage: python -m ctcore.catalog.migrations "what changes"')
-    main(sys.argv[1])
+    if len(sys.argv) > 2:
+        sys.exit('usage: python -m ctcore.catalog.migrations ["what changes"]')
+    main(sys.argv[1]) if sys.argv[1:] else write_new()

@@ -8,9 +8,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from types import FrameType
-from typing import Any, Literal, NoReturn
+from typing import Any, Generic, Literal, NoReturn, Protocol, TypeVar
 
-from ctcore.execution.call import StepResult
 from ctcore.util.progress import Reader
 
 RunEnd = Literal["go", "slow", "fast", "leave"]
@@ -42,6 +41,9 @@ def left_jobs_text(jobs: int, where: str) -> str:
 
 class Stop:
     """`slow`: withdraw waiting jobs, keep running ones. `fast`: cancel all. `leave`: touch nothing and go."""
+
+    hears = True
+    """Whether it hears signals itself, and its loop waits between two looks."""
 
     def __init__(self, asked: Callable[[], RunRequest] = lambda: "shell") -> None:
         self._asked = asked
@@ -94,6 +96,8 @@ class Stop:
     def end(self) -> NoReturn:
         """Be interrupted now, as one would have been without listening."""
         if self._heard:
+            # The handlers of before are back: Dagster's, in its runs, raises DagsterExecutionInterruptedError; Python's
+            # for Ctrl-C raises KeyboardInterrupt.
             signal.raise_signal(signal.Signals(self._heard[0]))
         raise KeyboardInterrupt
 
@@ -101,11 +105,60 @@ class Stop:
         self._heard.append(number)
 
 
-class WaitLoop(ABC):
+class FollowingStop(Stop):
+    """Of work beside a run, which that run's loop drives: it ends as the run does. It hears no signal, and its loop
+    gives back control after each look."""
+
+    hears = False
+
+    def __init__(self, lead: Callable[[], Stop]) -> None:
+        super().__init__()
+        self._lead = lead
+
+    @contextmanager
+    def listening(self) -> Iterator[None]:
+        """The run that is followed listens."""
+        yield
+
+    @property
+    def signal_count(self) -> int:
+        return self._lead().signal_count
+
+    def failed(self) -> None:
+        super().failed()
+        self._lead().failed()
+
+    def requested_end(self, fail: Fail) -> RunEnd:
+        return self._lead().requested_end(fail)
+
+    def end_without_waiting(self, fail: Fail) -> RunEnd:
+        return self._lead().end_without_waiting(fail)
+
+
+Found = TypeVar("Found")
+
+
+class Beside(Protocol):
+    """Other work of the same process. All loops together keep to one limit of processes or jobs."""
+
+    def look(self, lead: "WaitLoop[Any]") -> None:
+        """Go on with it while `lead` waits; start more of it where nothing of `lead` waits to be started."""
+
+    def others(self, loop: "WaitLoop[Any]") -> int | None:
+        """How many processes or jobs the other loops have; None where this one may start nothing now."""
+
+    @property
+    def is_over(self) -> bool:
+        """Whether nothing of it is under way."""
+        ...
+
+
+class WaitLoop(ABC, Generic[Found]):
     """Work under way, here or in Slurm, that is looked at again and again until it is over, or its run is ended."""
 
     stop: Stop
     note: Reader
+    beside: Beside | None = None
     fail: Fail = "slow"
     every_s: float
     """How long to wait where a look finds nothing."""
@@ -114,7 +167,7 @@ class WaitLoop(ABC):
         self.wish: RunEnd = "go"
 
     @abstractmethod
-    def look(self) -> list[StepResult]:
+    def look(self) -> list[Found]:
         """Start what may start, and return what ended since the last look."""
 
     @abstractmethod
@@ -130,30 +183,60 @@ class WaitLoop(ABC):
         """How long to wait where a look found something, so that the next one finds more: each is recorded as one."""
         return 0.0
 
-    def results(self) -> Iterator[list[StepResult]]:
+    @property
+    @abstractmethod
+    def is_waiting(self) -> bool:
+        """Whether something is still to be started."""
+
+    @property
+    @abstractmethod
+    def busy(self) -> int:
+        """How many processes or jobs it has now."""
+
+    def results(self) -> Iterator[list[Found]]:
         """Yield results as they come. Raises KeyboardInterrupt, or the received signal, when the wish is fulfilled."""
-        whole, wait_s = False, 0.0
+        whole, rest_s = False, 0.0
         try:
-            while not self.is_over and self.wish != "leave":
+            while not self._is_done and self.wish != "leave":
                 with self.stop.listening():
                     self._set_end(self.stop.requested_end(self.fail))
-                    time.sleep(wait_s)
+                    time.sleep(rest_s)
                     found = self.look()
-                wait_s = self.rest_s if found else self.every_s
-                if found:
+                    if self.beside is not None and self.stop.hears:
+                        self.beside.look(self)
+                    if not found and self.stop.hears:
+                        time.sleep(self.every_s)
+                is_alone = self.stop.hears and (self.beside is None or self.beside.is_over)
+                rest_s = self.rest_s if found and is_alone else 0.0
+                # Outside of `listening`: whoever takes the results may be interrupted as any code may. The generator is
+                # closed then, and `finally` decides about the jobs.
+                if found or not self.stop.hears:
                     yield found
             whole = True
         finally:
             if not whole:
                 self._set_end(self.stop.end_without_waiting(self.fail))
-        if self.stop.signal_count:
+        if self.stop.signal_count and self.stop.hears:
             self.stop.end()
+
+    @property
+    def _is_done(self) -> bool:
+        """A run that is being ended waits for what is at work beside it, too."""
+        beside = self.beside if self.stop.hears and self.wish != "go" else None
+        return self.is_over and (beside is None or beside.is_over)
+
+    def _room(self, most: int) -> int:
+        """How many more processes or jobs it may have, of `most` for all loops together."""
+        others = self.beside.others(self) if self.beside is not None else 0
+        return 0 if others is None else most - self.busy - others
 
     def _set_end(self, wish: RunEnd) -> None:
         if wish == self.wish:
             return
         self.wish = wish
-        if wish == "slow":
+        if not self.stop.hears:
+            pass  # who is followed has said it
+        elif wish == "slow":
             self.note(FAILED if self.stop.has_failed and not self.stop.signal_count else WITHDRAWING)
         elif wish == "fast":
             self.note(CANCELLING)

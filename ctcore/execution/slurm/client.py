@@ -91,6 +91,8 @@ def submit(script: Path, holding: Sequence[int] = ()) -> SbatchReply:
 def queue() -> list[TaskStatus] | None:
     """All tasks of this user, including those that ended in the last minutes; None if Slurm does not answer."""
     # -r: one line for each task; otherwise waiting tasks of an array share one line (squeue(1)).
+    # -t all: also those that ended in the last MinJobAge (300 s unless set, slurm.conf(5)), so that most ends need no
+    # accounting.
     done = _run(["squeue", "-h", "-r", "-t", "all", "-u", str(os.getuid()), "-O", _QUEUE])
     if done is None or done.returncode:
         return None
@@ -111,10 +113,12 @@ def account(jobs: Iterable[str] = (), names: Iterable[str] = (), days: int = 60)
 
 
 def cancel(jobs: Sequence[str], only_queued: bool = False) -> bool:
-    """Cancel arrays or tasks; False where Slurm does not answer. One that has ended already is no error."""
+    """Cancel arrays or tasks; False where Slurm does not answer. One that has ended already is no error. `only_queued`:
+    of whole arrays what waits."""
     if not jobs:
         return True
     # In one command, so that Slurm checks the state itself: a task may start between our look and the cancellation.
+    # With --state, one waiting task stands for its whole array (Slurm 22.05).
     done = _run(["scancel", *(["--state=PENDING"] if only_queued else []), *jobs])
     return done is not None and (done.returncode == 0 or _NO_SUCH in done.stderr)
 
@@ -156,6 +160,7 @@ def _variables() -> dict[str, str]:
 
 
 def _queued(line: str) -> TaskStatus:
+    # From both ends: the reason is free text, in which an administrator may have written the separator.
     number, name, state, rest = line.split("|", 3)
     reason, node, elapsed, code = rest.rstrip("|").rsplit("|", 3)
     return TaskStatus(number, name, state, reason, node or None, seconds(elapsed), _exit(code))

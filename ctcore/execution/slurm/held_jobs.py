@@ -19,6 +19,7 @@ def cancel_leftovers(project: Project, rows: Mapping[Named, TaskStatus]) -> int:
     if not waiting:
         return 0
     with project.catalog.read() as connection:
+        # By batch and index, not by number: a controller that lost its state gives numbers again.
         mine = in_keys(slurm_job.c.batch, {batch for batch, _ in waiting}) & slurm_job.c.ended_at.is_not(None)
         found = connection.execute(select(slurm_job.c.batch, slurm_job.c.idx).where(mine))
         ended = {(batch, str(index)) for batch, index in found}

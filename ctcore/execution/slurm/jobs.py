@@ -72,6 +72,8 @@ def record_batch(project: Project, jobs: Sequence[Job], run_id: str | None, inst
     """Write down a batch before it is submitted, and that its leases are in Slurm's hands."""
     first = jobs[0]
     with project.catalog.write() as writer:
+        # In one transaction: a run that dies between closing a try and writing down the next would leave the key to
+        # nobody.
         _settle(writer, instead_of)
         writer.insert(
             slurm_batch,
@@ -139,6 +141,7 @@ def take_records(project: Project, keys: Iterable[str]) -> None:
 
 def _wait_for_records(paths: Sequence[Path]) -> None:
     """A job publishes first and writes its record then: one that was just published is about to have one."""
+    # Bounded: the process may have died between the two.
     deadline = time.monotonic() + RECORD_S
     while any(not path.exists() for path in paths) and time.monotonic() < deadline:
         time.sleep(0.05)

@@ -80,6 +80,7 @@ class Outbox:
         """Submit nothing more. Batches that were recorded but not sent are closed."""
         before = [wanted.instead_of for wanted in self.waiting if wanted.instead_of is not None]
         self.waiting = []
+        # An earlier run's batch stays open: Slurm may have it, and the next run looks for it.
         ours = [batch for batch in self._unsent if batch.ours]
         self._unsent = []
         for batch in ours:
@@ -116,11 +117,13 @@ class Outbox:
 
     def _next_batch(self, in_flight: int) -> _Batch | None:
         """The next array begins when half of the jobs in flight have ended; together they never are more than that."""
+        # Without the half, each job that ends would be followed by an array of one job.
         room = self.profile.in_flight - in_flight
         ready = [wanted for wanted in self.waiting if wanted.after <= time.monotonic()]
         if not ready or room <= 0 or (in_flight and 2 * room < self.profile.in_flight):
             return None
         needs = ready[0].needs
+        # All tasks of an array have the same request for resources (sbatch(1), --array).
         chosen = [wanted for wanted in ready if wanted.needs == needs][: self._array_size()]
         batch = self._written_down(chosen, needs, room)
         ids = {id(wanted) for wanted in chosen}
@@ -130,12 +133,15 @@ class Outbox:
 
     def _written_down(self, chosen: list[PendingCall], needs: Needs, at_once: int) -> _Batch:
         name = submit.new_name(self.project)
+        # Another name for each try: a record of an earlier try that comes late is not taken for this one's.
         calls = [replace(wanted.call, attempt=token_hex(8)) for wanted in chosen]
         submit.prepare(self.project, self.profile, name, calls, needs, at_once)
         listed = [
             self._job(name, at, wanted, call) for at, (wanted, call) in enumerate(zip(chosen, calls, strict=True))
         ]
         before = [wanted.instead_of for wanted in chosen if wanted.instead_of is not None]
+        # After the files: killed in between, a folder is left that nothing names, and that is removed when it is old. A
+        # batch on record always has what its jobs read.
         jobs.record_batch(self.project, listed, calls[0].run_id, before)
         return _Batch(name, listed, chosen, ours=True)
 

@@ -117,6 +117,7 @@ def _look(project: Project, listed: Sequence[Job], answers: Answers, queued: Map
 
 
 def _judged(task: Task) -> Judgement:
+    # An infinite grace at the first sight: the time between two sweeps is the grace here.
     seen_before = is_over(task.state) and task.job.state == task.state
     return judge(task.facts(), grace_s=0.0 if seen_before else float("inf"))
 
@@ -137,6 +138,7 @@ def _settle(project: Project, over: Sequence[tuple[Task, Judgement]]) -> Counter
     """Record made results and failures of steps; other nodes stay missing and are requested again."""
     made = [task for task, judgement in over if judgement.verdict == "made"]
     published = [project.store.find(*task.job.node, task.job.key) for task in made]
+    # The ledger before the jobs: killed in between, the next sweep finds them open and records the same again.
     ledger.record(project, [one for one in published if one is not None])
     failed = [
         ledger.FailedCall(task.job.node, task.job.key, failure(project, task, judgement), task.log(project))

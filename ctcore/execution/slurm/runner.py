@@ -10,13 +10,13 @@ from contextlib import suppress
 from ctcore.config.slurm_profiles import Needs, Overrides, Profile, grown_needs, needs_of
 from ctcore.execution.call import StepCall, StepResult
 from ctcore.execution.slurm import client, jobs
-from ctcore.execution.slurm.cancel import RunEnd, Stop, WaitLoop, left_jobs_text
+from ctcore.execution.slurm.cancel import Beside, RunEnd, Stop, WaitLoop, left_jobs_text
 from ctcore.execution.slurm.client import Named, TaskStatus
 from ctcore.execution.slurm.held_jobs import cancel_leftovers
 from ctcore.execution.slurm.jobs import Job, JobEnd
 from ctcore.execution.slurm.outbox import Outbox, PendingCall
 from ctcore.execution.slurm.polling import Polling
-from ctcore.execution.slurm.states import Judgement, is_over, judge
+from ctcore.execution.slurm.states import NOT_ASKED, Judgement, is_over, judge
 from ctcore.execution.slurm.status_cache import Answers
 from ctcore.execution.slurm.tasks import Task, failure, job_end
 from ctcore.project import Project
@@ -26,6 +26,7 @@ from ctcore.util.progress import Reader
 LISTING_S = 0.5
 NOTE_S = 30.0
 SAID_AT = (2, 10, 100, 1000)
+# sacct hangs for as long as slurmdbd is away. squeue has said by then that the job is over; only the cause is missing.
 SILENCE_S = 180.0
 
 
@@ -39,12 +40,14 @@ class SlurmRunner:
         overrides: Overrides | None = None,
         stop: Stop | None = None,
         note: Reader = progress.note,
+        beside: Beside | None = None,
     ) -> None:
         self.project = project
         self.profile = profile
         self.overrides = overrides
         self.stop = stop or Stop()
         self.note = note
+        self.beside = beside
 
     def run(self, calls: Sequence[StepCall]) -> Iterator[list[StepResult]]:
         """Yield results as jobs end. A call without one was withdrawn, because the run was cancelled."""
@@ -60,7 +63,7 @@ def _staged(task: Task) -> tuple[str, str, str]:
     return (*task.job.node, task.job.key)
 
 
-class _Flight(WaitLoop):
+class _Flight(WaitLoop[StepResult]):
     """One run of some calls: those that wait for submission, and those in Slurm."""
 
     every_s = LISTING_S
@@ -68,8 +71,10 @@ class _Flight(WaitLoop):
     def __init__(self, runner: SlurmRunner, calls: Sequence[StepCall]) -> None:
         super().__init__()
         self.project, self.profile, self.stop, self.note = runner.project, runner.profile, runner.stop, runner.note
+        self.beside = runner.beside
         self.calls = {call.key: call for call in calls}
         self.tasks: dict[str, Task] = {}
+        self.left = set[str]()  # batches of an earlier run
         self.outbox = Outbox(self.project, self.profile, self.note)
         self.polling = Polling(self.profile.poll)
         self.answers = Answers(self.project)
@@ -77,6 +82,8 @@ class _Flight(WaitLoop):
         self.unheard = False
         self._silent_since, self._silence_said = 0.0, False
         self._noted = time.monotonic()
+        # The lease of a key that Slurm works on is free for everybody (`leases.is_alive`): only these rows keep a
+        # second job from being submitted for it.
         held = self._attach(jobs.open_jobs(self.project, self.calls))
         fresh = [call for call in calls if call.key not in held]
         self.outbox.waiting += [PendingCall(call, runner.needs(call)) for call in fresh]
@@ -85,9 +92,18 @@ class _Flight(WaitLoop):
     def is_over(self) -> bool:
         return not (self.outbox or self.tasks or self.outbox.refused)
 
+    @property
+    def is_waiting(self) -> bool:
+        return bool(self.outbox)
+
+    @property
+    def busy(self) -> int:
+        return len(self.tasks)
+
     def _attach(self, left: Sequence[Job]) -> set[str]:
         """Jobs of an earlier run: watch those that Slurm has, and search for those that it may not have."""
         unknown: dict[str, list[Job]] = {}
+        self.left = {job.batch for job in left}
         for job in left:
             if job.array is None:
                 unknown.setdefault(job.batch, []).append(job)
@@ -102,7 +118,7 @@ class _Flight(WaitLoop):
 
     def look(self) -> list[StepResult]:
         if self.wish == "go":
-            for job in self.outbox.go(len(self.tasks)):
+            for job in self.outbox.go(self.profile.in_flight - self._room(self.profile.in_flight)):
                 self.tasks[job.call] = Task(job)
                 self.polling.expect_change()
         self._read_records()
@@ -119,6 +135,7 @@ class _Flight(WaitLoop):
             for entry in entries:
                 task = self.tasks.get(entry.name.removesuffix(".json"))
                 if task is not None and task.result is None:
+                    # A record is renamed into its place (`write_json`), so what is listed under its name is whole.
                     with open(entry.path, "rb") as file:
                         task.read(StepResult(**json.load(file)))
 
@@ -132,9 +149,9 @@ class _Flight(WaitLoop):
             if self.polling.failures in SAID_AT:
                 self.note(f"squeue has not answered {self.polling.failures} times; waiting for it")
             return
-        if self.unheard:
-            self._cancel()
         mine = {task.job.named for task in self.tasks.values()}
+        # Without this run's own tasks, which are judged below: mostly nothing is left then, and the catalog is not
+        # read.
         cancel_leftovers(self.project, {named: seen for named, seen in queued.rows.items() if named not in mine})
         before = [task.state for task in self.tasks.values()]
         unknown: list[Task] = []
@@ -146,6 +163,8 @@ class _Flight(WaitLoop):
         for task, accounted in self._accounted([(task, task.missed) for task in unknown]):
             if accounted is not None:
                 task.lost_from_queue(accounted.get(task.job.named))
+        if self.unheard:
+            self._cancel()
         self.polling.mark_answered(queued.answered_at, changed=before != [task.state for task in self.tasks.values()])
         self._note()
 
@@ -193,11 +212,14 @@ class _Flight(WaitLoop):
         for task, judgement in over:
             del self.tasks[task.job.call]
             if again := self._again(task, judgement):
+                # Its row is closed in the transaction that writes down the next try (`jobs.record_batch`).
                 self.outbox.waiting.append(again)
                 continue
             settled.append(job_end(task, judgement))
             if (result := self._result(task, judgement)) is not None:
                 results.append(result)
+        # Rows before files: killed in between, a record is left over, which `forget` removes. In the other order, an
+        # open job would have lost its record.
         jobs.settle(self.project, settled)
         client.cancel([task.job.id for task, _ in over if task.is_waiting])  # held, or queued again: nobody needs it
         self.project.store.drop_staged(_staged(task) for task, judgement in over if judgement.verdict != "made")
@@ -214,12 +236,16 @@ class _Flight(WaitLoop):
         if self.wish != "go":
             return None
         before, needs, most = job_end(task, judgement), job.needs, self.profile.tries
+        # The cluster's fault is no try of the call's, and no reason to request more.
         if judgement.verdict == "again":
             return PendingCall(call, needs, job.tries, job.requeues + 1, before)
         if judgement.verdict == "failed":
+            # Whoever cancels a job by hand does not want it back at once.
             was_wanted = task.state != "CANCELLED"
             most = self.project.steps[job.node[0]].resources.retries + 1 if was_wanted else 0
         elif judgement.verdict == "unknown":
+            # Where accounting is disabled, every job that is killed ends so. Without a wait that grows, it comes back
+            # at once.
             after = time.monotonic() + self.profile.grace * 2 ** (job.tries - 1)
         elif judgement.verdict in ("more-memory", "more-time"):
             needs = grown_needs(self.profile, needs, "memory" if judgement.verdict == "more-memory" else "time")
@@ -272,5 +298,11 @@ class _Flight(WaitLoop):
 
     def _cancel(self) -> None:
         """Cancel jobs. If Slurm missed it, the command is sent again when Slurm answers."""
-        arrays = sorted({str(task.job.array) for task in self.tasks.values()})
-        self.unheard = not client.cancel(arrays, only_queued=self.wish == "slow")
+        only_queued = self.wish == "slow"
+        arrays = sorted({str(task.job.array) for task in self.tasks.values() if task.job.batch not in self.left})
+        # Of an array that an earlier run left, only the jobs that this run took over: others may be another run's. Not
+        # with --state, for which scancel takes a waiting task for its whole array (Slurm 22.05).
+        taken = [task for task in self.tasks.values() if task.job.batch in self.left]
+        chosen = [task.job.id for task in taken if task.is_waiting or not only_queued]
+        heard = client.cancel(arrays, only_queued=only_queued), client.cancel(chosen)
+        self.unheard = not all(heard) or (only_queued and any(task.state == NOT_ASKED for task in taken))

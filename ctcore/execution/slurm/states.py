@@ -39,7 +39,10 @@ STATES: dict[str, tuple[Verdict, str]] = {
         "asked for: give its step more, as resources=Resources(memory_gb=…)",
     ),
 }
+# `launch failed requeued held`: still PENDING, and Slurm starts it only once somebody releases it (scontrol(1)).
 _HELD = re.compile(r"requeued.held")
+# Without cgroups, what is killed for its memory is FAILED by signal 9, never OUT_OF_MEMORY (seen on Slurm 22.05 with
+# JobAcctGatherParams=OverMemoryKill). 137 is a shell's 128 + 9.
 _KILLED = {"0:9", "137:0", "9:0", "0:137"}
 _SURE = ("OUT_OF_MEMORY",)  # worth another try also where the step wrote down an error: a tool of it was killed
 
@@ -69,6 +72,7 @@ WAIT = Judgement("wait")
 def judge(facts: Facts, grace_s: float) -> Judgement:
     """The verdict on a call, from Slurm's state and its result record together."""
     if facts.record == "made":
+        # The files are published then. What becomes of the job afterwards (TIMEOUT, a lost node) takes nothing back.
         return Judgement("made")
     verdict, why = _of_state(facts)
     if facts.record == "error":

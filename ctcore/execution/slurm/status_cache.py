@@ -22,6 +22,7 @@ from ctcore.util.atomic_file import write_json
 
 PATIENCE_S = 10.0  # another process has been asking for so long: Slurm does not answer it
 _LOOK_S = 0.05
+# `time.monotonic` begins anew with each boot of a host (clock_gettime(2)): moments of two boots cannot be compared.
 _BOOT = Path("/proc/sys/kernel/random/boot_id")
 _WANTED = ".wanted"
 
@@ -77,6 +78,8 @@ class Answers:
             arrays = {*wanted, *(path.stem for path in others)}
             asked, rows = time.monotonic(), client.account(sorted(arrays))
             with suppress(OSError):
+                # Only after the answer: if this process is killed while it asks, the next one still knows what others
+                # want.
                 for path in others:
                     path.unlink(missing_ok=True)
             return Answer(asked, time.monotonic(), rows, frozenset(arrays))
@@ -100,7 +103,9 @@ class Answers:
             found = _read(path)
             if found is None or not serves(found):
                 with path.with_suffix(".lock").open("ab") as lock:
+                    # The kernel frees the lock of a process that dies: no killed asker holds anybody up.
                     fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                    # Again: whoever held the lock until now may just have written what is wanted.
                     found = _read(path)
                     if found is None or not serves(found):
                         found = ask()

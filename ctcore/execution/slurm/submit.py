@@ -32,6 +32,7 @@ UNKNOWN = SbatchReply(None)
 
 def new_name(project: Project) -> str:
     """Of a batch: in Slurm, the array is called so."""
+    # Random, and not made of the keys: another try of the same calls must not be taken for the array of the first.
     return prefix(project) + secrets.token_hex(6)
 
 
@@ -127,6 +128,8 @@ def remove(project: Project, batch: str) -> None:
 def _locked(folder: Path) -> Iterator[int]:
     handle = os.open(folder / "lock", os.O_RDWR | os.O_CREAT, 0o644)
     try:
+        # flock is of the open file, which sbatch inherits: it holds until both have closed it (flock(2)). A lock of
+        # fcntl(2) would belong to this process alone, and end with it.
         fcntl.flock(handle, fcntl.LOCK_EX)
         yield handle
     finally:
@@ -150,6 +153,8 @@ def _script(project: Project, profile: Profile, batch: str, jobs: int, needs: Ne
         gres=profile.gres,
         array_parallelism=at_once,
         setup=list(profile.setup),
+        # submitit sets wckey=submitit otherwise, and a cluster that enforces wckeys refuses what it does not know
+        # (slurm.conf(5), AccountingStorageEnforce).
         wckey=None,
         # srun costs 20 to 45 ms a task (measured, Slurm 22.05).
         use_srun=False,
