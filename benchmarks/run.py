@@ -28,6 +28,7 @@ SIZES = {
     "ct run, a small project": (1, 2, None),
     "ct run, steps in a row": (1, 46, 0.4),
     "ct run, nodes of one step": (200, 1, 0.35),
+    "ct run, many nodes of one step": (1000, 1, 1.1),
 }
 QUICK = 2
 

@@ -5,6 +5,7 @@ import csv
 import json
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -185,8 +186,12 @@ def _table(rows: Sequence[Mapping[str, str]], columns: Sequence[str]) -> dg.Meta
     if len(rows) > SHOWN_ROWS:
         rest = dict.fromkeys(columns[1:], "")
         shown.append(dg.TableRecord({columns[0]: f"… and {len(rows) - SHOWN_ROWS} more", **rest}))
-    schema = dg.TableSchema(columns=[dg.TableColumn(column, "string") for column in columns])
-    return dg.MetadataValue.table(shown, schema)
+    return dg.MetadataValue.table(shown, _schema(tuple(columns)))
+
+
+@lru_cache
+def _schema(columns: tuple[str, ...]) -> dg.TableSchema:
+    return dg.TableSchema(columns=[dg.TableColumn(column, "string") for column in columns])
 
 
 def _preview(project: Project, step: Step, folder: str) -> dict[str, Any]:

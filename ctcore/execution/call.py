@@ -47,7 +47,7 @@ from ctcore.store.call_log import pack
 from ctcore.store.digest import Signature, try_digests
 from ctcore.store.manifest import SIDECAR, version_in_sidecar
 from ctcore.store.store import Store
-from ctcore.util.atomic_file import write_json
+from ctcore.util.atomic_file import leave_json
 from ctcore.util.clock import utc
 from ctcore.util.disk_errors import reason_of, way_out
 
@@ -89,7 +89,9 @@ class StepCall:
         return work / "calls" / f"{self.attempt}.json"
 
     def write(self, work: Path) -> Path:
-        return write_json(self.place(work), asdict(self))
+        place = self.place(work)
+        leave_json(str(place), vars(self))
+        return place
 
     def log(self, work: Path) -> Path:
         """Where its output goes."""
@@ -136,7 +138,7 @@ def run_calls(work: str, store: str, calls: Iterable[str]) -> int:
             error, facts = _run(call, Store(Path(call.store or store)), log, Path(work).parent)
         # Last of all: whoever sees this record may take for granted that the artifact is published.
         result = StepResult(call.attempt, call.node, call.key, error, str(log), facts, _used(before))
-        write_json(Path(work) / "results" / f"{call.attempt}.json", asdict(result))
+        leave_json(f"{work}/results/{call.attempt}.json", vars(result))
         failed += error is not None
     return failed
 
@@ -428,14 +430,22 @@ def _unchanged(call: StepCall, before: Mapping[str, Signature] | None = None) ->
     return seen
 
 
+def _new_file(path: Path) -> int:
+    flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC
+    try:
+        return os.open(path, flags, 0o644)
+    except FileNotFoundError:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        return os.open(path, flags, 0o644)
+
+
 @contextmanager
 def _output_into(log: Path) -> Iterator[None]:
     """Redirect the output of the step and its tools into a file."""
-    log.parent.mkdir(parents=True, exist_ok=True)
     sys.stdout.flush()
     sys.stderr.flush()
+    target = _new_file(log)
     saved = [(OpenFile(os.dup(number)), number) for number in (1, 2)]
-    target = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o644)
     os.dup2(target, 1)
     os.dup2(target, 2)
     os.close(target)

@@ -28,6 +28,7 @@ from ctcore.util.processes import end_tree, process_name
 from ctcore.util.progress import Reader
 
 POLL_S = 0.05
+REST_S, CALL_S = 0.25, 0.005  # no call takes less, so that no worker waits for the next look
 BATCH = 64
 SLOW_S = 1.0
 """A worker that has given no result for so long is at a slow call: others take what waits behind it."""
@@ -100,6 +101,12 @@ class _Shift(WaitLoop[StepResult]):
     @property
     def is_over(self) -> bool:
         return not (self.waiting or self.running)
+
+    @property
+    def rest_s(self) -> float:
+        if len(self.running) < self.workers:  # something else may take that place
+            return 0.0
+        return min(REST_S, CALL_S * min(len(job.calls) for job in self.running))
 
     @property
     def is_waiting(self) -> bool:

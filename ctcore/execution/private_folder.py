@@ -82,6 +82,8 @@ def private_folder(staged: Path) -> Iterator[Path]:
         tempfile.tempdir = known
         _forget_processes()
         remove(temporary)
+        with suppress(OSError):
+            os.rmdir(place)
         remove(staged / SCRATCH)
 
 
@@ -135,6 +137,9 @@ def _forget_processes() -> None:
 
 def remove(folder: Path) -> None:
     """Remove a folder with its content, even if a tool made it read-only."""
+    with suppress(OSError):  # most are empty
+        os.rmdir(folder)
+        return
     for inside, _, _ in os.walk(folder):
         with suppress(OSError):
             # To remove an entry, one must be allowed to write in its folder (unlink(2)); the rights of the entry do not

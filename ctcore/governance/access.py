@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from functools import cache
 from typing import Any, NamedTuple
 
-from sqlalchemy import Connection, Select, bindparam, func, literal, or_, select
+from sqlalchemy import CompoundSelect, Connection, Select, bindparam, func, literal, or_, select
 
 from ctcore.catalog.engine import bind_keys, in_bound_keys, in_keys
 from ctcore.catalog.ownership import HELD
@@ -209,7 +209,7 @@ def hidden_ids(connection: Connection, day: str, required: bool) -> dict[str, se
 
 
 @cache
-def _hidden(required: bool) -> Any:
+def _hidden(required: bool) -> CompoundSelect[str, str]:
     last = select(func.max(consent.c.id)).group_by(consent.c.entity)
     is_full = or_(*(consent.c.status == one for one in GIVEN))  # `in_` is written out at each execution
     is_given = is_full & or_(consent.c.until.is_(None), consent.c.until > bindparam("day"))

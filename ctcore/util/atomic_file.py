@@ -51,6 +51,23 @@ def write_json(path: Path, value: Any) -> Path:
     return write_whole(path, json.dumps(value).encode())
 
 
+def leave_json(path: str, value: Any) -> None:
+    """A new file of ct's own, for a process that waits for its name: whole or not at all. Errors are those of
+    `write_whole`."""
+    folder, name = os.path.split(path)
+    part, content = Path(folder, f".{name}.{os.getpid()}"), json.dumps(value).encode()
+    try:
+        try:
+            part.write_bytes(content)
+        except FileNotFoundError:
+            os.makedirs(folder, exist_ok=True)
+            part.write_bytes(content)
+        os.replace(part, path)
+    except OSError as error:
+        part.unlink(missing_ok=True)
+        raise (disk_error(Path(path), error, len(content)) or error) from error
+
+
 def sync(path: Path | str) -> None:
     """Wait until a file, or the entries of a folder, are on the disk."""
     fd = os.open(path, os.O_RDONLY)

@@ -13,7 +13,8 @@ import pytest
 from sqlalchemy import select
 
 from ctcore.catalog.tables import attempt, lease
-from ctcore.execution.fork_server import KEPT, WorkerRequest
+from ctcore.execution.fork_server import KEPT, Worker, WorkerRequest
+from ctcore.execution.local import LocalRunner, _Job, _Shift
 from ctcore.util import progress
 from ctcore.util.processes import started_at
 from tests.execution.test_stopping import start
@@ -161,3 +162,14 @@ def test_a_worker_has_the_variables_of_now(tmp_path: Path, monkeypatch: pytest.M
         logs.append(Path(one.log or "").read_text().split())
     assert logs == [["one", "None"], ["two", "None"], ["two", "three"]]
     assert servers[0] == servers[1] != servers[2]
+
+
+def test_a_look_waits_for_more_where_workers_have_much_to_do(tmp_path: Path) -> None:
+    """And not where one would wait for the next look, as with a chain of single calls."""
+    shift = _Shift(LocalRunner(make_project(tmp_path / "toy"), workers=2), [])
+    worker, log = Worker(1, None), tmp_path / "log"
+    found = []
+    for many in (64, 60, 2):
+        shift.running.append(_Job(worker, log, [None] * many))  # type: ignore[list-item]
+        found.append(shift.rest_s)
+    assert found == [0, 0.25, 0.01], "a place is free; both have much to do; one has little"

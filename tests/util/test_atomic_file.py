@@ -1,11 +1,12 @@
 """A file is written whole, with the rights and in the place of the one that was there."""
 
+import json
 import os
 from pathlib import Path
 
 import pytest
 
-from ctcore.util.atomic_file import write_whole
+from ctcore.util.atomic_file import leave_json, write_whole
 
 
 def test_a_file_keeps_its_rights_and_a_link_its_place(tmp_path: Path) -> None:
@@ -27,3 +28,14 @@ def test_only_what_is_durable_waits_for_the_disk(tmp_path: Path, monkeypatch: py
     assert waited == []
     write_whole(tmp_path / "b", b"b", durable=True)
     assert len(waited) == 1
+
+
+def test_a_file_left_for_another_process_is_whole(tmp_path: Path) -> None:
+    place = tmp_path / "new" / "folder" / "one.json"
+    leave_json(str(place), {"a": [1, None]})
+    leave_json(str(place), {"a": (2,)})
+    assert json.loads(place.read_bytes()) == {"a": [2]} and os.listdir(place.parent) == ["one.json"]
+    (tmp_path / "taken").mkdir()
+    with pytest.raises(OSError, match="taken"):
+        leave_json(str(tmp_path / "taken"), 1)
+    assert sorted(os.listdir(tmp_path)) == ["new", "taken"]

@@ -165,3 +165,18 @@ def test_what_imports_left_is_not_looked_through_again() -> None:
         assert gc.isenabled() and gc.get_freeze_count() > 0
     finally:
         gc.unfreeze()
+
+
+def test_a_process_without_children_looks_at_no_others() -> None:
+    program = """
+import os, subprocess
+from ctcore.util import processes
+looked = []
+processes._children = lambda real=processes._children: looked.append(1) or real()
+processes.end_below(os.getpid())
+assert not looked
+with subprocess.Popen(["sleep", "60"]) as child:
+    processes.end_below(os.getpid())
+assert looked and child.returncode == -9
+"""
+    subprocess.run([sys.executable, "-c", program], check=True, timeout=100)

@@ -179,6 +179,11 @@ class WaitLoop(ABC, Generic[Found]):
     def is_over(self) -> bool: ...
 
     @property
+    def rest_s(self) -> float:
+        """How long to wait where a look found something, so that the next one finds more: each is recorded as one."""
+        return 0.0
+
+    @property
     @abstractmethod
     def is_waiting(self) -> bool:
         """Whether something is still to be started."""
@@ -190,16 +195,19 @@ class WaitLoop(ABC, Generic[Found]):
 
     def results(self) -> Iterator[list[Found]]:
         """Yield results as they come. Raises KeyboardInterrupt, or the received signal, when the wish is fulfilled."""
-        whole = False
+        whole, rest_s = False, 0.0
         try:
             while not self._is_done and self.wish != "leave":
                 with self.stop.listening():
                     self._set_end(self.stop.requested_end(self.fail))
+                    time.sleep(rest_s)
                     found = self.look()
                     if self.beside is not None and self.stop.hears:
                         self.beside.look(self)
                     if not found and self.stop.hears:
                         time.sleep(self.every_s)
+                is_alone = self.stop.hears and (self.beside is None or self.beside.is_over)
+                rest_s = self.rest_s if found and is_alone else 0.0
                 # Outside of `listening`: whoever takes the results may be interrupted as any code may. The generator is
                 # closed then, and `finally` decides about the jobs.
                 if found or not self.stop.hears:
