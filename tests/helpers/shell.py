@@ -16,7 +16,6 @@ from sqlalchemy import text
 
 from ctcore.cli import main
 from ctcore.project import Project
-from tests.helpers.warm import is_warm, warm
 
 ROOT = Path(__file__).parents[2]
 
@@ -53,14 +52,16 @@ def command(*arguments: str | Path) -> list[str]:
 
 
 def shell(*arguments: str | Path, at: Path | None = None, env: Mapping[str, str] | None = None) -> Said:
-    """`ct` as a process of its own, which has imported everything before."""
-    variables = environment(**(env or {}))
-    if is_warm(variables):
-        done = warm([*map(str, arguments)], at, variables, 300)
-    else:
-        done = subprocess.run(
-            command(*arguments), cwd=at, env=variables, capture_output=True, text=True, check=False, timeout=300
-        )
+    """`ct` as a process of its own."""
+    done = subprocess.run(
+        command(*arguments),
+        cwd=at,
+        env=environment(**(env or {})),
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=300,
+    )
     assert "Traceback" not in done.stderr + done.stdout, done.stderr
     return Said(done.returncode, done.stdout, done.stderr)
 
