@@ -17,7 +17,7 @@ from ctcore.deletion.redact import remaining_values
 from ctcore.deletion.redacted_events import purges
 from ctcore.deletion.tombstone_check import differing_tombstones
 from ctcore.errors import Usage
-from ctcore.lineage.containment import containment_of
+from ctcore.lineage.containment import Containment, containment_of
 from ctcore.model.node import name_of
 from ctcore.project import Project
 from ctcore.store.manifest import ExpectedArtifact
@@ -59,9 +59,11 @@ def check(project: Project, number: int, deep: bool = True, on_bytes: Callable[[
         gone, problems = _tombstone_findings(connection, row)
         problems += [_unfinished(row)] if row.ended_at is None else []
         problems += [(one.where, one.problem) for one in _still_there(project, connection, purge.c.id == number)]
-        problems += _remaining(project, connection, row)
+        is_due = is_revoked(connection, row.patient) and row.ended_at is not None
+        whose = containment_of(project, connection, row.patient) if is_due else None
+        problems += _remaining(project, connection, row, whose)
         kept = current_folders(connection)
-        problems += _copies(project, connection, row, count)
+        problems += _copies(project, connection, row, whose, count)
     found = project.store.check_many(
         [ExpectedArtifact(project.store.root / folder, files) for folder, files in kept.items()],
         deep=deep,
@@ -118,11 +120,12 @@ def _still_there(project: Project, connection: Connection, purges: ColumnElement
             yield PurgeFinding(row.id, name_of((row.asset, row.partition)), said)
 
 
-def _remaining(project: Project, connection: Connection, row: Any) -> Iterator[tuple[str, str]]:
+def _remaining(
+    project: Project, connection: Connection, row: Any, found: Containment | None
+) -> Iterator[tuple[str, str]]:
     """What still contains the patient; nothing if they have consented again."""
-    if not is_revoked(connection, row.patient) or row.ended_at is None:
+    if found is None:
         return
-    found = containment_of(project, connection, row.patient)
     for place, what in remaining_values(project, connection, found):
         yield place, f"{what}: purged data of patient {row.patient}; {command(row.patient)} removes it"
     for number, one in found.left.items():
@@ -133,7 +136,11 @@ def _remaining(project: Project, connection: Connection, row: Any) -> Iterator[t
 
 
 def _copies(
-    project: Project, connection: Connection, row: Any, on_bytes: Callable[[int], None] | None
+    project: Project,
+    connection: Connection,
+    row: Any,
+    found: Containment | None,
+    on_bytes: Callable[[int], None] | None,
 ) -> Iterator[tuple[str, str]]:
     """Copies of purged content in other places, files that could not be read, and lines of the journal that differ from
     the catalog: an older copy holds values that were purged since."""
@@ -141,9 +148,8 @@ def _copies(
         many = f"line {wrong[0]}" + f" and {len(wrong) - 1} more" * (len(wrong) > 1)
         said = f"{many}: not the events of the catalog; {command(row.patient)} rewrites it from there"
         yield project.catalog.journal.path.name, said
-    if not is_revoked(connection, row.patient) or row.ended_at is None:
+    if found is None:
         return
-    found = containment_of(project, connection, row.patient)
     seen = search(project, connection, found, row.patient, on_bytes=on_bytes)
     for one in not_below(project, seen.copies, named_places(project, connection, found, row.patient)):
         yield one.path, one.words(row.patient)
