@@ -116,9 +116,13 @@ class _Shift(WaitLoop[StepResult]):
     def busy(self) -> int:
         return len(self.running)
 
+    @property
+    def most(self) -> int:
+        return self.workers
+
     def look(self) -> list[StepResult]:
         ended: list[StepResult] = []
-        while self.wish == "go" and (self.waiting or self._takes_back()) and self._room(self.workers) > 0:
+        while self.wish == "go" and (self.waiting or self._takes_back()) and self.room > 0:
             calls = self.waiting.popleft()
             try:
                 self.running.append(self._start(calls))
@@ -142,9 +146,10 @@ class _Shift(WaitLoop[StepResult]):
         """Let half of what waits behind a slow call wait for any worker, and say whether there is such."""
         late = time.monotonic() - SLOW_S
         slow = [job for job in self.running if len(job.calls) > 1 and job.heard_at < late]
-        if not slow or self._room(self.workers) <= 0:
+        if not slow or self.room <= 0:
             return False
         job = max(slow, key=lambda one: len(one.calls))
+        # As if heard: at the next poll, the rest would be halved again.
         job.heard_at = time.monotonic()
         taken: list[StepCall] = []
         for call in reversed(job.calls[len(job.calls) // 2 :]):
@@ -153,6 +158,8 @@ class _Shift(WaitLoop[StepResult]):
             except FileNotFoundError:  # its worker has come to it
                 break
             job.calls.remove(call)
+            # Under a new name: the old one still stands in the list of the slow worker, which would come to it after
+            # all.
             taken.append(replace(call, attempt=token_hex(8)))
         if taken:
             self.waiting.append(taken[::-1])

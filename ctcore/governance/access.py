@@ -197,8 +197,9 @@ def hidden_ids(connection: Connection, day: str, required: bool) -> dict[str, se
     is lost, each member whom nobody registered is hidden as soon as somebody is.
     """
     found: dict[str, set[str]] = {level: set() for level in (*ENTITY_LEVELS, _LOSS)}
-    for row in connection.execute(_hidden(required), {"day": day}):
-        found[row[0]].add(row[1])
+    rows: Any = connection.execute(_hidden(required), {"day": day})
+    for level, name in rows:
+        found[level].add(name)
     after = found.pop(_LOSS)
     if HELD in after:
         _add(found, connection.execute(select(entity.c.level, entity.c.id)))

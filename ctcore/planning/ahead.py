@@ -26,6 +26,7 @@ EVERY_S = 1.0
 POLLS = 10  # of Slurm's queue: an array for what has become ready meanwhile, and no job each
 MOST = 500  # nodes of a step that are begun together
 SHARE = 20  # to look for ready nodes takes this part of the time at most
+# Told by identity: a look that found nothing gives an empty list as well.
 OVER: list[Outcome] = []
 
 
@@ -46,6 +47,7 @@ class AheadRuns:
         self.every_s = EVERY_S if profile is None else POLLS * profile.poll
         self.lead_stop = Stop()
         self.run_id: str | None = None
+        self.most = 1  # processes or jobs, as the run says that is followed
         self._passed: set[str] = set()  # steps whose turn is over
         self._lead: WaitLoop[Any] | None = None
         self._loops: WeakSet[WaitLoop[Any]] = WeakSet()
@@ -77,18 +79,22 @@ class AheadRuns:
     def is_over(self) -> bool:
         return not self._begun
 
+    @property
+    def busy(self) -> int:
+        return sum(loop.busy for loop in self._loops)
+
     def others(self, loop: WaitLoop[Any]) -> int | None:
         self._loops.add(loop)
         if loop is not self._lead and self._lead is not None and self._lead.is_waiting:
             return None
-        return sum(other.busy for other in self._loops if other is not loop)
+        return self.busy - loop.busy
 
     def look(self, lead: WaitLoop[Any]) -> None:
-        self._lead = lead
+        self._lead, self.most = lead, lead.most
         self._loops.add(lead)
         for one in list(self._begun):
             self._go_on(one)
-        if lead.wish == "go" and not lead.is_waiting and time.monotonic() >= self._next:
+        if lead.wish == "go" and not lead.is_waiting and lead.room > 0 and time.monotonic() >= self._next:
             began = time.monotonic()
             self._begin()
             ended = time.monotonic()
@@ -166,6 +172,10 @@ class _Rest(WaitLoop[Outcome]):
     @property
     def busy(self) -> int:
         return 0
+
+    @property
+    def most(self) -> int:
+        return self.ahead.most
 
     def look(self) -> list[Outcome]:
         found = self.ahead.take(self.nodes)

@@ -27,7 +27,7 @@ pytestmark = pytest.mark.slow
 class _Waiting(WaitLoop[Outcome]):
     """A run that waits for its last call, with nothing more to start."""
 
-    is_over, is_waiting, busy = False, False, 1
+    is_over, is_waiting, busy, most = False, False, 1, 2
 
     def look(self) -> list[Outcome]:
         return []

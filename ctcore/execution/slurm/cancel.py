@@ -193,6 +193,11 @@ class WaitLoop(ABC, Generic[Found]):
     def busy(self) -> int:
         """How many processes or jobs it has now."""
 
+    @property
+    @abstractmethod
+    def most(self) -> int:
+        """How many all loops together may have."""
+
     def results(self) -> Iterator[list[Found]]:
         """Yield results as they come. Raises KeyboardInterrupt, or the received signal, when the wish is fulfilled."""
         whole, rest_s = False, 0.0
@@ -225,10 +230,11 @@ class WaitLoop(ABC, Generic[Found]):
         beside = self.beside if self.stop.hears and self.wish != "go" else None
         return self.is_over and (beside is None or beside.is_over)
 
-    def _room(self, most: int) -> int:
-        """How many more processes or jobs it may have, of `most` for all loops together."""
+    @property
+    def room(self) -> int:
+        """How many more processes or jobs it may have."""
         others = self.beside.others(self) if self.beside is not None else 0
-        return 0 if others is None else most - self.busy - others
+        return 0 if others is None else self.most - self.busy - others
 
     def _set_end(self, wish: RunEnd) -> None:
         if wish == self.wish:

@@ -100,6 +100,10 @@ class _Flight(WaitLoop[StepResult]):
     def busy(self) -> int:
         return len(self.tasks)
 
+    @property
+    def most(self) -> int:
+        return self.profile.in_flight
+
     def _attach(self, left: Sequence[Job]) -> set[str]:
         """Jobs of an earlier run: watch those that Slurm has, and search for those that it may not have."""
         unknown: dict[str, list[Job]] = {}
@@ -118,7 +122,7 @@ class _Flight(WaitLoop[StepResult]):
 
     def look(self) -> list[StepResult]:
         if self.wish == "go":
-            for job in self.outbox.go(self.profile.in_flight - self._room(self.profile.in_flight)):
+            for job in self.outbox.go(self.most - self.room):
                 self.tasks[job.call] = Task(job)
                 self.polling.expect_change()
         self._read_records()
