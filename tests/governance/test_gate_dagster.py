@@ -140,7 +140,7 @@ def test_what_dagster_is_told_after_a_revocation_names_nobody(project: Project, 
     context = dg.build_sensor_context(instance=instance, resources=build_resources(project))
     tick = staleness_sensor(project)(context)
     assert isinstance(tick, dg.SensorResult)
-    asked = [one for one in tick.run_requests or [] if one.asset_selection == [dg.AssetKey("joined")]]
+    asked = [one for one in tick.run_requests or [] if (one.asset_selection or [])[:1] == [dg.AssetKey("joined")]]
     assert [one.tags["ct/why"] for one in asked] == ["member-removed: somebody who may not be used"]
     ticks = [staleness_sensor(project)(context), sheet_sensor(project)(context)]
     (project.root / "reads/A1.txt").unlink()
