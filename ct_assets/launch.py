@@ -45,7 +45,7 @@ from ctcore.projects.dagster_home import end_with_front, unblock_interrupt
 from ctcore.query.exclusion_counts import emptied_cohorts
 from ctcore.staleness.verdicts import evaluate
 from ctcore.terminal.cohort_options import narrowing_options
-from ctcore.terminal.look_first import look_before_run
+from ctcore.terminal.look_before_run import look_before_run
 from ctcore.terminal.progress_bars import Bars
 from ctcore.terminal.render import FOUND
 from ctcore.util import progress

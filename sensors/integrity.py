@@ -12,11 +12,11 @@ from ct_assets.asset_checks import damage_found
 from ct_assets.asset_keys import key_of
 from ct_assets.purged_events import last_recovery, wipe_purged
 from ctcore.errors import CtError
-from ctcore.execution.ledger import refuse_without_store
 from ctcore.integrity.scrub import DAY_S, GIB, ScrubResult, scrub_share
 from ctcore.integrity.verify import verify
 from ctcore.model.node import name_of
 from ctcore.project import Project
+from ctcore.projects.missing_store import refuse_without_store
 from resources import CtProject, closed
 
 WAIT_S = 40  # Dagster allows a tick 60 s; a thread reads a large file on after the tick

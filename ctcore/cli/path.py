@@ -3,9 +3,9 @@
 import click
 
 from ctcore.cohorts.lookup import find_node
-from ctcore.execution.ledger import refuse_without_store
 from ctcore.lineage.explain import artifact_path
 from ctcore.model.node import name_of
+from ctcore.projects.missing_store import refuse_without_store
 from ctcore.query.disclosure import disclose
 from ctcore.terminal.render import FOUND, echo_json, excluded_options, json_option, open_project
 

@@ -7,10 +7,10 @@ from typing import Any
 import click
 
 from ctcore.errors import ProjectError
-from ctcore.execution.ledger import refuse_without_store
 from ctcore.model.levels import count_text
 from ctcore.project import Project
 from ctcore.projects.dagster_home import SETTINGS, launch
+from ctcore.projects.missing_store import refuse_without_store
 from ctcore.terminal.render import FOUND, ByteCounter, echo_json, is_terminal, json_option, open_project, size, table
 
 _COLUMNS = ("action", "what", "number", "size", "why")

@@ -16,7 +16,7 @@ from ctcore.planning.work_list import WorkList
 from ctcore.projects.dagster_home import launch
 from ctcore.query.disclosure import refuse_excluded
 from ctcore.terminal.cohort_options import narrowing_options
-from ctcore.terminal.look_first import look_before_run
+from ctcore.terminal.look_before_run import look_before_run
 from ctcore.terminal.place import Place
 from ctcore.terminal.render import FOUND, open_project
 

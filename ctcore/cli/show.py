@@ -8,7 +8,6 @@ import click
 from ctcore.catalog.member_roles import members_of
 from ctcore.cohorts.lookup import find_node
 from ctcore.errors import Usage
-from ctcore.execution.ledger import refuse_without_store
 from ctcore.governance.masking import UNMASKED, mask_of
 from ctcore.inputs.key import current_edges
 from ctcore.lineage.explain import current_code_digest, entry, purged_makings
@@ -16,6 +15,7 @@ from ctcore.lineage.explain import why as explain
 from ctcore.model.node import Node, name_of
 from ctcore.model.reasons import short_digest, version_text
 from ctcore.project import Project
+from ctcore.projects.missing_store import refuse_without_store
 from ctcore.query.batches import specimen_batches
 from ctcore.query.disclosure import disclose, results_of
 from ctcore.steps.graph import REGISTRY

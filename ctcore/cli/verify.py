@@ -10,7 +10,6 @@ from ctcore.catalog.tables import event
 from ctcore.deletion.proof import PurgeFinding, purge_findings
 from ctcore.deletion.redacted_events import purges, restored_events
 from ctcore.errors import CatalogError
-from ctcore.execution.ledger import refuse_without_store
 from ctcore.governance.masking import WITHHELD, Mask, mask_of
 from ctcore.intake.raw_files import look
 from ctcore.integrity.catalog_check import disagreements
@@ -20,6 +19,7 @@ from ctcore.integrity.verify import verify as verify_store
 from ctcore.model.levels import count_text
 from ctcore.model.node import name_of
 from ctcore.project import Project
+from ctcore.projects.missing_store import refuse_without_store
 from ctcore.projects.permissions import readable_by_others
 from ctcore.staleness.undeclared_reads import by_step, rows_of
 from ctcore.terminal.damage import place_in_words

@@ -29,7 +29,6 @@ from ctcore.catalog.tables import (
     run,
 )
 from ctcore.catalog.tombstones import is_purged
-from ctcore.errors import StoreError
 from ctcore.execution.slurm import jobs
 from ctcore.governance import qc
 from ctcore.inputs.key import Hit
@@ -397,22 +396,3 @@ def _said(one: Mapping[str, Any]) -> dict[str, Any]:
     row, record = _making(one, 0), record_of(one)
     told = {name: row[name] for name in ("key", "data_version", "folder", "reason", "run_id")}
     return {**told, "materialization": one["id"], "record": record}
-
-
-_GONE = 3  # the exit code of what was found
-
-
-def refuse_without_store(project: Project) -> None:
-    """StoreError where artifacts are on record and there is no store: a disk that is not mounted is no lost result."""
-    if project.store.is_there:
-        return
-    with project.catalog.read() as connection:
-        made = connection.execute(select(func.count()).select_from(artifact)).scalar() or 0
-    if made:
-        many = f"{made} artifact{'s' * (made != 1)}"
-        error = StoreError(
-            f"the store {project.store.root} is not there, and {many} should be in it; mount its disk or put it back "
-            f"(lost for good: `ct init {project.root}` makes an empty one, and `ct run` makes everything again)"
-        )
-        error.exit_code = _GONE
-        raise error

@@ -17,7 +17,6 @@ from ctcore.cohorts import rule_history
 from ctcore.execution import ledger
 from ctcore.execution.call import StepCall, StepResult, forget
 from ctcore.execution.concurrent_runs import ConcurrentRuns
-from ctcore.execution.ledger import refuse_without_store
 from ctcore.execution.local import LocalRunner
 from ctcore.execution.reproduce import Reproduction, compare_results, repeated_calls
 from ctcore.execution.reproduce import record as record_again
@@ -32,6 +31,7 @@ from ctcore.model.node import Node
 from ctcore.model.reasons import role_text
 from ctcore.project import Project
 from ctcore.projects import leases
+from ctcore.projects.missing_store import refuse_without_store
 from ctcore.staleness.verdicts import evaluate
 from ctcore.step import Step
 from ctcore.steps.git_commit import commit_of

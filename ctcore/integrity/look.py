@@ -10,11 +10,11 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 
 from ctcore.errors import CatalogError
-from ctcore.execution.ledger import refuse_without_store
 from ctcore.intake.raw_files import FileChanges, look
 from ctcore.integrity.verify import look_at_store
 from ctcore.model.node import name_of
 from ctcore.project import Project
+from ctcore.projects.missing_store import refuse_without_store
 from ctcore.store.manifest import Allowance
 from ctcore.util import json_text
 from ctcore.util.clock import utc
