@@ -10,6 +10,7 @@ from typing import Any
 
 from ctcore.catalog.engine import Catalog
 from ctcore.code import Code, code_of
+from ctcore.code.environment import are_current
 from ctcore.code.tool_versions import Tools
 from ctcore.config.address_book import folder_of
 from ctcore.config.automation import unknown_steps
@@ -52,10 +53,13 @@ class Project:
         if "steps" not in known or fresh.settings != self.settings:
             return fresh
         if all(one.is_as_read() for one in self.steps.sources):
-            kept = ["steps", "codes"]
-            # Tools are asked anew in each run, and the lock is a file.
-            if fresh.settings.environment_lock is None and not any(step.tools for step in self.steps):
-                kept.append("recipes")
+            kept = ["steps"]
+            # Libraries may have been installed meanwhile.
+            if all(are_current(code.environment) for code in known.get("codes", {}).values()):
+                kept.append("codes")
+                # Tools are asked anew in each run, and the lock is a file.
+                if fresh.settings.environment_lock is None and not any(step.tools for step in self.steps):
+                    kept.append("recipes")
             vars(fresh).update({name: known[name] for name in kept if name in known})
         return fresh
 

@@ -3,7 +3,8 @@
 import os
 import sys
 from collections.abc import Iterable, Mapping
-from functools import cache
+from contextlib import suppress
+from functools import cache, lru_cache
 from importlib import metadata, util
 from pathlib import Path
 
@@ -14,12 +15,27 @@ _OWN = Path(os.__file__).parent
 
 def versions(libraries: Iterable[str]) -> dict[str, str]:
     """The version of Python, and of the distributions that provide these modules."""
-    python = ".".join(map(str, sys.version_info[:2]))
-    return {"python": python, **{name: version for name in sorted(libraries) if (version := _version(name))}}
+    python, places = ".".join(map(str, sys.version_info[:2])), _places()
+    return {"python": python, **{name: version for name in sorted(libraries) if (version := _version(name, places))}}
 
 
-@cache
-def _version(module: str) -> str:
+def are_current(found: Mapping[str, str]) -> bool:
+    """Whether `versions` would find the same now."""
+    return versions(found.keys() - {"python"}) == found
+
+
+def _places() -> tuple[tuple[str, int], ...]:
+    """The folders of packages, with their times: each is another one when something was installed there or removed."""
+    found = []
+    for place in sys.path:
+        with suppress(OSError):
+            found.append((place, os.stat(place or os.curdir).st_mtime_ns))
+    return tuple(found)
+
+
+@lru_cache(maxsize=1024)
+def _version(module: str, _places: tuple[tuple[str, int], ...]) -> str:
+    """A code server lives for weeks, and its sensor has to see what was installed meanwhile."""
     try:
         # First by its name, as most packages have that of their module: `packages_distributions` reads the records of
         # all that is installed.

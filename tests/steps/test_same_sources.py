@@ -105,3 +105,22 @@ def test_a_broken_file_is_parsed_ahead_without_a_word(tmp_path: Path, capfd: pyt
     parse_ahead(place)
     parse_ahead(tmp_path / "gone.py")
     assert capfd.readouterr() == ("", "")
+
+
+def test_an_upgraded_library_is_another_recipe_in_one_process(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    packages = tmp_path / "site-packages"
+    (packages / "counter-1.0.dist-info").mkdir(parents=True)
+    (packages / "counter-1.0.dist-info" / "METADATA").write_text("Metadata-Version: 2.1\nName: counter\nVersion: 1.0\n")
+    (packages / "counter.py").write_text("def count(text):\n    return len(text)\n")
+    monkeypatch.syspath_prepend(str(packages))
+    root = make_project(tmp_path / "toy").root
+    (root / "steps" / "counts.py").write_text("import counter\n" + OPENED % "" + "    counter.count('')\n")
+    _age(root / "steps")
+    opened = Project(root)
+    assert opened.recipes["one"].environment["counter"] == "1.0"
+    assert opened.reopened().recipes is opened.recipes
+    later = packages / "counter-2.0.dist-info"
+    (packages / "counter-1.0.dist-info").rename(later)
+    (later / "METADATA").write_text("Metadata-Version: 2.1\nName: counter\nVersion: 2.0\n")
+    assert Project(root).recipes["one"].environment["counter"] == "2.0"
+    assert opened.reopened().recipes["one"].environment["counter"] == "2.0"
