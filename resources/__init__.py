@@ -15,8 +15,8 @@ from ctcore.project import Project
 from ctcore.util import progress
 from ctcore.util.progress import Reader
 
-_opened: dict[Path, Project] = {}
-"""The project that this process opened last."""
+_written: dict[Path, Project] = {}
+"""The project that this process opened last to write to it."""
 
 
 class CtProject(dg.ConfigurableResource):
@@ -25,17 +25,19 @@ class CtProject(dg.ConfigurableResource):
     root: str = Field(description="The directory that holds ct.toml.")
 
     def open(self) -> Project:
-        """Open the project, with settings and steps as their files are now."""
-        project = Project.find(Path(self.root))
-        if (before := _opened.get(project.root)) is not None:
-            project = before.reopened()
-        _opened.clear()
-        _opened[project.root] = project
-        return project
+        """Open the project, with settings and steps read again."""
+        return Project.find(Path(self.root))
 
     def to_write(self) -> Project:
-        """Open the project to write to it. dg.Failure before any work if the project is archived."""
+        """Open the project to write to it; a run does for each of its steps, and reads only files that changed.
+        dg.Failure before any work if the project is archived."""
         project = self.open()
+        # Not for a look: what a step file read when it was run (a table, say) may be another one by now, and a sensor
+        # would never hear of it. In a run, the worker refuses a call whose code is not that of its key.
+        if (before := _written.get(project.root)) is not None:
+            project = before.reopened()
+        _written.clear()
+        _written[project.root] = project
         if why := closed(project):
             raise dg.Failure(why, allow_retries=False)
         return project

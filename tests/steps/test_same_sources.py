@@ -11,6 +11,7 @@ from ctcore.code.module import module_of
 from ctcore.code.sources import SeenFiles
 from ctcore.project import Project
 from ctcore.store.digest import Signature
+from resources import CtProject
 from tests.helpers.kit import make_project
 
 OPENED = """
@@ -124,3 +125,31 @@ def test_an_upgraded_library_is_another_recipe_in_one_process(tmp_path: Path, mo
     (later / "METADATA").write_text("Metadata-Version: 2.1\nName: counter\nVersion: 2.0\n")
     assert Project(root).recipes["one"].environment["counter"] == "2.0"
     assert opened.reopened().recipes["one"].environment["counter"] == "2.0"
+
+
+FACTORY = """
+from pathlib import Path
+from ctcore.step import step
+
+def make(limit):
+    @step(level="assay", outputs={"n": "n.txt"})
+    def one(call):
+        call.out("n").write_text(limit)
+    return one
+
+one = make(Path(%r).read_text())
+"""
+
+
+def test_a_look_runs_step_files_anew_whatever_they_read(tmp_path: Path) -> None:
+    """A value that a step holds may come from anywhere when its file is run: the sensors' process lives for weeks."""
+    root, limit = make_project(tmp_path / "toy").root, tmp_path / "limit"
+    limit.write_text("1")
+    (root / "steps" / "held.py").write_text(FACTORY % str(limit))
+    _age(root / "steps")
+    before = CtProject(root=str(root)).open().recipes["one"]
+    run = CtProject(root=str(root)).to_write()
+    _ = run.recipes
+    limit.write_text("2")
+    assert CtProject(root=str(root)).open().recipes["one"] != before
+    assert CtProject(root=str(root)).to_write().steps is run.steps  # a worker refuses a call whose code is another
