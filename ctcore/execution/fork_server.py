@@ -31,6 +31,7 @@ from ctcore.util.processes import process_name, run_and_exit, run_in_child, star
 _READ_AT_START = ("PYTHON", "LD_", "LC_", "LANG", "LOCPATH", "MALLOC_", "GLIBC_")
 """How variables begin that an interpreter or the C library reads when it starts; a worker is given all others."""
 _START_S = 60.0
+_END_S = 5.0
 
 
 def _working_directory() -> str:
@@ -136,8 +137,16 @@ class ForkServer:
             self._hear(0)  # afterwards: a worker's last word comes before its end
             if is_alive and not worker.is_gone:
                 return True
+            self._hear_end(worker)
             self._workers.pop(worker.pid, None)
             return False
+
+    def _hear_end(self, worker: Worker) -> None:
+        """The server takes a worker's exit code, and says so a moment later."""
+        until = time.monotonic() + _END_S
+        with suppress(EOFError):  # it was killed, and says nothing any more
+            while not worker.is_gone and self._process is not None and time.monotonic() < until:
+                self._hear(until - time.monotonic())
 
     def close(self) -> None:
         """Let the server go; its workers go on."""

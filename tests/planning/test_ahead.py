@@ -102,8 +102,8 @@ def test_what_fails_ahead_is_told_once_and_blocks_what_needs_it(tmp_path: Path) 
 
 def test_the_first_failure_stops_what_is_ahead_too(tmp_path: Path) -> None:
     toy = Meetings(tmp_path, 2)
-    toy.tell("first-A1", "apart-A1.done", "apart-A2.done", "go")
-    toy.tell("second-A2", "apart-A2.done", "fail")
+    toy.tell("first-A1", "go")
+    toy.tell("second-A2", "fail")
     with begin(toy, "--fail", "fast") as run:
         assert wait(lambda: toy.calls()["second/A2"] == 1, PATIENCE_S)
         assert run.stderr is not None
