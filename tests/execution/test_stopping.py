@@ -249,8 +249,10 @@ def test_ctrl_c_within_an_exec_is_exit_code_130(tmp_path: Path) -> None:
 def test_a_slow_call_holds_up_nobody_behind_it(toy: Cohort) -> None:
     toy.tell("A000", "wait")
     with start(toy) as run:
-        begun(toy, 6)  # A001 and A002 were given to the same worker
-        toy.go()
+        try:
+            begun(toy, 6)  # A001 and A002 were given to the same worker
+        finally:
+            toy.go()
         out, err = run.communicate(timeout=PATIENCE_S)
     assert run.returncode == 0 and Counter(out.split()[1::2]) == {"made": 6}, err
     assert set(toy.begun().values()) == {1}
