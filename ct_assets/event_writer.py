@@ -71,6 +71,15 @@ def _plain(value: Any) -> Any:
     return value.replace(tzinfo=None).isoformat(" ", "microseconds") if isinstance(value, datetime) else value
 
 
+def _of_event(row: dict[str, Any], number: int) -> dict[str, Any]:
+    """The event that a row of a check was last written for."""
+    return {
+        "evaluation_event": row["event"],
+        "evaluation_event_timestamp": row["timestamp"],
+        "evaluation_event_storage_id": number,
+    }
+
+
 def can_write(storage: Any) -> bool:
     """Whether this is the storage of Dagster 1.13 that the writer knows."""
     is_stock = getattr(type(storage), "store_event", None) is SqliteEventLogStorage.store_event
@@ -153,9 +162,7 @@ class EventWriter:
             "check_name": planned.check_name,
             "run_id": event.run_id,
             "execution_status": "PLANNED",
-            "evaluation_event": row["event"],
-            "evaluation_event_timestamp": row["timestamp"],
-            "evaluation_event_storage_id": number,
+            **_of_event(row, number),
         }
         with self._storage.index_connection() as connection:
             for partition in subset.get_partition_keys() if subset else [None]:
@@ -170,9 +177,7 @@ class EventWriter:
             "of_run": event.run_id,
             "of_partition": found.partition,
             "execution_status": "SUCCEEDED" if found.passed else "FAILED",
-            "evaluation_event": row["event"],
-            "evaluation_event_timestamp": row["timestamp"],
-            "evaluation_event_storage_id": number,
+            **_of_event(row, number),
             "materialization_event_storage_id": target.storage_id if target else None,
         }
         with self._storage.index_connection() as connection:

@@ -94,7 +94,8 @@ class AheadRuns:
         self._loops.add(lead)
         for one in list(self._begun):
             self._go_on(one)
-        if lead.wish == "go" and not lead.is_waiting and lead.room > 0 and time.monotonic() >= self._next:
+        is_asked = lead.wish == "go" and lead.room > 0 and not any(loop.is_waiting for loop in self._loops)
+        if is_asked and time.monotonic() >= self._next:
             began = time.monotonic()
             self._begin()
             ended = time.monotonic()
@@ -122,8 +123,6 @@ class AheadRuns:
             progress.tell(outcome)
 
     def _begin(self) -> None:
-        if any(loop.is_waiting for loop in self._loops):
-            return
         ready: dict[str, list[Verdict]] = {}
         for verdict in self.work.ready():
             if verdict.node not in self._tried and verdict.asset not in self._passed:

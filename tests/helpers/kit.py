@@ -88,6 +88,24 @@ def joined(call: Call) -> None:
     call.out("table").write_text("".join(rows))
 '''
 
+MORE = """
+
+@step(level="assay", inputs={"n": "counted"}, outputs={"n": "n.txt"})
+def doubled(call: Call) -> None:
+    call.out("n").write_text(call.one("n")["n"].read_text() * 2)
+
+
+@step(level="assay", inputs={"n": "doubled", "m": "merged"}, outputs={"n": "n.txt"})
+def compared(call: Call) -> None:
+    call.out("n").write_text("x")
+
+
+@step(level="assay", inputs={"n": "doubled"}, outputs={"n": "n.txt"})
+def tripled(call: Call) -> None:
+    call.out("n").write_text(call.one("n")["n"].read_text() * 3)
+"""
+"""Further steps: two below `counted`, and one that takes a step of another level too."""
+
 COLUMNS = ("patient_id", "sex", "age", "specimen_id", "site", "assay_id", "library", "reads")
 
 

@@ -13,7 +13,7 @@ from ctcore.planning.requests import RequestRound, decide_requests, requested_pa
 from ctcore.project import Project
 from ctcore.steps.graph import REGISTRY
 from ctcore.util.clock import utc
-from tests.helpers.kit import STEPS, TOML, Inline, again, assay, make, make_all, make_project
+from tests.helpers.kit import MORE, STEPS, TOML, Inline, again, assay, make, make_all, make_project
 
 FAILING = STEPS.replace("    n = len(", "    raise ValueError('no')\n    n = len(")
 AT_FIRST = {"A0", "A1", "A2"}
@@ -231,30 +231,12 @@ def test_a_policy_of_no_step_is_told_with_all_the_others(tmp_path: Path) -> None
         assert words in str(caught.value)
 
 
-ROW = """
-
-@step(level="assay", inputs={"n": "counted"}, outputs={"n": "n.txt"})
-def doubled(call: Call) -> None:
-    call.out("n").write_text(call.one("n")["n"].read_text() * 2)
-
-
-@step(level="assay", inputs={"n": "doubled", "m": "merged"}, outputs={"n": "n.txt"})
-def compared(call: Call) -> None:
-    call.out("n").write_text("x")
-
-
-@step(level="assay", inputs={"n": "doubled"}, outputs={"n": "n.txt"})
-def tripled(call: Call) -> None:
-    call.out("n").write_text("y")
-"""
-
-
 def steps_of(found: RequestRound) -> list[list[str]]:
     return sorted(one.batch.steps for one in found.asked if one.batch.asset not in REGISTRY)
 
 
 def test_steps_of_a_level_that_wait_for_a_run_follow_in_it(tmp_path: Path) -> None:
-    runs = toy(tmp_path, steps=STEPS + ROW)
+    runs = toy(tmp_path, steps=STEPS + MORE)
     first = runs.look()
     assert steps_of(first) == [["counted", "doubled", "tripled"]]
     (one,) = [one for one in first.asked if one.batch.asset == "counted"]
@@ -271,7 +253,7 @@ def test_steps_of_a_level_that_wait_for_a_run_follow_in_it(tmp_path: Path) -> No
 
 
 def test_what_a_policy_or_a_budget_keeps_follows_in_no_run(tmp_path: Path) -> None:
-    asked = toy(tmp_path / "policy", '[policy]\ndoubled = "ask"\n', steps=STEPS + ROW)
+    asked = toy(tmp_path / "policy", '[policy]\ndoubled = "ask"\n', steps=STEPS + MORE)
     assert steps_of(asked.look()) == [["counted"]]
-    spent = toy(tmp_path / "budget", "[run]\nbudget = { partitions = 8 }\n", steps=STEPS + ROW)
+    spent = toy(tmp_path / "budget", "[run]\nbudget = { partitions = 8 }\n", steps=STEPS + MORE)
     assert steps_of(spent.look()) == [["counted", "doubled"]]

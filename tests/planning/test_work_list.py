@@ -10,7 +10,7 @@ from ctcore.governance.consent import Statement, set_consent
 from ctcore.planning.plan import Scope, scope
 from ctcore.planning.work_list import WorkList
 from ctcore.staleness.verdicts import evaluate
-from tests.helpers.kit import STEPS, Inline, add, again, assay, fail, make, make_all, make_project
+from tests.helpers.kit import MORE, STEPS, Inline, add, again, assay, fail, make, make_all, make_project
 
 
 def test_what_waits_is_on_the_list_until_it_is_made(tmp_path: Path) -> None:
@@ -50,24 +50,6 @@ def test_nothing_to_do_says_whether_all_is_fresh_or_excluded(tmp_path: Path) -> 
     fail(project, "A3")
     first, second = said("counted/A3")
     assert first == "nothing may run: 1 node excluded" and second.startswith("  counted/A3: ")
-
-
-MORE = """
-
-@step(level="assay", inputs={"n": "counted"}, outputs={"n": "n.txt"})
-def doubled(call: Call) -> None:
-    call.out("n").write_text(call.one("n")["n"].read_text() * 2)
-
-
-@step(level="assay", inputs={"n": "doubled", "m": "merged"}, outputs={"n": "n.txt"})
-def compared(call: Call) -> None:
-    call.out("n").write_text("x")
-
-
-@step(level="assay", inputs={"n": "doubled"}, outputs={"n": "n.txt"})
-def tripled(call: Call) -> None:
-    call.out("n").write_text(call.one("n")["n"].read_text() * 3)
-"""
 
 
 def test_a_chain_holds_what_waits_for_nothing_else(tmp_path: Path) -> None:
