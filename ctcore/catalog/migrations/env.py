@@ -1,5 +1,4 @@
-"""How Alembic reaches the catalog: through the connection that `upgrade` hands over, or not at all where its words are to
-be written down."""
+"""How Alembic reaches the catalog: through the connection that `upgrade` hands over. Without one it only writes."""
 
 from alembic import context
 
