@@ -15,6 +15,7 @@ from ctcore.code.tool_versions import tool_problems
 from ctcore.errors import StepError, StoreError, Usage
 from ctcore.model.levels import ENTITY_LEVELS, LEVELS
 from ctcore.step import Step
+from ctcore.steps.asked_names import undeclared_names
 from ctcore.steps.facts import declaration_problems
 from ctcore.store.digest import digest_value
 from ctcore.store.manifest import check_names
@@ -150,6 +151,7 @@ class StepGraph:
             yield f"{where}: role {step.role!r}: no input has members of that level or below it"
         others = (*_name_problems(step), *_output_problems(step), *_parameter_problems(step))
         others = (*others, *declaration_problems(step.facts), *tool_problems(step.tools))
+        others = (*others, *undeclared_names(step, self.by_name))
         yield from (f"{where}: {said}" for said in others)
 
 

@@ -28,13 +28,13 @@ def _line(root: Path, text: str) -> int:
 @pytest.mark.parametrize(
     ("body", "said"),
     [
-        ('call.out("x").touch()', "no output 'x' is declared; declared: n"),
-        ('call.file("fastq")', "no file 'fastq' is declared by this step; declared: reads"),
-        ('call.one("reads")', "no input 'reads' is declared by this step; declared: none"),
-        ('call.column("patient.age")', 'there is no column "patient.age" of assay A1 here'),
+        ('call.out(str("x")).touch()', "no output 'x' is declared; declared: n"),
+        ('call.file(str("fastq"))', "no file 'fastq' is declared by this step; declared: reads"),
+        ('call.one(str("reads"))', "no input 'reads' is declared by this step; declared: none"),
+        ('call.column(str("patient.age"))', 'there is no column "patient.age" of assay A1 here'),
     ],
 )
-def test_what_is_not_declared_has_file_and_line(tmp_path: Path, body: str, said: str) -> None:
+def test_a_name_that_is_made_when_it_runs_has_file_and_line(tmp_path: Path, body: str, said: str) -> None:
     error = _error(tmp_path / "toy", body)
     assert error.startswith(f"steps/toy.py, line {_line(tmp_path / 'toy', body)}: {said}")
 
@@ -56,7 +56,7 @@ def test_the_line_is_the_innermost_of_the_steps_own(tmp_path: Path) -> None:
 
 
 def test_a_worker_says_the_same(tmp_path: Path) -> None:
-    body = 'call.out("x").touch()'
+    body = 'call.out(str("x")).touch()'
     error = _error(tmp_path / "toy", body, runner=False)
     assert error.startswith(f"steps/toy.py, line {_line(tmp_path / 'toy', body)}: no output 'x'")
 

@@ -34,8 +34,8 @@ def test_a_circle_and_a_double_name_are_refused(steps: dict[str, Step]) -> None:
     with pytest.raises(StepError, match="is declared twice"):
         StepGraph([*steps.values(), steps["merged"]])
     round_ = [
-        replace(steps["merged"], inputs={"a": "other"}),
-        replace(steps["merged"], name="other", inputs={"a": "merged"}),
+        replace(steps["merged"], inputs={"counts": "other"}),
+        replace(steps["merged"], name="other", inputs={"counts": "merged"}),
     ]
     with pytest.raises(StepError, match=r"the steps form a circle: (merged → other → merged|other → merged → other)"):
         StepGraph(round_)

@@ -1,0 +1,71 @@
+"""A name in a step's code that is not declared is told when the project is loaded: see `steps.asked_names`."""
+
+from pathlib import Path
+
+import pytest
+
+from ctcore.errors import StepError
+from ctcore.steps.asked_names import undeclared_names
+from ctcore.steps.graph import load_steps
+from tests.helpers.kit import STEPS
+
+FIRST = "    n = len(call.file"
+MERGED = 'lines = [source["n"].read_text().strip() for source in call.many("counts")]'
+
+
+def _problems(folder: Path, steps: str) -> str:
+    (folder / "toy.py").write_text(steps)
+    with pytest.raises(StepError) as refused:
+        load_steps([folder])
+    return str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("body", "said"),
+    [
+        ('call.out("m").touch()', "asks for output 'm', which is not declared; declared: n"),
+        ('call.file("read")', "asks for file 'read', which is not declared; declared: reads; did you mean 'reads'?"),
+        (
+            'call.reference("genom")',
+            "asks for reference 'genom', which is not declared; declared: genome",
+        ),
+        ('call.intervals("panel")', "asks for reference 'panel', which is not declared"),
+        ('call.one("reads")', "asks for input 'reads', which is not declared; declared: none"),
+        ('[one for one in call.many("a")]', "asks for input 'a'"),
+        ('call.members("a", role="tumour")', "asks for input 'a'"),
+        ('call.column("patient.age")', "asks for column 'patient.age', which is not declared; declared: none"),
+    ],
+)
+def test_a_name_in_the_code_is_told_with_its_line(tmp_path: Path, body: str, said: str) -> None:
+    steps = STEPS.replace(FIRST, f"    {body}\n{FIRST}", 1)
+    line = next(at for at, text in enumerate(steps.splitlines(), 1) if body in text)
+    assert f"toy.py: step counted: line {line} {said}" in _problems(tmp_path, steps)
+
+
+def test_an_output_of_the_step_above_is_told_too(tmp_path: Path) -> None:
+    steps = STEPS.replace(MERGED, 'lines = [call.one("counts")["m"].read_text()]')
+    assert "step merged: line 26 asks for output of counted 'm'" in _problems(tmp_path, steps)
+
+
+def test_all_names_are_told_at_once(tmp_path: Path) -> None:
+    steps = STEPS.replace(FIRST, f'    call.out("a"); call.out("b")\n{FIRST}', 1).replace(
+        'out("table")', 'out("tabel")'
+    )
+    said = _problems(tmp_path, steps)
+    assert all(f"output {name!r}" in said for name in "ab") and "did you mean 'table'?" in said
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        'try:\n        call.out("m")\n    except Exception:\n        pass',  # it may be there to find out
+        'other = [call.out("m") for call in ()]',  # not this call
+        'name = "m"\n    call.scratch(name)',
+        'call.column("patient.age", of=None) if False else None',
+        "call = call",
+    ],
+)
+def test_what_may_be_meant_so_is_left_to_the_run(tmp_path: Path, body: str) -> None:
+    (tmp_path / "toy.py").write_text(STEPS.replace(FIRST, f"    {body}\n{FIRST}", 1))
+    steps = load_steps([tmp_path])
+    assert [said for step in steps for said in undeclared_names(step, steps.by_name)] == [] and len(steps) == 3
