@@ -31,7 +31,8 @@ class ResolvedInput:
     """One input of a step. Its sources are positions of `asset`; with `fan_in` they are members of the node.
 
     Sources lie above the nodes (`above` leads from a node to its source), below them (`below` leads from a node to its
-    sources), or are the node itself; of a cohort they are its `members`. `existing`: which sources exist.
+    sources), or are the node itself; of a cohort they are its `members`. `existing`: which sources exist. A file that
+    several entities share is made of all of them: `sharing` leads from an entity to its number among those that share.
     """
 
     input: str
@@ -43,6 +44,7 @@ class ResolvedInput:
     downward: bool = False
     members: tuple[Places, ...] | None = None
     existing: Flags | None = None
+    sharing: Places | None = None
 
     @property
     def role(self) -> Role:
@@ -77,9 +79,9 @@ class ResolvedInput:
                 return np.zeros(len(groups[0]), np.int64), groups[0]
             owner = np.repeat(np.arange(len(chosen)), [len(one) for one in groups])
             return owner, np.concatenate([np.zeros(0, np.int64), *groups])
-        if self.downward:
+        if self.downward or self.sharing is not None:
             assert self.below is not None
-            owner, source = self.below.pairs(chosen)
+            owner, source = self.below.pairs(chosen if self.sharing is None else self.sharing[chosen])
         else:
             owner, source = np.arange(len(chosen)), chosen if self.above is None else self.above[chosen]
         if self.existing is None or self.existing.all():
@@ -91,6 +93,9 @@ class ResolvedInput:
         """The nodes that have one of these sources; None: any may."""
         if self.members is not None or self.what == "reference":
             return None
+        if self.sharing is not None:
+            assert self.below is not None
+            return np.unique(self.below.pairs(self.sharing[sources])[1])
         if self.above is None:
             return sources
         if self.downward:
@@ -106,7 +111,7 @@ class Inputs:
         self.graph = graph
         self.settings = settings
         self.snapshot = snapshot
-        self.hierarchy = Hierarchy(snapshot.entities)
+        self.hierarchy = Hierarchy(snapshot.entities, self._reads())
         self.complete = self._complete()
         self._wants: dict[str, tuple[ResolvedInput, ...]] = {}
         self._members: dict[tuple[str, str], Flags] = {}
@@ -182,7 +187,7 @@ class Inputs:
 
     def _listed(self, step: Step) -> Iterator[ResolvedInput]:
         for role in step.files:
-            yield ResolvedInput(role, step.level, "file")
+            yield self._file(step, role)
         for name, up in step.inputs.items():
             yield self._artifacts(step, name, self.graph[up])
         for key in step.references:
@@ -192,6 +197,22 @@ class Inputs:
             yield from self._columns(step, column)
         if step.role is not None:
             yield from self._columns(step, step.role, ROLE)
+
+    def _file(self, step: Step, role: str) -> ResolvedInput:
+        shared = self.snapshot.entities[step.level].shared.get(role)
+        if shared is None:
+            return ResolvedInput(role, step.level, "file")
+        own = np.arange(len(shared)) + shared.max(initial=-1) + 1
+        numbers = np.where(shared < 0, own, shared)
+        below = Groups.of(numbers, int(numbers.max(initial=-1)) + 1)
+        return ResolvedInput(role, step.level, "file", below=below, sharing=numbers)
+
+    def _reads(self) -> dict[str, frozenset[str]]:
+        """The roles of the raw files that each step reads, itself or through others; an analysis reads none."""
+        found: dict[str, frozenset[str]] = dict.fromkeys(self.settings.analyses, frozenset())
+        for step in self.graph:
+            found[step.name] = frozenset(step.files).union(*(found[up] for up in step.inputs.values()))
+        return found
 
     def _artifacts(self, step: Step, name: str, up: Step) -> ResolvedInput:
         if step.level == "cohort":
@@ -212,7 +233,13 @@ class Inputs:
 
     def _usable_nodes(self, step: Step, up: Step) -> Flags:
         """The nodes of another step that this step may use."""
-        return self.nodes(up) & self.hierarchy.usable_for(step.name, up.level)
+        return self.nodes(up) & self._usable_results(step, up)
+
+    def _usable_results(self, step: Step, up: Step) -> Flags:
+        """Whose results of another step this step may use, where there are any."""
+        able = self.hierarchy.usable_for(step.name, up.level)
+        barred = self.hierarchy.holds_barred(step.name, up.name, up.level)
+        return able if barred is None else able & ~barred
 
     def _level_links(self, step: Step, level: str) -> dict[str, Any]:
         """From the nodes of a step to the entities of another level."""
@@ -258,11 +285,10 @@ class Inputs:
                 if want.what == "step" and want.fan_in:
                     level = self.graph[want.asset].level
                     source = want.pairs(np.array([cohort]))[1]
-                    found.append(
-                        self.hierarchy.ancestors(level, "patient")[
-                            source[~self.hierarchy.permits(step.name, level)[source]]
-                        ]
-                    )
+                    barred = ~self.hierarchy.permits(step.name, level)
+                    holds = self.hierarchy.holds_barred(step.name, want.asset, level)
+                    barred = barred if holds is None else barred | holds
+                    found.append(self.hierarchy.ancestors(level, "patient")[source[barred[source]]])
         return np.unique(np.concatenate(found))
 
     def _columns(self, step: Step, column: str, mark: str = "") -> Iterator[ResolvedInput]:
@@ -305,9 +331,9 @@ class Inputs:
             for up in (self.graph[name] for name in step.inputs.values()):
                 has = found[up.name] & self.hierarchy.usable_for(up.name, up.level)
                 if up.level != step.level:
-                    has = self.hierarchy.related(
-                        has & self.hierarchy.usable_for(step.name, up.level), up.level, step.level
-                    )
+                    has = self.hierarchy.related(has & self._usable_results(step, up), up.level, step.level)
+                elif (barred := self.hierarchy.holds_barred(step.name, up.name, up.level)) is not None:
+                    has = has & ~barred
                 flags &= has
             found[step.name] = flags
         return found

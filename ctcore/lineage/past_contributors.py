@@ -3,10 +3,12 @@
 from collections.abc import Callable, Iterable, Sequence
 from functools import cache, cached_property
 
+from ctcore.catalog.shared_files import SharedFile
 from ctcore.inputs.contributors import May
 from ctcore.inputs.resolve import Inputs
 from ctcore.lineage.walk import Lineage, Making
 from ctcore.model.levels import ENTITY_LEVELS
+from ctcore.model.node import Node
 from ctcore.snapshot.arrays import Flags
 from ctcore.snapshot.snapshot import Snapshot
 
@@ -14,8 +16,8 @@ from ctcore.snapshot.snapshot import Snapshot
 class PastContributors:
     """Who is inside makings of any time, by their own lineage and not by today's."""
 
-    def __init__(self, lineage: Lineage, snapshot: Snapshot, inputs: Inputs) -> None:
-        self.lineage, self.snapshot, self.hierarchy = lineage, snapshot, inputs.hierarchy
+    def __init__(self, lineage: Lineage, snapshot: Snapshot, inputs: Inputs, shared: Sequence[SharedFile] = ()) -> None:
+        self.lineage, self.snapshot, self.hierarchy, self.shared = lineage, snapshot, inputs.hierarchy, shared
 
     @cached_property
     def dirty(self) -> set[int]:
@@ -77,11 +79,26 @@ class PastContributors:
         asset = self.lineage.makings[making].asset
         return any(at is None or not may(asset, level)[at] for level, at in self._places(making))
 
+    def _shared(self, making: int) -> Iterable[Node]:
+        """Who had the raw files of a making too, also those who came to share one later."""
+        for used in self.lineage.edges.get(making, ()) if self._by_content else ():
+            for one in self._by_content.get((used.asset, used.input, used.version), ()):
+                if used.partition in one.owners:
+                    yield from ((one.level, who) for who in one.owners)
+
+    @cached_property
+    def _by_content(self) -> dict[tuple[str, str, str], list[SharedFile]]:
+        found: dict[tuple[str, str, str], list[SharedFile]] = {}
+        for one in self.shared:
+            found.setdefault((one.level, one.role, one.version), []).append(one)
+        return found
+
     def _places(self, making: int) -> Iterable[tuple[str, int | None]]:
         """The entities of a making and its members, as level and position. For a step that is gone: all entities
         with the ID."""
         one = self.lineage.makings[making]
-        for asset, who in {one.node, *(used[1:3] for used in self.lineage.edges.get(making, ()))}:
+        edges = self.lineage.edges.get(making, ())
+        for asset, who in {one.node, *(used[1:3] for used in edges), *self._shared(making)}:
             level = self.snapshot.shape.levels.get(asset, asset)
             if level in ENTITY_LEVELS:
                 yield level, self.snapshot.entities[level].index.get(who)
