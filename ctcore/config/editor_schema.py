@@ -175,7 +175,8 @@ def _reference() -> Schema:
     return _closed(
         "",
         {
-            "path": _text("The file, relative to the project."),
+            "path": _text("The file or folder, relative to the project."),
+            "folder": _flag("It is a folder with all that is in it."),
             "version": _text("A new version makes stale what used the reference."),
             "kind": {**kind, "not": {"const": regions.KIND}},
         },
