@@ -1,7 +1,7 @@
 """Raw files that several entities share, or once shared, by the events of registering.
 
-The ledger's edges name all who share a file when a result is made of it. Who came to share it later is inside all the
-same.
+The ledger's edge names the entity whose result it is, and the content. All who ever had this content under one path are
+inside, also those who came to share it later; edges to each of them would be as many as they are, squared.
 """
 
 import json
@@ -24,10 +24,6 @@ class SharedFile:
     role: str
     version: str
     owners: frozenset[str]
-
-    def is_of(self, nodes: Iterable[Node]) -> bool:
-        """Whether one of these entities had it."""
-        return any(level == self.level and who in self.owners for level, who in nodes)
 
 
 def ever_shared(connection: Connection) -> list[SharedFile]:

@@ -199,7 +199,7 @@ class _Finder:
         yield from own
         for higher in ENTITY_LEVELS[: rank(level) + 1] if step is not None and not own else ():
             at = int(self.hierarchy.ancestors(level, higher)[place])
-            for role, other in self.hierarchy.sharers(step or "", higher, at):
+            for role, other in self.hierarchy.barred_sharers(step or "", higher, at):
                 for who in self._barred(step, higher, other):
                     self.roles[who] = role
                     yield who

@@ -31,8 +31,7 @@ class ResolvedInput:
     """One input of a step. Its sources are positions of `asset`; with `fan_in` they are members of the node.
 
     Sources lie above the nodes (`above` leads from a node to its source), below them (`below` leads from a node to its
-    sources), or are the node itself; of a cohort they are its `members`. `existing`: which sources exist. A file that
-    several entities share is made of all of them: `sharing` leads from an entity to its number among those that share.
+    sources), or are the node itself; of a cohort they are its `members`. `existing`: which sources exist.
     """
 
     input: str
@@ -44,7 +43,6 @@ class ResolvedInput:
     downward: bool = False
     members: tuple[Places, ...] | None = None
     existing: Flags | None = None
-    sharing: Places | None = None
 
     @property
     def role(self) -> Role:
@@ -79,9 +77,9 @@ class ResolvedInput:
                 return np.zeros(len(groups[0]), np.int64), groups[0]
             owner = np.repeat(np.arange(len(chosen)), [len(one) for one in groups])
             return owner, np.concatenate([np.zeros(0, np.int64), *groups])
-        if self.downward or self.sharing is not None:
+        if self.downward:
             assert self.below is not None
-            owner, source = self.below.pairs(chosen if self.sharing is None else self.sharing[chosen])
+            owner, source = self.below.pairs(chosen)
         else:
             owner, source = np.arange(len(chosen)), chosen if self.above is None else self.above[chosen]
         if self.existing is None or self.existing.all():
@@ -93,9 +91,6 @@ class ResolvedInput:
         """The nodes that have one of these sources; None: any may."""
         if self.members is not None or self.what == "reference":
             return None
-        if self.sharing is not None:
-            assert self.below is not None
-            return np.unique(self.below.pairs(self.sharing[sources])[1])
         if self.above is None:
             return sources
         if self.downward:
@@ -187,7 +182,7 @@ class Inputs:
 
     def _listed(self, step: Step) -> Iterator[ResolvedInput]:
         for role in step.files:
-            yield self._file(step, role)
+            yield ResolvedInput(role, step.level, "file")
         for name, up in step.inputs.items():
             yield self._artifacts(step, name, self.graph[up])
         for key in step.references:
@@ -197,15 +192,6 @@ class Inputs:
             yield from self._columns(step, column)
         if step.role is not None:
             yield from self._columns(step, step.role, ROLE)
-
-    def _file(self, step: Step, role: str) -> ResolvedInput:
-        shared = self.snapshot.entities[step.level].shared.get(role)
-        if shared is None:
-            return ResolvedInput(role, step.level, "file")
-        own = np.arange(len(shared)) + shared.max(initial=-1) + 1
-        numbers = np.where(shared < 0, own, shared)
-        below = Groups.of(numbers, int(numbers.max(initial=-1)) + 1)
-        return ResolvedInput(role, step.level, "file", below=below, sharing=numbers)
 
     def _reads(self) -> dict[str, frozenset[str]]:
         """The roles of the raw files that each step reads, itself or through others; an analysis reads none."""

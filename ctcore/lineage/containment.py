@@ -12,7 +12,6 @@ from sqlalchemy import Connection, and_, select
 
 from ctcore.catalog.engine import in_keys
 from ctcore.catalog.lost_inputs import makings_of_lost_inputs
-from ctcore.catalog.shared_files import ever_shared, makings_of_shared
 from ctcore.catalog.tables import consent, entity, event, materialization, purge, tombstone
 from ctcore.cohorts.descendants import descendants_of
 from ctcore.lineage.impact import Pairs, first_makings, pairs_of
@@ -77,7 +76,6 @@ def containment_of(project: Project, connection: Connection, patient: str) -> Co
     own, moved = descendants_of(connection, [("patient", patient)])
     own |= _purged(connection, patient)
     first = set(first_makings(project, connection, own, None).nodes)
-    first |= makings_of_shared(connection, (one for one in ever_shared(connection) if one.is_of(own)))
     unknown = makings_of_lost_inputs(connection, ((step.name, step.level) for step in project.steps)) - first
     ids = walked_ids(connection, descendant_walk(walk_start(first | unknown)))
     made = makings(connection, ids)

@@ -1,6 +1,6 @@
 """Who is inside makings of any time, by their own lineage."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import cache, cached_property
 
 from ctcore.catalog.shared_files import SharedFile
@@ -8,7 +8,6 @@ from ctcore.inputs.contributors import May
 from ctcore.inputs.resolve import Inputs
 from ctcore.lineage.walk import Lineage, Making
 from ctcore.model.levels import ENTITY_LEVELS
-from ctcore.model.node import Node
 from ctcore.snapshot.arrays import Flags
 from ctcore.snapshot.snapshot import Snapshot
 
@@ -53,6 +52,9 @@ class PastContributors:
                 for level, at in self._places(number)
                 if at is not None and not may[level][at]
             }
+            for one in self._shared_by(number):
+                above = self.hierarchy.ancestors(one.level, "patient")
+                who |= {int(above[at]) for at in self._owners(one, may[one.level])}
         return len(who)
 
     def _grown(self, may: May) -> set[int]:
@@ -77,14 +79,22 @@ class PastContributors:
     def _took(self, making: int, may: Callable[[str, str], Sequence[bool]]) -> bool:
         """Entities that are no longer registered may not be used either."""
         asset = self.lineage.makings[making].asset
-        return any(at is None or not may(asset, level)[at] for level, at in self._places(making))
+        if any(at is None or not may(asset, level)[at] for level, at in self._places(making)):
+            return True
+        flags = {one: may(asset, one.level) for one in self._shared_by(making)}
+        return any(any(True for _ in self._owners(one, able)) for one, able in flags.items())
 
-    def _shared(self, making: int) -> Iterable[Node]:
-        """Who had the raw files of a making too, also those who came to share one later."""
+    def _owners(self, one: SharedFile, may: Sequence[bool]) -> Iterator[int]:
+        """The positions of those who had a shared file and may not be used."""
+        index = self.snapshot.entities[one.level].index
+        yield from (index[who] for who in one.owners if who in index and not may[index[who]])
+
+    def _shared_by(self, making: int) -> Iterator[SharedFile]:
+        """The raw files of a making that others had too, at whatever time."""
         for used in self.lineage.edges.get(making, ()) if self._by_content else ():
             for one in self._by_content.get((used.asset, used.input, used.version), ()):
                 if used.partition in one.owners:
-                    yield from ((one.level, who) for who in one.owners)
+                    yield one
 
     @cached_property
     def _by_content(self) -> dict[tuple[str, str, str], list[SharedFile]]:
@@ -97,8 +107,7 @@ class PastContributors:
         """The entities of a making and its members, as level and position. For a step that is gone: all entities
         with the ID."""
         one = self.lineage.makings[making]
-        edges = self.lineage.edges.get(making, ())
-        for asset, who in {one.node, *(used[1:3] for used in edges), *self._shared(making)}:
+        for asset, who in {one.node, *(used[1:3] for used in self.lineage.edges.get(making, ()))}:
             level = self.snapshot.shape.levels.get(asset, asset)
             if level in ENTITY_LEVELS:
                 yield level, self.snapshot.entities[level].index.get(who)

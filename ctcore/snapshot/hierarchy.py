@@ -30,6 +30,7 @@ class Hierarchy:
         self._above: dict[tuple[str, str], Places] = {}
         self._below: dict[tuple[str, str], Groups] = {}
         self._able: dict[tuple[str, str], Flags] = {}
+        self._barred_by: dict[tuple[str, str, str], dict[int, list[int]]] = {}
 
     def ancestors(self, level: str, higher: str) -> Places:
         """The ancestor of everybody of a level at a higher one (or at the same)."""
@@ -114,11 +115,20 @@ class Hierarchy:
         shared = self.entities[level].shared
         return {role: numbers for role, numbers in shared.items() if role in self.reads.get(step, (role,))}
 
-    def sharers(self, step: str, level: str, place: int) -> Iterator[tuple[str, int]]:
-        """With whom an entity shares a file that the step reads: the role and the position of each."""
+    def barred_sharers(self, step: str, level: str, place: int) -> Iterator[tuple[str, int]]:
+        """With whom an entity shares a file that the step reads, and who may not be used: the role and the position."""
         for role, numbers in self.shared_files(step, level).items():
             if numbers[place] >= 0:
-                yield from ((role, at) for at in np.flatnonzero(numbers == numbers[place]).tolist() if at != place)
+                yield from ((role, at) for at in self._barring(step, level, role).get(int(numbers[place]), ()))
+
+    def _barring(self, step: str, level: str, role: str) -> dict[int, list[int]]:
+        """By the number of a shared file, those who bar the others."""
+        if (step, level, role) not in self._barred_by:
+            numbers = self.entities[level].shared[role]
+            found = self._barred_by[step, level, role] = dict[int, list[int]]()
+            for at in np.flatnonzero((numbers >= 0) & ~self._own_usable(step, level)).tolist():
+                found.setdefault(int(numbers[at]), []).append(at)
+        return self._barred_by[step, level, role]
 
     @property
     def limited_steps(self) -> Set[str]:
