@@ -11,7 +11,8 @@ from ctcore.intake.register import register
 from ctcore.project import Project
 from ctcore.staleness.verdicts import evaluate
 from ctcore.util.clock import today
-from tests.helpers.kit import MORE, STEPS, add, again, assay, fail, make_all, reasons, write_sheet
+from tests.helpers.kit import MORE, STEPS, TOML, add, again, assay, fail, make_all, make_project, reasons, write_sheet
+from tests.helpers.kit import ROWS as PLAIN_ROWS
 from tests.helpers.purging import revoke
 from tests.helpers.sharing import POOL, ROWS, SHARED, shared_project
 from tests.helpers.shell import ct
@@ -61,6 +62,43 @@ def test_the_reason_names_the_way_and_nobody_hidden(project: Project) -> None:
     said = ct("-C", project.root, "why", "counted/A2").out
     assert f"shares its reads with patient P2: consent revoked on {today()} (withdrawal form 12){way}" in said
     assert "shares" not in ct("-C", project.root, "why", "counted/A3").out
+
+
+def test_a_status_counts_them_by_what_bars_the_sharer(project: Project) -> None:
+    revoke(project, "P2")
+    said = ct("-C", project.root, "status").err
+    assert "excluded from counted, doubled, tripled" in said.replace(", compared", "") and "2 consent revoked" in said
+    assert "without what the step needs" not in said
+
+
+FAMILY = """
+from ctcore.step import Call, step
+
+@step(level="patient", files=["vcf"], outputs={"n": "n.txt"})
+def trio(call: Call) -> None:
+    call.out("n").write_text(call.file("vcf").read_text())
+
+@step(level="assay", files=["reads"], outputs={"n": "n.txt"})
+def plain(call: Call) -> None:
+    call.out("n").write_text(call.file("reads").read_text())
+
+@step(level="assay", inputs={"t": "trio", "p": "plain"}, outputs={"n": "n.txt"})
+def phased(call: Call) -> None:
+    call.out("n").write_text("x")
+"""
+
+
+def test_a_familys_file_bars_what_is_below_its_patients(tmp_path: Path) -> None:
+    (tmp_path / "family.vcf").write_text("father child\n")
+    toml = TOML.replace("[levels.assay]\n", "[levels.patient.files]\nvcf = { shared = true }\n\n[levels.assay]\n")
+    project = make_project(tmp_path, PLAIN_ROWS, FAMILY, toml)
+    (project.root / "family.csv").write_text("patient_id,vcf\nP1,family.vcf\nP2,family.vcf\n")
+    register(project, project.root / "family.csv")
+    assert set(make_all(project).values()) == {"made"}
+    revoke(project, "P1")
+    assert excluded(project, "trio") == ["P1", "P2"] and excluded(project, "phased") == ["A1", "A2", "A3"]
+    assert excluded(project, "plain") == ["A1", "A2"]
+    assert "shares its vcf with patient P1: consent revoked" in ct("-C", project.root, "why", "phased/A3").out
 
 
 def test_a_sharer_that_failed_quality_bars_the_others_too(project: Project) -> None:
