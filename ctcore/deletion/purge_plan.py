@@ -20,6 +20,7 @@ from ctcore.governance.access import current_consents, status_on
 from ctcore.governance.consent import TAKEN_BACK
 from ctcore.governance.hints import not_found
 from ctcore.governance.masking import UNMASKED
+from ctcore.inputs.current import current_inputs
 from ctcore.lineage.containment import Containment, cohort_derived_steps, containment_of
 from ctcore.lineage.walk import Making
 from ctcore.model.node import Node, name_of
@@ -143,7 +144,7 @@ def _files(connection: Connection, ids: Iterable[int]) -> dict[int, dict[str, tu
 
 
 def _rows(project: Project, connection: Connection, plan: PurgePlan, raw: bool) -> list[PurgePlanRow]:
-    removed, again = _removed(project, plan), _again(project, plan)
+    removed, again = _removed(project, plan), _again(project, connection, plan)
     return [*removed, *_put_back(plan), *_named(project, plan, raw), *again, *_kept(connection, plan)]
 
 
@@ -189,10 +190,15 @@ def _named(project: Project, plan: PurgePlan, raw: bool) -> Iterable[PurgePlanRo
             yield PurgePlanRow("remove" if goes else "name", one.path, 1, None, where + hint)
 
 
-def _again(project: Project, plan: PurgePlan) -> Iterable[PurgePlanRow]:
+def _again(project: Project, connection: Connection, plan: PurgePlan) -> Iterable[PurgePlanRow]:
+    snapshot, inputs = current_inputs(project, connection)
     for node in plan.again:
-        gone = "" if node[0] in project.steps else ": its step is no longer declared"
-        yield PurgePlanRow("make again", name_of(node), 1, 0, "without the patient, by `ct run`" + gone)
+        why = "without the patient, by `ct run`"
+        if node[0] not in project.steps:
+            why += ": its step is no longer declared"
+        elif (at := snapshot.locate(node[0], [node[1]])[0]) >= 0 and not inputs.nodes(project.steps[node[0]])[at]:
+            why += ", once what it is made of may be used without them: `ct why` says what bars it"
+        yield PurgePlanRow("make again", name_of(node), 1, 0, why)
 
 
 def _kept(connection: Connection, plan: PurgePlan) -> Iterable[PurgePlanRow]:

@@ -34,6 +34,10 @@ def raw_row(project: Project, patient: str, raw: bool) -> tuple[str, str]:
 
 def test_all_that_is_made_of_the_shared_file_goes(project: Project) -> None:
     revoke(project, "P2")
+    again = {row.what: row.why for row in plan(project, "P2").rows if row.action == "make again"}
+    freely = "without the patient, by `ct run`"
+    barred = f"{freely}, once what it is made of may be used without them: `ct why` says what bars it"
+    assert again["counted/A2"] == barred and again["joined/all"] == freely
     remove(project, "P2", "letter of 3 May", "P2")
     assert {one for one in nodes(project) if one.startswith("counted/")} == {"counted/A1", "counted/A4"}
     assert not nodes(project) & {"merged/S1", "merged/S2", "joined/all", "doubled/A2"}
