@@ -2,6 +2,7 @@
 
 import sqlite3
 import time
+from functools import lru_cache
 from typing import Any
 from weakref import WeakSet
 
@@ -59,10 +60,11 @@ def is_damage(error: DBAPIError) -> bool:
 
 
 class _CompiledStatements(LRUCache[Any, Any]):
-    """Statements as SQLite takes them, of all catalogs of this process.
+    """Statements as a database takes them, of all catalogs of this process.
 
     A run opens the project anew for each step, and to compile its statements anew took a fifth of a short step.
-    SQLAlchemy's key begins with the dialect, an object of each engine; SQLite's are all alike within a process.
+    SQLAlchemy's key begins with the dialect, an object of each engine; SQLite's are all alike within a process, and so
+    are those of one PostgreSQL server.
     """
 
     def get(self, key: Any, default: Any = None) -> Any:
@@ -73,6 +75,12 @@ class _CompiledStatements(LRUCache[Any, Any]):
 
 
 COMPILED = _CompiledStatements(1000)
+
+
+@lru_cache
+def _compiled(host: str | None, port: int | None) -> _CompiledStatements:
+    """Those of one PostgreSQL server."""
+    return _CompiledStatements(1000)
 
 
 _made = WeakSet[Engine]()
@@ -102,19 +110,29 @@ def _engine(url: URL, schema: str) -> Engine:
         event.listen(engine, "begin", _begin_sqlite)
         engine.update_execution_options(compiled_cache=COMPILED)
         return engine
+    return _postgresql(url, schema)
+
+
+@lru_cache(8)
+def _postgresql(url: URL, schema: str) -> Engine:
+    """One for all who open this catalog in this process: a connection of PostgreSQL's is a process there, which reads
+    what the tables are anew."""
     # As options of the connection, so that every pooled connection has them before its first statement.
     options = [f"-csearch_path={schema}", f"-clock_timeout={BUSY_MS}"]
     if isinstance(own := url.query.get("options"), str):
         options.insert(0, own)
     arguments = {"options": " ".join(options), "connect_timeout": 10}
-    return create_engine(
+    engine = create_engine(
         url,
         connect_args=arguments,
         # A server restart closes pooled connections; without a ping, the next statement would fail.
         pool_pre_ping=True,
         hide_parameters=True,
         executemany_mode="values_plus_batch",  # else upserts and updates of many rows are sent one by one
+        use_native_hstore=False,  # else each connection asks for a type that no table of ours has
     )
+    engine.update_execution_options(compiled_cache=_compiled(url.host, url.port))
+    return engine
 
 
 def parse_url(given: str) -> URL:

@@ -97,15 +97,16 @@ class ObservedReads:
         text = _absolute(path)
         if text is not None and text.startswith(self._own or ("\0",)):
             text = self._behind(text)
-        if text is None or text in self._looked_at or text.startswith(self._passed):
-            return self.record_missed_path(path)
         flags = flags if isinstance(flags, int) else os.O_RDONLY
         access = flags & os.O_ACCMODE
+        is_known = access == os.O_RDONLY and text in self._looked_at
+        if text is None or is_known or text.startswith(self._passed):
+            return self.record_missed_path(path)
         if access != os.O_RDONLY:
             self.written.add(text)
             if flags & os.O_TRUNC or flags & os.O_EXCL:
                 self._made.add(text)
-        if access != os.O_WRONLY:
+        if access != os.O_WRONLY and text not in self._looked_at:
             self._read(text)
         return None
 

@@ -234,7 +234,7 @@ def execute(call: StepCall, store: Store, log: Path, project: Path) -> dict[str,
                 done = sandbox.run(asdict(call), step, declared_reads(call, step, code, staged, project), place)
             else:
                 done = perform(call, step, code, staged, place, project, watching)
-        _unchanged(call, seen)
+        _unchanged(call, seen, watching.written if watching else ())
         sidecar = {
             "format": "ct.artifact.v1",
             "node": list(call.node),
@@ -405,11 +405,14 @@ def _keep_contracts(step: Step, folder: Path, place: Path, written: Collection[s
         raise ContractError(f"{step.name} breaks its contract; nothing was published\n  {listed}")
 
 
-def _unchanged(call: StepCall, before: Mapping[str, Signature] | None = None) -> Mapping[str, Signature]:
+def _unchanged(
+    call: StepCall, before: Mapping[str, Signature] | None = None, written: Collection[str] = ()
+) -> Mapping[str, Signature]:
     """Check that the call's inputs are those of its key: a file with another signature is read and must have the same
     digest.
 
-    Returns the signatures. They are checked again at the end, to find files that changed during the call.
+    Returns the signatures. They are checked again at the end, to find files that changed during the call; `written` are
+    the files that the step was seen to write.
     """
     seen: dict[str, Signature] = {}
     doubtful: dict[str, str] = {}
@@ -426,7 +429,13 @@ def _unchanged(call: StepCall, before: Mapping[str, Signature] | None = None) ->
         if path in problems:
             raise InputError(f"{path}: {problems[path]}; put it back, then run again")
         if reads[path][0] != digest:
-            raise InputError(f"{path} changed since it was last looked at; `ct verify`, then run again")
+            if path in map(os.path.realpath, written) or path in written:
+                raise InputError(
+                    f"the step wrote into its input {path}; put back what was there, and let the step write only what "
+                    "call.out gives, then run again"
+                )
+            when = "since it was last looked at" if before is None else "while the call ran"
+            raise InputError(f"{path} changed {when}; `ct verify`, then run again")
         seen[path] = Signature(*reads[path][1:])
     return seen
 

@@ -13,7 +13,7 @@ from sqlalchemy.pool import NullPool
 from ctcore.catalog import connection
 from ctcore.catalog.engine import HEAD, Catalog, in_keys
 from ctcore.catalog.event_log import check_chain
-from ctcore.catalog.migrations import tables_of_all, upgrade
+from ctcore.catalog.migrations import BACKENDS, new_file, tables_of_all, upgrade
 from ctcore.catalog.tables import entity, file, metadata, setting
 from ctcore.catalog.tables import event as event_table
 from ctcore.errors import CatalogError
@@ -114,19 +114,41 @@ def test_the_code_knows_the_last_migration(open_catalog: Open) -> None:
     assert open_catalog().version() == HEAD
 
 
-def test_a_new_catalog_is_what_all_migrations_make(tmp_path: Path) -> None:
-    folder = Path(connection.__file__).parent / "migrations"
-    assert (folder / "new.sql").read_text() == tables_of_all(), "run python -m ctcore.catalog.migrations"
+# What there is in the one schema, in an order of its own.
+_TABLES = {
+    "sqlite": ["SELECT type, name, tbl_name, sql FROM sqlite_master ORDER BY rowid"],
+    "postgresql": [
+        "SELECT table_name, ordinal_position, column_name, data_type, is_nullable, column_default, "
+        "col_description((quote_ident(table_schema) || '.' || quote_ident(table_name))::regclass, ordinal_position) "
+        "FROM information_schema.columns WHERE table_schema = current_schema() ORDER BY 1, 2",
+        "SELECT conrelid::regclass::text, conname, pg_get_constraintdef(oid) FROM pg_constraint "
+        "WHERE connamespace = current_schema()::regnamespace ORDER BY 1, 2",
+        "SELECT tablename, indexname, indexdef FROM pg_indexes WHERE schemaname = current_schema() ORDER BY 1, 2",
+        "SELECT proname, prosrc FROM pg_proc WHERE pronamespace = current_schema()::regnamespace ORDER BY 1",
+        "SELECT tgrelid::regclass::text, tgname, pg_get_triggerdef(oid) FROM pg_trigger WHERE NOT tgisinternal "
+        "ORDER BY 1, 2",
+    ],
+}
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_the_tables_of_all_migrations_are_written_down(backend: str) -> None:
+    assert new_file(backend).read_text() == tables_of_all(backend), "run python -m ctcore.catalog.migrations"
+
+
+def test_a_new_catalog_is_what_all_migrations_make(catalog_url: str, tmp_path: Path) -> None:
     made = {}
     for name, revisions in {"new": ["head"], "migrated": ["0001", "0006", "head"]}.items():
-        catalog = Catalog(f"sqlite:///{tmp_path / name}", "toy", tmp_path / f"{name}.jsonl")
+        catalog = Catalog(f"{catalog_url}{name if 'sqlite' in catalog_url else ''}", name, tmp_path / f"{name}.jsonl")
         for revision in revisions:
             upgrade(catalog, revision)
         with catalog.read() as reading:
-            listed = "SELECT type, name, tbl_name, sql FROM sqlite_master ORDER BY rowid"
-            made[name] = [*reading.execute(text(listed)), catalog.version()]
+            listed = [tuple(row) for each in _TABLES[reading.dialect.name] for row in reading.execute(text(each))]
+            made[name] = [*listed, catalog.version()]
+            schema = reading.scalar(text("SELECT current_schema()")) if reading.dialect.name == "postgresql" else ""
+        made[name] = [str(row).replace(str(schema), "") if schema else row for row in made[name]]
         catalog.engine.dispose()
-    assert made["new"] == made["migrated"] and made["new"][-1] == HEAD
+    assert len(made["new"]) > 50 and made["new"] == made["migrated"] and made["new"][-1] == HEAD
 
 
 def test_opening_twice_changes_nothing(open_catalog: Open) -> None:

@@ -185,6 +185,7 @@ def _launch(programs: Path, folder: Path, waits_for_disk: bool) -> Server:
         "shared_buffers": "16MB",
         "autovacuum": "off",
         "timezone": "UTC",
+        "jit": "off",
     }
     arguments = [part for name, value in settings.items() for part in ("-c", f"{name}={value}")]
     command = ["sh", "-c", _WATCH, "sh", programs / "postgres", folder, "-D", folder / "data", *arguments]

@@ -155,22 +155,30 @@ def test_with_verify_inputs_bytes_a_call_reads_its_inputs_first(tmp_path: Path) 
 
 
 @both
-def test_an_input_that_changes_during_a_call_publishes_nothing(tmp_path: Path) -> None:
-    steps = """
+@pytest.mark.parametrize(
+    ("write", "said"),
+    [
+        ("path.write_text(text)", "the step wrote into its input"),
+        ("new = path.with_name(call.entity); new.write_text(text); new.replace(path)", "changed while the call ran"),
+    ],
+)
+def test_an_input_that_changes_during_a_call_publishes_nothing(tmp_path: Path, write: str, said: str) -> None:
+    steps = f"""
     import os
     from ctcore.step import Call, step
 
-    @step(level="assay", files=["reads"], outputs={"n": "n.txt"})
+    @step(level="assay", files=["reads"], outputs={{"n": "n.txt"}})
     def counted(call: Call) -> None:
         path = call.file("reads")
-        before = os.stat(path)
+        before, text = os.stat(path), path.read_text().swapcase()
         call.out("n").write_text(path.read_text())
-        path.write_text(path.read_text().swapcase())
+        {write}
         os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
     """
     project = make_project(tmp_path / "toy", steps=steps)
-    (outcome,) = make(project, "counted", "A1", runner=Inline(project))
-    assert outcome.state == "failed" and "changed since it was last looked at" in outcome.why
+    for key, runner in (("A1", Inline(project)), ("A2", None)):
+        (outcome,) = make(again(project), "counted", key, runner=runner)
+        assert outcome.state == "failed" and said in outcome.why and f"{key}.txt" in outcome.why
 
 
 def test_a_catalog_without_ctime_reads_each_file_once(project: Project) -> None:

@@ -48,7 +48,9 @@ def test_all_that_init_copies_is_in_the_wheel(wheel: list[str]) -> None:
 def test_the_core_and_its_migrations_are_in_the_wheel(wheel: list[str]) -> None:
     core = {str(path.relative_to(ROOT)) for path in (ROOT / "ctcore").rglob("*.py*") if "__pycache__" not in str(path)}
     assert core - set(wheel) == set()
-    migrations = {f"ctcore/catalog/migrations/{name}" for name in ("script.py.mako", "new.sql")}
+    migrations = {
+        f"ctcore/catalog/migrations/{name}" for name in ("script.py.mako", "new_sqlite.sql", "new_postgresql.sql")
+    }
     assert migrations | {"ctcore/py.typed"} <= set(wheel)
 
 

@@ -1,21 +1,18 @@
 """`python -m ctcore.catalog.migrations MESSAGE`: write a new migration from the difference to tables.py; without a
-message: write new.sql from the migrations."""
+message: write from the migrations what makes a new catalog."""
 
 import sys
 import tempfile
 from pathlib import Path
 
 from ctcore.catalog.engine import HEAD, Catalog
-from ctcore.catalog.migrations import upgrade, write_new
+from ctcore.catalog.migrations import config_of, upgrade, write_new
 
 
 def main(message: str) -> None:
     from alembic import command
-    from alembic.config import Config
 
-    config = Config()
-    config.set_main_option("script_location", str(Path(__file__).parent))
-    config.set_main_option("file_template", "%%(rev)s_%%(slug)s")
+    config = config_of()
     number = f"{int(HEAD) + 1:04d}"
     with tempfile.TemporaryDirectory() as folder:
         catalog = Catalog(f"sqlite:///{folder}/catalog.db", "new-migration", Path(folder, "provenance.jsonl"))

@@ -29,7 +29,7 @@ def upgrade() -> None:
     told = sa.text("SELECT at, actor, body FROM event WHERE kind = 'reference' ORDER BY seq")
     names = ("key", "version", "kind", "path", "digest", "size")
     rows = []
-    for number, (at, actor, body) in enumerate(op.get_bind().execute(told), 1):
+    for number, (at, actor, body) in enumerate(op.get_bind().execute(told) or (), 1):  # None: it is only written down
         said = json.loads(body)
         rows.append({"number": number, "at": at, "actor": actor, **{name: said[name] for name in names}})
     op.bulk_insert(table, rows)
