@@ -429,7 +429,8 @@ def _unchanged(
         if path in problems:
             raise InputError(f"{path}: {problems[path]}; put it back, then run again")
         if reads[path][0] != digest:
-            if path in map(os.path.realpath, written) or path in written:
+            into = (one for name in written for one in (name, os.path.realpath(name)))
+            if any(one == path or one.startswith(os.path.join(path, "")) for one in into):
                 raise InputError(
                     f"the step wrote into its input {path}; put back what was there, and let the step write only what "
                     "call.out gives, then run again"

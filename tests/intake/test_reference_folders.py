@@ -166,6 +166,15 @@ def test_a_trace_of_the_folder_is_that_of_the_reference(project: Project) -> Non
     assert said.code == 0 and "star" in said.out
 
 
+def test_a_step_that_writes_into_the_folder_is_told_so(tmp_path: Path) -> None:
+    project = project_of(tmp_path / "toy")
+    source = project.root / "steps" / "toy.py"
+    writes = '(call.reference("star") / "w").write_text("x")\n    folder = call'
+    source.write_text(source.read_text().replace("folder = call", writes))
+    (outcome,) = make(again(project), "aligned", "A1", runner=Inline(project))
+    assert outcome.state == "failed" and f"the step wrote into its input {project.root / 'star'}" in outcome.why
+
+
 def test_a_strict_sandbox_shows_the_folder_read_only(tmp_path: Path) -> None:
     if why := sandbox.refusal():
         pytest.skip(why)
