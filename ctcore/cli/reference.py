@@ -102,7 +102,7 @@ def _history(found: list[tuple[ReferenceHistory, list[File]]]) -> None:
 @_dry_run
 @click.pass_context
 def add(ctx: click.Context, key: str, path: Path, version: str, kind: str, dry_run: bool) -> None:
-    """Declare a reference: check its file and write it into ct.toml."""
+    """Declare a reference: check its file or folder and write it into ct.toml."""
     project = open_project(ctx)
     if not dry_run:
         project.catalog.refuse_archived()
@@ -173,6 +173,8 @@ def index(ctx: click.Context, key: str) -> None:
     project.catalog.refuse_archived()
     if key not in project.settings.references:
         raise not_found(project, "reference", key)
+    if project.settings.references[key].folder:
+        raise Usage(f"{key} is a folder; only a genome, which is a file, has an index")
     import pysam
 
     path = project.root / project.settings.references[key].path

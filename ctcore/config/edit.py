@@ -19,7 +19,7 @@ _HEADER = re.compile(r"[ \t]*\[(?!\[)[ \t]*(?P<names>[^\[\]#\r\n]+?)[ \t]*\][ \t
 _ANY_HEADER = re.compile(r"[ \t]*\[")
 _LINES = re.compile(r"[^\n]*\n|[^\n]+")  # no other sign ends a line in TOML
 
-Values = Mapping[str, str]
+Values = Mapping[str, str | bool]
 
 
 def change_table(text: str, table: tuple[str, str], values: Values) -> str:
@@ -108,7 +108,7 @@ def _name(key: str) -> str:
     return tomlkit.key(key).as_string()
 
 
-def _quoted(value: str) -> str:
+def _quoted(value: str | bool) -> str:
     return tomlkit.item(value).as_string()
 
 

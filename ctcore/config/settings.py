@@ -36,8 +36,8 @@ PROJECT_ID = r"[a-z0-9][a-z0-9-]{1,62}[a-z0-9]"
 
 @dataclass(frozen=True)
 class Reference:
-    """A declared reference: a file, relative to the project. A region lies `on` another reference; `bed` are its
-    intervals where ct.toml has them itself."""
+    """A declared reference: a file or a `folder`, relative to the project. A region lies `on` another reference; `bed`
+    are its intervals where ct.toml has them itself."""
 
     key: str
     path: str
@@ -45,6 +45,7 @@ class Reference:
     kind: str = "other"
     on: str | None = None
     bed: str | None = None
+    folder: bool = False
 
 
 Several = Literal["any", "all", "worst"]
@@ -278,7 +279,7 @@ class _Reader:
         except re.error as error:
             self.problems.append(f"{where} id_pattern {pattern!r} is not a regular expression: {error}")
         columns = self._table(table, "columns", where)
-        files = self._texts(table, "files", where)
+        files, shared = self._files(table, where)
         for name in (*columns, *files):
             self._name(f"{where} {name!r}", name)
         for name in columns:
@@ -289,7 +290,21 @@ class _Reader:
             columns={name: self._column(f"[levels.{level}.columns.{name}]", name, columns[name]) for name in columns},
             id_pattern=pattern,
             files=files,
+            shared=shared,
         )
+
+    def _files(self, table: dict[str, Any], where: str) -> tuple[tuple[str, ...], frozenset[str]]:
+        """The roles of raw files, as a list or as a table with what holds of each; and those of shared files."""
+        if not isinstance(table.get("files"), dict):
+            return self._texts(table, "files", where), frozenset()
+        roles = self._table(table, "files", where)
+        shared: set[str] = set()
+        for role in roles:
+            place, entry = f"{where[:-1]}.files.{role}]", self._table(roles, role, f"{where[:-1]}.files]")
+            self._only(entry, {"shared"}, place)
+            if self._flag(entry, "shared", place):
+                shared.add(role)
+        return tuple(roles), frozenset(shared)
 
     def _name(self, where: str, name: str) -> None:
         if not re.fullmatch(COLUMN_NAME, name) or name == "id":
@@ -394,14 +409,18 @@ class _Reader:
 
     def _references(self, table: dict[str, Any]) -> dict[str, Reference]:
         found = {}
-        for key, where, entry in self._entries(table, "references", {"path", "version", "kind"}):
+        for key, where, entry in self._entries(table, "references", {"path", "version", "kind", "folder"}):
             for needed in ("path", "version"):
                 if not isinstance(entry.get(needed), str) or not entry[needed]:
                     self.problems.append(f'{where} needs {needed} = "…" (a text)')
             kind = self._text(entry, "kind", where) or "other"
             if kind == regions.KIND:
                 self.problems.append(f'{where} kind = "{kind}": write it as [regions.{key}]')
-            found[key] = Reference(key, str(entry.get("path")), str(entry.get("version")), kind)
+            folder = self._flag(entry, "folder", where)
+            if folder and kind == "genome":
+                self.problems.append(f'{where} kind = "genome": is a file with an index beside it, and no folder')
+            path, version = str(entry.get("path")), str(entry.get("version"))
+            found[key] = Reference(key, path, version, kind, folder=folder)
         return found
 
     def _regions(self, table: dict[str, Any], references: Mapping[str, Reference]) -> dict[str, Reference]:

@@ -44,7 +44,8 @@ from ctcore.step import Call, Source, Step
 from ctcore.steps.facts import typed_facts
 from ctcore.steps.graph import params_of
 from ctcore.store.call_log import pack
-from ctcore.store.digest import Signature, try_digests
+from ctcore.store.digest import Signature
+from ctcore.store.folder_content import signature_at, try_contents
 from ctcore.store.manifest import SIDECAR, version_in_sidecar
 from ctcore.store.store import Store
 from ctcore.util.atomic_file import leave_json
@@ -417,18 +418,19 @@ def _unchanged(
     doubtful: dict[str, str] = {}
     for path, *known, digest in call.watch:
         try:
-            seen[path] = Signature.of(path)
+            seen[path] = signature_at(path)
         except OSError as error:
-            raise InputError(f"{path}: {error.strerror}; put it back, then run again") from error
+            raise InputError(f"{path}: {error.strerror or error}; put it back, then run again") from error
         expected = tuple(known) if before is None else before[path]
         if seen[path] != expected or (before is None and call.reads_first):
             doubtful[path] = digest
-    reads, problems = try_digests(doubtful)
+    reads, problems = try_contents(doubtful)
     for path, digest in doubtful.items():
         if path in problems:
             raise InputError(f"{path}: {problems[path]}; put it back, then run again")
         if reads[path][0] != digest:
-            if path in map(os.path.realpath, written) or path in written:
+            into = (one for name in written for one in (name, os.path.realpath(name)))
+            if any(one == path or one.startswith(os.path.join(path, "")) for one in into):
                 raise InputError(
                     f"the step wrote into its input {path}; put back what was there, and let the step write only what "
                     "call.out gives, then run again"

@@ -4,6 +4,7 @@ import json
 import secrets
 import time
 from collections.abc import Collection, Generator, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal, Protocol
@@ -35,7 +36,8 @@ from ctcore.projects.missing_store import refuse_without_store
 from ctcore.staleness.verdicts import evaluate
 from ctcore.step import Step
 from ctcore.steps.git_commit import commit_of
-from ctcore.store.digest import Signature, digest_remembered
+from ctcore.store.digest import Signature
+from ctcore.store.folder_content import signature_at, try_seen_contents
 from ctcore.store.store import PublishedArtifact
 
 WAIT_S = 0.5
@@ -447,10 +449,17 @@ def _references(project: Project, step: Step) -> list[Watched]:
     paths = {key: path for key, path in project.references() if key in step.references}
     with project.catalog.read() as connection:
         known = {row.key: row.digest for row in connection.execute(select(reference.c.key, reference.c.digest))}
-    now = digest_remembered([path for path in paths.values() if path.is_file()], Memory(project))
+    now, _ = try_seen_contents(dict(_signatures(paths.values())), Memory(project))
     seen = {key: now[path][1] for key, path in paths.items() if path in now and now[path][0] == known.get(key)}
     watched = ((str(path), seen.get(key, _NEVER), known.get(key, "")) for key, path in paths.items())
     return [(place, one.size, one.mtime_ns, one.inode, one.ctime_ns, digest) for place, one, digest in watched]
+
+
+def _signatures(paths: Iterable[Path]) -> Iterator[tuple[Path, Signature]]:
+    """Of those that are there."""
+    for path in paths:
+        with suppress(OSError):
+            yield path, signature_at(path)
 
 
 def _upstream_outputs(project: Project, calls: Sequence[PreparedCall]) -> dict[str, list[Watched]]:

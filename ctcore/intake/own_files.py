@@ -33,6 +33,11 @@ def _name(project: Project, places: set[str]) -> str | None:
     name = next((name for name, place in known.items() if os.path.realpath(place) in places), None)
     if name is not None:
         return name
+    for key, place in project.references():
+        if project.settings.references[key].folder and any(
+            Path(one).is_relative_to(os.path.realpath(place)) for one in places
+        ):
+            return f"in the reference {key}"
     if any(str(step.source) in places for step in project.steps):
         return "a step file"
     raw = select(file.c.role).where(file.c.path.in_([project.recorded(one) for one in places])).limit(1)

@@ -5,7 +5,9 @@ import os
 import time
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from stat import S_ISREG
 from typing import Any, NamedTuple, TypeVar
@@ -23,6 +25,7 @@ from ctcore.model.node import Node, name_of
 from ctcore.model.reasons import short_digest
 from ctcore.project import Project
 from ctcore.store.digest import Signature, try_digests, try_seen
+from ctcore.store.folder_content import differing_members, keep_listing, signature_at, try_contents, try_seen_contents
 from ctcore.store.manifest import Allowance
 from ctcore.util.clock import now
 
@@ -199,6 +202,16 @@ class _Glance:
             elif row.problem is not None or not Signature.from_stat(seen).is_like(row[5:], self.archived):
                 self._doubt(place, row, seen)
 
+    @property
+    def doubted(self) -> set[str]:
+        """The recorded paths of files that are not as they were."""
+        rows = [
+            *self.back,
+            *(row for row, _ in self.problems),
+            *(row for some in self.of_path.values() for row in some),
+        ]
+        return {row.path for row in rows}
+
     def _doubt(self, place: str, row: _Row, stat: os.stat_result) -> None:
         seen = Signature.from_stat(stat)
         if seen == row[5:] and row.problem is not None and row.problem.endswith(_NOT_THERE):
@@ -225,6 +238,9 @@ def _look_at_files(
         chosen = connection.execute(_RAW if some is None else _RAW.where(some), execution_options=FEW)
         for rows in chosen.partitions():
             glance.at(rows)
+        # Whoever else has a shared file is told with the first of them: no verdict may see one file in two states.
+        if some is not None and (paths := glance.doubted):
+            glance.at(connection.execute(_RAW.where(in_keys(file.c.path, paths), ~some)))
     digests, unread = try_seen(glance.touched, Memory(project), on_bytes=on_bytes)
     problems = glance.problems + [(row, said) for place, said in unread.items() for row in glance.of_path[place]]
     read = {place: (glance.of_path[place], *digest) for place, digest in digests.items()}
@@ -322,12 +338,17 @@ def _look_at_references(
             good[key] = path
         else:
             found.problems.append(problem)
-    memory, seen = Memory(project), {path: Signature.of(path) for path in good.values()}
+    memory, seen = Memory(project), dict[Path, Signature]()
+    for key, path in good.items():
+        try:
+            seen[path] = signature_at(path)
+        except OSError as error:  # a folder with something inside that is no content
+            found.problems.append(f"reference {key}: {declared[key].path}: {error.strerror or error}")
     if allowance is not None:
         for path in seen.keys() - memory.lookup(seen).keys():
             if not allowance.takes(seen[path].size):
                 found.leave(seen.pop(path).size)
-    digests, unread = try_seen(seen, memory, on_bytes=on_bytes)
+    digests, unread = try_seen_contents(seen, memory, on_bytes, partial(keep_members, project))
     found.problems += [
         f"reference {key}: {path} {unread[path]}; allow reading it" for key, path in good.items() if path in unread
     ]
@@ -337,11 +358,12 @@ def _look_at_references(
     found.problems += [said for some in wrong.values() for said in some]
     new = [one for one in new if not wrong[one.declared.key]]
     if new and project.catalog.project_state().is_archived:
-        found.changes += changes_of(new, known)
+        found.changes += changes_of(new, known, partial(differing_members, project.store.root))
     elif new:
         with project.catalog.write() as writer:
             still = read_settings(project.root / FILE_NAME).references  # it may have been bumped while this one looked
-            found.changes += record(writer, [one for one in new if still.get(one.declared.key) == one.declared])
+            mine = [one for one in new if still.get(one.declared.key) == one.declared]
+            found.changes += record(writer, mine, members=partial(differing_members, project.store.root))
 
 
 def read_raw(project: Project, names: Iterable[str], on_bytes: OnBytes = None) -> FileChanges:
@@ -370,8 +392,9 @@ def read_references(project: Project, keys: Collection[str], on_bytes: OnBytes =
     places = {key: path for key, path in project.references() if key in keys}
     with project.catalog.read() as connection:
         known = known_references(connection)
-    regular = [path for path in places.values() if path.is_file()]
-    reads, _ = try_digests(regular, on_bytes=on_bytes)
+    declared = project.settings.references
+    there = [path for key, path in places.items() if is_there(declared[key], path)]
+    reads, _ = try_contents(there, on_bytes, partial(keep_members, project))
     read = {key: reads[path][0] for key, path in places.items() if path in reads}
     if not project.catalog.project_state().is_archived:
         with project.catalog.write() as writer:
@@ -384,6 +407,13 @@ def read_references(project: Project, keys: Collection[str], on_bytes: OnBytes =
     return found.masked(project)
 
 
+def keep_members(project: Project, digest: str, listed: bytes) -> None:
+    """Keep what is in a folder, so that a change of it can be told by its files."""
+    if not project.catalog.project_state().is_archived:
+        with suppress(OSError):  # whoever may not write there is told of a change without its files
+            keep_listing(project.store.root, digest, listed)
+
+
 def region_problems(root: Path, declared: Mapping[str, Reference], one: Reference) -> list[str]:
     """Regions that are no BED files, or do not lie on their genome."""
     if one.kind != regions.KIND:
@@ -393,13 +423,23 @@ def region_problems(root: Path, declared: Mapping[str, Reference], one: Referenc
     return [f"region {one.key}: {one.path} {text}" for text in regions.bed_problems(root / one.path, index)]
 
 
+def is_there(said: Reference, path: Path) -> bool:
+    """Whether a reference's file is there, or its folder."""
+    return path.is_dir() if said.folder else path.is_file()
+
+
 def _reference_problem(said: Reference, path: Path) -> str | None:
     where = f"{'region' if said.kind == regions.KIND else 'reference'} {said.key}: {said.path}"
-    if not path.is_file():
+    if path.is_dir() != said.folder and path.exists():
+        way = "say folder = true" if path.is_dir() else "take out folder = true, or name the folder"
+        return f"{where} is a {'folder' if path.is_dir() else 'file'}; {way} in [references.{said.key}] of ct.toml"
+    if not is_there(said, path):
         place = f"[regions.{said.key}] bed" if said.kind == regions.KIND else f"[references.{said.key}] path"
         return f"{where} is not there; correct {place} in ct.toml"
-    if path.stat().st_size == 0:
+    if not said.folder and path.stat().st_size == 0:
         return f"{where} is empty; put the real file there"
+    if said.folder and not any(path.iterdir()):
+        return f"{where} is an empty folder; put the real files there"
     if said.kind == "genome" and not path.with_name(path.name + ".fai").is_file():
         return f"{where} has no index ({path.name}.fai); make it with `ct reference index {said.key}`"
     return None

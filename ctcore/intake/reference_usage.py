@@ -8,6 +8,7 @@ from ctcore.intake.raw_files import Memory
 from ctcore.intake.references import Version, VersionUse, history, uses
 from ctcore.project import Project
 from ctcore.store.digest import Signature
+from ctcore.store.folder_content import signature_at
 
 File = Literal["there", "there, not read since", "replaced", "gone"]
 
@@ -66,7 +67,7 @@ def kept_files(project: Project, versions: Iterable[Version]) -> list[File]:
     seen: dict[str, Signature] = {}
     for path in {str(project.absolute(one.path)) for one in listing}:
         try:
-            seen[path] = Signature.of(path)
+            seen[path] = signature_at(path)
         except OSError:
             continue
     known = Memory(project).lookup(seen)

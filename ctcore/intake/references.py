@@ -1,6 +1,6 @@
 """References in the catalog: the current content and every version so far. Rows are only added."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,7 +9,7 @@ from sqlalchemy import Connection, and_, func, select
 from ctcore.catalog.engine import Writer, upsert
 from ctcore.catalog.tables import artifact, edge, materialization, reference, reference_version
 from ctcore.config.settings import Reference
-from ctcore.model.reasons import reference_change
+from ctcore.model.reasons import members_text, reference_change
 from ctcore.model.regions import version_on
 
 
@@ -67,7 +67,13 @@ def content_of(
     return list(found.values())
 
 
-def record(writer: Writer, seen: Iterable[ReferenceContent], why: str | None = None) -> list[str]:
+Members = Callable[[str, str], Sequence[str]]
+"""Which paths of a folder differ between two digests; none of a file."""
+
+
+def record(
+    writer: Writer, seen: Iterable[ReferenceContent], why: str | None = None, members: Members = lambda _old, _new: ()
+) -> list[str]:
     """Make these what the references are now. Returns in words what changed; what is new is no change."""
     before, changes = known_references(writer.connection), list[str]()
     number = writer.execute(select(func.max(reference_version.c.number))).scalar() or 0
@@ -76,7 +82,7 @@ def record(writer: Writer, seen: Iterable[ReferenceContent], why: str | None = N
         if one.is_known(old):
             continue
         number += 1
-        changes += changes_of([one], before)
+        changes += changes_of([one], before, members)
         upsert(writer, reference, [row])
         told = {"at": writer.at, "actor": writer.actor, "reason": why}
         writer.insert(reference_version, [{"number": number, **row, **told}])
@@ -86,10 +92,16 @@ def record(writer: Writer, seen: Iterable[ReferenceContent], why: str | None = N
     return changes
 
 
-def changes_of(seen: Iterable[ReferenceContent], rows: Mapping[str, Any]) -> list[str]:
+def changes_of(
+    seen: Iterable[ReferenceContent], rows: Mapping[str, Any], members: Members = lambda _old, _new: ()
+) -> list[str]:
     """In words, how these differ from what the catalog has."""
     compared = [(one, rows.get(one.declared.key)) for one in seen]
-    return [f"reference/{_changed(one, _version_of(old), old.path)}" for one, old in compared if old is not None]
+    return [
+        f"reference/{_changed(one, _version_of(old), old.path)}{members_text(members(old.digest, one.digest))}"
+        for one, old in compared
+        if old is not None
+    ]
 
 
 def _version_of(row: Any) -> str | None:

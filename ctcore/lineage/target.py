@@ -1,6 +1,7 @@
 """From a typed name, an ID, a file or a digest to makings and registry nodes."""
 
 import difflib
+import os
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
@@ -54,6 +55,9 @@ def find_target(project: Project, text: str, every: bool = False) -> Target:
         path = Path(text)
         if path.is_file():
             return _of_file(project, connection, path)
+        keys = [key for key, place in project.references() if path.is_dir() and os.path.samefile(path, place)]
+        if keys and (target := _node(connection, ("reference", keys[0]), every)):
+            return target
         if re.fullmatch(f"[0-9a-fA-F]{{{SHORTEST},64}}", text):
             return _of_digest(connection, text)
     return _nothing(project, text)

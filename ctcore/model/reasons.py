@@ -211,6 +211,11 @@ def reference_change(key: str, old: str | None, new: str | None) -> str:
     return f"{key} {' and '.join(said)}"
 
 
+def members_text(names: Sequence[str]) -> str:
+    """Which paths of a folder changed, the first ones; empty where it is not known."""
+    return f" ({', '.join(names[:5])}{', …' * (len(names) > 5)})" if names else ""
+
+
 def _below(version: str) -> str:
     """A version; if it is that of a region's reference, with the first digits of the reference's digest."""
     below = lies_on(version)

@@ -21,6 +21,7 @@ from ctcore.model.reasons import (
     differences,
     differing_members,
     input_change,
+    members_text,
     node_text,
     private_digest,
     reference_change,
@@ -32,6 +33,7 @@ from ctcore.staleness.compare import Differences
 from ctcore.staleness.rule_changes import RuleChange
 from ctcore.step import Step
 from ctcore.steps.graph import Recipe
+from ctcore.store.folder_content import differing_members as differing_members_in
 
 if TYPE_CHECKING:
     from ctcore.staleness.evaluate import Evaluator
@@ -58,6 +60,8 @@ def direct_reasons(judge: "Evaluator", step: Step, places: Places) -> dict[int, 
         for owner, node, old, new, kind in _InputReasons(judge, step, here, want).found(differing_ones):
             if kind is not None:
                 because = ruled.reason_words(want, int(here[owner]), kind, node)
+                if kind == "reference":
+                    because = members_text(differing_members_of(judge.project, old, new))
                 found[int(here[owner])].append(_reason(want, kind, node, old, new, because))
     harmed = judge.snapshot.damaged.get(step.name, {})
     for at in here.tolist() if harmed else ():
@@ -135,10 +139,16 @@ class _InputReasons:
         return [None if text == none else text for text in unpack(versions)]
 
 
+def differing_members_of(project: Project, old: str | None, new: str | None) -> list[str]:
+    """Which paths of a reference that is a folder differ between two of its data versions."""
+    digests = [(version or "").rpartition(" ")[2] for version in (old, new)]
+    return differing_members_in(project.store.root, *digests)
+
+
 def _reason(want: ResolvedInput, kind: Kind, node: Node, old: str | None, new: str | None, because: str) -> Reason:
     name = want.input
     if kind == "reference":
-        words = Words(Plain(reference_change(node[1], old, new)))
+        words = Words(Plain(reference_change(node[1], old, new) + because))
     elif kind == "metadata":  # values are personal data
         words = Words(Plain(f"{name} of "), NodeName(node, node[1]), " changed")
         # `new` comes from the snapshot, which keeps digests; only the ledger's edge has the value itself.
