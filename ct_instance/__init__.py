@@ -39,6 +39,10 @@ class CtStorage(DagsterStorage, ConfigurableClass):
         # Called once in each process that opens the instance: webserver, daemon, each run worker.
         storage = CtStorage._opened(inst_data, config_value)
         write_planned_together(storage)
+        if "dagster._grpc.server" in sys.modules:
+            from ct_instance.forked_runs import fork_runs
+
+            fork_runs()
         if "dagster._daemon" in sys.modules:
             from ct_instance.backfill_ranges import cover_gaps
 
