@@ -5,7 +5,7 @@ import gc
 from contextlib import suppress
 from importlib import import_module
 
-_MODULES = (
+MODULES = (
     "dagster._grpc.impl",
     "dagster._core.definitions.repository_definition.repository_data_builder",
     "dagster._core.execution.plan.active",
@@ -31,7 +31,7 @@ _MODULES = (
 
 # Imports make no garbage, and what they make is never collected: a fork that looked through it would copy it.
 gc.disable()
-for _one in _MODULES:
+for _one in MODULES:
     with suppress(ImportError):  # a run imports it itself, where it is named otherwise by now
         import_module(_one)
 gc.freeze()

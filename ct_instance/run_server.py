@@ -24,7 +24,7 @@ class RunServer:
     def __init__(self) -> None:
         self._began, self._places = time.time_ns(), _places(sys.path)
         self._environment = dict(os.environ)
-        self._modules: Mapping[str, str] = {}
+        self.imported: Mapping[str, str] = {}
         self._signatures: Mapping[str, Signature | None] = {}
         self._listed: Mapping[str, frozenset[str]] = {}
         self._server = ForkServer()
@@ -42,7 +42,7 @@ class RunServer:
     def has_imported(self, modules: Mapping[str, str]) -> bool:
         """Keep what it has imported, by name and file. Whether it may fork: it has one thread, and each module from the
         file that this process has it from."""
-        self._modules = modules
+        self.imported = modules
         files = {*modules.values(), os.path.realpath(sys.executable)}
         self._signatures = {file: _signature(file) for file in files}
         self._listed = _listed(sys.path, modules)
@@ -60,7 +60,7 @@ class RunServer:
         return (
             self._environment == dict(os.environ)
             and self._places == _places(sys.path)
-            and self._listed == _listed(sys.path, self._modules)
+            and self._listed == _listed(sys.path, self.imported)
             # A file that was written after it began may have been read before or after.
             and all(one is None or one.settled(self._began) for one in self._signatures.values())
             and all(one == _signature(file) for file, one in self._signatures.items())
