@@ -45,8 +45,10 @@ class CtStorage(DagsterStorage, ConfigurableClass):
             fork_runs()
         if "dagster._daemon" in sys.modules:
             from ct_instance.backfill_ranges import cover_gaps
+            from ct_instance.kept_engines import keep_engines
 
             cover_gaps()
+            keep_engines(storage)
         return storage
 
     @staticmethod
