@@ -2,6 +2,7 @@
 opens a database."""
 
 import gc
+import os
 from contextlib import suppress
 from importlib import import_module
 
@@ -27,6 +28,7 @@ MODULES = (
     "ctcore.planning.plan_text",
     "ctcore.planning.requests",
     "ctcore.query.readiness",
+    *(["dagster_postgres"] if os.environ.get("CT_POSTGRES_URL") else []),
 )
 
 # Imports make no garbage, and what they make is never collected: a fork that looked through it would copy it.
