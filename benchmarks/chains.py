@@ -66,6 +66,7 @@ def _shape(what: str, some: Sequence[tuple[str, int, Callable[..., Any], tuple[A
 
 def layers(like: Step, wide: int, deep: int) -> list[Step]:
     """Each step takes the one above it and that one's neighbour: diamonds as soon as a layer has two."""
+    like = replace(like, sources=None)  # what its text asks for was declared by the one that it is made from
     found = [replace(like, name=f"s0_{at}", inputs={}) for at in range(wide)]
     for layer in range(1, deep):
         for at in range(wide):

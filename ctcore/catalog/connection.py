@@ -1,5 +1,6 @@
 """The database: its URL, an engine for SQLite or PostgreSQL, and its errors in plain words."""
 
+import os
 import sqlite3
 import time
 from functools import lru_cache
@@ -133,6 +134,11 @@ def _postgresql(url: URL, schema: str) -> Engine:
     )
     engine.update_execution_options(compiled_cache=_compiled(url.host, url.port))
     return engine
+
+
+# A fork has the connections of its parent, who goes on with them (docs.sqlalchemy.org, Using Connection Pools with
+# Multiprocessing); psycopg2 leaves them open there.
+os.register_at_fork(after_in_child=_postgresql.cache_clear)
 
 
 def parse_url(given: str) -> URL:

@@ -80,13 +80,15 @@ def _constant(value: ast.expr) -> str | None:
     return value.value if isinstance(value, ast.Constant) and isinstance(value.value, str) else None
 
 
+_UNCERTAIN = (ast.If, ast.IfExp, ast.BoolOp, ast.Match, ast.While, ast.Try, ast.TryStar, ast.FunctionDef, ast.Lambda)
+"""What is in these may never run, or be meant to fail: several steps may have one text, with a branch each."""
+
+
 def _certain(node: ast.AST) -> Iterator[ast.AST]:
-    """What is inside, but for what a `try` may be there for."""
     for inner in ast.iter_child_nodes(node):
-        if isinstance(inner, ast.Try | ast.TryStar):
-            continue
-        yield inner
-        yield from _certain(inner)
+        if not isinstance(inner, _UNCERTAIN):
+            yield inner
+            yield from _certain(inner)
 
 
 def _is_bound_again(function: ast.FunctionDef, name: str) -> bool:

@@ -10,7 +10,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from sqlalchemy import text
 
+from ctcore.catalog.engine import Catalog
+from tests.helpers.killing import forked
 from tests.helpers.postgres import Server, server
 
 CHILD = """
@@ -100,3 +103,18 @@ def test_a_killed_server_starts_again_with_what_was_committed(how: Callable[[Ser
         assert started.execute("SELECT n FROM kept") == [(1,)]
         folder, last = started.folder, started.pid()
     assert wait_until_gone(last, folder)
+
+
+def test_one_process_has_one_connection_and_a_fork_its_own(postgres_url: str, tmp_path: Path) -> None:
+    def of_postgres() -> int:
+        with Catalog(postgres_url, "toy", tmp_path / "journal").open().read() as reading:
+            return int(reading.scalar(text("SELECT pg_backend_pid()")) or 0)
+
+    def told() -> int:
+        (tmp_path / "told").write_text(str(of_postgres()))
+        return 0
+
+    mine = of_postgres()
+    assert of_postgres() == mine, "a connection is a process of the server's"
+    assert forked(told, tmp_path / "log") == 0
+    assert int((tmp_path / "told").read_text()) != mine == of_postgres()

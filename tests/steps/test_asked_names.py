@@ -61,7 +61,10 @@ def test_all_names_are_told_at_once(tmp_path: Path) -> None:
         'try:\n        call.out("m")\n    except Exception:\n        pass',  # it may be there to find out
         'other = [call.out("m") for call in ()]',  # not this call
         'name = "m"\n    call.scratch(name)',
-        'call.column("patient.age", of=None) if False else None',
+        'call.column("patient.age", of=None)',  # told when it runs: it is a source that is asked
+        'call.file("more") if call.params.factor > 3 else None',
+        'if "more" in call.files:\n        call.file("more")',
+        'later = lambda: call.out("m")',
         "call = call",
     ],
 )
