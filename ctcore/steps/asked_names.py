@@ -29,6 +29,8 @@ def undeclared_names(step: Step, others: Mapping[str, Step]) -> Iterator[str]:
     code = getattr(step.function, "__code__", None)
     if code is None or step.sources is None or not _ASKED.keys() & set(code.co_names):
         return
+    if code.co_filename != str(step.source):  # made elsewhere: another function may stand at its place here
+        return
     function = _functions(step.sources.read(step.source)).get((code.co_name, code.co_firstlineno))
     if function is None or not function.args.args:
         return
