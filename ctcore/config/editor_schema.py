@@ -93,13 +93,8 @@ def _level(level: str) -> Schema:
         "default": _value("The value of a new entity for which none is given."),
     }
     columns = _named(f"Metadata columns of the {level}s.", COLUMN_NAME, _column(own), ("id",))
-    listed = _texts("", [])
-    listed["items"] = _text("The role's name.", COLUMN_NAME)
-    role = _closed("", {"shared": _flag(f"One file may be that of several {level}s.")})
-    files = _said(
-        {"anyOf": [listed, _named("", COLUMN_NAME, role, ("id",))]},
-        "Roles of raw files: columns of the sheet that name a file.",
-    )
+    files = _texts("Roles of raw files: columns of the sheet that name a file.", [])
+    files["items"] = _text("The role's name.", COLUMN_NAME)
     pattern = _text("A regular expression that IDs of the level match in full.", default=ID_PATTERN)
     return _closed(f"The {level}s.", {"columns": columns, "files": files, "id_pattern": {**pattern, "format": "regex"}})
 

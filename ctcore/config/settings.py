@@ -279,7 +279,7 @@ class _Reader:
         except re.error as error:
             self.problems.append(f"{where} id_pattern {pattern!r} is not a regular expression: {error}")
         columns = self._table(table, "columns", where)
-        files, shared = self._files(table, where)
+        files = self._texts(table, "files", where)
         for name in (*columns, *files):
             self._name(f"{where} {name!r}", name)
         for name in columns:
@@ -290,21 +290,7 @@ class _Reader:
             columns={name: self._column(f"[levels.{level}.columns.{name}]", name, columns[name]) for name in columns},
             id_pattern=pattern,
             files=files,
-            shared=shared,
         )
-
-    def _files(self, table: dict[str, Any], where: str) -> tuple[tuple[str, ...], frozenset[str]]:
-        """The roles of raw files, as a list or as a table with what holds of each; and those of shared files."""
-        if not isinstance(table.get("files"), dict):
-            return self._texts(table, "files", where), frozenset()
-        roles = self._table(table, "files", where)
-        shared: set[str] = set()
-        for role in roles:
-            place, entry = f"{where[:-1]}.files.{role}]", self._table(roles, role, f"{where[:-1]}.files]")
-            self._only(entry, {"shared"}, place)
-            if self._flag(entry, "shared", place):
-                shared.add(role)
-        return tuple(roles), frozenset(shared)
 
     def _name(self, where: str, name: str) -> None:
         if not re.fullmatch(COLUMN_NAME, name) or name == "id":

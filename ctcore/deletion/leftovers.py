@@ -4,7 +4,6 @@ import json
 import os
 from collections.abc import Iterable, Iterator, Mapping, Set
 from contextlib import suppress
-from dataclasses import dataclass
 from datetime import datetime
 from functools import cached_property
 from pathlib import Path
@@ -19,9 +18,8 @@ from ctcore.catalog.tables import attempt, consent, entity, file, materializatio
 from ctcore.code.archive import FOLDER as CODE
 from ctcore.errors import StoreError
 from ctcore.execution.reproduce import BESIDE
-from ctcore.governance.masking import WITHHELD, mask_of
 from ctcore.lineage.containment import Containment, cohort_derived_steps
-from ctcore.model.node import Content, Node, name_of
+from ctcore.model.node import Content, Node
 from ctcore.project import Project
 from ctcore.store.manifest import SIDECAR, version_in_sidecar
 from ctcore.store.store import STAGING
@@ -216,34 +214,6 @@ def write_queues(project: Project) -> list[Path]:
     return [root / name for name in _names(root)]
 
 
-@dataclass(frozen=True)
-class RawFile:
-    """A raw file of a person. `others` have it too; `record` is what the event of a purge says of it."""
-
-    path: str
-    role: str
-    inside: bool
-    there: bool
-    others: tuple[Node, ...]
-    record: Mapping[str, Any]
-
-    @property
-    def is_removable(self) -> bool:
-        """Whether a purge with --raw removes it: a file of others too would be lost to them."""
-        return self.inside and not self.others
-
-    def sharing_words(self, project: Project) -> str:
-        """With whom it is shared, those without consent unnamed, and what to do."""
-        seen = mask_of(project)
-        hidden = sum(map(seen.hides, self.others))
-        named = [name_of(node) for node in self.others if not seen.hides(node)]
-        listed = ", ".join(
-            [*named[:10], *(["…"] if named[10:] else []), *([f"{hidden} × {WITHHELD}"] if hidden else [])]
-        )
-        way = "register each of them with a file without the patient" + ", then --raw removes it" * self.inside
-        return f"contains the patient, and is the {self.role} of {listed} too, so it stays; {way}"
-
-
 def raw_rows(connection: Connection, found: Containment) -> list[Any]:
     columns = (file.c.role, file.c.path, file.c.digest, file.c.size, entity.c.level, entity.c.id)
     rows = connection.execute(
@@ -255,29 +225,15 @@ def raw_rows(connection: Connection, found: Containment) -> list[Any]:
     return [row for row in rows if (row.level, row.id) in found.own]
 
 
-def raw_files(project: Project, connection: Connection, found: Containment) -> list[RawFile]:
-    """The raw files of a person. `inside`: it lies inside the project, and is a file there and no link to elsewhere."""
-    rows = raw_rows(connection, found)
-    others = _other_owners(connection, found, {row.path for row in rows})
-    files = []
+def raw_files(rows: Iterable[Any], project: Project) -> list[dict[str, Any]]:
+    """The raw files of entities: which lie inside the project, and are files there and no links to elsewhere."""
+    found = []
     for row in rows:
         path = project.absolute(row.path)
         inside = path.resolve().is_relative_to(project.root.resolve()) and path.is_file() and not path.is_symlink()
         said = {name: getattr(row, name) for name in ("level", "id", "role", "path", "digest", "size")}
-        record = {**said, "inside": inside, "there": path.exists()}
-        files.append(RawFile(row.path, row.role, inside, path.exists(), tuple(others.get(row.path, ())), record))
-    return files
-
-
-def _other_owners(connection: Connection, found: Containment, paths: Iterable[str]) -> dict[str, list[Node]]:
-    """Who else has these files, of people who were not purged."""
-    joined = select(file.c.path, entity.c.level, entity.c.id).join(entity, entity.c.seq == file.c.entity)
-    rows = joined.where(in_keys(file.c.path, paths), entity.c.purged.is_(None)).order_by(entity.c.seq)
-    others: dict[str, list[Node]] = {}
-    for path, level, who in connection.execute(rows):
-        if (level, who) not in found.own:
-            others.setdefault(path, []).append((level, who))
-    return others
+        found.append({**said, "inside": inside, "there": path.exists()})
+    return found
 
 
 def _edges(inputs: Any) -> list[Any]:

@@ -11,7 +11,7 @@ from ctcore.catalog.group_commit import queued_requests
 from ctcore.catalog.tables import materialization, purge, tombstone
 from ctcore.catalog.tombstones import current_folders, is_purged, purge_words, unfinished_purges
 from ctcore.deletion.copies import command, named_places, not_below, search
-from ctcore.deletion.leftovers import Leftovers, raw_files, write_queues
+from ctcore.deletion.leftovers import Leftovers, write_queues
 from ctcore.deletion.purge_plan import is_revoked
 from ctcore.deletion.redact import remaining_values
 from ctcore.deletion.redacted_events import purges
@@ -133,9 +133,6 @@ def _remaining(
     for path in Leftovers(project, connection, found).paths():
         if path.name != "mirror":
             yield project.recorded(path), _belongs_to(row)
-    for one in raw_files(project, connection, found) if row.raw else ():
-        if one.inside and one.others:
-            yield one.path, one.sharing_words(project)
 
 
 def _copies(

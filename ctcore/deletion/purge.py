@@ -17,7 +17,7 @@ from ctcore.catalog.row_numbers import next_number
 from ctcore.catalog.tables import artifact, damage, purge, request, tombstone
 from ctcore.catalog.tombstones import edge_counts, entries, folders_of, unfinished_purges
 from ctcore.deletion.copies import removable_paths, search, unowned_copies
-from ctcore.deletion.leftovers import Leftovers, raw_files, write_queues
+from ctcore.deletion.leftovers import Leftovers, raw_files, raw_rows, write_queues
 from ctcore.deletion.purge_plan import PurgePlan, check_consent, check_idle, is_revoked, plan_purge, size_of
 from ctcore.deletion.purged_digests import BESIDE
 from ctcore.deletion.redact import redact_person
@@ -97,7 +97,7 @@ def _begin(project: Project, patient: str, reason: str, raw: bool, put_back: boo
         with project.catalog.write() as writer:
             found = plan_purge(project, writer.connection, patient)
             check_idle(project, writer.connection, found.found)
-            goes = [one for one in found.raw if raw and one.is_removable]
+            goes = [one for one in found.raw if raw and one["inside"]]
             if not (found or goes or put_back):
                 return None
             number = _record(project, writer, found, reason, raw)
@@ -126,7 +126,7 @@ def _record(project: Project, writer: Writer, found: PurgePlan, reason: str, raw
     own = sorted(map(name_of, found.found.own))
     more = {
         "own": own,
-        "raw_files": [one.record for one in found.raw],
+        "raw_files": list(found.raw),
         "redacted": redacted,
         "makings": len(found.makings),
         BESIDE: beside,
@@ -204,9 +204,9 @@ def finish(project: Project, row: Any, wipe: Callable[[int], None] | None = None
         left = Leftovers(project, connection, found)
         paths = left.paths() if theirs else []
         copies = search(project, connection, found, row.patient).copies if theirs else []
-        raw = raw_files(project, connection, found) if theirs and row.raw else []
+        raw = raw_files(raw_rows(connection, found), project) if theirs and row.raw else []
     places = [project.store.root / folder for folder in folders]
-    places += [project.absolute(one.path) for one in raw if one.is_removable]
+    places += [project.absolute(one["path"]) for one in raw if one["inside"]]
     others = removable_paths(project, copies, row.raw, [*places, *paths])
     for path in (*others, *places, *paths):
         if os.path.lexists(path):

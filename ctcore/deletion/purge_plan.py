@@ -5,6 +5,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from sqlalchemy import Connection, select
 
@@ -12,7 +13,7 @@ from ctcore.catalog.engine import in_keys
 from ctcore.catalog.group_commit import is_awaited
 from ctcore.catalog.tables import entity, lease, output, slurm_batch, slurm_job
 from ctcore.deletion.copies import Copy, unowned_copies
-from ctcore.deletion.leftovers import Leftovers, RawFile, raw_files
+from ctcore.deletion.leftovers import Leftovers, raw_files, raw_rows
 from ctcore.deletion.redact import remaining_values
 from ctcore.deletion.tombstone_check import differing_tombstones
 from ctcore.errors import Usage
@@ -20,7 +21,6 @@ from ctcore.governance.access import current_consents, status_on
 from ctcore.governance.consent import TAKEN_BACK
 from ctcore.governance.hints import not_found
 from ctcore.governance.masking import UNMASKED
-from ctcore.inputs.current import current_inputs
 from ctcore.lineage.containment import Containment, cohort_derived_steps, containment_of
 from ctcore.lineage.walk import Making
 from ctcore.model.node import Node, name_of
@@ -54,7 +54,7 @@ class PurgePlan:
     own: set[int]
     files: Mapping[int, Mapping[str, tuple[int, str]]]
     leftovers: Sequence[Path] = ()
-    raw: Sequence[RawFile] = ()
+    raw: Sequence[dict[str, Any]] = ()
     again: Sequence[Node] = ()
     said: Sequence[tuple[str, str]] = ()  # what the catalog says of them still
     lying: Sequence[Copy] = ()  # what lies somewhere else
@@ -85,7 +85,7 @@ def plan_purge(project: Project, connection: Connection, patient: str) -> PurgeP
     own = {number for number, one in makings.items() if left.is_own(one.asset, one.partition)}
     again = [one.node for number, one in makings.items() if one.current and number not in own]
     files = _files(connection, makings)
-    raw = raw_files(project, connection, found)
+    raw = raw_files(raw_rows(connection, found), project)
     said = [
         *remaining_values(project, connection, found),
         *((str(one), "") for one in differing_tombstones(connection, found.gone)),
@@ -144,8 +144,8 @@ def _files(connection: Connection, ids: Iterable[int]) -> dict[int, dict[str, tu
 
 
 def _rows(project: Project, connection: Connection, plan: PurgePlan, raw: bool) -> list[PurgePlanRow]:
-    removed, again = _removed(project, plan), _again(project, connection, plan)
-    return [*removed, *_put_back(plan), *_named(project, plan, raw), *again, *_kept(connection, plan)]
+    removed, again = _removed(project, plan), _again(project, plan)
+    return [*removed, *_put_back(plan), *_named(plan, raw), *again, *_kept(connection, plan)]
 
 
 def _removed(project: Project, plan: PurgePlan) -> Iterable[PurgePlanRow]:
@@ -173,32 +173,24 @@ def _put_back(plan: PurgePlan) -> Iterable[PurgePlanRow]:
         yield PurgePlanRow("take out", "rows and events of the catalog", len(places), None, f"{places[0]}, …")
     if plan.unlike:
         yield PurgePlanRow("write anew", "provenance.jsonl", len(plan.unlike), None, "lines that are not the catalog's")
-    raw = {one.path for one in plan.raw}
-    for one in (one for one in plan.lying if one.path not in raw):
+    for one in plan.lying:
         action = {"purge": "remove", "dagster": "take out"}.get(one.by, "name")
         yield PurgePlanRow(action, one.path, 1, None, one.words(plan.patient) if action == "name" else one.what)
 
 
-def _named(project: Project, plan: PurgePlan, raw: bool) -> Iterable[PurgePlanRow]:
-    for one in {one.path: one for one in plan.raw}.values():
-        goes = one.is_removable and raw
-        where = "raw file inside the project" if one.inside else "raw file outside of the project: yours to remove"
-        hint = "" if raw or not one.is_removable else "; --raw removes it"
-        if one.others:
-            hint = f"; {one.sharing_words(project)}"
-        if one.there:
-            yield PurgePlanRow("remove" if goes else "name", one.path, 1, None, where + hint)
+def _named(plan: PurgePlan, raw: bool) -> Iterable[PurgePlanRow]:
+    for one in plan.raw:
+        goes = one["inside"] and raw
+        where = "raw file inside the project" if one["inside"] else "raw file outside of the project: yours to remove"
+        hint = "" if raw or not one["inside"] else "; --raw removes it"
+        if one["there"]:
+            yield PurgePlanRow("remove" if goes else "name", one["path"], 1, None, where + hint)
 
 
-def _again(project: Project, connection: Connection, plan: PurgePlan) -> Iterable[PurgePlanRow]:
-    snapshot, inputs = current_inputs(project, connection)
+def _again(project: Project, plan: PurgePlan) -> Iterable[PurgePlanRow]:
     for node in plan.again:
-        why = "without the patient, by `ct run`"
-        if node[0] not in project.steps:
-            why += ": its step is no longer declared"
-        elif (at := snapshot.locate(node[0], [node[1]])[0]) >= 0 and not inputs.nodes(project.steps[node[0]])[at]:
-            why += ", once what it is made of may be used without them: `ct why` says what bars it"
-        yield PurgePlanRow("make again", name_of(node), 1, 0, why)
+        gone = "" if node[0] in project.steps else ": its step is no longer declared"
+        yield PurgePlanRow("make again", name_of(node), 1, 0, "without the patient, by `ct run`" + gone)
 
 
 def _kept(connection: Connection, plan: PurgePlan) -> Iterable[PurgePlanRow]:

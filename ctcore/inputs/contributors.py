@@ -1,7 +1,7 @@
 """Who is inside current results, through any number of steps: by the ledger, and not by today's declarations."""
 
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from functools import cached_property
 
 import numpy as np
@@ -9,15 +9,13 @@ from sqlalchemy import Connection, select
 
 from ctcore.catalog.engine import in_keys
 from ctcore.catalog.lost_inputs import lost_sources
-from ctcore.catalog.shared_files import SharedFile, ever_shared, makings_of_shared
 from ctcore.catalog.tables import edge, materialization
 from ctcore.inputs.resolve import Inputs
 from ctcore.model.levels import ENTITY_LEVELS
 from ctcore.model.node import Node
 from ctcore.snapshot.arrays import Flags
-from ctcore.snapshot.artifacts import Role
 from ctcore.snapshot.snapshot import Snapshot
-from ctcore.snapshot.versions import Places, Short, pack
+from ctcore.snapshot.versions import Places, Short
 
 OF_LOST = " was made from what was lost with an earlier catalog, so who is in it is unknown"
 """Why a result is barred, where it is not known who bars it."""
@@ -54,8 +52,6 @@ class Contributors:
             for role, used in self.snapshot.made[step].used.items():
                 owner, place = used.pairs(np.arange(len(clean)))
                 clean[owner[self._bad(step, role[1], used.source[place], used.version[place])]] = False
-                if role[1] in ENTITY_LEVELS:
-                    clean[owner[self._holds_barred(step, role, used.source[place], used.version[place])]] = False
             self._clean[step] = clean
             self._asked.discard(step)
         return self._clean[step]
@@ -83,26 +79,6 @@ class Contributors:
                 bad |= older & np.isin(at, self.snapshot.locate(asset, sorted(self.ever.get(asset, ()))))
         return bad
 
-    def _holds_barred(self, step: str, role: Role, source: Places, version: Short) -> Flags:
-        """Raw files with somebody inside who may not be in a result of the step: who shared one, and came to do so
-        after it was used, is named by no edge."""
-        found = np.zeros(len(source), np.bool_)
-        for one in self._shared_with_barred(step):
-            if (one.role, one.level) == role:
-                places = self.snapshot.locate(one.level, sorted(one.owners))
-                same = (version == pack([one.version])[:, :2]).all(axis=1)
-                found |= np.isin(source, places) & same
-        return found
-
-    def _shared_with_barred(self, step: str) -> Iterator[SharedFile]:
-        for level in dict.fromkeys(one.level for one in self._shared):
-            barred = self._barred(step, level)
-            yield from (one for one in self._shared if one.level == level and not barred.isdisjoint(one.owners))
-
-    @cached_property
-    def _shared(self) -> list[SharedFile]:
-        return ever_shared(self.connection())
-
     @cached_property
     def ever(self) -> dict[str, set[str]]:
         """By step, the nodes that ever had an input of somebody who may not be in it, or an input that is lost.
@@ -110,16 +86,9 @@ class Contributors:
         It follows the ledger, because a step may have had other inputs, also of steps that are gone.
         """
         listed = (*self._sources, *self.inputs.graph.order)
-        return self._spread({name: self._first(name) for name in listed})
-
-    def _first(self, step: str) -> set[str]:
-        """Nodes of a step that may not be used by themselves, or by an input that no edge tells of."""
-        found = self._barred(step, self._level(step)) | self._lost.get(step, set())
-        if some := list(self._shared_with_barred(step)):
-            numbers = makings_of_shared(self.connection(), some)
-            mine = (materialization.c.asset == step) & in_keys(materialization.c.id, numbers)
-            found |= set(self.connection().execute(select(materialization.c.partition).where(mine)).scalars())
-        return found
+        return self._spread(
+            {name: self._barred(name, self._level(name)) | self._lost.get(name, set()) for name in listed}
+        )
 
     @cached_property
     def of_lost(self) -> dict[str, set[str]]:

@@ -32,25 +32,11 @@ def why_excluded(
     if step.level == "cohort":
         return {at: tuple(dict.fromkeys(_held(inputs, step, at))) for at in places}
     finder = _Finder(inputs)
-    barred, roles = dict[int, list[Who]](), dict[int, dict[Who, str]]()
-    for at in places:
-        finder.roles = roles[at] = {}
-        barred[at] = finder.of(step, at)
+    barred = {at: finder.of(step, at) for at in places}
     said = _words(connection, inputs, [who for some in barred.values() for who in some])
     needs = ", ".join([*step.files, *step.inputs]) or step.level
     lacks = (Reason("missing", Words(Plain(f"has not what {step.name} needs ({needs})"))),)
-    return {
-        at: tuple(dict.fromkeys(_of_sharer(one, roles[at].get(who)) for who in some for one in said[who])) or lacks
-        for at, some in barred.items()
-    }
-
-
-def _of_sharer(reason: Reason, role: str | None) -> Reason:
-    """The reason of somebody with whom a file of this role is shared, who may have to stay unnamed; the way out too."""
-    if role is None:
-        return reason
-    words = Words(Plain(f"shares its {role} with "), reason.words, "; register it with a file of its own")
-    return Reason("excluded", words, input=role)
+    return {at: tuple(dict.fromkeys(one for who in some for one in said[who])) or lacks for at, some in barred.items()}
 
 
 def _held(inputs: Inputs, step: Step, cohort: int) -> Iterator[Reason]:
@@ -175,7 +161,6 @@ class _Finder:
     def __init__(self, inputs: Inputs) -> None:
         self.inputs, self.hierarchy = inputs, inputs.hierarchy
         self.someone = any(some.barred.any() or some.barred_for for some in self.hierarchy.entities.values())
-        self.roles: dict[Who, str] = {}  # of those who bar somebody else, the role of the file that they share
 
     def of(self, step: Step, place: int) -> list[Who]:
         if not self.someone:
@@ -194,17 +179,6 @@ class _Finder:
         return []
 
     def barred(self, step: str | None, level: str, place: int) -> Iterator[Who]:
-        """Who bars an entity from a step: itself and its ancestors; if none of them does, those who share a file."""
-        own = list(self._barred(step, level, place))
-        yield from own
-        for higher in ENTITY_LEVELS[: rank(level) + 1] if step is not None and not own else ():
-            at = int(self.hierarchy.ancestors(level, higher)[place])
-            for role, other in self.hierarchy.barred_sharers(step or "", higher, at):
-                for who in self._barred(step, higher, other):
-                    self.roles[who] = role
-                    yield who
-
-    def _barred(self, step: str | None, level: str, place: int) -> Iterator[Who]:
         for higher in ENTITY_LEVELS[: rank(level) + 1]:
             at, some = int(self.hierarchy.ancestors(level, higher)[place]), self.hierarchy.entities[higher]
             only = some.barred_for.get(step or "")

@@ -106,7 +106,7 @@ class Inputs:
         self.graph = graph
         self.settings = settings
         self.snapshot = snapshot
-        self.hierarchy = Hierarchy(snapshot.entities, self._reads())
+        self.hierarchy = Hierarchy(snapshot.entities)
         self.complete = self._complete()
         self._wants: dict[str, tuple[ResolvedInput, ...]] = {}
         self._members: dict[tuple[str, str], Flags] = {}
@@ -193,13 +193,6 @@ class Inputs:
         if step.role is not None:
             yield from self._columns(step, step.role, ROLE)
 
-    def _reads(self) -> dict[str, frozenset[str]]:
-        """The roles of the raw files that each step reads, itself or through others; an analysis reads none."""
-        found: dict[str, frozenset[str]] = dict.fromkeys(self.settings.analyses, frozenset())
-        for step in self.graph:
-            found[step.name] = frozenset(step.files).union(*(found[up] for up in step.inputs.values()))
-        return found
-
     def _artifacts(self, step: Step, name: str, up: Step) -> ResolvedInput:
         if step.level == "cohort":
             if up.level == "cohort":
@@ -219,13 +212,7 @@ class Inputs:
 
     def _usable_nodes(self, step: Step, up: Step) -> Flags:
         """The nodes of another step that this step may use."""
-        return self.nodes(up) & self._usable_results(step, up)
-
-    def _usable_results(self, step: Step, up: Step) -> Flags:
-        """Whose results of another step this step may use, where there are any."""
-        able = self.hierarchy.usable_for(step.name, up.level)
-        barred = self.hierarchy.holds_barred(step.name, up.name, up.level)
-        return able if barred is None else able & ~barred
+        return self.nodes(up) & self.hierarchy.usable_for(step.name, up.level)
 
     def _level_links(self, step: Step, level: str) -> dict[str, Any]:
         """From the nodes of a step to the entities of another level."""
@@ -271,10 +258,11 @@ class Inputs:
                 if want.what == "step" and want.fan_in:
                     level = self.graph[want.asset].level
                     source = want.pairs(np.array([cohort]))[1]
-                    barred = ~self.hierarchy.permits(step.name, level)
-                    holds = self.hierarchy.holds_barred(step.name, want.asset, level)
-                    barred = barred if holds is None else barred | holds
-                    found.append(self.hierarchy.ancestors(level, "patient")[source[barred[source]]])
+                    found.append(
+                        self.hierarchy.ancestors(level, "patient")[
+                            source[~self.hierarchy.permits(step.name, level)[source]]
+                        ]
+                    )
         return np.unique(np.concatenate(found))
 
     def _columns(self, step: Step, column: str, mark: str = "") -> Iterator[ResolvedInput]:
@@ -317,9 +305,9 @@ class Inputs:
             for up in (self.graph[name] for name in step.inputs.values()):
                 has = found[up.name] & self.hierarchy.usable_for(up.name, up.level)
                 if up.level != step.level:
-                    has = self.hierarchy.related(has & self._usable_results(step, up), up.level, step.level)
-                elif (barred := self.hierarchy.holds_barred(step.name, up.name, up.level)) is not None:
-                    has = has & ~barred
+                    has = self.hierarchy.related(
+                        has & self.hierarchy.usable_for(step.name, up.level), up.level, step.level
+                    )
                 flags &= has
             found[step.name] = flags
         return found

@@ -202,16 +202,6 @@ class _Glance:
             elif row.problem is not None or not Signature.from_stat(seen).is_like(row[5:], self.archived):
                 self._doubt(place, row, seen)
 
-    @property
-    def doubted(self) -> set[str]:
-        """The recorded paths of files that are not as they were."""
-        rows = [
-            *self.back,
-            *(row for row, _ in self.problems),
-            *(row for some in self.of_path.values() for row in some),
-        ]
-        return {row.path for row in rows}
-
     def _doubt(self, place: str, row: _Row, stat: os.stat_result) -> None:
         seen = Signature.from_stat(stat)
         if seen == row[5:] and row.problem is not None and row.problem.endswith(_NOT_THERE):
@@ -238,9 +228,6 @@ def _look_at_files(
         chosen = connection.execute(_RAW if some is None else _RAW.where(some), execution_options=FEW)
         for rows in chosen.partitions():
             glance.at(rows)
-        # Whoever else has a shared file is told with the first of them: no verdict may see one file in two states.
-        if some is not None and (paths := glance.doubted):
-            glance.at(connection.execute(_RAW.where(in_keys(file.c.path, paths), ~some)))
     digests, unread = try_seen(glance.touched, Memory(project), on_bytes=on_bytes)
     problems = glance.problems + [(row, said) for place, said in unread.items() for row in glance.of_path[place]]
     read = {place: (glance.of_path[place], *digest) for place, digest in digests.items()}

@@ -97,8 +97,6 @@ def differences(old: Levels | None, new: Levels) -> list[tuple[str, str, str]]:
             found.append((level, "id_pattern", f"{before.id_pattern} → {after.id_pattern}"))
         if before.files != after.files:
             found.append((level, "files", f"{', '.join(before.files) or 'none'} → {', '.join(after.files) or 'none'}"))
-        found += [(level, role, "may be shared") for role in sorted(after.shared - before.shared)]
-        found += [(level, role, "may not be shared any more") for role in sorted(before.shared - after.shared)]
     return found
 
 

@@ -2,9 +2,7 @@
 
 import json
 import math
-import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
-from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, NamedTuple
@@ -23,11 +21,10 @@ from ctcore.intake.schema_changes import StoredEntity, contradictions, differenc
 from ctcore.model.column import Value
 from ctcore.model.levels import ENTITY_LEVELS, Level
 from ctcore.project import Project
-from ctcore.sheet.file_paths import FileClaim
-from ctcore.sheet.parse import EntityRow, Sheet, share_way
+from ctcore.sheet.parse import EntityRow, Sheet
 from ctcore.sheet.pedigree import circle_in, circle_in_words
 from ctcore.staleness.preview import Consequence
-from ctcore.store.digest import Signature, canonical_json
+from ctcore.store.digest import canonical_json
 
 # `row_numbers` counts on it: an event that is lost has given at most so many numbers.
 EVENT_ROWS = 1000
@@ -197,48 +194,17 @@ class Comparison:
         return {row.seq: row for row in self.known.values()}
 
     @cached_property
-    def users(self) -> dict[str, list[KnownFile]]:
-        found: dict[str, list[KnownFile]] = {}
-        for row in self.files.values():
-            found.setdefault(row.path, []).append(row)
-        return found
+    def users(self) -> dict[str, KnownFile]:
+        return {row.path: row for row in self.files.values()}
 
-    def _refused(self, level: Level, role: str, path: str) -> str | None:
-        """Why a file is not that of one more: somebody's it is and stays, and it may not be shared.
-
-        What the sheet gives a new file for is free, so that files can be swapped.
-        """
-        for user in self.users.get(path, ()):
-            owner = self.by_seq[user.entity]
-            said = self.sheet.entities[owner.level].get(owner.id)
-            if said is not None and user.role in said.files:
-                continue
-            way = ""
-            if user.role == role:
-                if role in self.levels[level].shared:
-                    continue
-                way = share_way(level, role)
-            return f"{user.role} of {self._named(owner)} in the catalog; each file is given once{way}"
-        return None
-
-    @cached_property
-    def _by_signature(self) -> dict[Signature, list[KnownFile]]:
-        found: dict[Signature, list[KnownFile]] = {}
-        for row in self.files.values():
-            found.setdefault(Signature(row.size, row.mtime_ns, row.inode, row.ctime_ns), []).append(row)
-        return found
-
-    def _other_name(self, claim: FileClaim, path: str) -> str | None:
-        """Whose file it is under another name, which is there still: one that was only moved is free."""
-        for user in self._by_signature.get(claim.seen, ()):
-            owner = self.by_seq[user.entity]
-            said = self.sheet.entities[owner.level].get(owner.id)
-            if user.path != path and not (said is not None and user.role in said.files):
-                with suppress(OSError):
-                    if os.path.samefile(claim.name, self.project.located(user.path)):
-                        whose = f"{user.role} of {self._named(owner)} in the catalog"
-                        return f"{whose} under another name, {user.path}; each file is given once, by one name"
-        return None
+    def _user(self, path: str) -> str | None:
+        """Whose a file is and stays: what the sheet gives a new file for is free, so that files can be swapped."""
+        user = self.users.get(path)
+        if user is None:
+            return None
+        owner = self.by_seq[user.entity]
+        said = self.sheet.entities[owner.level].get(owner.id)
+        return None if said is not None and user.role in said.files else f"{user.role} of {self._named(owner)}"
 
     def _compare(self) -> None:
         parents: dict[str | None, int | None] = {None: None}
@@ -368,10 +334,9 @@ class Comparison:
                 digest, seen = self.digests[claim.name]
                 if old == (seq, role, path, digest, *seen, None):
                     continue
-            if old is None or old.path != path:
-                why = self._refused(row.level, role, path) or self._other_name(claim, path)
-                if why is not None:
-                    self._problem(row, f"{path} is already {why}; correct the sheet", role)
+            if (old is None or old.path != path) and (user := self._user(path)) is not None:
+                said_user = f"{path} is already {user} in the catalog; each file is given once: correct the sheet"
+                self._problem(row, said_user, role)
             if self.digests is None:
                 continue
             digest, seen = self.digests[claim.name]

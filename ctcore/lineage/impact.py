@@ -10,7 +10,6 @@ from sqlalchemy import Connection, and_, or_, select
 
 from ctcore.catalog.engine import in_keys
 from ctcore.catalog.lost_inputs import makings_of_lost_inputs
-from ctcore.catalog.shared_files import ever_shared, makings_of_shared
 from ctcore.catalog.tables import edge, materialization, member
 from ctcore.catalog.tombstones import purge_words_by_making
 from ctcore.cohorts.descendants import descendants_of
@@ -198,11 +197,6 @@ def first_makings(project: Project, connection: Connection, nodes: set[Node], di
             for number, partition in on:
                 found.nodes[number].add((asset, partition))
                 found.on_regions[number] = None
-    for one in ever_shared(connection) if digest is None else ():
-        mine = {(one.level, who) for who in keys.get(one.level, ()) if who in one.owners}
-        for number in makings_of_shared(connection, [one]) if mine else ():
-            found.nodes[number] |= mine
-            found.direct[number] = None
     return found
 
 

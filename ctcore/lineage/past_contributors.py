@@ -1,9 +1,8 @@
 """Who is inside makings of any time, by their own lineage."""
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import cache, cached_property
 
-from ctcore.catalog.shared_files import SharedFile
 from ctcore.inputs.contributors import May
 from ctcore.inputs.resolve import Inputs
 from ctcore.lineage.walk import Lineage, Making
@@ -15,8 +14,8 @@ from ctcore.snapshot.snapshot import Snapshot
 class PastContributors:
     """Who is inside makings of any time, by their own lineage and not by today's."""
 
-    def __init__(self, lineage: Lineage, snapshot: Snapshot, inputs: Inputs, shared: Sequence[SharedFile] = ()) -> None:
-        self.lineage, self.snapshot, self.hierarchy, self.shared = lineage, snapshot, inputs.hierarchy, shared
+    def __init__(self, lineage: Lineage, snapshot: Snapshot, inputs: Inputs) -> None:
+        self.lineage, self.snapshot, self.hierarchy = lineage, snapshot, inputs.hierarchy
 
     @cached_property
     def dirty(self) -> set[int]:
@@ -52,9 +51,6 @@ class PastContributors:
                 for level, at in self._places(number)
                 if at is not None and not may[level][at]
             }
-            for one in self._shared_by(number):
-                above = self.hierarchy.ancestors(one.level, "patient")
-                who |= {int(above[at]) for at in self._owners(one, may[one.level])}
         return len(who)
 
     def _grown(self, may: May) -> set[int]:
@@ -79,29 +75,7 @@ class PastContributors:
     def _took(self, making: int, may: Callable[[str, str], Sequence[bool]]) -> bool:
         """Entities that are no longer registered may not be used either."""
         asset = self.lineage.makings[making].asset
-        if any(at is None or not may(asset, level)[at] for level, at in self._places(making)):
-            return True
-        flags = {one: may(asset, one.level) for one in self._shared_by(making)}
-        return any(any(True for _ in self._owners(one, able)) for one, able in flags.items())
-
-    def _owners(self, one: SharedFile, may: Sequence[bool]) -> Iterator[int]:
-        """The positions of those who had a shared file and may not be used."""
-        index = self.snapshot.entities[one.level].index
-        yield from (index[who] for who in one.owners if who in index and not may[index[who]])
-
-    def _shared_by(self, making: int) -> Iterator[SharedFile]:
-        """The raw files of a making that others had too, at whatever time."""
-        for used in self.lineage.edges.get(making, ()) if self._by_content else ():
-            for one in self._by_content.get((used.asset, used.input, used.version), ()):
-                if used.partition in one.owners:
-                    yield one
-
-    @cached_property
-    def _by_content(self) -> dict[tuple[str, str, str], list[SharedFile]]:
-        found: dict[tuple[str, str, str], list[SharedFile]] = {}
-        for one in self.shared:
-            found.setdefault((one.level, one.role, one.version), []).append(one)
-        return found
+        return any(at is None or not may(asset, level)[at] for level, at in self._places(making))
 
     def _places(self, making: int) -> Iterable[tuple[str, int | None]]:
         """The entities of a making and its members, as level and position. For a step that is gone: all entities

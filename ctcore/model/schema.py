@@ -16,16 +16,12 @@ COLUMN_NAME = r"[A-Za-z_][A-Za-z0-9_]*"
 
 @dataclass(frozen=True)
 class LevelSchema:
-    """One level: its metadata columns, the pattern that its IDs match in full, and the roles of its raw files.
-
-    `shared`: the roles in which one file may be that of several entities.
-    """
+    """One level: its metadata columns, the pattern that its IDs match in full, and the roles of its raw files."""
 
     level: Level
     columns: Mapping[str, Column] = field(default_factory=dict)
     id_pattern: str = ID_PATTERN
     files: tuple[str, ...] = ()
-    shared: frozenset[str] = frozenset()
 
     def id_is_valid(self, entity_id: str) -> bool:
         """A project's pattern can only narrow the IDs: it never allows characters that are unsafe in a path."""
@@ -46,8 +42,6 @@ def as_json(levels: Levels) -> dict[str, Any]:
             "columns": {name: _column_as_json(one) for name, one in levels[level].columns.items()},
             "id_pattern": levels[level].id_pattern,
             "files": list(levels[level].files),
-            # Only where there are any: a catalog of before has the same text for the same declaration.
-            **({"shared": sorted(levels[level].shared)} if levels[level].shared else {}),
         }
         for level in ENTITY_LEVELS
     }
@@ -73,5 +67,4 @@ def _level_from_json(level: Level, document: dict[str, Any]) -> LevelSchema:
         name: Column(name, **{**cast(dict[str, Any], one), "enum": tuple(one["enum"])})
         for name, one in document["columns"].items()
     }
-    shared = frozenset(document.get("shared", ()))
-    return LevelSchema(level, columns, document["id_pattern"], tuple(document["files"]), shared)
+    return LevelSchema(level, columns, document["id_pattern"], tuple(document["files"]))

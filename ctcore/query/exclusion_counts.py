@@ -81,13 +81,12 @@ def excluded_by_step(project: Project, keys: Keys | None = None) -> dict[str, Ki
 
 
 class _Barred:
-    """By what nodes are excluded, in columns: by their entity or an ancestor, or else through an input or by somebody
-    with whom a raw file is shared."""
+    """By what nodes are excluded, in columns: by their entity or an ancestor, or else through an input."""
 
     def __init__(self, connection: Connection, inputs: Inputs) -> None:
         self.connection, self.inputs, self.hierarchy = connection, inputs, inputs.hierarchy
         entities, shape = self.hierarchy.entities, inputs.snapshot.shape
-        self.flags: dict[Level, Flags] = {
+        self.flags = {
             level: np.logical_or.reduce([entities[level].barred, *entities[level].barred_for.values()])
             for level in ENTITY_LEVELS
         }
@@ -99,27 +98,12 @@ class _Barred:
 
     @cached_property
     def touched(self) -> Mapping[Level, Flags]:
-        """Entities of which somebody above or below, or they themselves, are barred from something, or share a raw file
-        with somebody who is."""
-        found = self._related(self.flags)
-        shared: dict[Level, Flags] = {
-            level: found[level] | self._sharing(level, found[level]) for level in ENTITY_LEVELS
-        }
-        return self._related(shared)
-
-    def _related(self, flags: Mapping[Level, Flags]) -> dict[Level, Flags]:
+        """Entities of which somebody above or below, or they themselves, are barred from something."""
         related = self.hierarchy.related
         return {
-            level: np.logical_or.reduce([related(flags[one], one, level) for one in ENTITY_LEVELS])
+            level: np.logical_or.reduce([related(self.flags[one], one, level) for one in ENTITY_LEVELS])
             for level in ENTITY_LEVELS
         }
-
-    def _sharing(self, level: Level, flags: Flags) -> Flags:
-        """Entities that share a raw file with one of these."""
-        found = np.zeros(len(flags), np.bool_)
-        for numbers in self.hierarchy.entities[level].shared.values():
-            found |= np.isin(numbers, np.unique(numbers[flags & (numbers >= 0)]))
-        return found
 
     def count(self, step: Step, places: Places) -> Kinds:
         """Only those that may be excluded through an input are looked at one by one."""

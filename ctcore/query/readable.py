@@ -7,7 +7,6 @@ from functools import cached_property
 import numpy as np
 from sqlalchemy import Connection
 
-from ctcore.catalog.shared_files import ever_shared
 from ctcore.governance.access import unregistered_members
 from ctcore.governance.masking import Mask
 from ctcore.inputs.contributors import Contributors
@@ -136,7 +135,7 @@ class Gate:
 
     def past_contributors(self, lineage: Lineage) -> PastContributors:
         """Who was inside makings, of any time."""
-        return PastContributors(lineage, self.snapshot, self.inputs, ever_shared(self.connection))
+        return PastContributors(lineage, self.snapshot, self.inputs)
 
     @cached_property
     def _own(self) -> Contributors:

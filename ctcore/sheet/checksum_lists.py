@@ -79,7 +79,7 @@ def add_listed_checksums(lists: Iterable[Path], claims: Claims, folder: Path) ->
         others = [one.name for one in entries if one.where not in used]
         notes += _counted(f"{path} names", "that the sheet does not", others)
     if some:
-        unnamed = dict.fromkeys(claim.name for _, _, claim in claims if claim.name not in named)
+        unnamed = [claim.name for _, _, claim in claims if claim.name not in named]
         notes += _counted(
             "the sheet names", "that no checksum list does", [os.path.relpath(one, folder) for one in unnamed]
         )

@@ -159,11 +159,6 @@ def _row_of(problem: str) -> int:
     return int(found[1]) if found else 0
 
 
-def share_way(level: Level, role: str) -> str:
-    """How ct.toml says that one file may be that of several."""
-    return f", unless ct.toml declares it as shared: [levels.{level}.files] {role} = {{ shared = true }}"
-
-
 def _plain(text: str, kind: str, has_decimal_commas: bool) -> str:
     """A number or a day as programs write it: 61.0 and 61,0 are 61, midnight is nothing, 01.02.2024 is 2024-02-01."""
     if kind == "date":
@@ -194,8 +189,7 @@ class _Reader:
         self.repeated: dict[int, list[str]] = {}  # by row, what keeps assays without IDs from contradicting others
         self.entities: dict[Level, dict[str, EntityRow]] = {level: {} for level in ENTITY_LEVELS}
         self.folded: dict[Level, dict[str, EntityRow]] = {level: {} for level in ENTITY_LEVELS}
-        self.users: dict[Place, tuple[str, str, str]] = {}  # who has a file, in which role, and under which path
-        self.shared = frozenset[str]().union(*(levels[level].shared for level in ENTITY_LEVELS))
+        self.users: dict[Place, tuple[str, str]] = {}
         self.folders: dict[str, str] = {}
         self.looked: dict[str, InspectedFile] = {}
         self.converted: dict[int, dict[str, Converted]] = {position: {} for position, *_ in columns.attributes}
@@ -407,21 +401,14 @@ class _Reader:
             looked = self.looked[path] = inspect_file(path)
         problem, place, seen = looked
         if problem is None:
-            before = self.users.setdefault(place, (owner, role, path))
-            if before[:2] == (owner, role) or (role in self.shared and before[1:] == (role, path)):
+            user = (owner, role)
+            before = self.users.setdefault(place, user)
+            if before == user:
                 return FileClaim(path, seen)
-            problem = f"is already {before[1]} of {before[0]}; {self._sharing_hint(role, before)}"
+            problem = f"is already {before[1]} of {before[0]}; each file is given once"
         way = self._split_hint(text, role) if looked[0] is not None else ""
         self.problems.append(f"row {line}, column {role}: {text!r:.200} {problem}{self._blank_hint(text)}{way}")
         return None
-
-    def _sharing_hint(self, role: str, before: tuple[str, str, str]) -> str:
-        """Why a file is not that of two, and how it may be."""
-        if before[1] != role:
-            return "each file is given once"
-        if role not in self.shared:
-            return f"each file is given once{share_way(self.columns.files[role][1], role)}"
-        return f"a shared file has one path: write {os.path.relpath(before[2], self.folder)} here too"
 
     def _split_hint(self, text: str, role: str) -> str:
         """How to read several files in a cell, where each of them is there."""

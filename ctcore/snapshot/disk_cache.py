@@ -21,7 +21,7 @@ from ctcore.snapshot.snapshot import Snapshot, SnapshotShape
 from ctcore.util import json_text
 
 # Another one wherever arrays or head mean something else: a file of another number is not read (`_of`).
-FORMAT = 7
+FORMAT = 6
 ALIGNED = 64  # bytes, a cache line: numpy may read an unaligned array, but copies it for most operations
 WORTH_IT = 2_000  # events that a next process would have to follow
 
@@ -117,7 +117,7 @@ def _parts(snapshot: Snapshot) -> tuple[dict[str, Any], dict[str, Any]]:
         arrays[f"{level}.barred"], arrays[f"{level}.withheld"] = some.barred, some.withheld
         # A line end separates them, because no ID may have one.
         arrays[f"{level}.ids"] = np.frombuffer("\n".join(some.ids).encode(), np.uint8)
-        for what, columns in (("columns", some.columns), ("files", some.files), ("shared", some.shared)):
+        for what, columns in (("columns", some.columns), ("files", some.files)):
             for number, (_, column) in enumerate(columns.items()):
                 arrays[f"{level}.{what}.{number}"] = column
         for what, flags in (("barred_for", some.barred_for), ("nonconsenting", some.nonconsenting)):
@@ -126,7 +126,6 @@ def _parts(snapshot: Snapshot) -> tuple[dict[str, Any], dict[str, Any]]:
             arrays[f"{level}.numbers.{number}"] = column
         names = {"columns": list(some.columns), "files": list(some.files), "barred_for": list(some.barred_for)}
         names |= {"nonconsenting": list(some.nonconsenting), "numbers": list(some.numbers)}
-        names |= {"shared": list(some.shared)}
         head["entities"][level] = names
     for number, (step, made) in enumerate(snapshot.made.items()):
         arrays[f"{number}.materialization"], arrays[f"{number}.recipe"] = made.materialization, made.recipe
@@ -152,9 +151,8 @@ def _restored(array: _Arrays, head: dict[str, Any], shape: SnapshotShape) -> Sna
         )
         seq, parents, barred, withheld = (array(f"{level}.{part}") for part in ("seq", "parents", "barred", "withheld"))
         numbers = {name: array(f"{level}.numbers.{at}") for at, name in enumerate(names["numbers"])}
-        shared = {name: array(f"{level}.shared.{at}") for at, name in enumerate(names["shared"])}
         by_step = bars, withheld, nonconsenting
-        entities[level] = Entities(level, seq, ids, parents, columns, files, barred, *by_step, numbers, shared)
+        entities[level] = Entities(level, seq, ids, parents, columns, files, barred, *by_step, numbers)
     used: dict[str, dict[Any, UsedInputs]] = {}
     for place, (step, role, strangers) in enumerate(head["used"]):
         start, count, source, version = (array(f"{place}.{part}") for part in ("start", "count", "source", "used"))

@@ -2,7 +2,6 @@
 
 import datetime
 import math
-from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -24,8 +23,7 @@ class Entities:
     """One level. `parents` are positions in the level above; `columns` and `files` are data versions by name and
     role. `barred`: excluded by itself; `barred_for`: excluded from a step besides; `withheld`: those of the barred
     without consent; `nonconsenting`: by step, those barred for it by a limited consent. `numbers` are values of columns
-    that cohorts compare by size; a date is its day, a blank is NaN. `shared`: by role, the number of the file that an
-    entity shares with others; -1 where the file is its own."""
+    that cohorts compare by size; a date is its day, a blank is NaN."""
 
     level: Level
     seq: Places
@@ -38,7 +36,6 @@ class Entities:
     withheld: Flags
     nonconsenting: Mapping[str, Flags] = field(default_factory=dict)
     numbers: Mapping[str, NDArray[np.float64]] = field(default_factory=dict)
-    shared: Mapping[str, Places] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -105,36 +102,21 @@ def _by_step(numbers: Places, listed: Mapping[str, Sequence[int]]) -> dict[str, 
 
 
 def with_files(connection: Connection, found: dict[str, Entities]) -> dict[str, Entities]:
-    """The same with the digests of their raw files, and who shares one."""
-    by_role: dict[str, tuple[list[int], list[str], list[str]]] = {}
-    for number, role, digest, path in connection.execute(
-        select(file.c.entity, file.c.role, file.c.digest, file.c.path)
-    ):
-        numbers, digests, paths = by_role.setdefault(role, ([], [], []))
+    """The same with the digests of their raw files."""
+    by_role: dict[str, tuple[list[int], list[str]]] = {}
+    for number, role, digest in connection.execute(select(file.c.entity, file.c.role, file.c.digest)):
+        numbers, digests = by_role.setdefault(role, ([], []))
         numbers.append(number)
         digests.append(digest)
-        paths.append(path)
-    for role, (numbers, digests, paths) in by_role.items():
-        asked, versions, sharing = np.array(numbers, np.int64), pack(digests), _sharing(paths)
+    for role, (numbers, digests) in by_role.items():
+        asked, versions = np.array(numbers, np.int64), pack(digests)
         for level, some in found.items():
             place, mine = locate_numbers(some.seq, asked)
             if mine.any():
                 column = no_versions(len(some))
                 column[place[mine]] = versions[mine]
                 found[level] = with_file(found[level], role, column)
-                if sharing is not None:
-                    groups = np.full(len(some), -1)
-                    groups[place[mine]] = sharing[mine]
-                    found[level] = replace(found[level], shared={**found[level].shared, role: groups})
     return found
-
-
-def _sharing(paths: Sequence[str]) -> Places | None:
-    """The number of each path that is there several times, -1 for the others; None where each is there once."""
-    if len(set(paths)) == len(paths):
-        return None
-    numbers = {path: at for at, (path, n) in enumerate(Counter(paths).items()) if n > 1}
-    return np.array([numbers.get(path, -1) for path in paths], np.int64)
 
 
 def with_file(some: Entities, role: str, column: Whole) -> Entities:

@@ -1,6 +1,6 @@
 """Ancestors, descendants, exclusions and cohort members of today, in columns."""
 
-from collections.abc import Callable, Iterator, Mapping, Set
+from collections.abc import Mapping, Set
 from functools import cached_property
 from typing import Any
 
@@ -19,18 +19,13 @@ def rank(level: str) -> int:
 
 
 class Hierarchy:
-    """Ancestors and descendants. All answers are by position in a level.
+    """Ancestors and descendants. All answers are by position in a level."""
 
-    `reads`: the roles of the raw files that are inside a step's results. A step that is not there may have read any.
-    """
-
-    def __init__(self, entities: Mapping[str, Entities], reads: Mapping[str, Set[str]] | None = None) -> None:
+    def __init__(self, entities: Mapping[str, Entities]) -> None:
         self.entities = entities
-        self.reads = reads or {}
         self._above: dict[tuple[str, str], Places] = {}
         self._below: dict[tuple[str, str], Groups] = {}
         self._able: dict[tuple[str, str], Flags] = {}
-        self._barred_by: dict[tuple[str, str, str], dict[int, list[int]]] = {}
 
     def ancestors(self, level: str, higher: str) -> Places:
         """The ancestor of everybody of a level at a higher one (or at the same)."""
@@ -68,67 +63,15 @@ class Hierarchy:
         return found
 
     def usable_for(self, step: str, level: str) -> Flags:
-        """Entities of a level that a step may use: neither they nor an ancestor are barred from it, nor anybody with
-        whom they share a raw file that it reads."""
+        """Entities of a level that a step may use."""
         if (step, level) not in self._able:
-            found = self._own_usable(step, level)
-            barred = self._barred_by_sharing(step, level, self._own_usable)
-            self._able[step, level] = found if barred is None else found & ~barred
+            found = self.usable[level]
+            for higher in ENTITY_LEVELS[: rank(level) + 1]:
+                some = self.entities[higher].barred_for.get(step)
+                if some is not None:
+                    found = found & ~some[self.ancestors(level, higher)]
+            self._able[step, level] = found
         return self._able[step, level]
-
-    def _own_usable(self, step: str, level: str) -> Flags:
-        found = self.usable[level]
-        for higher in ENTITY_LEVELS[: rank(level) + 1]:
-            some = self.entities[higher].barred_for.get(step)
-            if some is not None:
-                found = found & ~some[self.ancestors(level, higher)]
-        return found
-
-    def _barred_by_sharing(self, step: str, level: str, able: Callable[[str, str], Flags]) -> Flags | None:
-        """Entities that share a file which the step reads, or have an ancestor that does, with somebody who is not
-        `able`: who is inside cannot be taken out of it. None: no file is shared so."""
-        found: Flags | None = None
-        for higher in ENTITY_LEVELS[: rank(level) + 1]:
-            for numbers in self.shared_files(step, higher).values():
-                bad = np.unique(numbers[(numbers >= 0) & ~able(step, higher)])
-                if len(bad):
-                    barred = np.isin(numbers, bad)[self.ancestors(level, higher)]
-                    found = barred if found is None else found | barred
-        return found
-
-    def holds_barred(self, step: str, up: str, level: str) -> Flags | None:
-        """Entities of a level whose result of `up` has somebody below inside whose shared file `up` may use, and `step`
-        may not. None: there are none."""
-        found: Flags | None = None
-        for lower in ENTITY_LEVELS[rank(level) + 1 :]:
-            mine = self._barred_by_sharing(step, lower, self._own_usable)
-            if mine is None:
-                continue
-            theirs = self._barred_by_sharing(up, lower, self._own_usable)
-            bad = mine if theirs is None else mine & ~theirs
-            above = any_of(bad, self.ancestors(lower, level), len(self.entities[level]))
-            found = above if found is None else found | above
-        return found
-
-    def shared_files(self, step: str, level: str) -> dict[str, Places]:
-        """By role that the step reads, the number of the file that each of a level shares with others."""
-        shared = self.entities[level].shared
-        return {role: numbers for role, numbers in shared.items() if role in self.reads.get(step, (role,))}
-
-    def barred_sharers(self, step: str, level: str, place: int) -> Iterator[tuple[str, int]]:
-        """With whom an entity shares a file that the step reads, and who may not be used: the role and the position."""
-        for role, numbers in self.shared_files(step, level).items():
-            if numbers[place] >= 0:
-                yield from ((role, at) for at in self._barring(step, level, role).get(int(numbers[place]), ()))
-
-    def _barring(self, step: str, level: str, role: str) -> dict[int, list[int]]:
-        """By the number of a shared file, those who bar the others."""
-        if (step, level, role) not in self._barred_by:
-            numbers = self.entities[level].shared[role]
-            found = self._barred_by[step, level, role] = dict[int, list[int]]()
-            for at in np.flatnonzero((numbers >= 0) & ~self._own_usable(step, level)).tolist():
-                found.setdefault(int(numbers[at]), []).append(at)
-        return self._barred_by[step, level, role]
 
     @property
     def limited_steps(self) -> Set[str]:
@@ -140,13 +83,7 @@ class Hierarchy:
         return bool(self.withheld["patient"].any()) or step in self.limited_steps
 
     def permits(self, step: str, level: str) -> Flags:
-        """Entities whose patient's consent allows a step, and that of all with whom they share a file that it reads.
-        Quality does not count here."""
-        found = self._own_permitted(step, level)
-        barred = self._barred_by_sharing(step, level, self._own_permitted)
-        return found if barred is None else found & ~barred
-
-    def _own_permitted(self, step: str, level: str) -> Flags:
+        """Entities whose patient's consent allows a step. Quality does not count here."""
         some = self.entities["patient"].nonconsenting.get(step)
         allowed = ~self.withheld[level]
         return allowed if some is None else allowed & ~some[self.ancestors(level, "patient")]

@@ -125,8 +125,6 @@ def test_what_ct_accepts_an_editor_accepts(tmp_path: Path) -> None:
         "colour = 1",
         "readable = 'nobody'",
         "[levels.assay]\nfiles = 'reads'",
-        "[levels.assay.files]\nreads = { shared = 1 }",
-        "[levels.assay.files]\nreads = { share = true }",
         "[levels.patient.columns]\nage = 'int'",
         "[levels.patient.columns]\nid = {}",
         "[levels.patient.columns]\nage = { range = [0, 1] }",

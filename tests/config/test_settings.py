@@ -45,13 +45,6 @@ def test_the_smallest_project_has_an_id_and_the_defaults(tmp_path: Path) -> None
     assert all(not level.columns and not level.files for level in found.levels.values())
 
 
-def test_files_are_a_list_or_a_table_that_says_more(tmp_path: Path) -> None:
-    listed = read(tmp_path, PROJECT + "[levels.assay]\nfiles = ['fastq_1', 'bam']").levels["assay"]
-    found = read(tmp_path, PROJECT + "[levels.assay.files]\nfastq_1 = {}\nbam = { shared = true }").levels["assay"]
-    assert found.files == listed.files == ("fastq_1", "bam")
-    assert (listed.shared, found.shared) == (frozenset(), {"bam"})
-
-
 def test_everything_that_is_declared_is_read(tmp_path: Path) -> None:
     found = read(
         tmp_path,
@@ -244,18 +237,6 @@ SLIPS = [
     (
         PROJECT + "[levels.assay]\nfiles = ['r']\n[levels.specimen]\nfiles = ['r']",
         "[levels.assay] files: 'r' is a file of specimen already",
-    ),
-    (
-        PROJECT + "[levels.assay.files]\nr = { share = true }",
-        "[levels.assay.files.r]: unknown key 'share'; did you mean 'shared'?",
-    ),
-    (
-        PROJECT + "[levels.assay.files]\nr = { shared = 'yes' }",
-        "[levels.assay.files.r] shared = 'yes': true or false is expected, without quotes",
-    ),
-    (
-        PROJECT + "[levels.assay.files]\nr = true",
-        "levels.assay.files.r = True: a table [levels.assay.files.r] is expected",
     ),
     (
         PROJECT + "[levels.assay]\nfiles = ['r']\ncolumns = {r = {}}",

@@ -268,31 +268,9 @@ def test_an_allowance_that_names_nothing_is_a_wrong_call(project: Project, allow
 
 def test_a_file_of_another_assay_is_refused(project: Project) -> None:
     assert problems(project, assay("P3", "S3", "A4", reads="reads/A1.txt")) == (
-        "row 2, column reads: reads/A1.txt is already reads of A1 in the catalog; each file is given once, unless "
-        "ct.toml declares it as shared: [levels.assay.files] reads = { shared = true }; correct the sheet",
+        "row 2, column reads: reads/A1.txt is already reads of A1 in the catalog; "
+        "each file is given once: correct the sheet",
     )
-
-
-def test_a_file_of_another_assay_is_refused_by_any_name(project: Project) -> None:
-    (project.root / "reads" / "A4.txt").symlink_to("A1.txt")
-    assert problems(project, assay("P3", "S3", "A4")) == (
-        "row 2, column reads: reads/A4.txt is already reads of A1 in the catalog under another name, reads/A1.txt; "
-        "each file is given once, by one name; correct the sheet",
-    )
-    (project.root / "reads" / "A4.txt").unlink()
-    (project.root / "reads" / "A1.txt").rename(project.root / "reads" / "A4.txt")
-    moved = register(project, write_sheet(project.root, [assay("P3", "S3", "A4")]))
-    assert moved.new["assay"] == ["A4"], "the other name is gone"
-
-
-def test_a_declared_file_may_be_shared_over_several_sheets(project: Project) -> None:
-    toml = TOML.replace('files = ["reads"]\n', "\n[levels.assay.files]\nreads = { shared = true }\n")
-    (project.root / "ct.toml").write_text(toml)
-    project = again(project)
-    changes = register(project, write_sheet(project.root, [assay("P3", "S3", "A4", reads="reads/A1.txt")]))
-    assert changes.new["assay"] == ["A4"] and changes.schema == ["assay.reads may be shared"]
-    (project.root / "ct.toml").write_text(TOML)
-    assert problems(again(project), assay("P4", "S4", "A5", reads="reads/A1.txt"))
 
 
 def test_swapped_files_are_put_right_by_a_sheet_that_names_both(project: Project) -> None:

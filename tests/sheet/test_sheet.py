@@ -7,7 +7,6 @@ import io
 import os
 import tempfile
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -473,8 +472,6 @@ def test_a_file_is_given_once_however_it_is_called(tmp_path: Path) -> None:
     text = "\n".join([header, *rows])
     assert problems(tmp_path, text) == tuple(
         f"row {row}, column {role}: {cell!r} is already {before}; each file is given once"
-        + f", unless ct.toml declares it as shared: [levels.assay.files] {role} = {{ shared = true }}"
-        * (role in before)
         for row, role, cell, before in (
             (2, "fastq_2", "a.fq", "fastq_1 of A1"),
             (3, "fastq_2", "./x/../a.fq", "fastq_1 of A1"),
@@ -482,27 +479,6 @@ def test_a_file_is_given_once_however_it_is_called(tmp_path: Path) -> None:
             (4, "fastq_2", "hard.fq", "fastq_1 of A1"),
             (5, "fastq_2", "b.fq", "fastq_1 of A2"),
         )
-    )
-
-
-def test_a_shared_file_has_one_role_and_one_path(tmp_path: Path) -> None:
-    reads(tmp_path, "a.fq", "b.fq")
-    (tmp_path / "link.fq").symlink_to("a.fq")
-    shared = replace(LEVELS["assay"], shared=frozenset({"fastq_1"}))
-    path = tmp_path / "sheet.csv"
-    path.write_text(f"{IDS},fastq_1\nP1,S1,A1,a.fq\nP2,S2,A2,./x/../a.fq\nP2,S2,A3,b.fq\n")
-    found = read_sheet(path, {**LEVELS, "assay": shared}).entities["assay"]
-    assert {name: Path(row.files["fastq_1"].name).name for name, row in found.items()} == {
-        "A1": "a.fq",
-        "A2": "a.fq",
-        "A3": "b.fq",
-    }
-    path.write_text(f"{IDS},fastq_1,fastq_2\nP1,S1,A1,a.fq,\nP2,S2,A2,link.fq,\nP2,S2,A3,,a.fq\n")
-    with pytest.raises(SheetError) as said:
-        read_sheet(path, {**LEVELS, "assay": shared})
-    assert said.value.problems == (
-        "row 3, column fastq_1: 'link.fq' is already fastq_1 of A1; a shared file has one path: write a.fq here too",
-        "row 4, column fastq_2: 'a.fq' is already fastq_1 of A1; each file is given once",
     )
 
 
