@@ -19,6 +19,7 @@ from ctcore.catalog.tables import digest_memory, entity, file, reference
 from ctcore.cohorts.rule_history import record_rules
 from ctcore.config.settings import FILE_NAME, Reference, read_settings
 from ctcore.errors import InputError
+from ctcore.intake.reference_places import misplaced
 from ctcore.intake.references import changes_of, content_of, known_references, record
 from ctcore.model import regions
 from ctcore.model.node import Node, name_of
@@ -320,7 +321,7 @@ def _look_at_references(
         known = known_references(connection)
     good: dict[str, Path] = {}
     for key, path in project.references():
-        problem = _reference_problem(declared[key], path)
+        problem = _reference_problem(project, declared[key], path)
         if problem is None:
             good[key] = path
         else:
@@ -415,7 +416,7 @@ def is_there(said: Reference, path: Path) -> bool:
     return path.is_dir() if said.folder else path.is_file()
 
 
-def _reference_problem(said: Reference, path: Path) -> str | None:
+def _reference_problem(project: Project, said: Reference, path: Path) -> str | None:
     where = f"{'region' if said.kind == regions.KIND else 'reference'} {said.key}: {said.path}"
     if path.is_dir() != said.folder and path.exists():
         way = "say folder = true" if path.is_dir() else "take out folder = true, or name the folder"
@@ -423,10 +424,10 @@ def _reference_problem(said: Reference, path: Path) -> str | None:
     if not is_there(said, path):
         place = f"[regions.{said.key}] bed" if said.kind == regions.KIND else f"[references.{said.key}] path"
         return f"{where} is not there; correct {place} in ct.toml"
-    if not said.folder and path.stat().st_size == 0:
-        return f"{where} is empty; put the real file there"
-    if said.folder and not any(path.iterdir()):
-        return f"{where} is an empty folder; put the real files there"
+    if not (any(path.iterdir()) if said.folder else path.stat().st_size):
+        return f"{where} is {'an empty folder' if said.folder else 'empty'}; put the real files there"
+    if (problem := misplaced(project, said, path)) is not None:
+        return f"{where} {problem}"
     if said.kind == "genome" and not path.with_name(path.name + ".fai").is_file():
         return f"{where} has no index ({path.name}.fai); make it with `ct reference index {said.key}`"
     return None
@@ -435,7 +436,7 @@ def _reference_problem(said: Reference, path: Path) -> str | None:
 def check_references(project: Project) -> None:
     """InputError with everything that is wrong with the declared references."""
     declared = project.settings.references
-    problems = [_reference_problem(declared[key], path) for key, path in project.references()]
+    problems = [_reference_problem(project, declared[key], path) for key, path in project.references()]
     said = [problem for problem in problems if problem is not None]
     if said:
         raise InputError("\n".join(said))

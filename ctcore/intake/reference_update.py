@@ -13,6 +13,7 @@ from ctcore.config.settings import FILE_NAME, Reference
 from ctcore.errors import InputError, Usage
 from ctcore.governance.hints import not_found
 from ctcore.intake.raw_files import Memory, is_there, keep_members, region_problems
+from ctcore.intake.reference_places import misplaced
 from ctcore.intake.references import ReferenceContent, content_of, known_references, record
 from ctcore.project import Project
 from ctcore.staleness.preview import Consequence, consequences
@@ -130,6 +131,8 @@ def _contents(
 
 def _looked(project: Project, told: Reference, on_bytes: OnBytes | None) -> Bump:
     """Look at the reference and at the regions on it."""
+    if (problem := misplaced(project, told, project.root / told.path)) is not None:
+        raise InputError(f"{told.path} {problem}")
     declared: Mapping[str, Reference] = {**project.settings.references, told.key: told}
     places = {key: project.root / one.path for key, one in declared.items() if told.key in (key, one.on)}
     there = {key: path for key, path in places.items() if is_there(declared[key], path)}

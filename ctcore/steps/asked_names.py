@@ -1,7 +1,7 @@
 """What a step's function asks its call for by a name that stands in the code: each must be declared.
 
 Found when the project is loaded, so that nobody waits for a night of work to learn of a typo. What is asked elsewhere,
-or under a name that is made when it runs, is told then (`ctcore.step`).
+or under a name that is made when it runs, or where it may not run, is told then (`ctcore.step`).
 """
 
 import ast
@@ -82,15 +82,37 @@ def _constant(value: ast.expr) -> str | None:
     return value.value if isinstance(value, ast.Constant) and isinstance(value.value, str) else None
 
 
-_UNCERTAIN = (ast.If, ast.IfExp, ast.BoolOp, ast.Match, ast.While, ast.Try, ast.TryStar, ast.FunctionDef, ast.Lambda)
-"""What is in these may never run, or be meant to fail: several steps may have one text, with a branch each."""
+_MAY_LEAVE = (ast.Return, ast.Raise, ast.Assert, ast.Break, ast.Continue)
+_MAY_NOT_RUN = (ast.IfExp, ast.BoolOp, ast.Lambda, ast.ListComp, ast.SetComp, ast.DictComp, ast.GeneratorExp)
 
 
-def _certain(node: ast.AST) -> Iterator[ast.AST]:
+def _certain(function: ast.FunctionDef) -> Iterator[ast.AST]:
+    """What surely runs: the plain statements, up to the first that may leave the function. Several steps may have one
+    text with a branch each, and a step may ask in order to find out."""
+    for statement in function.body:
+        for expression in _first(statement):
+            yield from _inside(expression)
+        if any(isinstance(one, _MAY_LEAVE) for one in ast.walk(statement)):
+            return
+
+
+def _first(statement: ast.stmt) -> list[ast.AST]:
+    """What of a statement is run whatever follows; of one with a body only what stands before it."""
+    if isinstance(statement, ast.If | ast.While):
+        return [statement.test]
+    if isinstance(statement, ast.For):
+        return [statement.iter]
+    if isinstance(statement, ast.With):
+        return [one.context_expr for one in statement.items[:1]]
+    return [] if hasattr(statement, "body") or isinstance(statement, ast.Match) else [statement]
+
+
+def _inside(node: ast.AST) -> Iterator[ast.AST]:
+    if isinstance(node, _MAY_NOT_RUN):
+        return
+    yield node
     for inner in ast.iter_child_nodes(node):
-        if not isinstance(inner, _UNCERTAIN):
-            yield inner
-            yield from _certain(inner)
+        yield from _inside(inner)
 
 
 def _is_bound_again(function: ast.FunctionDef, name: str) -> bool:

@@ -13,6 +13,7 @@ from ctcore.errors import Usage
 from ctcore.execution import sandbox
 from ctcore.intake.own_files import refuse_own_file
 from ctcore.intake.raw_files import look
+from ctcore.intake.reference_places import misplaced
 from ctcore.project import Project
 from ctcore.store.folder_content import signature_at
 from tests.helpers.kit import ROWS, TOML, Inline, again, make, make_all, make_project, reasons
@@ -185,3 +186,27 @@ def test_a_strict_sandbox_shows_the_folder_read_only(tmp_path: Path) -> None:
     source.write_text(source.read_text().replace("folder = call", writes))
     (outcome,) = make(again(project), "aligned", "A1", runner=Inline(project))
     assert outcome.state == "failed" and "Read-only file system" in outcome.why
+
+
+@pytest.mark.parametrize(
+    ("place", "said"),
+    [
+        ("store/counted", "lies in"),
+        ("store", "lies in"),
+        (".", "contains"),
+        ("reads", "contains raw files of the cohort"),
+        ("links/reads", "contains raw files of the cohort"),
+    ],
+)
+def test_results_and_raw_files_are_in_no_reference(tmp_path: Path, place: str, said: str) -> None:
+    """They would go past consent and purge."""
+    project = make_project(tmp_path / "toy")
+    make_all(project)
+    (project.root / "links").mkdir()
+    (project.root / "links" / "reads").symlink_to(project.root / "reads")
+    refused = ct("-C", project.root, "reference", "add", "mine", project.root / place, "--version", "1")
+    assert refused.code and said in refused.err and "mine" not in (project.root / "ct.toml").read_text()
+    toml = f'\n[references.mine]\npath = "{place}"\nversion = "1"\nfolder = true\n'
+    (project.root / "ct.toml").write_text(TOML + toml)
+    assert misplaced(again(project), again(project).settings.references["mine"], project.root / place) is not None
+    assert any(said in one for one in look(again(project)).problems)

@@ -31,14 +31,15 @@ def _problems(folder: Path, steps: str) -> str:
         ),
         ('call.intervals("panel")', "asks for reference 'panel', which is not declared"),
         ('call.one("reads")', "asks for input 'reads', which is not declared; declared: none"),
-        ('[one for one in call.many("a")]', "asks for input 'a'"),
+        ('for _ in call.many("a"):\n        pass', "asks for input 'a'"),
+        ('with call.out("m").open("w") as _:\n        pass', "asks for output 'm'"),
         ('call.members("a", role="tumour")', "asks for input 'a'"),
         ('call.column("patient.age")', "asks for column 'patient.age', which is not declared; declared: none"),
     ],
 )
 def test_a_name_in_the_code_is_told_with_its_line(tmp_path: Path, body: str, said: str) -> None:
     steps = STEPS.replace(FIRST, f"    {body}\n{FIRST}", 1)
-    line = next(at for at, text in enumerate(steps.splitlines(), 1) if body in text)
+    line = next(at for at, text in enumerate(steps.splitlines(), 1) if body.splitlines()[0] in text)
     assert f"toy.py: step counted: line {line} {said}" in _problems(tmp_path, steps)
 
 
@@ -65,6 +66,12 @@ def test_all_names_are_told_at_once(tmp_path: Path) -> None:
         'call.file("more") if call.params.factor > 3 else None',
         'if "more" in call.files:\n        call.file("more")',
         'later = lambda: call.out("m")',
+        'if not call.params.factor:\n        return {}\n    call.out("m")',
+        'assert call.cpus\n    call.out("m")',
+        'for _ in ():\n        call.out("m")',
+        'while False:\n        call.out("m")',
+        '[call.out("m") for _ in range(0)]',
+        'import contextlib\n    with contextlib.suppress(Exception):\n        call.out("m")',
         "call = call",
     ],
 )
