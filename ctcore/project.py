@@ -96,6 +96,11 @@ class Project:
         return self.root / "work"
 
     @property
+    def own_folders(self) -> tuple[Path, ...]:
+        """Where only ct writes."""
+        return self.store.root, self.work, self.dagster_home
+
+    @property
     def is_shared(self) -> bool:
         """Whether its Dagster is there for other projects too: then all asset keys begin with its ID."""
         return self.settings.dagster_home is not None

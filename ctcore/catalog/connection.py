@@ -75,12 +75,9 @@ class _CompiledStatements(LRUCache[Any, Any]):
         super().__setitem__(key[1:], value)
 
 
-COMPILED = _CompiledStatements(1000)
-
-
 @lru_cache
-def _compiled(host: str | None, port: int | None) -> _CompiledStatements:
-    """Those of one PostgreSQL server."""
+def compiled_statements(server: URL | None) -> _CompiledStatements:
+    """Those of one PostgreSQL server, by its URL without a database; None: of SQLite."""
     return _CompiledStatements(1000)
 
 
@@ -109,7 +106,7 @@ def _engine(url: URL, schema: str) -> Engine:
         engine = create_engine(url, connect_args={"timeout": BUSY_MS / 1000}, hide_parameters=True)
         event.listen(engine, "connect", _prepare_sqlite)
         event.listen(engine, "begin", _begin_sqlite)
-        engine.update_execution_options(compiled_cache=COMPILED)
+        engine.update_execution_options(compiled_cache=compiled_statements(None))
         return engine
     return _postgresql(url, schema)
 
@@ -132,7 +129,7 @@ def _postgresql(url: URL, schema: str) -> Engine:
         executemany_mode="values_plus_batch",  # else upserts and updates of many rows are sent one by one
         use_native_hstore=False,  # else each connection asks for a type that no table of ours has
     )
-    engine.update_execution_options(compiled_cache=_compiled(url.host, url.port))
+    engine.update_execution_options(compiled_cache=compiled_statements(url.set(database=None)))
     return engine
 
 

@@ -17,7 +17,7 @@ _RECORDS = (FILE_NAME, "provenance.jsonl", "catalog.db", "definitions.py")
 def refuse_own_file(project: Project, path: Path) -> None:
     """Usage error where a place is such a file, or lies where only ct writes."""
     real = Path(os.path.realpath(path))
-    for folder in (project.store.root, project.work, project.dagster_home):
+    for folder in project.own_folders:
         if real.is_relative_to(os.path.realpath(folder)):
             raise Usage(f"{path} lies in {folder}, where only ct writes; name a file elsewhere")
     if (name := _name(project, {os.path.abspath(path), str(real)})) is not None:

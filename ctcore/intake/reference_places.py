@@ -17,7 +17,7 @@ def misplaced(project: Project, said: Reference, path: Path) -> str | None:
     if said.kind == regions.KIND:
         return None
     real = Path(os.path.realpath(path))
-    for own in map(os.path.realpath, (project.store.root, project.work, project.dagster_home)):
+    for own in map(os.path.realpath, project.own_folders):
         if real.is_relative_to(own):
             return (
                 f"lies in {own}, where only ct writes; name a place elsewhere, or take a result as an input of the step"

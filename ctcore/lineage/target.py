@@ -55,7 +55,8 @@ def find_target(project: Project, text: str, every: bool = False) -> Target:
         path = Path(text)
         if path.is_file():
             return _of_file(project, connection, path)
-        keys = [key for key, place in project.references() if path.is_dir() and os.path.samefile(path, place)]
+        folders = [(key, place) for key, place in project.references() if path.is_dir() and place.is_dir()]
+        keys = [key for key, place in folders if os.path.samefile(path, place)]
         if keys and (target := _node(connection, ("reference", keys[0]), every)):
             return target
         if re.fullmatch(f"[0-9a-fA-F]{{{SHORTEST},64}}", text):

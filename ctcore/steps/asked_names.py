@@ -6,6 +6,7 @@ or under a name that is made when it runs, or where it may not run, is told then
 
 import ast
 import difflib
+from collections import deque
 from collections.abc import Callable, Collection, Iterator, Mapping
 from functools import lru_cache
 
@@ -74,8 +75,9 @@ def _problem(line: int, what: str, name: str, declared: Collection[str]) -> str:
 
 def _method(call: str, asked: ast.Call) -> str | None:
     of = asked.func
-    is_of_call = isinstance(of, ast.Attribute) and isinstance(of.value, ast.Name) and of.value.id == call
-    return of.attr if is_of_call and isinstance(of, ast.Attribute) else None
+    if isinstance(of, ast.Attribute) and isinstance(of.value, ast.Name) and of.value.id == call:
+        return of.attr
+    return None
 
 
 def _constant(value: ast.expr) -> str | None:
@@ -108,11 +110,13 @@ def _first(statement: ast.stmt) -> list[ast.AST]:
 
 
 def _inside(node: ast.AST) -> Iterator[ast.AST]:
-    if isinstance(node, _MAY_NOT_RUN):
-        return
-    yield node
-    for inner in ast.iter_child_nodes(node):
-        yield from _inside(inner)
+    """It and what is in it. A sum of a thousand texts is a thousand levels deep, too many for a function in itself."""
+    waiting = deque([node])
+    while waiting:
+        one = waiting.popleft()
+        if not isinstance(one, _MAY_NOT_RUN):
+            yield one
+            waiting.extend(ast.iter_child_nodes(one))
 
 
 def _is_bound_again(function: ast.FunctionDef, name: str) -> bool:

@@ -162,6 +162,12 @@ def test_add_and_bump_take_folders(tmp_path: Path) -> None:
         refuse_own_file(again(project), tmp_path / "star2" / "table.tsv")
 
 
+def test_a_trace_of_a_folder_goes_past_references_that_are_gone(project: Project) -> None:
+    project.root.joinpath("genome.txt").unlink()
+    said = ct("-C", project.root, "trace", project.root / "reads")
+    assert said.code == 2 and "Traceback" not in said.err and "reads" in said.err
+
+
 def test_a_trace_of_the_folder_is_that_of_the_reference(project: Project) -> None:
     said = ct("-C", project.root, "trace", project.root / "star")
     assert said.code == 0 and "star" in said.out

@@ -79,3 +79,8 @@ def test_what_may_be_meant_so_is_left_to_the_run(tmp_path: Path, body: str) -> N
     (tmp_path / "toy.py").write_text(STEPS.replace(FIRST, f"    {body}\n{FIRST}", 1))
     steps = load_steps([tmp_path])
     assert [said for step in steps for said in undeclared_names(step, steps.by_name)] == [] and len(steps) == 3
+
+
+def test_a_long_sum_is_no_matter(tmp_path: Path) -> None:
+    body = f"text = {' + '.join(['call.entity'] * 1500)}\n    call.out('m')"
+    assert "asks for output 'm'" in _problems(tmp_path, STEPS.replace(FIRST, f"    {body}\n{FIRST}", 1))
