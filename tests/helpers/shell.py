@@ -67,14 +67,19 @@ def shell(*arguments: str | Path, at: Path | None = None, env: Mapping[str, str]
 
 
 def contents(root: Path) -> dict[str, list[object]]:
-    """Everything in the catalog but the memory of digests, and the journal."""
+    """Everything in the catalog but what is remembered of files' signatures, and the journal.
+
+    A file changed less than `RACY_NS` ago is read again by whichever command comes later, which then remembers its
+    `ctime_ns`: that is the clock, and not the command.
+    """
     project = Project(root)
     with project.catalog.read() as connection:
         names = connection.execute(text("SELECT name FROM sqlite_master WHERE type = 'table'")).scalars().all()
         kept = sorted(name for name in names if name != "digest_memory")
-        found: dict[str, list[object]] = {
-            name: [tuple(row) for row in connection.execute(text(f"SELECT * FROM {name}"))] for name in kept
-        }
+        found: dict[str, list[object]] = {}
+        for name in kept:
+            rows = connection.execute(text(f"SELECT * FROM {name}")).mappings()
+            found[name] = [tuple(value for key, value in row.items() if key != "ctime_ns") for row in rows]
     return {**found, "journal": [(root / "provenance.jsonl").read_bytes()]}
 
 
