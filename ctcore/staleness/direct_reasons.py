@@ -60,7 +60,7 @@ def direct_reasons(judge: "Evaluator", step: Step, places: Places) -> dict[int, 
         for owner, node, old, new, kind in _InputReasons(judge, step, here, want).found(differing_ones):
             if kind is not None:
                 because = ruled.reason_words(want, int(here[owner]), kind, node)
-                if kind == "reference":
+                if kind == "reference" or want.what == "file":
                     because = members_text(differing_members_of(judge.project, old, new))
                 found[int(here[owner])].append(_reason(want, kind, node, old, new, because))
     harmed = judge.snapshot.damaged.get(step.name, {})
@@ -140,7 +140,7 @@ class _InputReasons:
 
 
 def differing_members_of(project: Project, old: str | None, new: str | None) -> list[str]:
-    """Which paths of a reference that is a folder differ between two of its data versions."""
+    """Which paths of a folder, a reference or a raw file, differ between two of its data versions."""
     digests = [(version or "").rpartition(" ")[2] for version in (old, new)]
     return differing_members_in(project.store.root, *digests)
 
@@ -159,6 +159,8 @@ def _reason(want: ResolvedInput, kind: Kind, node: Node, old: str | None, new: s
         words = Words(node_text(node), Plain(f" as {name}"), QuotedText(because))
     else:
         words = input_change(name, node, old, new)
+        if want.what == "file" and because:
+            words = Words(*words.parts, QuotedText(because))
     return Reason(kind, words, node, input=name, old=old, new=new)
 
 

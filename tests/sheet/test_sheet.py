@@ -456,7 +456,8 @@ def test_files_that_cannot_be_are_told_with_their_cells(tmp_path: Path) -> None:
     assert problems(tmp_path, text) == (
         "row 2, column fastq_1: 'none.fq' is not there; correct the path (relative to the sheet) or put the file there",
         "row 3, column fastq_1: 'empty.fq' is empty (0 bytes); put the real file there",
-        "row 4, column fastq_1: 'folder' is not a file; name the file itself",
+        "row 4, column fastq_1: 'folder' is a folder; name the file itself, or list fastq_1 in folders of "
+        "[levels.assay]",
         "row 5, column fastq_1: 'plain.fq.gz' is named .gz, but is not gzip; compress it or rename it",
         "row 6, column fastq_1: 'pipe' is not a file; name the file itself",
         "row 7, column fastq_1: 'empty.fq/x' cannot be read: Not a directory; allow reading it",
