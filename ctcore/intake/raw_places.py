@@ -141,8 +141,8 @@ class RawKinds:
 class RegisteredPlaces:
     """Where all raw files of the catalog are."""
 
-    def __init__(self, project: Project, kinds: RawKinds) -> None:
-        self.project = project
+    def __init__(self, project: Project, kinds: RawKinds | None = None) -> None:
+        kinds = kinds or RawKinds(project)
         with project.catalog.read() as connection:
             joined = select(entity.c.level, entity.c.id, file.c.role, file.c.path).join(file)
             rows = connection.execute(joined).all()
@@ -160,4 +160,4 @@ class RegisteredPlaces:
             return problem
         other = self.places.other(mine)
         # Without the other's name: the words are kept, and shown beside this one's.
-        return other and "has files that are raw files of somebody else, too"
+        return other and "has files that are in another raw file, too"

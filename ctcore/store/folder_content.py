@@ -29,7 +29,7 @@ from ctcore.util.atomic_file import write_whole
 
 Keep = Callable[[str, bytes], None]  # of a folder, its digest and listing
 TAG = "ct.folder.v2"
-_LISTED = ".folders"
+LISTED = ".folders"
 _FOLDER = "/"  # in place of a digest
 _HEAD = re.compile(rb"(/|[0-9a-f]{64}) ([0-9]+) ([0-9]+) ")
 _INODE_BITS = 2**63 - 1
@@ -219,13 +219,13 @@ def members_listed(text: bytes) -> dict[bytes, tuple[str, int]]:
 
 def listing_place(store: Path, digest: str) -> Path:
     """Where the listing of a folder is kept."""
-    return store / _LISTED / digest
+    return store / LISTED / digest
 
 
 def kept_listings(store: Path) -> list[str]:
     """The digests of all folders of which a listing is kept."""
     try:
-        return sorted(os.listdir(store / _LISTED))
+        return sorted(os.listdir(store / LISTED))
     except FileNotFoundError:
         return []
 

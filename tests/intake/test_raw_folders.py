@@ -14,78 +14,12 @@ from ctcore.execution import sandbox
 from ctcore.intake.own_files import refuse_own_file
 from ctcore.intake.raw_files import look
 from ctcore.intake.register import register
-from ctcore.intake.sheet_diff import SheetChanges
 from ctcore.project import Project
 from ctcore.sheet.options import Options
 from ctcore.store.folder_content import kept_listings, signature_at
 from tests.helpers.kit import Inline, again, make, make_all, reasons
+from tests.helpers.raw_folders import TOML, WRITES, make_project, registered, sheet
 from tests.helpers.shell import ct
-
-TOML = """\
-[project]
-id = "toy"
-
-[levels.assay]
-files = ["reads"]
-folders = ["pod5"]
-
-[references.genome]
-path = "genome.txt"
-version = "1"
-
-[cohorts.all]
-
-[steps]
-folders = ["steps"]
-
-[run]
-workers = 2
-"""
-STEPS = """
-from ctcore.step import Call, step
-
-@step(level="assay", files=["pod5"], outputs={"n": "n.txt"})
-def called(call: Call) -> None:
-    folder = call.file("pod5")
-    call.out("n").write_text((folder / "a.pod5").read_text() + (folder / "skip" / "b.pod5").read_text())
-"""
-WRITES = '(call.file("pod5") / "w").write_text("x")\n    folder = call'
-OWNERS = {"A1": ("P1", "S1"), "A2": ("P1", "S1"), "A3": ("P2", "S2")}
-
-
-def tree(root: Path, name: str) -> Path:
-    folder = root / "raw" / name
-    (folder / "skip").mkdir(parents=True)
-    (folder / "a.pod5").write_text(f"signal of {name}\n")
-    (folder / "skip" / "b.pod5").write_text(f"more of {name}, skipped\n")
-    return folder
-
-
-def sheet(root: Path, **paths: str) -> Path:
-    """A row an assay, each with its folder, or with the path that is given."""
-    cells = {name: f"raw/{name}" for name in OWNERS} | paths
-    rows = [f"{','.join(OWNERS[name])},{name},{path}" for name, path in cells.items()]
-    place = root / "sheet.csv"
-    place.write_text("\n".join(["patient_id,specimen_id,assay_id,pod5", *rows]) + "\n")
-    return place
-
-
-def make_project(root: Path, toml: str = TOML) -> Project:
-    (root / "steps").mkdir(parents=True)
-    (root / "ct.toml").write_text(toml)
-    (root / "genome.txt").write_text("ACGT\n")
-    (root / "steps" / "toy.py").write_text(STEPS)
-    for name in OWNERS:
-        tree(root, name)
-    found = Project.find(root)
-    found.store.ensure()
-    return found
-
-
-def registered(project: Project) -> SheetChanges:
-    changes = register(project, sheet(project.root))
-    look(project)
-    return changes
 
 
 @pytest.fixture
@@ -320,7 +254,7 @@ def test_a_folder_that_became_a_link_to_anothers_is_named(tmp_path: Path) -> Non
     registered(project)
     (tmp_path / "raw" / "A3").rename(tmp_path / "away")
     (tmp_path / "raw" / "A3").symlink_to("A1")
-    said = "has files that are raw files of somebody else, too"
+    said = "has files that are in another raw file, too"
     assert look(project).problems == [f"assay A3: pod5 raw/A3: {said}; put it back or correct the sheet"]
     (outcome,) = make(project, "called", "A3", runner=Inline(project))
     assert outcome.state == "failed"
