@@ -25,6 +25,7 @@ from ctcore.deletion.redact import redact_person
 from ctcore.deletion.redacted_events import purges
 from ctcore.errors import Usage
 from ctcore.execution.ledger import recipe_of
+from ctcore.intake.unchanged import REGISTERED
 from ctcore.lineage.containment import containment_of
 from ctcore.model.node import name_of
 from ctcore.project import Project
@@ -209,6 +210,8 @@ def finish(project: Project, row: Any, wipe: Callable[[int], None] | None = None
         copies = search(project, connection, found, row.patient).copies if theirs else []
         raw = raw_files(raw_rows(connection, found), project) if theirs and row.raw else []
         paths += left.listings.places(left.listings.unused) if theirs else []
+        # Its notes may name files in a raw folder; another sheet's are written when it is registered.
+        paths += [project.work / REGISTERED] if theirs else []
     places = [project.store.root / folder for folder in folders]
     places += [project.absolute(one["path"]) for one in raw if one["inside"]]
     others = removable_paths(project, copies, row.raw, [*places, *paths])

@@ -42,7 +42,6 @@ from ctcore.deletion.tombstone_check import differing_tombstones, rewrite_from_e
 from ctcore.lineage.containment import Containment, cohort_derived_steps
 from ctcore.model.levels import ENTITY_LEVELS
 from ctcore.model.node import Node, name_of
-from ctcore.model.schema import folder_roles
 from ctcore.project import Project
 from ctcore.store.digest import canonical_json
 
@@ -191,7 +190,6 @@ def _roles(connection: Connection, whose: RedactionScope) -> dict[str, str]:
 
 def _forget_digests(project: Project, writer: Writer, whose: RedactionScope) -> None:
     """Delete remembered digests of the person's files. Paths of other checksums begin with the algorithm."""
-    levels = project.settings.levels
     paths = set(writer.execute(select(file.c.path).where(in_keys(file.c.entity, whose.seqs))).scalars())
     made = output.join(materialization, materialization.c.id == output.c.materialization)
     columns = select(materialization.c.folder, output.c.file).select_from(made)
@@ -199,7 +197,8 @@ def _forget_digests(project: Project, writer: Writer, whose: RedactionScope) -> 
     paths |= {project.recorded(f"{project.store.root}/{folder}/{name}") for folder, name in rows}
     every = [*paths, *(f"{kind}:{path}" for kind in ("md5", "sha256") for path in paths)]
     writer.execute(digest_memory.delete().where(in_keys(digest_memory.c.path, every)))
-    folders = select(file.c.path).where(in_keys(file.c.entity, whose.seqs), file.c.role.in_(folder_roles(levels)))
+    declared = [role for level in ENTITY_LEVELS for role in project.settings.levels[level].files]
+    folders = select(file.c.path).where(in_keys(file.c.entity, whose.seqs), file.c.role.not_in(declared))
     for path in writer.execute(folders).scalars().all():  # a checksum list may name files in them
         inside = (
             digest_memory.c.path.startswith(f"{kind}{path}/", autoescape=True) for kind in ("", "md5:", "sha256:")

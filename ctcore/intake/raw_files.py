@@ -18,7 +18,7 @@ from ctcore.catalog.tables import digest_memory, entity, file, reference
 from ctcore.cohorts.rule_history import record_rules
 from ctcore.config.settings import FILE_NAME, Reference, read_settings
 from ctcore.errors import InputError
-from ctcore.intake.raw_places import RawKinds, RegisteredPlaces
+from ctcore.intake.raw_places import InsideProblem, RawKinds, RegisteredPlaces
 from ctcore.intake.reference_places import misplaced
 from ctcore.intake.references import changes_of, content_of, known_references, record
 from ctcore.model import regions
@@ -240,10 +240,16 @@ def _look_at_files(
             glance.at(rows)
     glance.leave_misplaced()
     digests, unread = try_seen_contents(glance.touched, Memory(project), on_bytes, partial(keep_members, project))
-    problems = glance.problems + [(row, said) for place, said in unread.items() for row in glance.of_path[place]]
+    problems = glance.problems + _unread(unread, glance.of_path)
     read = {place: (glance.of_path[place], *digest) for place, digest in digests.items()}
     if read or problems or glance.back:
         _write_files(project, found, read, problems, glance.back)
+
+
+def _unread(problems: Mapping[str, str], of_path: Mapping[str, list[_Row]]) -> list[tuple[_Row, str]]:
+    """What could not be read, by its rows."""
+    said = {place: InsideProblem(words) if os.path.isdir(place) else words for place, words in problems.items()}
+    return [(row, words) for place, words in said.items() for row in of_path[place]]
 
 
 def _write_files(
@@ -257,17 +263,16 @@ def _write_files(
     """Report files that were read, are unreadable, or are back; write what is new."""
     looked = [(row, digest, seen) for rows, digest, seen in read.values() for row in rows]
     changed = [(row, digest, seen) for row, digest, seen in looked if digest != row.digest]
-    said = {(row.entity, row.role): f"{row.path}: {problem}" for row, problem in problems}
+    said = {(row.entity, row.role): f"{row.path}: {getattr(problem, 'kept', problem)}" for row, problem in problems}
     names = _names(project, [row.entity for row, *_ in (*changed, *problems)])
     for row, digest, _ in changed:
         inside = members_text(differing_members(project.store.root, row.digest, digest))
         found.changes.append(
             f"{name_of(names[row.entity])} {row.role} {short_digest(row.digest)} → {short_digest(digest)}{inside}"
         )
-    for row, _ in problems:
+    for row, words in problems:
         level, who = names[row.entity]
-        words = said[row.entity, row.role]
-        found.problems.append(f"{level} {who}: {row.role} {words}; put it back or correct the sheet")
+        found.problems.append(f"{level} {who}: {row.role} {row.path}: {words}; put it back or correct the sheet")
     if project.catalog.project_state().is_archived:
         return
     mine = (file.c.entity == bindparam("b_entity")) & (file.c.role == bindparam("b_role"))
@@ -381,7 +386,7 @@ def read_raw(project: Project, names: Iterable[str], on_bytes: OnBytes = None) -
     there = [place for place in places if place not in odd]
     reads, problems = try_contents(there, on_bytes, partial(keep_members, project))
     read = {place: (of_path[place], one[0], Signature(*one[1:]).proven(began)) for place, one in reads.items()}
-    said = [(row, words) for place, words in (odd | problems).items() for row in of_path[place]]
+    said = _unread(odd | problems, of_path)
     _write_files(project, found, read, said, read_whole=True)
     return found.masked(project)
 

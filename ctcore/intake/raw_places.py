@@ -112,6 +112,12 @@ class RawPlaces:
         return sorted(self._at)
 
 
+class InsideProblem(str):
+    """Words about something in a folder. They are shown and not kept: names of files may name people."""
+
+    kept = "has something in it that is no content or cannot be read; `ct verify` names it"
+
+
 class RawKinds:
     """Which raw files are folders, as ct.toml declares them."""
 
@@ -119,6 +125,10 @@ class RawKinds:
         levels = project.settings.levels
         self.folders = folder_roles(levels)
         self.files = frozenset(role for level in ENTITY_LEVELS for role in levels[level].files)
+
+    @property
+    def roles(self) -> frozenset[str]:
+        return self.files | self.folders
 
     def is_folder(self, role: str, place: str) -> bool:
         """Whether what lies there is taken as a folder."""
@@ -132,7 +142,7 @@ class RawKinds:
             try:
                 return signature_at(place)
             except OSError as error:
-                return str(error.strerror or error)
+                return InsideProblem(error.strerror or error)
         if is_folder or role in self.folders:
             return "not a regular file, but a folder" if is_folder else "not a folder, but a file"
         return Signature.from_stat(stat) if S_ISREG(stat.st_mode) else "not a regular file"

@@ -17,12 +17,11 @@ from ctcore.catalog.tables import entity, file
 from ctcore.errors import SheetError
 from ctcore.governance.masking import WITHHELD, mask_of
 from ctcore.intake.checksums import Digests
-from ctcore.intake.raw_places import RawFile, RawPlaces
+from ctcore.intake.raw_places import RawFile, RawKinds, RawPlaces
 from ctcore.intake.schema_changes import StoredEntity, contradictions, differences, enforce_schema, in_words, refuse
 from ctcore.model.column import Value
 from ctcore.model.levels import ENTITY_LEVELS, Level
 from ctcore.model.reasons import members_text
-from ctcore.model.schema import folder_roles
 from ctcore.project import Project
 from ctcore.sheet.parse import EntityRow, Sheet
 from ctcore.sheet.pedigree import circle_in, circle_in_words
@@ -213,10 +212,11 @@ class Comparison:
 
     def _check_places(self) -> None:
         """Each file is given once: nothing of another raw file lies in a folder, or around it."""
-        folders = folder_roles(self.levels)
+        kinds = RawKinds(self.project)
+        folders, former = kinds.folders, any(known.role not in kinds.roles for known in self.files.values())
         rows = [row for level in ENTITY_LEVELS for row in self.sheet.entities[level].values()]
         claims = [(row, role, claim.name) for row in rows for role, claim in row.files.items()]
-        if not folders or not claims:
+        if not (folders or former) or not claims:
             return
         said = {((row.level, row.id), role) for row, role, _ in claims}
         files = [RawFile((row.level, row.id), role, path, role in folders) for row, role, path in claims]
@@ -224,7 +224,7 @@ class Comparison:
             owner = self.by_seq[known.entity]
             if ((owner.level, owner.id), known.role) not in said:
                 path = self.project.located(known.path)
-                files.append(RawFile((owner.level, owner.id), known.role, path, known.role in folders))
+                files.append(RawFile((owner.level, owner.id), known.role, path, kinds.is_folder(known.role, path)))
         places, told = RawPlaces(self.project, files), set[RawFile]()
         for (row, role, path), mine in zip(claims, files, strict=False):
             if (problem := places.problem(mine)) is not None:

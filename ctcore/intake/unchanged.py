@@ -33,6 +33,10 @@ from ctcore.util.clock import now
 _CODE = ("sheet/*.py", "intake/*.py", "model/*.py", "store/digest.py", "store/folder_content.py")
 
 
+REGISTERED = "registered.json"
+"""In `work`, what was last said of a sheet."""
+
+
 class RegisteredSheet:
     """A sheet that is to be registered, as it is now; made before it is read."""
 
@@ -90,7 +94,7 @@ class RegisteredSheet:
 
     @property
     def _place(self) -> Path:
-        return self.project.work / "registered.json"
+        return self.project.work / REGISTERED
 
     def told_next(self, connection: Connection, sheet: Sheet, unchanged: dict[Level, int]) -> dict[str, Any] | None:
         """What the same sheet would be told next time; None where a file is so new that its time proves nothing."""

@@ -60,7 +60,7 @@ def direct_reasons(judge: "Evaluator", step: Step, places: Places) -> dict[int, 
         for owner, node, old, new, kind in _InputReasons(judge, step, here, want).found(differing_ones):
             if kind is not None:
                 because = ruled.reason_words(want, int(here[owner]), kind, node)
-                if kind == "reference" or want.what == "file":
+                if kind == "reference":
                     because = members_text(differing_members_of(judge.project, old, new))
                 found[int(here[owner])].append(_reason(want, kind, node, old, new, because))
     harmed = judge.snapshot.damaged.get(step.name, {})
@@ -159,8 +159,6 @@ def _reason(want: ResolvedInput, kind: Kind, node: Node, old: str | None, new: s
         words = Words(node_text(node), Plain(f" as {name}"), QuotedText(because))
     else:
         words = input_change(name, node, old, new)
-        if want.what == "file" and because:
-            words = Words(*words.parts, QuotedText(because))
     return Reason(kind, words, node, input=name, old=old, new=new)
 
 

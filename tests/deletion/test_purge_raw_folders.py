@@ -20,6 +20,7 @@ from ctcore.intake.register import register
 from ctcore.lineage.containment import containment_of
 from ctcore.project import Project
 from ctcore.sheet.options import Options
+from ctcore.store.digest import digest_files
 from ctcore.store.folder_content import kept_listings
 from tests.helpers.kit import again, make_all
 from tests.helpers.purging import purge_patient, revoke
@@ -71,8 +72,17 @@ def test_raw_folders_stay_and_are_no_finding(project: Project) -> None:
 def test_no_file_of_the_project_names_what_was_inside(project: Project) -> None:
     (project.root / "raw" / "A1" / "Smith_John.pod5").write_text("signal\n")
     look(project)
+    make_all(project)
+    ct("-C", project.root, "accept", "called/A1", "--reason", "x")
     shutil.move(project.root / "raw" / "A1" / "Smith_John.pod5", project.root / "raw" / "A1" / "Smith_J.pod5")
-    look(project)
+    listed = project.root / "raw" / "b3sums.txt"
+    a3 = project.root / "raw" / "A3" / "a.pod5"
+    listed.write_text(f"{digest_files([a3])[a3]}  A3/a.pod5\n")
+    register(project, sheet(project.root), options=Options(checksums=(listed,)))
+    (project.root / "raw" / "A1" / "Smith_link").symlink_to("nowhere")
+    assert "Smith_link is a link to nothing" in look(project).problems[0]
+    make_all(project)
+    (project.root / "raw" / "A1" / "Smith_link").unlink()
     purge_patient(project, "P1")
     for place in ("store", "work", "catalog.db", "provenance.jsonl"):
         top = project.root / place

@@ -193,9 +193,14 @@ def refused_alone(project: Project, place: str) -> list[str]:
     return list(error.value.problems)
 
 
-def test_a_file_within_anothers_folder_is_refused(tmp_path: Path) -> None:
+@pytest.mark.parametrize("is_declared", [True, False])
+def test_a_file_within_anothers_folder_is_refused(tmp_path: Path, is_declared: bool) -> None:
     project = make_project(tmp_path)
     registered(project)
+    if not is_declared:
+        (tmp_path / "ct.toml").write_text(TOML.replace('folders = ["pod5"]\n', "", 1))
+        (tmp_path / "steps" / "toy.py").unlink()
+        project = again(project)
     path = tmp_path / "more.csv"
     path.write_text("patient_id,specimen_id,assay_id,reads\nP2,S2,A3,raw/A1/skip/b.pod5\n")
     with pytest.raises(SheetError) as error:
