@@ -95,8 +95,8 @@ def why(project: Project, node: Node, seen: Mask = UNMASKED) -> Explanation:
 
 
 def _inside_folders(project: Project, verdict: Verdict) -> Iterator[Words]:
-    """Which files of a raw folder differ. They are no part of the reason, which is kept: a purge takes away all names of
-    files inside, as they may name people."""
+    """Which files of a raw folder differ. They are no part of the reason, which is kept: names of files inside may name
+    people, and a purge leaves none."""
     for reason in verdict.reasons:
         if reason.kind == "input" and reason.node is not None and reason.node[0] in ENTITY_LEVELS:
             names = differing_members_of(project, reason.old, reason.new)
