@@ -32,16 +32,23 @@ DIGITS = 8  # as many as are shown of a digest
 
 @dataclass
 class Target:
-    """The target: makings, registry nodes, or both. `notes` explain how it was found."""
+    """The target: makings, registry nodes, or both. `digest`: the content that was looked for; `folders`: digests of
+    folders that have it. `notes` explain how it was found."""
 
     text: str
     made: dict[int, Making] = field(default_factory=dict)
     registered: list[Node] = field(default_factory=list)
     digest: str | None = None
+    folders: tuple[str, ...] = ()
     notes: list[Words] = field(default_factory=list)
 
     def __bool__(self) -> bool:
         return bool(self.made or self.registered)
+
+    @property
+    def contents(self) -> frozenset[str] | None:
+        """The contents that are meant; None: all of the nodes'."""
+        return None if self.digest is None else frozenset((self.digest, *self.folders))
 
 
 def find_target(project: Project, text: str, every: bool = False) -> Target:
@@ -210,6 +217,7 @@ def _with_content(project: Project, connection: Connection, text: str, digest: s
         more = _with_digest(connection, text, folder)
         found.registered = list(dict.fromkeys([*found.registered, *more.registered]))
         found.notes += [note for note in more.notes if note not in found.notes]
+        found.folders += (folder,)
     return found
 
 

@@ -354,6 +354,14 @@ def test_a_trace_of_what_is_in_a_folder_is_its_assays(project: Project, what: st
     assert said.code and "A1" not in said.out + said.err.replace(str(project.root / what), "")
 
 
+def test_the_impact_of_a_file_inside_is_of_its_folder(project: Project) -> None:
+    place = project.root / "raw" / "A1" / "skip" / "b.pod5"
+    assert "assay\tcalled\t1\t33" in ct("-C", project.root, "impact", place).out
+    place.write_text("other\n")
+    look(project)
+    assert "called" not in ct("-C", project.root, "impact", place).out, "nothing was made of it yet"
+
+
 def test_recover_knows_the_folders_again(tmp_path: Path) -> None:
     project = make_project(tmp_path)
     registered(project)
