@@ -6,7 +6,7 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
-from sqlalchemy import Connection, and_, func, or_, select
+from sqlalchemy import Connection, Text, and_, func, or_, select
 
 from ctcore.catalog.engine import in_keys
 from ctcore.catalog.lost_inputs import makings_of_lost_inputs
@@ -208,7 +208,7 @@ def _using(asset: str, keys: set[str], digests: Set[str] | None) -> Any:
     """By the edges."""
     used = and_(edge.c.asset == asset, in_keys(edge.c.partition, keys))
     if digests is not None:  # a reference's version ends with it
-        last = func.substr(edge.c.version, func.length(edge.c.version) - (DIGEST_LENGTH - 1))
+        last = func.substr(edge.c.version, func.length(edge.c.version) - (DIGEST_LENGTH - 1), type_=Text)
         used = and_(used, in_keys(last, digests))
     return select(edge.c.materialization, edge.c.partition).where(used)
 
