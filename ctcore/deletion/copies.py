@@ -168,6 +168,8 @@ class _Search:
         if digest in self.wanted.beside and digest not in self.wanted.files and self._is_of_others(path):
             return None
         inside = "raw" if digest in self.wanted.raw else "owner"  # another person's file may have the same bytes
+        if _is_below(path, self.wanted.others_raw):  # in another's folder: that purge is not to take it apart
+            inside = "owner"
         by = "purge" if self._is_ours(path) else inside if self._lies_inside(path) else "owner"
         return Copy(self._name(path), f"has the bytes of {what}", by)
 

@@ -245,7 +245,7 @@ def raw_files(rows: Iterable[Any], project: Project) -> list[dict[str, Any]]:
         if path.is_dir() and places is None:
             places = RegisteredPlaces(project)
         inside = path.resolve().is_relative_to(project.root.resolve()) and not path.is_symlink()
-        mixed = places is not None and path.is_dir() and places.wrong(str(path)) is not None
+        mixed = places is not None and path.is_dir() and places.wrong(project.located(row.path)) is not None
         inside = inside and (path.is_file() or path.is_dir()) and not mixed
         said = {name: getattr(row, name) for name in ("level", "id", "role", "path", "digest", "size")}
         found.append({**said, "inside": inside, "folder": path.is_dir(), "mixed": mixed, "there": path.exists()})

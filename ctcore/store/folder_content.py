@@ -8,6 +8,7 @@ import os
 import re
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from stat import S_ISDIR, S_ISREG
@@ -225,13 +226,16 @@ def listing_place(store: Path, digest: str) -> Path:
 def kept_listings(store: Path) -> list[str]:
     """The digests of all folders of which a listing is kept."""
     try:
-        return sorted(os.listdir(store / LISTED))
+        return sorted(name for name in os.listdir(store / LISTED) if re.fullmatch("[0-9a-f]{64}", name))
     except FileNotFoundError:
         return []
 
 
 def listings_with(store: Path, digest: str) -> list[str]:
     """The folders of which a listing has a file with this digest."""
-    sought = digest.encode()
-    alike = [one for one in kept_listings(store) if sought in listing_place(store, one).read_bytes()]
-    return [one for one in alike if digest in {said for said, _ in (kept_members(store, one) or {}).values()}]
+    sought, found = digest.encode(), list[str]()
+    for one in kept_listings(store):
+        with suppress(OSError):  # a purge may take it away meanwhile
+            if sought in listing_place(store, one).read_bytes():
+                found.append(one)
+    return [one for one in found if digest in {said for said, _ in (kept_members(store, one) or {}).values()}]

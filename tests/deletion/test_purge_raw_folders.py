@@ -83,6 +83,8 @@ def test_no_file_of_the_project_names_what_was_inside(project: Project) -> None:
     assert "Smith_link is a link to nothing" in look(project).problems[0]
     make_all(project)
     (project.root / "raw" / "A1" / "Smith_link").unlink()
+    (project.root / "raw" / "A1" / "Smith_J.pod5").rename(project.root / "raw" / "A1" / "Smith.pod5")
+    look(project)  # of the tree before no making tells, and nobody has it any more
     purge_patient(project, "P1")
     for place in ("store", "work", "catalog.db", "provenance.jsonl"):
         top = project.root / place
@@ -114,6 +116,14 @@ def test_a_copy_of_a_file_inside_is_found(project: Project, when: str, how: str)
     said = findings(project)
     ((where, what),) = said.items()
     assert where == str(place.relative_to(project.root)) and "has the bytes of assay/A1 pod5" in what
+
+
+def test_a_copy_in_anothers_folder_is_named_and_stays(project: Project) -> None:
+    place = project.root / "raw" / "A3" / "skip" / "b2.pod5"
+    shutil.copy(project.root / "raw" / "A1" / "skip" / "b.pod5", place)
+    revoke(project, "P1")
+    remove(project, "P1", "asked", "P1", raw=True)
+    assert place.exists() and "yours to remove" in findings(project)["raw/A3/skip/b2.pod5"]
 
 
 def test_after_the_folder_has_gone_its_copies_are_known(project: Project) -> None:
