@@ -6,6 +6,7 @@ import dagster as dg
 
 from ct_assets.asset_keys import check_home
 from ct_assets.definitions import build_assets, build_resources, with_own
+from ct_assets.shell_errors import say_errors_in_one_line
 from ctcore.config.settings import FILE_NAME
 from ctcore.project import Project
 from sensors.integrity import integrity_sensor
@@ -16,6 +17,7 @@ from sensors.staleness import staleness_sensor
 here = Path(__file__).parent
 project = Project.find(here if (here / FILE_NAME).is_file() else None)
 check_home(project)
+say_errors_in_one_line(project)
 
 defs = with_own(
     dg.Definitions(

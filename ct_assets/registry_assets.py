@@ -9,7 +9,7 @@ from ct_assets.asset_checks import usable_result, usable_spec
 from ct_assets.asset_keys import group_of, key_of
 from ct_assets.event_log_storage import commit, kept_open
 from ct_assets.partitions import definition
-from ct_assets.runs import sign
+from ct_assets.runs import partitions_of, sign
 from ct_assets.step_assets import BATCH
 from ct_assets.version_tags import DATA_VERSION, registry_tags
 from ctcore.cohorts import registry
@@ -70,16 +70,16 @@ def _events(context: dg.AssetExecutionContext, opened: Project, level: str, abov
     if level == "reference":
         check_references(opened)
         look(opened)
-    gone = registry.purged_ids(opened, level)
-    found = [one for one in registry.entries(opened, level, context.partition_keys) if one.partition not in gone]
-    single = len(found) == 1 and len(context.partition_keys) == 1
+    gone, covered = registry.purged_ids(opened, level), partitions_of(context)
+    found = [one for one in registry.entries(opened, level, covered) if one.partition not in gone]
+    single = len(found) == 1 and len(covered) == 1
     for at in range(0, len(found), BATCH):
         some = found[at : at + BATCH]
         for entry in some:
             yield _event(key_of(opened, level), entry, above, single=single)
         commit(context.instance)
         registry.mark_reported(opened, some)
-    absent = set(context.partition_keys) - {entry.partition for entry in found} - gone
+    absent = set(covered) - {entry.partition for entry in found} - gone
     if absent:
         raise dg.Failure(f"not registered: {', '.join(sorted(absent)[:20])}", allow_retries=False)
 

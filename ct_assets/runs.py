@@ -55,6 +55,17 @@ def making_ahead(runs: AheadRuns | None) -> Iterator[None]:
             runs.close()
 
 
+def partitions_of(context: dg.AssetExecutionContext) -> Sequence[str]:
+    """The partitions that a run covers. dg.Failure where it was started without any, as a whole job can be."""
+    if context.has_partition_key or context.has_partition_key_range:
+        return context.partition_keys
+    name = context.asset_key.to_user_string()
+    raise dg.Failure(
+        f"{name} is made by partition, and this run names none: --partition A or --partition-range A...C does",
+        allow_retries=False,
+    )
+
+
 def ahead_of(run: dg.DagsterRun, stop: Stop, step: str, keys: Sequence[str]) -> AheadRuns | None:
     """What is made ahead while this run's step waits, if anything is."""
     runs = _ahead.get()

@@ -22,7 +22,7 @@ from ct_assets.compute_logs import failure_text, fenced, may_tell, print_log
 from ct_assets.event_log_storage import at_once, commit, kept_open
 from ct_assets.metadata import describe
 from ct_assets.partitions import definition
-from ct_assets.runs import ahead_of, asked_of, sign, wanted
+from ct_assets.runs import ahead_of, asked_of, partitions_of, sign, wanted
 from ct_assets.version_tags import DATA_VERSION, last_event, step_tags
 from ctcore.errors import CtError
 from ctcore.execution import ledger
@@ -126,7 +126,7 @@ def _making(context: dg.AssetExecutionContext, project: Project, step: Step, con
 
 def _asked_keys(context: dg.AssetExecutionContext) -> Sequence[str]:
     """The partitions of a run without those that it only passes over."""
-    said, covered = context.run.tags.get(ASKED_TAG), context.partition_keys
+    said, covered = context.run.tags.get(ASKED_TAG), partitions_of(context)
     if said is None:
         return covered
     asked = asked_partitions(said, covered)

@@ -459,10 +459,10 @@ def test_dagsters_own_commands_work_on_a_project(tmp_path: Path) -> None:
     assert shell("-C", root, "register", write_sheet(root, ROWS)).code == 0
     home = environment(DAGSTER_HOME=str(root / "dagster_home"), CT_PROJECT=str(root))
 
-    def dagster(*arguments: str) -> str:
+    def dagster(*arguments: str, code: int = 0) -> str:
         command = [sys.executable, "-m", "dagster", *arguments, "-f", "definitions.py"]
         done = subprocess.run(command, cwd=root, env=home, capture_output=True, text=True, check=False)
-        assert done.returncode == 0, done.stdout + done.stderr
+        assert done.returncode == code, done.stdout + done.stderr
         return done.stdout + done.stderr
 
     assert "Validation successful" in dagster("definitions", "validate")
@@ -472,7 +472,11 @@ def test_dagsters_own_commands_work_on_a_project(tmp_path: Path) -> None:
     dagster("asset", "materialize", "--select", "merged", "--partition-range", "S1...S2")
     assert reasons(Project.find(root)).keys() == {"joined/all"}
     assert look(Project.find(root)).problems == []
-    assert "DAGSTER_HOME" not in os.environ or os.environ["DAGSTER_HOME"] != home["DAGSTER_HOME"]
+    del home["DAGSTER_HOME"]
+    said = dagster("asset", "materialize", "--select", "counted", "--partition", "A3", code=1)
+    assert "Error: All selected assets must have" in said and "Traceback" not in said
+    assert said.splitlines()[-1].endswith(f"export DAGSTER_HOME={root / 'dagster_home'}")
+    assert "DAGSTER_HOME" not in os.environ or os.environ["DAGSTER_HOME"] != str(root / "dagster_home")
 
 
 def test_the_same_words_everywhere(project: Project, instance: dg.DagsterInstance) -> None:
@@ -637,3 +641,11 @@ def test_a_lost_upstream_is_named_with_its_way_back(
     assert "it belongs to counted/A1, which `ct run counted/A1` makes again" in capfd.readouterr().out
     assert ct("-C", project.root, "run", "counted/A1").code == 0
     assert run(again(project), instance, "merged", partition_key="S1").success
+
+
+@pytest.mark.parametrize("asset", ["counted", "assay"])
+def test_a_run_without_a_partition_says_so(project: Project, instance: dg.DagsterInstance, asset: str) -> None:
+    """As `dagster job execute` starts one."""
+    failed = run(project, instance, asset, raise_on_error=False)
+    (data,) = [one.step_failure_data for one in failed.all_events if one.is_step_failure]
+    assert f"{asset} is made by partition, and this run names none" in str(data.error)
