@@ -236,7 +236,7 @@ def artifact_path(project: Project, node: Node, output: str | None = None) -> Ar
     if made is None:
         gone = purged_makings(project, node)
         said = gone[-1]["purged"] if gone else "never made"
-        raise StoreError(f"{name} was {said}; `ct run {name}` makes it")
+        raise StoreError(f"{name} was {said}; {project.steps[node[0]].way_to(node[1])}")
     folder = Path(made["path"])
     named: dict[str, str] = project.store.sidecar(folder)["outputs"] if folder.is_dir() and output else {}
     file = named.get(output or "", output)

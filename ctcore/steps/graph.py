@@ -16,6 +16,7 @@ from ctcore.errors import StepError, StoreError, Usage
 from ctcore.model.levels import ENTITY_LEVELS, LEVELS
 from ctcore.step import Step
 from ctcore.steps.asked_names import undeclared_names
+from ctcore.steps.declaration_file import load_declaration
 from ctcore.steps.facts import declaration_problems
 from ctcore.store.digest import digest_value
 from ctcore.store.manifest import check_names
@@ -191,15 +192,20 @@ def _parameter_problems(step: Step) -> Iterator[str]:
             yield f"parameter {field.name!r} has no default; give it one"
 
 
+def step_files(folder: Path) -> list[Path]:
+    """The files of a folder that declare steps, as Python or as TOML."""
+    listed = [*sorted(folder.glob("*.py")), *sorted(folder.glob("*.toml"))] if folder.is_dir() else []
+    return [path for path in listed if not path.name.startswith("_")]
+
+
 def load_steps(folders: Sequence[Path]) -> StepGraph:
     """The steps of all folders that exist; files whose names begin with _ are shared code, not steps."""
     steps: list[Step] = []
     read = [Sources() for _ in folders]
     for folder, sources in zip(folders, read, strict=True):
         sources.names(folder)  # so that a new file is noticed
-        for path in sorted(folder.glob("*.py")) if folder.is_dir() else ():
-            if not path.name.startswith("_"):
-                steps.extend(load_file(path, sources))
+        for path in step_files(folder):
+            steps.extend([load_declaration(path, sources)] if path.suffix == ".toml" else load_file(path, sources))
     return StepGraph(steps, read)
 
 
