@@ -5,7 +5,6 @@ like everything else.
 """
 
 import shutil
-import socket
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,6 +18,7 @@ from ctcore.execution.named_inputs import NamedInputs, prepare_named
 from ctcore.governance.masking import UNMASKED, mask_of
 from ctcore.inputs.key import PreparedCall
 from ctcore.model.node import Node, name_of
+from ctcore.model.reasons import MADE_ELSEWHERE
 from ctcore.project import Project
 from ctcore.projects.missing_store import refuse_without_store
 from ctcore.step import Step
@@ -63,7 +63,7 @@ class Story:
     @property
     def words(self) -> str:
         """As the making says it, wherever it is shown."""
-        return f"made elsewhere by {self.made_by}" + (f": {self.reason}" if self.reason else "")
+        return f"{MADE_ELSEWHERE} by {self.made_by}" + (f": {self.reason}" if self.reason else "")
 
 
 @dataclass(frozen=True)
@@ -294,7 +294,7 @@ def _sidecar(project: Project, one: _Ready, key: str) -> dict[str, Any]:
         "reason": one.story.words,
         "run_id": None,
         "actor": project.catalog.actor,
-        "host": socket.gethostname(),
+        "host": None,  # where it was made is not known
         "git": commit_of(step.source),
         "started_at": now(),
         "seconds": 0.0,

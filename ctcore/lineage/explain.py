@@ -127,8 +127,11 @@ def _sentence(
         inputs = len(current_edges(project, verdict.node))
         blind = _not_seen(project, verdict.node)
         said = f", as far as can be seen: of its raw files, {'; '.join(blind)}" if blind else ""
+        recipe = "code, parameters, environment"
+        if project.steps[verdict.asset].made_elsewhere:
+            recipe = "declaration, parameters"
         return (
-            f"{begun}, and its code, parameters, environment and {inputs} input{'s' * (inputs != 1)} "
+            f"{begun}, and its {recipe} and {inputs} input{'s' * (inputs != 1)} "
             f"are still the ones it was made from {content}{said}"
         )
     if verdict.state == "failed" and failure is not None:

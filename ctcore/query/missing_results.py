@@ -142,7 +142,7 @@ class _Facts:
 
     def _is_elsewhere(self, node: Node, one: Verdict) -> bool:
         """Whether a cause is to be adopted. A node that only waits is not due yet."""
-        step = self.steps[node[0]] if node[0] in self.steps else None
+        step = self.steps.by_name.get(node[0])
         return step is not None and step.made_elsewhere and not (node == one.node and one.only_waits)
 
     def _causes(self, one: Verdict) -> Iterable[Node]:

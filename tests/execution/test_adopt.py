@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
@@ -14,52 +13,10 @@ from ctcore.governance.consent import Statement, set_consent
 from ctcore.inputs.key import current_edges
 from ctcore.lineage.explain import why
 from ctcore.planning.plan import plan
-from ctcore.project import Project
 from ctcore.staleness.verdicts import evaluate
 from ctcore.steps.declaration_file import load_declaration
-from tests.helpers.kit import ROWS, STEPS, add, again, assay, fail, make, make_all, make_project
-
-JOINT = """\
-made_elsewhere = true
-level = "cohort"
-inputs = { counts = "counted" }
-references = ["genome"]
-role = "assay.library"
-
-[outputs]
-vcf = "joint.vcf"
-
-[params]
-min_quality = 20
-"""
-BELOW = '''
-
-@step(level="cohort", inputs={"vcf": "joint"}, outputs={"n": "n.txt"})
-def report(call: Call) -> None:
-    """The size of the joint call."""
-    call.out("n").write_text(str(len(call.one("vcf")["vcf"].read_text())))
-'''
-NODE = ("joint", "all")
-BY = Story("GLnexus at the centre", {"glnexus": "1.4.3"})
-
-
-def project_with(tmp_path: Path, declared: str = JOINT) -> Project:
-    rows = [{**row, "library": library} for row, library in zip(ROWS, ("normal", "tumour", "tumour"), strict=True)]
-    project = make_project(tmp_path / "p", rows, STEPS + BELOW)
-    (project.root / "steps" / "joint.toml").write_text(declared)
-    project = again(project)
-    make_all(project)
-    return project
-
-
-def vcf(tmp_path: Path, content: str = "a joint call\n") -> Path:
-    path = tmp_path / "joint.vcf"
-    path.write_text(content)
-    return path
-
-
-def take(project: Project, path: Path, story: Story = BY, checksums: Mapping[str, str] | None = None) -> None:
-    adopt(project, project.steps["joint"], [AdoptedFiles("all", {"vcf": path}, checksums or {})], story)
+from tests.helpers.adopted import BY, JOINT, NODE, project_with, take, vcf
+from tests.helpers.kit import ROWS, add, again, assay, fail, make, make_all
 
 
 def test_a_joint_call_is_adopted_with_members_and_roles(tmp_path: Path) -> None:
