@@ -111,7 +111,8 @@ def adopt(
     if not step.made_elsewhere:
         way = f"declare {step.name} in {step.source.with_suffix('.toml').name} with made_elsewhere = true"
         raise Usage(f"{step.name} is made by ct ({step.source.name}); `ct run {step.name}` makes it, or {way}")
-    project.catalog.refuse_archived()
+    if not dry_run:
+        project.catalog.refuse_archived()
     refuse_without_store(project)
     problems = [*_text_problems(story), *_output_problems(step, entered)]
     params = _params(project, step, story.params, problems)
