@@ -105,4 +105,8 @@ def adopt(
     table(("node", "making", "data version", "size", "inputs", "members"), rows)
     if len(found) > SHOWN:
         click.echo(f"… and {len(found) - SHOWN} more (--json)", err=True)
-    click.echo(f"{len(found)} {'would be ' * dry_run}adopted, {story.words}", err=True)
+    same = sum(one.same for one in found)
+    if same < len(found):
+        click.echo(f"{len(found) - same} {'would be ' * dry_run}adopted, {story.words}", err=True)
+    if same:
+        click.echo(f"{same} there already: the same files with the same story", err=True)

@@ -68,7 +68,8 @@ class Story:
 
 @dataclass(frozen=True)
 class Adopted:
-    """One node as it is now. `number` is None where nothing was written (`dry_run`)."""
+    """One node as it is now. `number` is None where nothing was written (`dry_run`); `same`: these files, with this
+    story, had been adopted before."""
 
     node: Node
     data_version: str
@@ -76,6 +77,7 @@ class Adopted:
     inputs: int
     members: int
     number: int | None = None
+    same: bool = False
 
 
 @dataclass(frozen=True)
@@ -128,14 +130,18 @@ def adopt(
     if not project.store.is_there:
         project.store.ensure()
     keep_code_of(project, step.name)
-    numbers = ledger.record(project, [_publish(project, one) for one in ready])
-    return [_adopted(one, numbers[one.call.node]) for one in ready]
+    published = [_publish(project, one) for one in ready]
+    numbers = ledger.record(project, published)
+    return [
+        _adopted(one, numbers[one.call.node], made.discarded is not None)
+        for one, made in zip(ready, published, strict=True)
+    ]
 
 
-def _adopted(one: _Ready, number: int | None = None) -> Adopted:
+def _adopted(one: _Ready, number: int | None = None, same: bool = False) -> Adopted:
     manifest, call = one.manifest, one.call
     size = sum(entry.size for entry in manifest.files.values())
-    return Adopted(call.node, manifest.version(one.files), size, len(call.edges), len(call.members), number)
+    return Adopted(call.node, manifest.version(one.files), size, len(call.edges), len(call.members), number, same)
 
 
 def _count(problems: Sequence[str]) -> str:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from ctcore.errors import StepError, Usage
+from ctcore.errors import Usage
 from ctcore.execution.adopt import AdoptedFiles, Story, adopt
 from ctcore.execution.named_inputs import NamedInputs
 from ctcore.governance.consent import Statement, set_consent
@@ -14,7 +14,6 @@ from ctcore.inputs.key import current_edges
 from ctcore.lineage.explain import why
 from ctcore.planning.plan import plan
 from ctcore.staleness.verdicts import evaluate
-from ctcore.steps.declaration_file import load_declaration
 from tests.helpers.adopted import BY, JOINT, NODE, project_with, take, vcf
 from tests.helpers.kit import ROWS, add, again, assay, fail, make, make_all
 
@@ -75,6 +74,17 @@ def test_members_named_by_patient_are_all_of_the_patient(tmp_path: Path) -> None
     take(project, vcf(tmp_path), Story("us", named=NamedInputs(members=["patient/P1"])))
     used = {one.partition for one in current_edges(project, NODE) if one.input == "counts"}
     assert used == {"A1", "A2"}
+
+
+def test_a_named_member_need_not_be_one_today(tmp_path: Path) -> None:
+    project = project_with(tmp_path)
+    with (project.root / "ct.toml").open("a") as stream:
+        stream.write('\n[cohorts.women]\nwhere = { "patient.sex" = "F" }\n')
+    project = again(project)
+    story = Story("us", named=NamedInputs(members=["A1", "A2", "A3"]))
+    adopt(project, project.steps["joint"], [AdoptedFiles("women", {"vcf": vcf(tmp_path)})], story)
+    said = {(one.kind, one.node) for one in evaluate(project).of("joint", "women").reasons}
+    assert said == {("member-removed", ("counted", "A3"))}
 
 
 def test_a_named_reference_is_the_one_that_was_used(tmp_path: Path) -> None:
@@ -144,7 +154,8 @@ def test_the_same_adopted_twice_is_one_making(tmp_path: Path) -> None:
     project, path = project_with(tmp_path), vcf(tmp_path)
     take(project, path)
     first = why(project, NODE).made
-    take(project, path)
+    (told,) = adopt(project, project.steps["joint"], [AdoptedFiles("all", {"vcf": path})], BY)
+    assert told.same
     second = why(project, NODE).made
     assert first and second and first["id"] == second["id"]
     take(project, vcf(tmp_path, "another call\n"))
@@ -188,16 +199,6 @@ def test_a_dry_run_writes_nothing(tmp_path: Path) -> None:
     assert one.number is None and one.members == 3
     assert evaluate(project).of(*NODE).state == "missing"
     assert not (project.store.root / "joint").exists()
-
-
-def test_a_declaration_tells_all_its_problems_at_once(tmp_path: Path) -> None:
-    path = tmp_path / "joint.toml"
-    path.write_text('made_elsewhere = true\nlevels = "cohort"\nfiles = "x"\n[outputs]\nvcf = { fil = "x" }\n')
-    with pytest.raises(StepError) as error:
-        load_declaration(path)
-    said = str(error.value)
-    for part in ("unknown key 'levels'; did you mean 'level'?", "level is missing", "files = 'x'", "'fil'"):
-        assert part in said
 
 
 def test_words_and_layout_of_a_declaration_do_not_count(tmp_path: Path) -> None:

@@ -43,10 +43,10 @@ def test_a_sheet_adopts_a_result_for_each_row(tmp_path: Path) -> None:
 
 def test_one_wrong_row_keeps_all_of_them_out(tmp_path: Path) -> None:
     project = project_of(tmp_path)
-    path = sheet(tmp_path, "A1,A1.bam,A1.bai", "A2,none.bam,A2.bai", "A9,A3.bam,A3.bai", "A3,A3.bam,")
+    path = sheet(tmp_path, "A1,A1.bam,A1.bai", "A2,none.bam,A2.bai", "A9,A3.bam,A3.bai", "A3,nil.bam,")
     said = ct("-C", project.root, "adopt", "recalibrated", "--sheet", path, "--made-by", "sarek 3.4")
     assert said.code == 2
-    for part in ("none.bam", "row 4: recalibrated/A9 is none", "row 5: A3: output bai is not given"):
+    for part in ("none.bam", "nil.bam", "row 4: recalibrated/A9 is none", "row 5: A3: output bai is not given"):
         assert part in said.err
     assert {evaluate(again(project)).of("recalibrated", name).state for name in ("A1", "A2", "A3")} == {"missing"}
 
