@@ -19,6 +19,12 @@ SHOWN = 20
 @click.argument("what", metavar="STEP/PARTITION | STEP")
 @click.option("--output", "outputs", multiple=True, metavar="NAME=FILE", help="The file of this output.")
 @click.option(
+    "--folder",
+    type=Place(path_type=Path),
+    metavar="DIR",
+    help="Take the outputs that are not named from here, by their declared file names.",
+)
+@click.option(
     "--sheet", type=Place(path_type=Path), metavar="FILE", help="Many nodes of STEP: columns partition and each output."
 )
 @click.option("--made-by", metavar="TEXT", default="", help="The pipeline or person that made it. Required.")
@@ -52,6 +58,7 @@ def adopt(
     ctx: click.Context,
     what: str,
     outputs: tuple[str, ...],
+    folder: Path | None,
     sheet: Path | None,
     made_by: str,
     tools: tuple[str, ...],
@@ -78,14 +85,16 @@ def adopt(
     named = NamedInputs(members, inputs, name_values("--reference", references))
     story = Story(made_by.strip(), name_values("--tool", tools), name_values("--param", params), named, reason.strip())
     if sheet is not None:
-        if outputs or checksums or members or inputs:
-            raise Usage("--sheet names the files of many nodes; --output, --checksum, --member and --input are of one")
+        if outputs or folder or checksums or members or inputs:
+            of_one = "--output, --folder, --checksum, --member and --input are of one"
+            raise Usage(f"--sheet names the files of many nodes; {of_one}")
         step = project.steps[what]
         entered = read_adopted(step, sheet, project.settings.reading)
     else:
         node = find_node(project, what)
         step = project.steps[node[0]]
-        files = {name: Path(path) for name, path in name_values("--output", outputs).items()}
+        files = {name: folder / output.file for name, output in step.outputs.items()} if folder else {}
+        files |= {name: Path(path) for name, path in name_values("--output", outputs).items()}
         entered = [AdoptedFiles(node[1], files, name_values("--checksum", checksums))]
     found = write(project, step, entered, story, dry_run)
     if as_json:

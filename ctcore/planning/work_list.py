@@ -37,8 +37,8 @@ class WorkList:
         found = {verdict.partition: verdict for verdict in verdicts.listed(name, keys)}
         is_elsewhere = self.project.steps[name].made_elsewhere
         told = {verdict.partition: verdict for verdict in self.untold if verdict.asset == name}
-        # What is made elsewhere is only told of, be it stale or not.
-        found |= {partition: one for partition, one in told.items() if is_elsewhere or partition not in found}
+        if not is_elsewhere:
+            found |= {key: one for key, one in told.items() if key not in found}
         found |= {partition: verdict for (asset, partition), verdict in self.ahead.items() if asset == name}
         wanted = [verdict for verdict in found.values() if keys is None or verdict.partition in keys]
         named = None if self.asked.named is None else self.asked.named.get(name, set())
@@ -49,8 +49,9 @@ class WorkList:
         going -= orphaned_nodes(self.project) if going else set()  # whose run has ended: this one waits for them
         self.elsewhere += len(going)
         todo = [one for one in wanted if one.state != "excluded" and one.node not in going]
-        able = [one for one in todo if not (is_elsewhere and one.partition in told)]
-        left = nodes_left_alone(self.project, self.asked, name, able, self._left)
+        left = nodes_left_alone(self.project, self.asked, name, todo, self._left)
+        if is_elsewhere:  # all of them are left alone; Dagster is told of what was adopted, be it stale or not
+            return [one for key, one in told.items() if keys is None or key in keys]
         return [verdict for verdict in todo if verdict.partition not in left]
 
     def ready(self) -> list[Verdict]:

@@ -38,6 +38,16 @@ def test_what_is_not_adopted_yet_names_the_way_out(tmp_path: Path) -> None:
     assert again.code == 2 and "joint cannot be made again here" in again.err
 
 
+def test_a_folder_has_the_files_by_their_declared_names(tmp_path: Path) -> None:
+    root, path = project_with(tmp_path).root, vcf(tmp_path)
+    said = ct("-C", root, "adopt", "joint", "--folder", path.parent, "--made-by", "us", "--json")
+    assert said.code == 0 and json.loads(said.out)[0]["members"] == 3
+    again = ct("-C", root, "adopt", "joint", "--folder", path.parent, "--made-by", "us")
+    assert "1 there already: the same files with the same story" in again.err
+    none = ct("-C", root, "adopt", "joint", "--folder", root, "--made-by", "us")
+    assert none.code == 2 and f"{root / 'joint.vcf'}: " in none.err
+
+
 def test_a_wrong_call_says_what_is_wrong(tmp_path: Path) -> None:
     root, path = project_with(tmp_path).root, vcf(tmp_path)
     said = ct("-C", root, "adopt", "joint", "--output", f"vcf={path}")

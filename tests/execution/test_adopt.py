@@ -10,7 +10,7 @@ from ctcore.errors import Usage
 from ctcore.execution.adopt import AdoptedFiles, Story, adopt
 from ctcore.execution.named_inputs import NamedInputs
 from ctcore.governance.consent import Statement, set_consent
-from ctcore.inputs.key import current_edges
+from ctcore.inputs.key import cache_hits, current_edges, prepare
 from ctcore.lineage.explain import why
 from ctcore.planning.plan import plan
 from ctcore.staleness.verdicts import evaluate
@@ -184,6 +184,37 @@ def test_no_memo_takes_what_was_made_elsewhere(tmp_path: Path) -> None:
     project = again(project)
     (outcome,) = make(project, "joint", "all")
     assert outcome.state == "blocked"
+
+
+def test_its_key_is_that_of_no_call(tmp_path: Path) -> None:
+    project = project_with(tmp_path)
+    take(project, vcf(tmp_path))
+    call = prepare(project, project.steps["joint"], ["all"]).ready["all"]
+    assert cache_hits(project, [call]) == {}
+    assert project.store.find(*NODE, call.key) is None
+
+
+def test_the_lock_of_this_environment_does_not_count(tmp_path: Path) -> None:
+    project = project_with(tmp_path)
+    take(project, vcf(tmp_path))
+    (project.root / "env.lock").write_text("pysam 0.23\n")
+    with (project.root / "ct.toml").open("a") as stream:
+        stream.write('\n[environment]\nlock = "env.lock"\n')
+    found = evaluate(again(project))
+    assert found.of(*NODE).kinds == ("upstream",) and found.of("joined", "all").kinds[0] == "environment"
+
+
+def test_an_older_making_with_somebody_revoked_is_refused(tmp_path: Path) -> None:
+    declared = JOINT.replace('counts = "counted"', 'counts = "counted", table = "joined"')
+    project = project_with(tmp_path, declared)
+    set_consent(project, ["P2"], Statement("revoked", form="form 12"))
+    make_all(again(project))
+    project = again(project)
+    named = NamedInputs(inputs=["joined/all@previous"])
+    with pytest.raises(Usage, match="joined/all@previous: somebody was inside who may not be used today"):
+        take(project, vcf(tmp_path), Story("us", named=named))
+    take(project, vcf(tmp_path), Story("us", named=NamedInputs(inputs=["joined/all@current"])))
+    assert evaluate(project).of(*NODE).state == "fresh"
 
 
 def test_what_ct_makes_cannot_be_adopted(tmp_path: Path) -> None:

@@ -72,7 +72,17 @@ OF_PEOPLE: dict[str, list[list[str]]] = {
     "adopt": [
         ["outside/all", "--output", "table=genome.txt", "--made-by", "us", "--input", "merged/SGONE@1", "--dry-run"],
         ["outside/all", "--output", "table=genome.txt", "--made-by", "us", "--reason", "late", "--param", "depth=4"],
-        ["outside/all", "--output", "table=genome.txt", "--made-by", "us", "--reference", "genome=1"],
+        [
+            "outside/all",
+            "--output",
+            "table=genome.txt",
+            "--made-by",
+            "us",
+            "--reference",
+            "genome=1",
+            "--folder",
+            "reads",
+        ],
         ["outside/all", "--output", "table=genome.txt", "--made-by", "us", "--checksum", "table=0"],
         ["outside", "--sheet", "grades.csv", "--made-by", "us"],
     ],

@@ -2,6 +2,8 @@
 
 from pathlib import Path
 
+from ctcore.execution.adopt import Story
+from ctcore.execution.named_inputs import NamedInputs
 from ctcore.planning.limits import split_by_policy
 from ctcore.planning.past_costs import spending_since
 from ctcore.planning.plan import Scope, scope
@@ -31,6 +33,14 @@ def test_what_was_adopted_is_only_told_of(tmp_path: Path) -> None:
     work = WorkList(project, Scope(), told)
     assert [one.node for one in work.of("joint")] == [NODE]
     assert [one.node for one in work.of("report")] == [("report", "all")]
+
+
+def test_what_waits_for_a_stale_one_is_left_alone_too(tmp_path: Path) -> None:
+    project = project_with(tmp_path)
+    take(project, vcf(tmp_path), Story("us", named=NamedInputs(members=["A1"])))
+    work = WorkList(project, Scope(), nodes_untold(project, lambda _: set()))
+    assert [one.node for one in work.of("joint")] == [NODE]
+    assert work.of("report") == []
 
 
 def test_the_sensor_holds_it_back_with_the_way_out(tmp_path: Path) -> None:
