@@ -18,6 +18,7 @@ from ctcore.model.node import name_of
 from ctcore.project import Project
 from ctcore.projects.missing_store import refuse_without_store
 from resources import CtProject, closed
+from sensors.preview import NOT_LOOKED, is_preview
 
 WAIT_S = 40  # Dagster allows a tick 60 s; a thread reads a large file on after the tick
 _reading: dict[str, "Share"] = {}
@@ -50,6 +51,8 @@ def integrity_sensor(project: Project) -> dg.SensorDefinition:
     )
     def tick(context: dg.SensorEvaluationContext, ct: CtProject) -> dg.SensorResult:
         opened = ct.open()
+        if is_preview(context):
+            return dg.SensorResult(skip_reason=dg.SkipReason(closed(opened) or NOT_LOOKED), cursor=context.cursor)
         recovered = last_recovery(opened)
         last, wiped = wipe_purged(opened, context.instance, _cleaned(context.cursor, recovered))
         cursor = f"{last}@{recovered}" if recovered else str(last)

@@ -2,9 +2,10 @@
 
 import dagster as dg
 
-from ctcore.execution.slurm.reconcile import sweep
+from ctcore.execution.slurm.reconcile import jobs_without_run, sweep
 from ctcore.project import Project
 from resources import CtProject, closed
+from sensors.preview import is_preview
 
 
 def jobs_sensor(project: Project) -> dg.SensorDefinition:
@@ -20,6 +21,8 @@ def jobs_sensor(project: Project) -> dg.SensorDefinition:
         opened = ct.open()
         if why := closed(opened):
             return dg.SkipReason(why)
+        if is_preview(context):
+            return dg.SkipReason(f"{len(jobs_without_run(opened))} jobs without a run; a preview does not ask Slurm")
         found = sweep(opened)
         if not found.answered:
             return dg.SkipReason(f"Slurm does not answer; {found.left} jobs without a run are open")

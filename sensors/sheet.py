@@ -7,6 +7,7 @@ from ctcore.errors import CtError, SheetError
 from ctcore.intake.register import known_sheet, register, sheet_digest
 from ctcore.project import Project
 from resources import CtProject, closed
+from sensors.preview import is_preview
 
 
 def sheet_sensor(project: Project) -> dg.SensorDefinition:
@@ -25,6 +26,7 @@ def sheet_sensor(project: Project) -> dg.SensorDefinition:
             return dg.SensorResult(skip_reason=dg.SkipReason(why), cursor=context.cursor)
         digest, _, told = (context.cursor or "").partition(" ")
         digest, said = _read(opened, digest or None, context)
+        did = "a tick would register the sheet" if is_preview(context) else "registered"
         state = partitions_state(opened)
         requests = additions(opened, context.instance) if state != told else []
         added = sum(len(request.partition_keys) for request in requests)
@@ -32,7 +34,7 @@ def sheet_sensor(project: Project) -> dg.SensorDefinition:
             said = "the sheet has not changed"
         return dg.SensorResult(
             dynamic_partitions_requests=requests,
-            skip_reason=dg.SkipReason(said or f"registered; {added} new partitions"),
+            skip_reason=dg.SkipReason(said or f"{did}; {added} new partitions"),
             # Dagster adds partitions after the tick, and may fail to: the state counts as told once none is missing.
             cursor=f"{digest or ''} {state if not added else ''}",
         )
@@ -49,7 +51,7 @@ def _read(project: Project, cursor: str | None, context: dg.SensorEvaluationCont
         digest = sheet_digest(sheet)
         if digest == cursor:
             return cursor, None
-        register(project, sheet)
+        register(project, sheet, dry_run=is_preview(context))
     except CtError as error:
         said = error.places if isinstance(error, SheetError) else str(error)
         context.log.error(said)

@@ -21,6 +21,7 @@ from ctcore.project import Project
 from ctcore.steps.graph import REGISTRY
 from ctcore.util.clock import now
 from resources import CtProject, closed
+from sensors.preview import is_preview
 
 FILES_A_TICK = 5_000  # assays whose raw files one tick checks; the next ticks check the others
 _looked_up_to: dict[str, int] = {}
@@ -50,19 +51,23 @@ def staleness_sensor(project: Project) -> dg.SensorDefinition:
 
 
 def _tick(context: dg.SensorEvaluationContext, project: Project) -> dg.SensorResult:
-    # Dagster's default launcher does not notice a killed run worker: its run would stay STARTED for ever.
-    end_orphans(context.instance, project)
+    preview = is_preview(context)
+    if not preview:
+        # Dagster's default launcher does not notice a killed run worker: its run would stay STARTED for ever.
+        end_orphans(context.instance, project)
     if why := closed(project):
         return dg.SensorResult(skip_reason=dg.SkipReason(why), cursor=context.cursor)
-    looked, _looked_up_to[project.id] = look_on(project, _looked_up_to.get(project.id, 0), FILES_A_TICK)
-    for said in looked.problems:
-        context.log.error(said)
+    if not preview:
+        _look(context, project)
     world, cursor = state_of_the_world(project), _Cursor.read(context.cursor)
     # A tick costs an evaluation of the whole cohort otherwise, every 15 seconds.
     if world == cursor.world and (cursor.until is None or now() < cursor.until):
         return dg.SensorResult(skip_reason=dg.SkipReason(cursor.words or "nothing has changed"), cursor=context.cursor)
     found = decide_requests(
-        project, lambda runs: going(context.instance, runs), lambda keys: _states(context.instance, project, keys)
+        project,
+        lambda runs: going(context.instance, runs),
+        lambda keys: _states(context.instance, project, keys),
+        record=not preview,
     )
     cursor = _next_cursor(found, "" if unreported_makings(project) else world)
     if not found.asked:
@@ -76,6 +81,13 @@ def _tick(context: dg.SensorEvaluationContext, project: Project) -> dg.SensorRes
         dynamic_partitions_requests=additions(project, context.instance),  # the sheet sensor may not have run yet
         cursor=cursor,
     )
+
+
+def _look(context: dg.SensorEvaluationContext, project: Project) -> None:
+    """Look at the next raw files."""
+    looked, _looked_up_to[project.id] = look_on(project, _looked_up_to.get(project.id, 0), FILES_A_TICK)
+    for said in looked.problems:
+        context.log.error(said)
 
 
 @dataclass(frozen=True)

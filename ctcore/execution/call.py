@@ -39,6 +39,7 @@ from ctcore.execution.private_folder import (
 from ctcore.execution.strace import FOLDER as TRACED
 from ctcore.execution.strace import PrivilegedProgram, Tracer, Worth
 from ctcore.model.levels import LEVELS
+from ctcore.model.node import name_of
 from ctcore.model.reasons import differences
 from ctcore.step import Call, Source, Step
 from ctcore.steps.facts import typed_facts
@@ -225,7 +226,7 @@ def execute(call: StepCall, store: Store, log: Path, project: Path) -> dict[str,
         step, code = step_of(call)
     started, clock = time.time(), time.monotonic()
     # Before and after the step: what changes while it is read would go into a result under the old digest (0018).
-    seen = _unchanged(call)
+    seen = _unchanged(call, step)
     store.refuse_missing()
     staged = store.stage(*call.node, call.key)
     try:
@@ -234,7 +235,7 @@ def execute(call: StepCall, store: Store, log: Path, project: Path) -> dict[str,
                 done = sandbox.run(asdict(call), step, declared_reads(call, step, code, staged, project), place)
             else:
                 done = perform(call, step, code, staged, place, project, watching)
-        _unchanged(call, seen, watching.written if watching else ())
+        _unchanged(call, step, seen, watching.written if watching else ())
         sidecar = {
             "format": "ct.artifact.v1",
             "node": list(call.node),
@@ -406,7 +407,7 @@ def _keep_contracts(step: Step, folder: Path, place: Path, written: Collection[s
 
 
 def _unchanged(
-    call: StepCall, before: Mapping[str, Signature] | None = None, written: Collection[str] = ()
+    call: StepCall, step: Step, before: Mapping[str, Signature] | None = None, written: Collection[str] = ()
 ) -> Mapping[str, Signature]:
     """Check that the call's inputs are those of its key: a file with another signature is read and must have the same
     digest.
@@ -420,14 +421,14 @@ def _unchanged(
         try:
             seen[path] = signature_at(path)
         except OSError as error:
-            raise InputError(f"{path}: {error.strerror or error}; put it back, then run again") from error
+            raise InputError(f"{path}: {error.strerror or error}; {_way_back(call, step, path)}") from error
         expected = tuple(known) if before is None else before[path]
         if seen[path] != expected or (before is None and call.reads_first):
             doubtful[path] = digest
     reads, problems = try_contents(doubtful)
     for path, digest in doubtful.items():
         if path in problems:
-            raise InputError(f"{path}: {problems[path]}; put it back, then run again")
+            raise InputError(f"{path}: {problems[path]}; {_way_back(call, step, path)}")
         if reads[path][0] != digest:
             into = (one for name in written for one in (name, os.path.realpath(name)))
             if any(one == path or one.startswith(os.path.join(path, "")) for one in into):
@@ -436,9 +437,19 @@ def _unchanged(
                     "call.out gives, then run again"
                 )
             when = "since it was last looked at" if before is None else "while the call ran"
-            raise InputError(f"{path} changed {when}; `ct verify`, then run again")
+            raise InputError(f"{path} changed {when}; {_way_back(call, step, path, '`ct verify`')}")
         seen[path] = Signature(*reads[path][1:])
     return seen
+
+
+def _way_back(call: StepCall, step: Step, path: str, own: str = "put it back") -> str:
+    """What to do about a lost or changed input: another step's result is made again, people's own files are theirs."""
+    for name, sources in call.inputs.items():
+        for who, place in sources:
+            if path.startswith(os.path.join(place, "")):
+                lost = name_of((step.inputs[name], who))
+                return f"it belongs to {lost}, which `ct run {lost}` makes again; then run again"
+    return f"{own}, then run again"
 
 
 def _new_file(path: Path) -> int:

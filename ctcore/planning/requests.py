@@ -94,8 +94,9 @@ def ready_nodes(verdicts: Verdicts) -> list[Verdict]:
     return verdicts.unblocked()
 
 
-def decide_requests(project: Project, going: Going, states: States) -> RequestRound:
+def decide_requests(project: Project, going: Going, states: States, *, record: bool = True) -> RequestRound:
     """Choose the next requests and record them: in dependency order, each node once, and never while it runs.
+    Without `record` this is a look: nothing is written.
 
     A run that is missing may still appear. After a while it counts as lost, and its nodes as failed.
     """
@@ -127,7 +128,7 @@ def decide_requests(project: Project, going: Going, states: States) -> RequestRo
         with_steps_below(project, batch, verdicts, may) if verdicts and batch.asset in project.steps else batch
         for batch in wanted[:most]
     ]
-    asked = _note(project, chosen, known, keys)
+    asked = _note(project, chosen, known, keys, record)
     held += [*waiting, *budget.held(beyond), *_busy(busy, wanted[most:], running)]
     return RequestRound(asked, tuple(held), settled=not (asked or busy or running or wanted or tellings))
 
@@ -224,9 +225,13 @@ def _busy(busy: Sequence[Verdict], left: Sequence[PartitionRange], running: set[
 
 
 def _note(
-    project: Project, wanted: Sequence[PartitionRange], known: Mapping[Node, Any], keys: Mapping[Node, str]
+    project: Project,
+    wanted: Sequence[PartitionRange],
+    known: Mapping[Node, Any],
+    keys: Mapping[Node, str],
+    record: bool,
 ) -> tuple[RangeRequest, ...]:
-    """Record a request before it is made."""
+    """Name the requests, and record each before it is made."""
     if not wanted:
         return ()
     with project.catalog.read() as connection:
@@ -250,8 +255,9 @@ def _note(
             }
             for verdict in verdicts
         ]
-    with project.catalog.write() as writer:
-        upsert(writer, request, rows)
+    if record:
+        with project.catalog.write() as writer:
+            upsert(writer, request, rows)
     return tuple(asked)
 
 

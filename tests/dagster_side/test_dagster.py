@@ -618,3 +618,22 @@ def test_ct_run_names_each_node_of_a_run_that_broke_off(
         (line,) = [line for line in said.splitlines() if line.startswith(f"  {node} failed: ")]
         assert "work/jobs" in line
     assert " 9 not made" in said and "0 jobs" not in said
+
+
+@pytest.mark.parametrize("harm", ["gone", "changed"])
+def test_a_lost_upstream_is_named_with_its_way_back(
+    tmp_path: Path, instance: dg.DagsterInstance, harm: str, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """One partition started in the UI, before anything has looked at what it is made from."""
+    project = make_project(tmp_path / "toy")
+    add_missing(project, instance)
+    make_all(project)
+    (project.root / "steps/toy.py").write_text(STEPS.replace("' '.join(lines)", "'_'.join(lines)"))
+    (lost,) = project.store.root.glob("counted/A1/*/n.txt")
+    lost.parent.chmod(0o755)
+    lost.chmod(0o644)
+    lost.unlink() if harm == "gone" else lost.write_text("other")
+    assert not run(again(project), instance, "merged", partition_key="S1", raise_on_error=False).success
+    assert "it belongs to counted/A1, which `ct run counted/A1` makes again" in capfd.readouterr().out
+    assert ct("-C", project.root, "run", "counted/A1").code == 0
+    assert run(again(project), instance, "merged", partition_key="S1").success

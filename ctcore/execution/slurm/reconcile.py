@@ -41,7 +41,7 @@ def sweep(project: Project) -> Reconciliation:
     """Record ended jobs. A state must be seen twice before it counts against a job, because its record may come
     late."""
     began = time.monotonic()
-    orphans = _orphans(project, jobs.open_jobs(project))
+    orphans = jobs_without_run(project)
     _tidy_folders(project)
     answers = Answers(project, PATIENCE_S)
     if not orphans:
@@ -65,8 +65,9 @@ def sweep(project: Project) -> Reconciliation:
     return Reconciliation(len(tasks) - len(mine) + lost, dict(settled))
 
 
-def _orphans(project: Project, listed: Sequence[Job]) -> list[Job]:
-    """Those whose key no living process holds."""
+def jobs_without_run(project: Project) -> list[Job]:
+    """The open jobs whose key no living process holds."""
+    listed = jobs.open_jobs(project)
     if not listed:
         return []
     with project.catalog.read() as connection:
