@@ -198,9 +198,8 @@ class _Names:
             found.versions[asset, partition] = one.data_version
 
     def _holds_others(self, asset: str, partition: str) -> bool:
-        """Whether some making of a cohort's input contained somebody whose consent does not allow the step."""
-        up = self.project.steps[asset]
-        if up.level != "cohort" or not self.inputs_of.hierarchy.forbids(self.step.name):
+        """Whether some making of an input contained somebody whose consent does not allow the step."""
+        if not self.inputs_of.hierarchy.forbids(self.step.name):
             return False
         within = Contributors.permitted(lambda: self.connection, self.snapshot, self.inputs_of, self.step.name)
         return partition in within.ever.get(asset, ())

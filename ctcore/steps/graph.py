@@ -65,6 +65,8 @@ class StepGraph:
         if problems:
             raise StepError("steps are declared wrongly:\n  " + "\n  ".join(problems))
         self.order: tuple[str, ...] = self._order()
+        if nameless := [step for step in self if step.made_elsewhere and not self._tells_members(step)]:
+            raise StepError("\n".join(map(_without_members, nameless)))
 
     def __iter__(self) -> Iterator[Step]:
         return (self.by_name[name] for name in self.order)
@@ -120,6 +122,10 @@ class StepGraph:
         below = step.level == "cohort" or order(level) > order(step.level)
         return below and any(order(level) <= order(up) for up in low)
 
+    def _tells_members(self, step: Step) -> bool:
+        """Whether its inputs tell who is inside: without them, no consent would reach it."""
+        return any(self[name].level != "cohort" for name in self.upstream([step.name]))
+
     def _order(self) -> tuple[str, ...]:
         sorter = TopologicalSorter({s.name: sorted(s.inputs.values()) for s in self.by_name.values()})
         try:
@@ -154,6 +160,13 @@ class StepGraph:
         others = (*others, *declaration_problems(step.facts), *tool_problems(step.tools))
         others = (*others, *undeclared_names(step, self.by_name))
         yield from (f"{where}: {said}" for said in others)
+
+
+def _without_members(step: Step) -> str:
+    return (
+        f"{step.source.name}: step {step.name} is made elsewhere, and no input tells who is inside, whose consents would "
+        "not reach it; name the steps that it was made from in inputs (their results may be made elsewhere, too)"
+    )
 
 
 def _name_problems(step: Step) -> Iterator[str]:

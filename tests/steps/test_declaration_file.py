@@ -65,6 +65,16 @@ def test_what_it_uses_must_be_declared_as_for_any_step(tmp_path: Path) -> None:
         again(project).steps.order
 
 
+def test_a_cohort_made_elsewhere_says_who_is_inside(tmp_path: Path) -> None:
+    project = make_project(tmp_path / "p")
+    place = project.root / "steps" / "joint.toml"
+    place.write_text(JOINT.replace('inputs = { counts = "counted" }', ""))
+    with pytest.raises(StepError, match="joint is made elsewhere, and no input tells who is inside"):
+        again(project).steps.order
+    place.write_text(JOINT.replace('"counted"', '"joined"').replace('role = "assay.library"', ""))
+    assert "joint" in again(project).steps  # a cohort's result tells it
+
+
 def test_an_edited_file_is_read_again(tmp_path: Path) -> None:
     project = make_project(tmp_path / "p")
     assert "joint" not in project.steps
