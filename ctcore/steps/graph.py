@@ -164,8 +164,8 @@ class StepGraph:
 
 def _without_members(step: Step) -> str:
     return (
-        f"{step.source.name}: step {step.name} is made elsewhere, and no input tells who is inside, whose consents would "
-        "not reach it; name the steps that it was made from in inputs (their results may be made elsewhere, too)"
+        f"{step.source.name}: step {step.name} is made elsewhere, and no input tells who is inside, so that no consent "
+        "would reach it; name the steps that it was made from in inputs (their results may be made elsewhere, too)"
     )
 
 
