@@ -73,6 +73,8 @@ class WorkList:
         steps = self.project.steps
         before = set(steps.order[: steps.order.index(first.asset)])
         found, verdicts = [first.asset], evaluate(self.project)
+        if steps[first.asset].made_elsewhere:  # it is only told of, and may be stale afterwards as before
+            return found
         for step in steps:
             if step.level == steps[first.asset].level and not set(found).isdisjoint(step.inputs.values()):
                 is_due = steps.upstream([step.name]) <= before | {*found, step.name}

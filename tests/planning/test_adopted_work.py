@@ -7,7 +7,7 @@ from ctcore.execution.named_inputs import NamedInputs
 from ctcore.planning.limits import split_by_policy
 from ctcore.planning.past_costs import spending_since
 from ctcore.planning.plan import Scope, scope
-from ctcore.planning.requests import nodes_untold, state_of_the_world
+from ctcore.planning.requests import decide_requests, nodes_untold, state_of_the_world
 from ctcore.planning.work_list import WorkList
 from ctcore.staleness.verdicts import evaluate
 from tests.helpers.adopted import JOINT, NODE, project_with, take, vcf
@@ -40,7 +40,11 @@ def test_what_waits_for_a_stale_one_is_left_alone_too(tmp_path: Path) -> None:
     take(project, vcf(tmp_path), Story("us", named=NamedInputs(members=["A1"])))
     work = WorkList(project, Scope(), nodes_untold(project, lambda _: set()))
     assert [one.node for one in work.of("joint")] == [NODE]
+    assert work.chain(work.of("joint")[0]) == ["joint"]
     assert work.of("report") == []
+    found = decide_requests(project, lambda _: set(), lambda _: (set(), set()))
+    (batch,) = (one.batch for one in found.asked if one.batch.asset == "joint")
+    assert [one.node for one in batch.verdicts] == [NODE] and batch.below == ()
 
 
 def test_the_sensor_holds_it_back_with_the_way_out(tmp_path: Path) -> None:
