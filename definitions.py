@@ -5,7 +5,7 @@ from pathlib import Path
 import dagster as dg
 
 from ct_assets.asset_keys import check_home
-from ct_assets.definitions import build_assets, build_resources
+from ct_assets.definitions import build_assets, build_resources, with_own
 from ctcore.config.settings import FILE_NAME
 from ctcore.project import Project
 from sensors.integrity import integrity_sensor
@@ -17,9 +17,12 @@ here = Path(__file__).parent
 project = Project.find(here if (here / FILE_NAME).is_file() else None)
 check_home(project)
 
-defs = dg.Definitions(
-    assets=build_assets(project),
-    sensors=[sheet_sensor(project), staleness_sensor(project), integrity_sensor(project), jobs_sensor(project)],
-    resources=build_resources(project),
-    executor=dg.in_process_executor,
+defs = with_own(
+    dg.Definitions(
+        assets=build_assets(project),
+        sensors=[sheet_sensor(project), staleness_sensor(project), integrity_sensor(project), jobs_sensor(project)],
+        resources=build_resources(project),
+        executor=dg.in_process_executor,
+    ),
+    here,
 )

@@ -1,4 +1,4 @@
-"""Whether a sensor is only previewed (`dagster sensor preview`, *Preview tick result* in the UI): nothing may change."""
+"""Previews of sensors (`dagster sensor preview`, *Preview tick result* in the UI), which may change nothing."""
 
 import dagster as dg
 

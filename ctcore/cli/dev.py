@@ -11,6 +11,7 @@ from pathlib import Path
 import click
 
 from ctcore.errors import Usage
+from ctcore.projects.code_files import OWN_WORKSPACE, WORKSPACE
 from ctcore.projects.dagster_home import environment, launch, workspace
 from ctcore.projects.listing import sharing_projects
 from ctcore.terminal.render import open_project
@@ -31,13 +32,19 @@ def dev(ctx: click.Context, host: str, port: int) -> None:
             raise Usage(f"{needed} is not there, and Dagster reads it first; copy that of a new project (`ct init`)")
         launch(one, "sync")
     folder, variables = project.root, environment(project)
-    if project.is_shared or len(together) > 1 or not (folder / "workspace.yaml").is_file():
+    if project.is_shared or len(together) > 1 or not (folder / WORKSPACE).is_file():
         folder = project.dagster_home
-        (folder / "workspace.yaml").write_text(workspace(together), encoding="utf-8")
+        (folder / WORKSPACE).write_text(workspace(together), encoding="utf-8")
         del variables["CT_PROJECT"]
-    command = [sys.executable, "-m", "dagster", "dev", "-w", "workspace.yaml", "-h", host, "-p", str(port)]
+    command = [sys.executable, "-m", "dagster", "dev", *workspaces(folder), "-h", host, "-p", str(port)]
     click.echo(f"{', '.join(one.id for one in together)}: http://{host}:{port} (Ctrl-C ends it)", err=True)
     ctx.exit(_until_ended(command, folder, variables))
+
+
+def workspaces(folder: Path) -> list[str]:
+    """The arguments that name the code locations to Dagster: ours, and the group's own."""
+    own = ["-w", OWN_WORKSPACE] if (folder / OWN_WORKSPACE).is_file() else []
+    return ["-w", WORKSPACE, *own]
 
 
 def _until_ended(command: list[str], folder: Path, variables: dict[str, str]) -> int:

@@ -1,27 +1,24 @@
 """`ct init`: a project directory."""
 
 import re
-import shutil
 from contextlib import suppress
 from pathlib import Path
 
 import click
 
-from ctcore.config import editor_schema
 from ctcore.config.settings import FILE_NAME, PROJECT_ID
 from ctcore.config.starters import SHEET_NAME, STARTERS
 from ctcore.config.templates import GITIGNORE, copy_example, example_folder, project_data
 from ctcore.errors import CtError, LostCatalog, ProjectError, Usage
 from ctcore.project import Project
 from ctcore.projects import listing
+from ctcore.projects.code_files import OWN, PARTS, bring_up_to_date
 from ctcore.projects.permissions import apply_permissions
 from ctcore.terminal.place import Place
 from ctcore.util.atomic_file import write_whole
 from ctcore.util.disk_errors import disk_error
 
-WORKSPACE = "workspace.yaml"
 FOLDERS = ("store", "work", "steps")
-PARTS = ("definitions.py", WORKSPACE, "ct_assets", "resources", "sensors", "dagster_home")
 
 
 @click.command()
@@ -32,7 +29,7 @@ PARTS = ("definitions.py", WORKSPACE, "ct_assets", "resources", "sensors", "dags
 def init(directory: Path, project_id: str | None, example_name: str | None, template: str | None) -> None:
     """Make a project directory, or update the code of an existing one to this ct.
 
-    ct never overwrites ct.toml, your own steps, the catalog or the store.
+    ct never overwrites ct.toml, your own steps and definitions, the catalog or the store.
     """
     existed = (directory / FILE_NAME).exists()
     if template and (existed or example_name):
@@ -53,7 +50,8 @@ def init(directory: Path, project_id: str | None, example_name: str | None, temp
         directory.mkdir(parents=True, exist_ok=True)
         if not existed:
             _begin(directory, chosen, example_name, template or "plain")
-        _bring_up_to_date(directory, chosen or Project.find(directory).id)
+        (directory / "steps").mkdir(exist_ok=True)
+        kept = bring_up_to_date(directory, chosen or Project.find(directory).id)
     except OSError as error:
         found = disk_error(directory, error)
         said = found.strerror if found else f"{error.strerror}; choose a place that can be written"
@@ -64,6 +62,7 @@ def init(directory: Path, project_id: str | None, example_name: str | None, temp
     apply_permissions(project)
     version = project.catalog.version()
     _make_known(project)
+    _say_kept(kept)
     said = "is up to date" if existed else "is ready"
     click.echo(f"{project.id} {said} in {directory} (catalog version {version})", err=True)
     if not existed:
@@ -110,24 +109,11 @@ def _begin(directory: Path, project_id: str, example_name: str | None, template:
     write_whole(directory / FILE_NAME, text.replace("{id}", project_id).encode(), durable=True)
 
 
-def _bring_up_to_date(directory: Path, project_id: str) -> None:
-    (directory / "steps").mkdir(exist_ok=True)
-    source = project_data()
-    if source.resolve() == directory.resolve():
-        return
-    for part in PARTS:
-        _copy(source / part, directory / part)
-    named = (source / WORKSPACE).read_text(encoding="utf-8").rstrip() + f"\n      location_name: {project_id}\n"
-    (directory / editor_schema.SCHEMA_FILE).write_text(editor_schema.text(), encoding="utf-8")
-    (directory / WORKSPACE).write_text(named, encoding="utf-8")  # an instance knows sensors by location and name
-
-
-def _copy(source: Path, target: Path) -> None:
-    if source.is_dir():
-        ignored = shutil.ignore_patterns("__pycache__", "*.pyc", "history", "storage", "logs", "schedules")
-        shutil.copytree(source, target, dirs_exist_ok=True, ignore=ignored)
-    else:
-        shutil.copy(source, target)
+def _say_kept(kept: list[str]) -> None:
+    """What somebody changed in ct's own files, where it is now, and where it belongs."""
+    for name in kept:
+        own = f"; what is your own belongs into {OWN[name]}, which ct never writes" if name in OWN else ""
+        click.echo(f"{name} was changed by hand: it is replaced, and what stood there is {name}.before{own}", err=True)
 
 
 def _slug(name: str) -> str:

@@ -16,6 +16,7 @@ from types import FrameType
 from ctcore.config.settings import FILE_NAME
 from ctcore.errors import ProjectError, Usage
 from ctcore.project import Project
+from ctcore.projects.code_files import refresh_settings
 from ctcore.projects.dagster_copy import refuse_other_copies
 from ctcore.projects.forked_launcher import MODULE, ForkedLauncher, fork_launcher, may_fork
 from ctcore.util.disk_errors import open_files_limit
@@ -39,7 +40,9 @@ def environment(project: Project, command: str | None = None) -> dict[str, str]:
     home = project.dagster_home
     try:
         home.mkdir(parents=True, exist_ok=True)
-        if project.is_shared and not (home / SETTINGS).exists():
+        if not project.is_shared:
+            refresh_settings(project.root)
+        elif not (home / SETTINGS).exists():
             _begin(home, project.root / "dagster_home" / SETTINGS)
     except OSError as error:
         raise ProjectError(

@@ -82,7 +82,9 @@ def _read(path: Path, options: Options) -> Rows:
                 header = without_hash(_until_last(texts))
             elif any(texts):
                 rows.append((line, _fitted(texts, len(header))))
-                odd |= {(line, at): said for at, cell in enumerate(cells) if (said := _shown_otherwise(cell))}
+                odd |= {
+                    (line, at): said for at, text in enumerate(texts) if text and (said := _shown_otherwise(cells[at]))
+                }
     except _DAMAGED as error:
         said = _no_numbers(values)
         raise (SheetError(str(path), said) if said else _unreadable(path, error)) from error
@@ -232,7 +234,9 @@ def _marks(path: Path, sheet: Any) -> _Marks:
 def _problems(
     line: int, header: Sequence[str], cells: Sequence[Any], texts: Sequence[str], formulas: set[tuple[int, int]]
 ) -> Iterator[str]:
-    for at, (cell, text) in enumerate(zip(cells, texts, strict=True)):
+    # A row can have 16,384 cells, nearly all of them empty.
+    for at in (at for at, text in enumerate(texts) if text or formulas):
+        cell, text = cells[at], texts[at]
         where = f"row {line}, column {header[at] if at < len(header) else at + 1}"
         if text in _ERRORS and getattr(cell, "data_type", "") == "e":
             yield f"{where}: {text} is an error of a formula or a date; put the value there"
