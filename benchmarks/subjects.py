@@ -20,6 +20,7 @@ SUBJECTS = (
     "backfill",
     "tick",
     "record",
+    "adopt",
     "pages",
     "watching",
     "slurm",

@@ -19,7 +19,7 @@ from ctcore.execution.materialize import Outcome
 from ctcore.execution.slurm.accounting import JobUsage, usage_by_key
 from ctcore.governance.masking import Mask, mask_of
 from ctcore.lineage.attribution import Attribution, attributions_of
-from ctcore.model.reasons import short_digest, version_text
+from ctcore.model.reasons import MADE_ELSEWHERE, short_digest, version_text
 from ctcore.project import Project
 from ctcore.query.readable import Gate
 from ctcore.staleness.undeclared_reads import masked_reads, sentences
@@ -98,9 +98,9 @@ def _accepted(
 
 
 def _memo(outcome: Outcome, row: Any) -> dict[str, Any]:
-    said = "reused" if outcome.state == "hit" else "made"
+    said = f"{'reused' if outcome.state == 'hit' else 'made'} ({outcome.why})"
     return {
-        "memo": f"{said} ({outcome.why})",
+        "memo": outcome.why if outcome.why.startswith(MADE_ELSEWHERE) else said,
         "digest": row.data_version,
         "size (bytes)": row.size,
         "path": dg.MetadataValue.path(f"store/{row.folder}"),

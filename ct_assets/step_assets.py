@@ -91,7 +91,9 @@ def _refusing() -> Iterator[None]:
 def _spec(project: Project, step: Step) -> dg.AssetSpec:
     return dg.AssetSpec(
         key_of(project, step.name),
-        description=step.description,
+        description=f"{step.description}\n\nMade elsewhere: `ct adopt` takes its results.".strip()
+        if step.made_elsewhere
+        else step.description,
         partitions_def=definition(project.id, step.level),
         deps=list(_deps(project, step)),
         group_name=group_of(project, step.group),

@@ -159,9 +159,9 @@ class Project:
     def recipe(self, step: Step, params: Mapping[str, Any] | None = None) -> Recipe:
         """A step's recipe with the project's parameters, some of them replaced for one run."""
         code, tools = self.codes[step.name], self.tools.versions(step.tools)
-        return recipe_of(
-            step, code, self.params(step, params), {**tools, **({"lock": self._lock} if self._lock else {})}
-        )
+        # The lock is of the environment here, in which nothing is run that is made elsewhere.
+        lock = {"lock": self._lock} if self._lock and not step.made_elsewhere else {}
+        return recipe_of(step, code, self.params(step, params), {**tools, **lock})
 
     def params(self, step: Step, params: Mapping[str, Any] | None = None) -> Any:
         return params_of(step, {**self.settings.params.get(step.name, {}), **(params or {})})

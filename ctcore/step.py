@@ -82,9 +82,16 @@ class Step:
     facts: tuple[Column, ...] = ()
     code: tuple[str, ...] = ()
     tools: Mapping[str, str] = field(default_factory=dict)
+    made_elsewhere: bool = False  # by another pipeline: results are adopted, and ct never runs it
     sources: Any = field(
         default=None, repr=False, compare=False
     )  # the files that it was loaded from, as they were read
+
+    def way_to(self, partition: str, again: bool = False) -> str:
+        """The command that makes a node of this step, as the end of a sentence."""
+        if self.made_elsewhere:
+            return f"made elsewhere: `ct adopt {self.name}/{partition} …`"
+        return f"`ct run {self.name}/{partition}` makes it{' again' * again}"
 
 
 @dataclass(frozen=True)

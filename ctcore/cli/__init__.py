@@ -48,6 +48,7 @@ _COMMANDS = (
     "qc",
     "consent",
     "record",
+    "adopt",
     "purge",
     "projects",
     "steps",
@@ -57,7 +58,7 @@ _SECTIONS = {
     "What is true, and why": ("status", "stale", "why", "show", "path", "accept", "verify"),
     "What would run, and making it": ("plan", "run", "dev", "jobs", "logs"),
     "Where it came from": ("trace", "impact", "diff"),
-    "People and results": ("qc", "consent", "purge", "record"),
+    "People and results": ("qc", "consent", "purge", "record", "adopt"),
     "Reading": ("query", "export", "dashboard", "heatmap"),
     "When something is lost": ("recover",),
 }

@@ -33,5 +33,5 @@ def path(ctx: click.Context, node: str, output: str | None, excluded: bool, reas
     else:
         click.echo(found)
     if lost is not None:
-        click.echo(f"{lost} is gone; `ct run {name_of(which)}` makes it again", err=True)
+        click.echo(f"{lost} is gone; {project.steps[which[0]].way_to(which[1], again=True)}", err=True)
         ctx.exit(FOUND)

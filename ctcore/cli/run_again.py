@@ -67,6 +67,9 @@ def _with_a_making(project: "Project", texts: Sequence[str]) -> dict[str, list[s
     problems: list[str] = []
     for name, some in wanted.items():
         step = project.steps[name]
+        if step.made_elsewhere:
+            problems.append(f"{name} cannot be made again here, as it is {step.way_to('PARTITION')} takes another")
+            continue
         out = {
             one.partition for one in verdicts.listed(name, some) if one.state == "excluded"
         }  # named ones are refused

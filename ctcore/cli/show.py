@@ -66,6 +66,8 @@ def show(ctx: click.Context, node: str, code: bool, excluded: bool, reason: str 
         _tombstones(project, which)
         return
     click.echo(f"\npath        {found.made['path']}")
+    if project.steps[which[0]].made_elsewhere:
+        say(f"{'how':<11} {found.made['reason']}")
     for line in told_of(found.made):
         say(line)
     for name, value in found.made["facts"].items():

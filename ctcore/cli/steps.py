@@ -35,6 +35,8 @@ def check(ctx: click.Context, names: tuple[str, ...], as_json: bool) -> None:
         table(columns, [_row(step, codes[step.name]) for step in listed])
         for line in _notes(codes):
             click.echo(line, err=True)
+        if elsewhere := [step.name for step in listed if step.made_elsewhere]:
+            click.echo(f"made elsewhere, so that ct sees none of its code: {', '.join(elsewhere)}", err=True)
     ctx.exit(FOUND if any(code.unfollowed for code in codes.values()) else 0)
 
 

@@ -25,6 +25,8 @@ from ctcore.staleness.undeclared_reads import by_step, rows_of
 from ctcore.terminal.damage import place_in_words
 from ctcore.terminal.render import FOUND, ByteCounter, echo_json, json_option, open_project, table
 
+SHOWN = 20
+
 
 @click.command()
 @click.option("--quick", is_flag=True, help="Read only files whose size, times or inode changed.")
@@ -60,8 +62,12 @@ def verify(ctx: click.Context, quick: bool, again: bool, as_json: bool) -> None:
     ]
     click.echo(", ".join(read), err=True)
     _undeclared(project)
-    if any(one.node[0] in project.steps for one in found.findings):
+    lost = dict.fromkeys(one.node for one in found.findings if one.node[0] in project.steps)
+    if any(not project.steps[step].made_elsewhere for step, _ in lost):
         click.echo("`ct run` makes them again", err=True)
+    elsewhere = [node for node in lost if project.steps[node[0]].made_elsewhere and not seen.hides(node)]
+    for step, partition in elsewhere[:SHOWN]:
+        click.echo(f"{step}/{partition} is {project.steps[step].way_to(partition)} takes it again", err=True)
     if chain or edited:
         click.echo(f"catalog or provenance.jsonl was changed by hand, or is damaged: {WAY}", err=True)
     if wide := readable_by_others(project):

@@ -45,7 +45,12 @@ class Code:
 
 
 def code_of(step: Step) -> Code:
-    """Follow everything that the step's function uses, through the files that it was loaded from."""
+    """Follow everything that the step's function uses, through the files that it was loaded from.
+
+    What is made elsewhere has no code that ct could follow: its declaration counts.
+    """
+    if step.made_elsewhere:
+        return Code({"declaration": _declaration(step), "source": []}, {}, (), ())
     sources = step.sources or Sources()
     try:
         named = declared_files(step)
@@ -84,6 +89,7 @@ def _declaration(step: Step) -> dict[str, Any]:
         "columns": list(step.columns),
         "outputs": {name: output.file for name, output in step.outputs.items()},
         **({} if step.role is None else {"role": step.role}),
+        **({"made_elsewhere": True} if step.made_elsewhere else {}),
     }
 
 

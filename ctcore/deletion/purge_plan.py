@@ -197,7 +197,9 @@ def _named(plan: PurgePlan, raw: bool) -> Iterable[PurgePlanRow]:
 def _again(project: Project, plan: PurgePlan) -> Iterable[PurgePlanRow]:
     for node in plan.again:
         gone = "" if node[0] in project.steps else ": its step is no longer declared"
-        yield PurgePlanRow("make again", name_of(node), 1, 0, "without the patient, by `ct run`" + gone)
+        is_adopted = node[0] in project.steps and project.steps[node[0]].made_elsewhere
+        way = f"it is {project.steps[node[0]].way_to(node[1])}" if is_adopted else "by `ct run`"
+        yield PurgePlanRow("make again", name_of(node), 1, 0, f"without the patient, {way}{gone}")
 
 
 def _kept(connection: Connection, plan: PurgePlan) -> Iterable[PurgePlanRow]:

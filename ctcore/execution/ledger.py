@@ -268,6 +268,16 @@ def unreported_makings(project: Project) -> list[tuple[Node, str | None]]:
         return [((row.asset, row.partition), row.run_id) for row in rows]
 
 
+def current_makings(project: Project, step: str, keys: Iterable[str]) -> dict[str, tuple[int, str, str]]:
+    """The current making of these partitions of a step: its number, data version and reason."""
+    made = materialization.c
+    asked = select(artifact.c.partition, made.id, made.data_version, made.reason)
+    asked = asked.join(materialization, made.id == artifact.c.materialization)
+    with project.catalog.read() as connection:
+        rows = connection.execute(asked.where(artifact.c.asset == step, in_keys(artifact.c.partition, keys)))
+        return {row.partition: (row.id, row.data_version, row.reason) for row in rows}
+
+
 def mark_reported(project: Project, ids: Iterable[int]) -> None:
     """Dagster has logged the events of these materializations."""
     with project.catalog.write() as writer:

@@ -27,7 +27,7 @@ from ctcore.inputs.key import Hit, Preparation, PreparedCall, cache_hits, prepar
 from ctcore.inputs.resolve import ROLE
 from ctcore.intake.raw_files import Memory
 from ctcore.lineage.containment import id_pattern
-from ctcore.model.masked_text import Words
+from ctcore.model.masked_text import Plain, Words
 from ctcore.model.node import Node
 from ctcore.model.reasons import role_text
 from ctcore.project import Project
@@ -114,6 +114,9 @@ class StepRun:
         if not self.project.store.is_there:  # nothing is on record: it is the first run
             self.project.store.ensure()
         self.project.look_at_tools()
+        if self.step.made_elsewhere:
+            yield self._made_elsewhere()
+            return
         # Before the first look: a call that another run tries in vain from now on is not tried here (0020).
         began = ConcurrentRuns.from_now(self.project)
         ahead = self.ahead.nodes(self.step.name).intersection(self.keys) if self.ahead else set[str]()
@@ -124,6 +127,20 @@ class StepRun:
                 yield some
             if ahead:  # given up there
                 yield from self._made([key for key in self._asked() if key in ahead], began)
+
+    def _made_elsewhere(self) -> list[Outcome]:
+        """What is there of these nodes, for whoever tells Dagster of it. The others cannot be made here."""
+        keys, seen = self._asked(), mask_of(self.project)
+        made = ledger.current_makings(self.project, self.step.name, keys)
+        untold, found = self._untold(), list[Outcome]()
+        for key in keys:
+            if key in made and (key in untold or key not in self._why):
+                number, version, reason = made[key]
+                found.append(Outcome((self.step.name, key), "hit", seen.text(reason), number, version))
+            elif not self.stale_only:
+                why = Words(self._why.get(key, Words("never made")), "; ", Plain(self.step.way_to(key)))
+                found.append(Outcome((self.step.name, key), "blocked", seen.mask_words(why)))
+        return found
 
     def _made(self, keys: Sequence[str], began: ConcurrentRuns) -> Iterator[list[Outcome]]:
         preparation = prepare(self.project, self.step, keys, self.params)
@@ -226,13 +243,16 @@ class StepRun:
         self._why = {partition: verdict.sentence for partition, verdict in stale.items()}
         if not self.stale_only:
             return list(self.keys)
-        unreported = ledger.unreported_makings(self.project) if self.tells else []
-        untold = {node[1] for node, _ in unreported if node[0] == self.step.name}
         excluded = {key for key, verdict in stale.items() if verdict.state == "excluded"}
-        wanted = (stale.keys() | untold) - excluded
+        wanted = (stale.keys() | self._untold()) - excluded
         if self.among is not None:
             wanted &= set(self.among)
         return [key for key in self.keys if key in wanted]
+
+    def _untold(self) -> set[str]:
+        """Partitions of which Dagster is to be told."""
+        unreported = ledger.unreported_makings(self.project) if self.tells else []
+        return {node[1] for node, _ in unreported if node[0] == self.step.name}
 
     def _reused(self, calls: Iterable[PreparedCall], found: Mapping[str, Hit]) -> list[Outcome]:
         same = {call.node: found[call.key] for call in calls if call.key in found}
@@ -273,7 +293,7 @@ class StepRun:
         if self.step.level == "cohort":
             # Before the first call: an artifact names the version of the rule that chose its members (0016).
             rule_history.record_rules(self.project)
-        self._keep_code()
+        keep_code_of(self.project, self.step.name)
         self.project.store.sweep(FOREIGN_S)
         forget(self.project.work, FORGET_S)
         runner = self.runner or LocalRunner(self.project)
@@ -309,14 +329,6 @@ class StepRun:
             Outcome(node, "blocked", (UNMASKED if seen.hides(node) else seen).mask_words(why)) for node, why in listed
         ]
 
-    def _keep_code(self) -> None:
-        """Archive the code, unless it names a purged person: the project's own files must not."""
-        code = self.project.codes[self.step.name]
-        with self.project.catalog.read() as connection:
-            purged = connection.execute(select(entity.c.id).where(entity.c.purged.is_not(None))).scalars().all()
-        if not purged or not id_pattern(purged).search(json.dumps(code.content, ensure_ascii=False)):
-            keep_code(self.project.store.root, code)
-
     def _settle(self, results: Sequence[StepResult]) -> list[Outcome]:
         published, failed = [], []
         for result in results:
@@ -341,6 +353,22 @@ class StepRun:
         seen = mask_of(self.project) if some else UNMASKED
         said = [(one, "\n".join(seen.lines(one.error.splitlines())) if seen else one.error) for one in some]
         return [Outcome(one.node, "failed", error, log=one.log) for one, error in said]
+
+
+def keep_code_of(project: Project, step: str) -> None:
+    """Archive the code of a step, unless it names a purged person: the project's own files must not."""
+    code = project.codes[step]
+    with project.catalog.read() as connection:
+        purged = connection.execute(select(entity.c.id).where(entity.c.purged.is_not(None))).scalars().all()
+    if not purged or not id_pattern(purged).search(json.dumps(code.content, ensure_ascii=False)):
+        keep_code(project.store.root, code)
+
+
+def members_with_roles(step: Step, call: PreparedCall) -> list[list[str]]:
+    """Level, ID and role of each member, as the call's edges have them."""
+    said = [one for one in call.edges if one.input == f"{ROLE}{step.role}"]
+    roles = {(one.asset, one.partition): role_text(one.version) for one in said}
+    return [[level, who, roles.get((level, who), "member")] for level, who in call.members]
 
 
 def _has(made: Sequence[Reproduction], call: PreparedCall) -> bool:
@@ -391,7 +419,7 @@ def _step_calls(
                 references=references,
                 inputs=inputs,
                 edges=[list(edge) for edge in call.edges],
-                members=_members(step, call),
+                members=members_with_roles(step, call),
                 watch=watch,
                 reads_first=project.settings.run.verify_inputs == "bytes",
                 reason=why.get(call.node[1], "asked for"),
@@ -404,13 +432,6 @@ def _step_calls(
             )
         )
     return found
-
-
-def _members(step: Step, call: PreparedCall) -> list[list[str]]:
-    """Level, ID and role of each member, from today's sheet."""
-    said = [one for one in call.edges if one.input == f"{ROLE}{step.role}"]
-    roles = {(one.asset, one.partition): role_text(one.version) for one in said}
-    return [[level, who, roles.get((level, who), "member")] for level, who in call.members]
 
 
 Watched = tuple[str, int, int, int, int, str]

@@ -7,7 +7,7 @@ its input's name: two swapped inputs are another call.
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -77,10 +77,12 @@ def prepare(
     params: Mapping[str, Any] | None = None,
     connection: Connection | None = None,
     future: Mapping[Node, str] | None = None,
+    members: Mapping[str, Places] | None = None,
 ) -> Preparation:
     """The calls for these partitions, with one statement per input.
 
-    `future`: data versions that nodes will have, instead of today's.
+    `future`: data versions that nodes and references will have, or had, instead of today's. `members`: of each level,
+    who is taken instead of today's members.
     """
     asked = list(dict.fromkeys(keys))
     given, recipe = project.params(step, params), project.recipe(step, params) if params else None
@@ -100,7 +102,8 @@ def prepare(
             Contributors.permitted(lambda: reading, snapshot, inputs, step.name), step, chosen, future or {}
         )
         for want in inputs.wants(step):
-            _take(taken, found, reading, Today(snapshot, inputs, step, want), places[can], future or {})
+            used = want if members is None else _with_members(snapshot, step, want, members)
+            _take(taken, found, reading, Today(snapshot, inputs, step, used), places[can], future or {})
         folders = _folders(reading, taken.sources)
         cannot = why_excluded(reading, inputs, step, places[(places >= 0) & ~can].tolist())
     unable = {snapshot.name(step.name, at): join_words(one.words for one in why) for at, why in cannot.items()}
@@ -140,6 +143,8 @@ def _blocked_by_consent(
                 who = count_text(many, "patient") if many else "somebody"
                 said = f" has {who} inside whose consent does not allow {use or 'it'} today"
                 way = f"; `ct run {up.name}/{name}` makes it without them"
+                if up.made_elsewhere:
+                    way = f"; it is {up.way_to(name)} takes one without them"
                 if not many and name in within.of_lost.get(up.name, ()):
                     said, way = OF_LOST, "; `ct run` makes that again"
                 found[name] = Words("input ", node_text((up.name, name)), Plain(said + way))
@@ -165,6 +170,14 @@ class Today(NamedTuple):
     want: ResolvedInput
 
 
+def _with_members(snapshot: Snapshot, step: Step, want: ResolvedInput, members: Mapping[str, Places]) -> ResolvedInput:
+    """The input of the members of each node, with these as its sources."""
+    if want.members is None and not want.downward:
+        return want
+    level = snapshot.shape.levels.get(want.asset, want.asset)
+    return replace(want, members=(members[level],) * snapshot.size(step.name))
+
+
 def _take(
     taken: _Taken, found: Preparation, connection: Connection, one: Today, places: Places, future: Mapping[Node, str]
 ) -> None:
@@ -173,7 +186,7 @@ def _take(
     names = [want.input.partition(":")[2]] * len(source) if want.what == "reference" else _names(snapshot, want, source)
     for at, name, now in zip(owner.tolist(), names, _versions(connection, one, source, names), strict=True):
         partition = taken.partitions[at]
-        version = future.get((want.asset, name), now) if future and want.what == "step" else now
+        version = future.get((want.asset, name), now) if future and want.what in ("step", "reference") else now
         if version is None:
             unknown = " was not looked at yet" if want.what == "reference" else " was never made"
             words = Words(Plain(f"input {want.input}: "), node_text((want.asset, name)), unknown)

@@ -18,6 +18,7 @@ from ctcore.model.levels import ENTITY_LEVELS
 from ctcore.model.masked_text import NodeName, Part, Plain, Words
 from ctcore.model.node import Node, name_of
 from ctcore.model.reasons import (
+    MADE_ELSEWHERE,
     Reason,
     change_text,
     code_change,
@@ -149,6 +150,8 @@ def diff(project: Project, pair: Pair) -> Difference:
     found.roots = compare.roots(pair, causes)
     one, other = stories[pair[0]], stories[pair[1]]
     told = [(name, getattr(one, name), getattr(other, name)) for name in ("actor", "host", "git")]
+    was, now = (lineage.makings[number].reason for number in pair)  # of what is adopted it says who made it
+    told += [("reason", was, now)] if any(text.startswith(MADE_ELSEWHERE) for text in (was, now)) else []
     found.beside = [(name, f"{was or 'not told'} → {now or 'not told'}") for name, was, now in told if was != now]
     return found
 

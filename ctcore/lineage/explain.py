@@ -143,8 +143,11 @@ def _sentence(
         inputs = len(current_edges(project, verdict.node))
         blind = _not_seen(project, verdict.node)
         said = f", as far as can be seen: of its raw files, {'; '.join(blind)}" if blind else ""
+        recipe = "code, parameters, environment"
+        if project.steps[verdict.asset].made_elsewhere:
+            recipe = "declaration, parameters"
         return (
-            f"{begun}, and its code, parameters, environment and {inputs} input{'s' * (inputs != 1)} "
+            f"{begun}, and its {recipe} and {inputs} input{'s' * (inputs != 1)} "
             f"are still the ones it was made from {content}{said}"
         )
     if verdict.state == "failed" and failure is not None:
@@ -252,7 +255,7 @@ def artifact_path(project: Project, node: Node, output: str | None = None) -> Ar
     if made is None:
         gone = purged_makings(project, node)
         said = gone[-1]["purged"] if gone else "never made"
-        raise StoreError(f"{name} was {said}; `ct run {name}` makes it")
+        raise StoreError(f"{name} was {said}; {project.steps[node[0]].way_to(node[1])}")
     folder = Path(made["path"])
     named: dict[str, str] = project.store.sidecar(folder)["outputs"] if folder.is_dir() and output else {}
     file = named.get(output or "", output)

@@ -93,7 +93,8 @@ def _of_step(project: Project, connection: Connection, name: str, every: bool) -
     made = _of_nodes(connection, materialization.c.asset == name, every)
     nodes = list(dict.fromkeys(one.node for one in made.values()))
     if not nodes:
-        raise Usage(f"{name} was never made; `ct run {name}` makes it")
+        way = project.steps[name].way_to("PARTITION") if name in project.steps else f"`ct run {name}` makes it"
+        raise Usage(f"{name} was never made; {way}")
     if len(nodes) > 1 and not every:
         some = next(iter(visible_ids(project, name, (key for _, key in nodes))), "PARTITION")
         raise Usage(f"{name} has {len(nodes)} nodes; name one, as in {name}/{some}")
@@ -305,7 +306,8 @@ def _nothing(project: Project, text: str) -> Target:
     if cut and (asset in REGISTRY or asset in project.steps):
         node = find_node(project, text)
         if asset in project.steps:
-            raise Usage(f"{name_of(node)} was never made; `ct run {name_of(node)}` makes it, `ct why` says why")
+            way = project.steps[asset].way_to(node[1])
+            raise Usage(f"{name_of(node)} was never made; {way}, `ct why` says why")
     looked = "no step/partition, ID, cohort, reference or file of this name, and no digest's first digits"
     if text.strip() and Path(text).is_dir():
         raise Usage(f"{text} is a folder; name one of its files, or the node")

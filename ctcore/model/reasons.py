@@ -30,6 +30,10 @@ Kind = Literal[
 State = Literal["fresh", "missing", "stale", "excluded", "running", "failed", "lost"]
 
 
+MADE_ELSEWHERE = "made elsewhere"
+"""How the reason for a making begins that ct only adopted."""
+
+
 @dataclass(frozen=True)
 class Reason:
     """One cause with its evidence. `words` is what people read, once the mask has told it; `node` is where the cause

@@ -45,18 +45,24 @@ def node_count_text(nodes: Sequence[Any]) -> str:
 
 
 def split_by_policy(project: Project, ready: Iterable[Verdict]) -> tuple[list[Verdict], list[HeldNodes]]:
-    """Split steps by policy: made automatically, waiting for a person, or left alone."""
+    """Split steps by policy: made automatically, waiting for a person, or left alone; or made elsewhere."""
     free: list[Verdict] = []
     kept: dict[str, list[Node]] = {}
     for verdict in ready:
-        if project.settings.automation.policy(verdict.asset) == "automatic":
+        if _is_automatic(project, verdict.asset):
             free.append(verdict)
         else:
             kept.setdefault(verdict.asset, []).append(verdict.node)
     return free, [HeldNodes(tuple(nodes), _policy_words(project, step, nodes)) for step, nodes in kept.items()]
 
 
+def _is_automatic(project: Project, step: str) -> bool:
+    return project.settings.automation.policy(step) == "automatic" and not project.steps[step].made_elsewhere
+
+
 def _policy_words(project: Project, step: str, nodes: Sequence[Node]) -> str:
+    if project.steps[step].made_elsewhere:
+        return f"{node_count_text(nodes)} of {step} {project.steps[step].way_to(nodes[0][1])}"
     if project.settings.automation.policy(step) == "never":
         return f'{node_count_text(nodes)} of {step} left alone ([policy] "never")'
     return f'{node_count_text(nodes)} of {step} waiting for a person ([policy] "ask"): `ct run {step}` makes them'

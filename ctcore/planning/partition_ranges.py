@@ -68,6 +68,8 @@ def with_steps_below(
     keys, chain = [verdict.partition for verdict in batch.verdicts], [batch.asset]
     asked, below = set(keys), list[Verdict]()
     level = project.steps[batch.asset].level
+    if project.steps[batch.asset].made_elsewhere:  # it is only told of: what waits for it goes on waiting
+        return batch
     for step in project.steps:
         if step.level != level or step.name in chain or set(chain).isdisjoint(step.inputs.values()):
             continue

@@ -121,14 +121,15 @@ def changes(project: Project, steps: Iterable[str]) -> dict[str, Remakings]:
 
 
 def spending_since(project: Project, since: str) -> Spending:
-    """Makings and failures since this time (UTC, as the catalog writes it)."""
+    """Makings and failures since this time (UTC). What is made elsewhere cost nothing here."""
     here, there = materialization.c, slurm_job.c
+    elsewhere = [step.name for step in project.steps if step.made_elsewhere]
     with project.catalog.read() as connection:
         # Time on Slurm is counted by its jobs below, failed ones too; a making's own seconds would count it twice.
         on_slurm = select(there.key).where(there.why == MADE)
         local = connection.execute(
             select(here.asset, func.count(), func.sum(case((here.key.in_(on_slurm), 0.0), else_=here.seconds)))
-            .where(here.started_at >= since)
+            .where(here.started_at >= since, here.asset.not_in(elsewhere))
             .group_by(here.asset)
         ).all()
         jobs = select(func.sum(there.elapsed_s * slurm_batch.c.cpus)).join(slurm_batch, slurm_batch.c.id == there.batch)

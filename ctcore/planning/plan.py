@@ -58,8 +58,9 @@ class Scope:
     notes: tuple[str, ...] = ()
 
     def leaves_alone(self, project: Project, step: str) -> bool:
-        """Whether the step has `[policy] step = "never"` and nobody named it."""
-        return project.settings.automation.policy(step) == "never" and step not in (self.named or {})
+        """Whether the step is made elsewhere, or has `[policy] step = "never"` and nobody named it."""
+        is_never = project.settings.automation.policy(step) == "never" and step not in (self.named or {})
+        return is_never or project.steps[step].made_elsewhere
 
 
 @dataclass(frozen=True)
@@ -290,22 +291,33 @@ class _Planner:
 def nodes_left_alone(
     project: Project, asked: Scope, name: str, stale: Sequence[Verdict], before: dict[str, set[str]]
 ) -> dict[str, Words]:
-    """Nodes that do not run because of `never`, those that wait for them, and why.
+    """Nodes that do not run because they are made elsewhere or because of `never`, those that wait for them, and why.
 
     `before` holds the nodes of the steps above; the new ones are added.
     """
-    if asked.leaves_alone(project, name):
+    step = project.steps[name]
+    if step.made_elsewhere:
+        held = {one.partition: Words(Plain(step.way_to(one.partition))) for one in stale}
+    elif asked.leaves_alone(project, name):
         words = Words(Plain(f'[policy] {name} = "never": made only where it is named'))
         held = dict.fromkeys((one.partition for one in stale), words)
     else:
         held = {
-            one.partition: Words("waits for ", node_text(reason.path[0]), ", which is left alone ([policy])")
+            one.partition: _waiting_words(project, reason)
             for one in stale
             for reason in one.reasons
             if reason.path and reason.path[0][1] in before.get(reason.path[0][0], ())
         }
     before[name] = set(held)
     return held
+
+
+def _waiting_words(project: Project, reason: Reason) -> Words:
+    """Of a node that waits for one that does not run."""
+    root = project.steps[reason.node[0]] if reason.node else None
+    if reason.node and root and root.made_elsewhere:
+        return Words("waits for ", node_text(reason.node), ", which is ", Plain(root.way_to(reason.node[1])))
+    return Words("waits for ", node_text(reason.path[0]), ", which is left alone ([policy])")
 
 
 def _current(project: Project, name: str, keys: Iterable[str], column: Column[str]) -> dict[str, str]:

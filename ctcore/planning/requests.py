@@ -75,7 +75,9 @@ def state_of_the_world(project: Project) -> str:
     seen = hashlib.blake2b(f"{last} {day}".encode(), digest_size=16)
     folders = [project.root / folder for folder in project.settings.step_folders]
     # A stat suffices: this only decides whether to evaluate, which reads the files.
-    for path in [project.root / FILE_NAME, *(p for folder in folders for p in sorted(folder.glob("*.py")))]:
+    # All Python of the folders: a step file also runs what lies beside it.
+    listed = (p for folder in folders for ending in ("py", "toml") for p in sorted(folder.glob(f"*.{ending}")))
+    for path in [project.root / FILE_NAME, *listed]:
         stat = path.stat()
         seen.update(f"{path.name} {stat.st_size} {stat.st_mtime_ns}".encode())
     # No event tells of an upgraded package, and what it made is stale.

@@ -35,9 +35,10 @@ class WorkList:
         keys = None if only is None else only[name]
         verdicts = evaluate(self.project)
         found = {verdict.partition: verdict for verdict in verdicts.listed(name, keys)}
-        for verdict in self.untold:
-            if verdict.asset == name:
-                found.setdefault(verdict.partition, verdict)
+        is_elsewhere = self.project.steps[name].made_elsewhere
+        told = {verdict.partition: verdict for verdict in self.untold if verdict.asset == name}
+        if not is_elsewhere:
+            found |= {key: one for key, one in told.items() if key not in found}
         found |= {partition: verdict for (asset, partition), verdict in self.ahead.items() if asset == name}
         wanted = [verdict for verdict in found.values() if keys is None or verdict.partition in keys]
         named = None if self.asked.named is None else self.asked.named.get(name, set())
@@ -49,6 +50,8 @@ class WorkList:
         self.elsewhere += len(going)
         todo = [one for one in wanted if one.state != "excluded" and one.node not in going]
         left = nodes_left_alone(self.project, self.asked, name, todo, self._left)
+        if is_elsewhere:  # all of them are left alone; Dagster is told of what was adopted, be it stale or not
+            return [one for key, one in told.items() if keys is None or key in keys]
         return [verdict for verdict in todo if verdict.partition not in left]
 
     def ready(self) -> list[Verdict]:
@@ -70,6 +73,8 @@ class WorkList:
         steps = self.project.steps
         before = set(steps.order[: steps.order.index(first.asset)])
         found, verdicts = [first.asset], evaluate(self.project)
+        if steps[first.asset].made_elsewhere:  # it is only told of, and may be stale afterwards as before
+            return found
         for step in steps:
             if step.level == steps[first.asset].level and not set(found).isdisjoint(step.inputs.values()):
                 is_due = steps.upstream([step.name]) <= before | {*found, step.name}
@@ -96,9 +101,16 @@ class WorkList:
 
     def left_lines(self, is_idle: bool, problems: int) -> Iterator[str]:
         """What was left, and why there was nothing to do where the run was idle. `problems`: of files, seen before."""
-        left = sum(map(len, self._left.values()))
-        if left:
+        steps = self.project.steps
+        adopted = {name: some for name, some in self._left.items() if some and steps[name].made_elsewhere}
+        for name, some in adopted.items():
+            yield f"{count_text(len(some), 'node')} of {name} left, {steps[name].way_to(min(some))}"
+        others = {name: some for name, some in self._left.items() if some and name not in adopted}
+        left = sum(map(len, others.values()))
+        if any(self.asked.leaves_alone(self.project, name) for name in others):
             yield f'{left} nodes are left alone: [policy] has "never", see `ct plan`'
+        elif left:
+            yield f"{count_text(left, 'node')} waiting for what is made elsewhere, see `ct plan`"
         if self.elsewhere:
             yield f"left to another run that makes them now: {self.elsewhere} (`ct status`)"
         elif is_idle and self._excluded and not self._others:
@@ -106,7 +118,7 @@ class WorkList:
             for group in group_plan_reasons(map(mask_of(self.project).verdict, self._excluded))[:SHOWN]:
                 yield f"  {group.example}: {group.words}" + f" ({group.nodes} nodes)" * (group.nodes > 1)
         elif is_idle:
-            yield _nothing_text(bool(left), problems)
+            yield _nothing_text(bool(left or adopted), problems)
 
 
 def _nothing_text(is_left: bool, problems: int) -> str:

@@ -202,7 +202,11 @@ def _inside_words(project: Project, node: Node, many: int, is_current: bool, is_
     if is_lost:
         return Words(Plain(f"it{OF_LOST}" + "; `ct run` makes that again" * is_current))
     use = project.settings.uses.of(node[0])
-    way = Words("; `ct why ", node_text(node), "` says who, `ct run` makes it without them") if is_current else Words()
+    way = Words()
+    if is_current:
+        step = project.steps[node[0]]
+        again = f"it is {step.way_to(node[1])}" if step.made_elsewhere else "`ct run` makes it without them"
+        way = Words("; `ct why ", node_text(node), "` says who, ", Plain(again))
     who = Words(Plain(f"{count_text(many, 'patient')} in it")) if many else Words("somebody is in it")
     said = Plain(f" whose consent does not allow {use or 'it'} today" if many else " who may not be used today")
     return Words(who, said, way)

@@ -94,7 +94,7 @@ class _Facts:
         listed: Sequence[Verdict],
         seen: Mask,
     ) -> None:
-        self.step, self.connection = step, connection
+        self.step, self.connection, self.steps = step, connection, project.steps
         self.roots = _roots(verdicts, listed, seen)
         every = [*listed, *self.roots.values()]
         self.bars = self._bars(verdicts, listed)
@@ -137,7 +137,13 @@ class _Facts:
         failed = next((node for node in self._causes(one) if node in self.failures), None)
         if failed is not None:
             return _command("logs" if self.failures[failed].log else "why", name_of(failed))
-        return _command("run", name_of(one.node))
+        asked = next((node for node in self._causes(one) if self._is_elsewhere(node, one)), one.node)
+        return _command("adopt" if self._is_elsewhere(asked, one) else "run", name_of(asked))
+
+    def _is_elsewhere(self, node: Node, one: Verdict) -> bool:
+        """Whether a cause is to be adopted. A node that only waits is not due yet."""
+        step = self.steps.by_name.get(node[0])
+        return step is not None and step.made_elsewhere and not (node == one.node and one.only_waits)
 
     def _causes(self, one: Verdict) -> Iterable[Node]:
         yield one.node

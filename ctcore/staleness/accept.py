@@ -28,7 +28,7 @@ NEVER: Mapping[str, str] = {
     "missing": "there is no result yet that could stand",
     "upstream": "it only waits: accept the reason at the root cause, or make that again",
     "excluded": "who may be used is decided by `ct qc` and `ct consent`",
-    "bytes": "a lost or changed file cannot be accepted; `ct run` makes it again",
+    "bytes": "a lost or changed file cannot be accepted; `ct run` makes it again (`ct adopt`, if it is made elsewhere)",
 }
 NOT_YET = "it is not made yet: accept it after it is made"
 KINDS: tuple[str, ...] = tuple(kind for kind in get_args(Kind) if kind not in NEVER)

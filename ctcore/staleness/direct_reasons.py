@@ -49,7 +49,9 @@ def direct_reasons(judge: "Evaluator", step: Step, places: Places) -> dict[int, 
     names = {at: judge.snapshot.name(step.name, at) for at in places[~is_made].tolist()}
     purged = purge_words_by_partition(judge.connection, step.name, names.values()) if names else {}
     for at, name in names.items():
-        found[at].append(Reason("missing", Words(Plain(purged.get(name, "never made")))))
+        said = purged.get(name, "never made")
+        said += f"; {step.way_to(name)}" * step.made_elsewhere
+        found[at].append(Reason("missing", Words(Plain(said))))
     here = places[is_made]
     today = judge.project.recipes[step.name]
     used = {row.id: list(_recipe_reasons(judge.project, row, today)) for row in judge.other_recipes(step)}

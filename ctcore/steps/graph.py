@@ -16,6 +16,7 @@ from ctcore.errors import StepError, StoreError, Usage
 from ctcore.model.levels import ENTITY_LEVELS, LEVELS
 from ctcore.step import Step
 from ctcore.steps.asked_names import undeclared_names
+from ctcore.steps.declaration_file import load_declaration
 from ctcore.steps.facts import declaration_problems
 from ctcore.store.digest import digest_value
 from ctcore.store.manifest import check_names
@@ -64,6 +65,8 @@ class StepGraph:
         if problems:
             raise StepError("steps are declared wrongly:\n  " + "\n  ".join(problems))
         self.order: tuple[str, ...] = self._order()
+        if nameless := [step for step in self if step.made_elsewhere and not self._tells_members(step)]:
+            raise StepError("\n".join(map(_without_members, nameless)))
 
     def __iter__(self) -> Iterator[Step]:
         return (self.by_name[name] for name in self.order)
@@ -119,6 +122,10 @@ class StepGraph:
         below = step.level == "cohort" or order(level) > order(step.level)
         return below and any(order(level) <= order(up) for up in low)
 
+    def _tells_members(self, step: Step) -> bool:
+        """Whether its inputs tell who is inside: without them, no consent would reach it."""
+        return any(self[name].level != "cohort" for name in self.upstream([step.name]))
+
     def _order(self) -> tuple[str, ...]:
         sorter = TopologicalSorter({s.name: sorted(s.inputs.values()) for s in self.by_name.values()})
         try:
@@ -153,6 +160,13 @@ class StepGraph:
         others = (*others, *declaration_problems(step.facts), *tool_problems(step.tools))
         others = (*others, *undeclared_names(step, self.by_name))
         yield from (f"{where}: {said}" for said in others)
+
+
+def _without_members(step: Step) -> str:
+    return (
+        f"{step.source.name}: step {step.name} is made elsewhere, and no input tells who is inside, so that no consent "
+        "would reach it; name the steps that it was made from in inputs (their results may be made elsewhere, too)"
+    )
 
 
 def _name_problems(step: Step) -> Iterator[str]:
@@ -191,15 +205,20 @@ def _parameter_problems(step: Step) -> Iterator[str]:
             yield f"parameter {field.name!r} has no default; give it one"
 
 
+def step_files(folder: Path) -> list[Path]:
+    """The files of a folder that declare steps, as Python or as TOML."""
+    listed = [*sorted(folder.glob("*.py")), *sorted(folder.glob("*.toml"))] if folder.is_dir() else []
+    return [path for path in listed if not path.name.startswith("_")]
+
+
 def load_steps(folders: Sequence[Path]) -> StepGraph:
     """The steps of all folders that exist; files whose names begin with _ are shared code, not steps."""
     steps: list[Step] = []
     read = [Sources() for _ in folders]
     for folder, sources in zip(folders, read, strict=True):
         sources.names(folder)  # so that a new file is noticed
-        for path in sorted(folder.glob("*.py")) if folder.is_dir() else ():
-            if not path.name.startswith("_"):
-                steps.extend(load_file(path, sources))
+        for path in step_files(folder):
+            steps.extend([load_declaration(path, sources)] if path.suffix == ".toml" else load_file(path, sources))
     return StepGraph(steps, read)
 
 

@@ -53,6 +53,10 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
     "consent list": ("ct consent list",),
     "consent history": ("ct consent history P1",),
     "record": ("ct record pathology reports.xlsx", "ct record pathology A1 ki67=30 grade=G2"),
+    "adopt": (
+        'ct adopt joint_vcf/all --output vcf=joint.vcf.gz --made-by "GLnexus, core facility" --tool glnexus=1.4.3',
+        'ct adopt recalibrated --sheet bams.csv --made-by "sarek 3.4"',
+    ),
     "purge": ("ct purge P1", 'ct purge P1 --reason "request for erasure of 3 May" --confirm P1'),
     "projects list": ("ct projects list --state active",),
     "projects add": ("ct projects add /data/cohort",),

@@ -11,7 +11,7 @@ from ctcore.inputs.resolve import ROLE
 from ctcore.lineage.attribution import NOTHING
 from ctcore.lineage.trace import Kind, Trace
 from ctcore.model.node import Node, name_of
-from ctcore.model.reasons import role_text, short_digest, version_text
+from ctcore.model.reasons import MADE_ELSEWHERE, role_text, short_digest, version_text
 from ctcore.terminal.render import is_terminal, size
 
 FEW = 5  # so many of an input's many sources are shown
@@ -92,7 +92,10 @@ class Tree:
 
     def _inside(self, depth: int, number: int) -> Iterator[Line | tuple[int, int, str]]:
         one = self.trace.lineage.makings[number]
-        said = escape_unprintable(f"made {one.started_at} in {one.seconds:.1f} s: {one.reason}")
+        how = f"made {one.started_at} in {one.seconds:.1f} s"
+        if one.reason.startswith(MADE_ELSEWHERE):
+            how = f"adopted {one.started_at}"
+        said = escape_unprintable(f"{how}: {one.reason}")
         yield Line(depth, said if len(said) <= LONGEST else f"{said[:LONGEST]}…", "dim")
         for told in self.trace.attributions.get(number, NOTHING).lines:
             yield Line(depth, escape_unprintable(told), "dim")

@@ -43,6 +43,7 @@ WRITING: dict[str, Words] = {
     "reference add": ("reference", "add", "other", "other.fa", "--version", "1"),
     "reference bump": ("reference", "bump", "genome", "other.fa", "--version", "2", "--reason", "new", "--yes"),
     "record": ("record", "pathology", "A1", "grade=G1"),
+    "adopt": ("adopt", "outside/A1", "--output", "bam=other.fa", "--made-by", "sarek 3.4"),
     "batches": ("batches", "--by", "assay.library", "--excluded", "--reason", "the audit of 2026"),
     "qc add": ("qc", "add", "assay/A2", "qc_fail", "--reason", "low yield"),
     "qc resolve": ("qc", "resolve", "specimen/S1", "--reason", "it was not"),
@@ -78,6 +79,7 @@ ELSEWHERE |= {
     f"projects {verb}": "tests/projects/test_projects.py" for verb in ("add", "list", "open", "remove", "set")
 }
 ELSEWHERE["projects workspace"] = "tests/projects/test_projects.py"
+OUTSIDE = 'made_elsewhere = true\nlevel = "assay"\noutputs = { bam = "a.bam" }\n'
 FASTA = ">chr1\nACGT\n"
 
 
@@ -99,8 +101,10 @@ def test_every_command_says_how_it_stands_being_killed() -> None:
 def lived(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A project in which each of these commands has something to do."""
     project = make_project(tmp_path_factory.mktemp("lived") / "toy")
-    make_all(project)
     root = project.root
+    (root / "steps/outside.toml").write_text(OUTSIDE)
+    project = again(project)
+    make_all(project)
     (root / "other.fa").write_text(FASTA)
     toml = (root / "ct.toml").read_text()
     toml += '\n[analyses.pathology]\nlevel = "assay"\ncolumns.grade = {}\n'

@@ -63,6 +63,14 @@ def failing(call: Call) -> None:
     print(table)
     raise ValueError(f"no luck with {table}")
 '''
+OUTSIDE = """\
+made_elsewhere = true
+level = "cohort"
+inputs = { specimens = "merged" }
+references = ["genome"]
+outputs = { table = "table.tsv" }
+params = { depth = 3 }
+"""
 ANALYSES = '\n[analyses.path]\nlevel = "assay"\n[analyses.path.columns]\ngrade = {}\n'
 PAIRING = '\n[pairings.both]\nby = "specimen.site"\n'
 
@@ -158,6 +166,10 @@ MISTYPED = [
 GOVERNANCE = {
     "register": [["new.csv"], ["new.csv", "--dry-run", "--json", "--update", "patient.age"]],  # quotes the sheet
     "record": [["path", "AGONE1", "grade=G2"]],
+    "adopt": [
+        ["outside/all", "--output", "table=genome.txt", "--made-by", "us", "--tool", "joint=1", "--json"],
+        ["outside/all", "--output", "table=genome.txt", "--made-by", "us", "--member", "SGONE", "--member", "S2=x"],
+    ],
     "why": [["joined/all"], ["joined/all", "--json"], ["counted/AGONE1", "--json"], ["patient/PGONE"]],
     "qc add": [["patient/P2", "qc_warn", "--reason", "late"]],
     "qc resolve": [["assay/AGONE1", "--reason", "late"]],
@@ -195,6 +207,8 @@ def test_each_command_is_looked_at() -> None:
 
 def _revoked(root: Path) -> Project:
     project = make_project(root, ROWS, toml=TOML + PAIRING + ANALYSES, steps=STEPS + CHAIN + FAILING)
+    (root / "steps" / "outside.toml").write_text(OUTSIDE)
+    project = again(project)
     quiet_dagster(root)
     (root / "reads/AGONE1.txt").write_text("x" * 48271 + "\n")
     look(project)

@@ -69,6 +69,23 @@ OF_PEOPLE: dict[str, list[list[str]]] = {
         ["path", "grades.csv", "--map", "result=grade", "--ignore", "comment", "--blank", "NA", "--tab", "first"],
         ["path", "AGONE1", "grade=G3", "--reason", "read again", "--json"],
     ],
+    "adopt": [
+        ["outside/all", "--output", "table=genome.txt", "--made-by", "us", "--input", "merged/SGONE@1", "--dry-run"],
+        ["outside/all", "--output", "table=genome.txt", "--made-by", "us", "--reason", "late", "--param", "depth=4"],
+        [
+            "outside/all",
+            "--output",
+            "table=genome.txt",
+            "--made-by",
+            "us",
+            "--reference",
+            "genome=1",
+            "--folder",
+            "reads",
+        ],
+        ["outside/all", "--output", "table=genome.txt", "--made-by", "us", "--checksum", "table=0"],
+        ["outside", "--sheet", "grades.csv", "--made-by", "us"],
+    ],
     "qc add": [
         ["--where", "patient.sex=F", "qc_warn", "--reason", "late", "--analysis", "joined", "--source", "x", "--json"],
         ["--where", "assay.library=nobody", "qc_warn", "--reason", "late"],

@@ -35,6 +35,8 @@ SAID = f": {WHY}; nothing was written. To change it: `ct projects open toy --rea
 NOT_THE_PROJECT = ("work", "dagster_home", "catalog.db-wal", "catalog.db-shm")  # caches; Dagster's own; emptied below
 DECLARED = f'{TOML}\n[analyses.pathology]\nlevel = "assay"\n[analyses.pathology.columns]\nki67 = "real"\n'
 READS, REFUSES = "reads", "refuses"
+OUTSIDE = 'made_elsewhere = true\nlevel = "assay"\noutputs = { bam = "a.bam" }\n'
+ADOPTED = "adopt outside/A1 --output bam={root}/genome.txt --made-by sarek"
 # Every command in the form in which it would write if it could. A new one must be put here.
 TABLE: dict[str, list[tuple[str, str]]] = {
     "init": [(REFUSES, "init {root}")],
@@ -46,6 +48,7 @@ TABLE: dict[str, list[tuple[str, str]]] = {
     ],
     "purge": [(REFUSES, "purge P3 --reason asked --confirm P3"), (READS, "purge P3"), (READS, "purge --list")],
     "record": [(REFUSES, "record pathology A1 ki67=3")],
+    "adopt": [(REFUSES, ADOPTED), (READS, f"{ADOPTED} --dry-run")],
     "recover": [(READS, "recover"), (READS, "recover --dry-run")],
     "schema show": [(READS, "schema show")],
     "schema diff": [(READS, "schema diff")],
@@ -146,6 +149,8 @@ def archived(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Archived in the midst of change: raw files, the sheet, the reference, ct.toml and the store are all different."""
     rows = [*ROWS, assay("P3", "S3", "A4")]
     project = make_project(tmp_path_factory.mktemp("archive") / "toy", rows, toml=DECLARED)
+    (project.root / "steps/outside.toml").write_text(OUTSIDE)
+    project = again(project)
     quiet_dagster(project.root)
     make_all(project)
     fail(project, "A4")

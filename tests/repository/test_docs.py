@@ -27,7 +27,8 @@ from ctcore.model.reasons import Kind, State
 from ctcore.project import Project
 from ctcore.step import Call, Source
 from ctcore.steps.graph import load_file
-from tests.helpers.kit import make_all, reasons
+from tests.helpers.kit import STEPS, TOML, make_all, make_project, reasons
+from tests.helpers.shell import ct
 from tools.er import page
 
 ROOT = Path(__file__).parents[2]
@@ -167,6 +168,8 @@ def test_every_piece_of_ct_toml_in_the_pages_is_read(tmp_path: Path) -> None:
     (tmp_path / "lists" / "pilot.txt").write_text("P1\n")
     read = 0
     for name, text in blocks("toml"):
+        if text.startswith("# steps/"):  # of a step: below
+            continue
         whole = merged(tomllib.loads(DECLARED), tomllib.loads(text))
         (tmp_path / "ct.toml").write_text(f"# {name}\n{tomlkit.dumps(whole)}")
         read_settings(tmp_path / "ct.toml")
@@ -190,6 +193,24 @@ def test_every_step_of_the_pages_is_one(tmp_path: Path) -> None:
         "slurm.md": ["sized"],
         "steps.md": ["gc_counts", "specimen_gc", "gc_table"],
     }
+
+
+def test_the_page_of_adopting_adopts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    page = (ROOT / "docs" / "adopting.md").read_text()
+    (declared,) = (text for _, text in blocks("toml") if text.startswith("# steps/joint_vcf.toml"))
+    steps = STEPS.replace("counted", "aligned_reads")
+    project = make_project(tmp_path / "toy", steps=steps, toml=TOML.replace("site = {}", "site = {}\nstatus = {}"))
+    (project.root / "steps" / "joint_vcf.toml").write_text(declared)
+    (project.root / "calls").mkdir()
+    for name in ("joint.vcf.gz", "joint.vcf.gz.tbi"):
+        (project.root / "calls" / name).write_text(name)
+    make_all(Project.find(project.root))
+    monkeypatch.chdir(project.root)
+    called = re.findall(r"^ct (.* joint_vcf/all.*|adopt joint_vcf.*)", page.replace("\\\n", " "), re.MULTILINE)
+    said = [ct(*shlex.split(line)) for line in called]
+    assert len(said) == 3 and [one.code for one in said] == [0, 0, 0], said
+    told = "made elsewhere by GLnexus at the sequencing centre: the freeze of May"
+    assert all(told in one.out + one.err for one in said)
 
 
 def test_the_readmes_step_merges_the_libraries_of_a_specimen(tmp_path: Path) -> None:
