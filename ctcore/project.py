@@ -205,8 +205,8 @@ def _undeclared(step: Step, settings: Settings) -> Iterator[str]:
             way = 'with path = "…" and version = "…"; for a region'
             yield f"reference {key!r} ({step.name}): add [references.{key}] {way}, [regions.{key}]"
     for role in step.files:
-        if step.level != "cohort" and role not in settings.levels[step.level].files:
-            yield f"file {role!r} ({step.name}): add it to files of [levels.{step.level}]"
+        if step.level != "cohort" and role not in settings.levels[step.level].roles:
+            yield f"file {role!r} ({step.name}): add it to files or folders of [levels.{step.level}]"
     for column in (*step.columns, *([step.role] if step.role else [])):
         level, _, name = column.partition(".")
         if level in ENTITY_LEVELS and name != "id" and name not in settings.levels[level].columns:

@@ -40,6 +40,7 @@ def why(ctx: click.Context, node: str, values: bool, as_json: bool) -> None:
                 "reasons": reasons_json(verdict),
                 "accepted": list(found.accepted),
                 "built_from_accepted": found.built_from,
+                "inside": found.inside,
                 "roots": found.roots,
                 "members": found.members,
                 "unseen": found.unseen,

@@ -94,9 +94,11 @@ def _level(level: str) -> Schema:
     }
     columns = _named(f"Metadata columns of the {level}s.", COLUMN_NAME, _column(own), ("id",))
     files = _texts("Roles of raw files: columns of the sheet that name a file.", [])
-    files["items"] = _text("The role's name.", COLUMN_NAME)
+    folders = _texts("Roles of raw files that are folders: columns of the sheet that name a folder.", [])
+    files["items"] = folders["items"] = _text("The role's name.", COLUMN_NAME)
     pattern = _text("A regular expression that IDs of the level match in full.", default=ID_PATTERN)
-    return _closed(f"The {level}s.", {"columns": columns, "files": files, "id_pattern": {**pattern, "format": "regex"}})
+    keys = {"columns": columns, "files": files, "folders": folders, "id_pattern": {**pattern, "format": "regex"}}
+    return _closed(f"The {level}s.", keys)
 
 
 def _column(own: Mapping[str, Schema]) -> Schema:

@@ -265,31 +265,35 @@ class _Reader:
         }
         users: dict[str, Level] = {}
         for level in ENTITY_LEVELS:
-            for role in levels[level].files:
+            for role in levels[level].roles:
                 if users.setdefault(role, level) != level:
                     self.problems.append(f"[levels.{level}] files: {role!r} is a file of {users[role]} already")
         return levels
 
     def _level(self, level: Level, table: dict[str, Any]) -> LevelSchema:
         where = f"[levels.{level}]"
-        self._only(table, {"columns", "id_pattern", "files"}, where)
+        self._only(table, {"columns", "id_pattern", "files", "folders"}, where)
         pattern = self._text(table, "id_pattern", where) or ID_PATTERN
         try:
             re.compile(pattern)
         except re.error as error:
             self.problems.append(f"{where} id_pattern {pattern!r} is not a regular expression: {error}")
         columns = self._table(table, "columns", where)
-        files = self._texts(table, "files", where)
-        for name in (*columns, *files):
+        files, folders = self._texts(table, "files", where), self._texts(table, "folders", where)
+        for name in (*columns, *files, *folders):
             self._name(f"{where} {name!r}", name)
+        for name in files:
+            if name in folders:
+                self.problems.append(f"{where} {name!r} is in files and in folders; take it out of one of them")
         for name in columns:
-            if name in files:
+            if name in (*files, *folders):
                 self.problems.append(f"{where} {name!r}: a column and a file have one name; rename one of them")
         return LevelSchema(
             level=level,
             columns={name: self._column(f"[levels.{level}.columns.{name}]", name, columns[name]) for name in columns},
             id_pattern=pattern,
             files=files,
+            folders=folders,
         )
 
     def _name(self, where: str, name: str) -> None:

@@ -1,8 +1,9 @@
 """Finds copies of purged content anywhere under the project: in other folders, behind links, packed or renamed."""
 
 import os
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Literal
 
@@ -16,6 +17,7 @@ from ctcore.deletion.file_contents import MAYBE, Contents, Takes
 from ctcore.deletion.folder_walk import FolderWalk
 from ctcore.deletion.leftovers import Leftovers
 from ctcore.deletion.purged_digests import PurgedContent, purged_content
+from ctcore.intake.raw_places import above
 from ctcore.lineage.containment import Containment
 from ctcore.project import Project
 from ctcore.projects.dagster_home import schema_of
@@ -99,6 +101,11 @@ def _above(path: Path) -> Iterator[str]:
     yield from map(os.fspath, path.parents)
 
 
+def _is_below(path: str, places: Collection[str]) -> bool:
+    """Whether a file is one of these places, or lies in one."""
+    return path in places or any(one in places for one in above(path))
+
+
 class _Search:
     def __init__(
         self, project: Project, connection: Connection, wanted: PurgedContent, kept: Kept, takes: Takes
@@ -126,7 +133,7 @@ class _Search:
         listed = [copy for path, read in digests.items() if (copy := self._same_bytes(path, read[0])) is not None]
         known = {os.path.join(self.root, one.path) for one in listed}
         for path in (*alike, *others):
-            if path not in known and path not in problems and path not in self.wanted.others_raw:
+            if path not in known and path not in problems and not _is_below(path, self.wanted.others_raw):
                 listed += self._inspect(path, unread)
         listed += () if self.project.catalog.is_sqlite else self._schemas()
         return FoundCopies(sorted(listed, key=lambda one: one.path), sorted(set(unread)))
@@ -153,15 +160,22 @@ class _Search:
         return os.path.relpath(path, self.root)
 
     def _same_bytes(self, path: str, digest: str) -> Copy | None:
-        """The copy, if the digest is of purged content. A raw file at its registered path is no copy."""
+        """The copy, if the digest is of purged content. A raw file where it is registered is no copy, nor one in it."""
         what = self.wanted.description_of(digest)
-        if what is None or (digest in self.wanted.raw and path in self.wanted.raw_paths):
+        is_registered = _is_below(path, self.wanted.raw_paths) or _is_below(os.path.realpath(path), self._real_raw)
+        if what is None or (digest in self.wanted.raw and is_registered):
             return None
         if digest in self.wanted.beside and digest not in self.wanted.files and self._is_of_others(path):
             return None
         inside = "raw" if digest in self.wanted.raw else "owner"  # another person's file may have the same bytes
+        if _is_below(path, self.wanted.others_raw):  # in another's folder: that purge is not to take it apart
+            inside = "owner"
         by = "purge" if self._is_ours(path) else inside if self._lies_inside(path) else "owner"
         return Copy(self._name(path), f"has the bytes of {what}", by)
+
+    @cached_property
+    def _real_raw(self) -> Set[str]:
+        return set(map(os.path.realpath, self.wanted.raw_paths))
 
     def _is_of_others(self, path: str) -> bool:
         """Whether the file is the log of somebody else's call or of a Dagster run, which may have the same text."""

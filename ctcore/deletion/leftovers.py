@@ -16,8 +16,10 @@ from ctcore.catalog.group_commit import queued_requests
 from ctcore.catalog.lost_inputs import lost_among, was_recovered
 from ctcore.catalog.tables import attempt, consent, entity, file, materialization
 from ctcore.code.archive import FOLDER as CODE
+from ctcore.deletion.raw_folders import FolderListings, folder_listings
 from ctcore.errors import StoreError
 from ctcore.execution.reproduce import BESIDE
+from ctcore.intake.raw_places import RegisteredPlaces
 from ctcore.lineage.containment import Containment, cohort_derived_steps
 from ctcore.model.node import Content, Node
 from ctcore.project import Project
@@ -38,7 +40,7 @@ class Leftovers:
     def paths(self) -> list[Path]:
         """Files and folders, each once."""
         beside = [*self._logs(), *self._calls(), *self._again(), *self._code()]
-        found = [*self.unrecorded, *self._staged(), *beside, *self.asked()]
+        found = [*self.unrecorded, *self._staged(), *beside, *self.asked(), *self._listings()]
         snapshot = self.project.work / "mirror"
         return list(dict.fromkeys([*found, *([snapshot] if snapshot.is_dir() else [])]))
 
@@ -193,6 +195,14 @@ class Leftovers:
         root = self.project.store.root / CODE
         yield from (root / name for name in _names(root) if self.found.any_id.search(_text(root / name)))
 
+    @cached_property
+    def listings(self) -> FolderListings:
+        return folder_listings(self.project, self.connection, self.found)
+
+    def _listings(self) -> list[Path]:
+        """Lists of what is in the person's raw folders, which name files, as far as nobody else has the same."""
+        return self.listings.places(self.listings.theirs)
+
     def asked(self) -> Iterator[Path]:
         """What is asked of the catalog while others write into it, and what a killed process left of that."""
         for folder in write_queues(self.project):
@@ -226,13 +236,19 @@ def raw_rows(connection: Connection, found: Containment) -> list[Any]:
 
 
 def raw_files(rows: Iterable[Any], project: Project) -> list[dict[str, Any]]:
-    """The raw files of entities: which lie inside the project, and are files there and no links to elsewhere."""
-    found = []
+    """The raw files of entities: which lie inside the project, and are files or folders there and no links to
+    elsewhere. One that is `mixed` holds files of others or of ct, too, and does not go as a whole."""
+    found: list[dict[str, Any]] = []
+    places: RegisteredPlaces | None = None
     for row in rows:
         path = project.absolute(row.path)
-        inside = path.resolve().is_relative_to(project.root.resolve()) and path.is_file() and not path.is_symlink()
+        if path.is_dir() and places is None:
+            places = RegisteredPlaces(project)
+        inside = path.resolve().is_relative_to(project.root.resolve()) and not path.is_symlink()
+        mixed = places is not None and path.is_dir() and places.wrong(project.located(row.path)) is not None
+        inside = inside and (path.is_file() or path.is_dir()) and not mixed
         said = {name: getattr(row, name) for name in ("level", "id", "role", "path", "digest", "size")}
-        found.append({**said, "inside": inside, "there": path.exists()})
+        found.append({**said, "inside": inside, "folder": path.is_dir(), "mixed": mixed, "there": path.exists()})
     return found
 
 

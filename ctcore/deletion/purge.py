@@ -20,10 +20,12 @@ from ctcore.deletion.copies import removable_paths, search, unowned_copies
 from ctcore.deletion.leftovers import Leftovers, raw_files, raw_rows, write_queues
 from ctcore.deletion.purge_plan import PurgePlan, check_consent, check_idle, is_revoked, plan_purge, size_of
 from ctcore.deletion.purged_digests import BESIDE
+from ctcore.deletion.raw_folders import MEMBERS, files_to_know
 from ctcore.deletion.redact import redact_person
 from ctcore.deletion.redacted_events import purges
 from ctcore.errors import Usage
 from ctcore.execution.ledger import recipe_of
+from ctcore.intake.unchanged import REGISTERED
 from ctcore.lineage.containment import containment_of
 from ctcore.model.node import name_of
 from ctcore.project import Project
@@ -121,6 +123,7 @@ def _record(project: Project, writer: Writer, found: PurgePlan, reason: str, raw
     writer.insert(tombstone, [{"materialization": one, "purge": number} for one in found.makings])
     _deactivate(writer, found)
     beside = _beside(project, found)
+    inside = files_to_know(project, writer.connection, found.found)
     redacted = redact_person(project, writer, found.found, found.makings, number)
     head = {"purge": number, "patient": found.patient, "reason": reason, "raw": raw}
     own = sorted(map(name_of, found.found.own))
@@ -130,6 +133,7 @@ def _record(project: Project, writer: Writer, found: PurgePlan, reason: str, raw
         "redacted": redacted,
         "makings": len(found.makings),
         BESIDE: beside,
+        MEMBERS: inside,
         UNRECORDED: _unrecorded(project, found),
     }
     for some in _in_events(writer.connection, found.makings):
@@ -205,6 +209,9 @@ def finish(project: Project, row: Any, wipe: Callable[[int], None] | None = None
         paths = left.paths() if theirs else []
         copies = search(project, connection, found, row.patient).copies if theirs else []
         raw = raw_files(raw_rows(connection, found), project) if theirs and row.raw else []
+        paths += left.listings.places(left.listings.unused) if theirs else []
+        # Its notes may name files in a raw folder; another sheet's are written when it is registered.
+        paths += [project.work / REGISTERED] if theirs else []
     places = [project.store.root / folder for folder in folders]
     places += [project.absolute(one["path"]) for one in raw if one["inside"]]
     others = removable_paths(project, copies, row.raw, [*places, *paths])

@@ -26,6 +26,7 @@ from ctcore.lineage.walk import Making
 from ctcore.model.node import Node, name_of
 from ctcore.project import Project
 from ctcore.projects.leases import living_processes
+from ctcore.store.folder_content import LISTED
 from ctcore.util.clock import today
 
 REMOVING = ("remove", "take out", "write anew")
@@ -161,8 +162,10 @@ def _removed(project: Project, plan: PurgePlan) -> Iterable[PurgePlanRow]:
     for path in plan.leftovers:
         if path.name == "mirror" and not plan:  # it is there again after every evaluation, and has nobody in it
             continue
-        kinds[path.relative_to(project.root).parts[0]].append(path)
+        listed = path.is_relative_to(project.store.root / LISTED)
+        kinds[f"store/{LISTED}" if listed else path.relative_to(project.root).parts[0]].append(path)
     why = {"store": "staged or published, in no making", "work": "calls, logs and the saved mirror"}
+    why[f"store/{LISTED}"] = "lists of what is in raw folders"
     for kind, some in kinds.items():
         yield PurgePlanRow("remove", kind, len(some), sum(map(size_of, some)), why.get(kind, ""))
 
@@ -181,10 +184,14 @@ def _put_back(plan: PurgePlan) -> Iterable[PurgePlanRow]:
 def _named(plan: PurgePlan, raw: bool) -> Iterable[PurgePlanRow]:
     for one in plan.raw:
         goes = one["inside"] and raw
-        where = "raw file inside the project" if one["inside"] else "raw file outside of the project: yours to remove"
+        kind = "raw folder" if one["folder"] else "raw file"
+        where = "inside the project"
+        if not one["inside"]:
+            where = "outside of the project: yours to remove"
+            where = "that has files of others, too: yours to take apart" if one["mixed"] else where
         hint = "" if raw or not one["inside"] else "; --raw removes it"
         if one["there"]:
-            yield PurgePlanRow("remove" if goes else "name", one["path"], 1, None, where + hint)
+            yield PurgePlanRow("remove" if goes else "name", one["path"], 1, None, f"{kind} {where}{hint}")
 
 
 def _again(project: Project, plan: PurgePlan) -> Iterable[PurgePlanRow]:

@@ -22,6 +22,7 @@ from ctcore.catalog.tables import (
 from ctcore.catalog.tombstones import is_purged
 from ctcore.deletion.dagster_storage import PurgedNodes, purged_nodes
 from ctcore.deletion.leftovers import raw_rows
+from ctcore.deletion.raw_folders import MEMBERS, folder_listings
 from ctcore.deletion.redacted_events import purges
 from ctcore.lineage.containment import Containment
 from ctcore.model.node import Node, name_of
@@ -33,7 +34,8 @@ BESIDE = "beside"
 
 @dataclass(frozen=True)
 class PurgedContent:
-    """What a search looks for. `files`, `raw`, `beside`: digest → description, of outputs, raw files and other files.
+    """What a search looks for. `files`, `raw`, `beside`: digest → description, of outputs, raw files (of a folder, each
+    file in it) and other files.
 
     Files of other people may equal those of `beside`, because two calls may print the same. Raw files may stay at
     `raw_paths`. `events`: redacted events with their digests since; `chain`: digests that the next events refer to.
@@ -82,11 +84,16 @@ def purged_content(
     sizes = {row.digest: row.size for row in rows}
     raw = {row.digest: (f"{row.level}/{row.id} {row.role}", row) for row in raw_rows(connection, found) if row.size}
     said = purges(connection)
+    listings = folder_listings(project, connection, found)
+    inside = [listings.files(), *(one.get(MEMBERS, {}) for one in said.bodies if one["patient"] == patient)]
+    members = {digest: what for some in inside for what, files in some.items() for digest in files}
     beside = {
         digest: size for one in said.bodies if one["patient"] == patient for digest, size in one.get(BESIDE, {}).items()
     }
     sizes |= {digest: row.size for digest, (_, row) in raw.items()} | beside
-    shared = _of_others(connection, sizes, found, mine)
+    sizes |= {digest: size for some in inside for files in some.values() for digest, size in files.items()}
+    known_raw = {digest: what for digest, (what, _) in raw.items()} | members
+    shared = _of_others(connection, sizes, found, mine) | listings.of_others(members.keys())
     chain = connection.execute(select(event.c.digest).where(in_keys(event.c.seq, said.listed))).scalars()
     versions = {row.data_version for row in rows}
     return PurgedContent(
@@ -94,7 +101,7 @@ def purged_content(
         found.own,
         found.any_id,
         {digest: what for digest, what in files.items() if digest not in shared},
-        {digest: what for digest, (what, _) in raw.items() if digest not in shared},
+        {digest: what for digest, what in known_raw.items() if digest not in shared},
         dict.fromkeys(beside.keys() - shared, f"a log, call or sidecar of patient/{patient}"),
         frozenset(size for digest, size in sizes.items() if digest not in shared),
         _may_lie(project, connection, patient, [row.path for _, row in raw.values()]),

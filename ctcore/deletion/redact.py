@@ -197,3 +197,10 @@ def _forget_digests(project: Project, writer: Writer, whose: RedactionScope) -> 
     paths |= {project.recorded(f"{project.store.root}/{folder}/{name}") for folder, name in rows}
     every = [*paths, *(f"{kind}:{path}" for kind in ("md5", "sha256") for path in paths)]
     writer.execute(digest_memory.delete().where(in_keys(digest_memory.c.path, every)))
+    declared = [role for level in ENTITY_LEVELS for role in project.settings.levels[level].files]
+    folders = select(file.c.path).where(in_keys(file.c.entity, whose.seqs), file.c.role.not_in(declared))
+    for path in writer.execute(folders).scalars().all():  # a checksum list may name files in them
+        inside = (
+            digest_memory.c.path.startswith(f"{kind}{path}/", autoescape=True) for kind in ("", "md5:", "sha256:")
+        )
+        writer.execute(digest_memory.delete().where(or_(*inside)))

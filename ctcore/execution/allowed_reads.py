@@ -48,14 +48,16 @@ SYSTEM = (
 
 @dataclass(frozen=True)
 class AllowedReads:
-    """The declared reads of a call: `files` with their indexes, `places` with their content, `code` covered by the
-    key, and the names of `tools`. `root` is the project; paths in it are shown relative to it."""
+    """The declared reads of a call: `files` with their indexes, `places` and `folders` (raw files and references) with
+    their content, `code` covered by the key, and the names of `tools`. `root` is the project; paths in it are shown
+    relative to it."""
 
     root: Path
     files: Sequence[str]
     places: Sequence[str]
     code: Sequence[str] = ()
     tools: Sequence[str] = ()
+    folders: Sequence[str] = ()
 
     def has(self, path: str) -> bool:
         """Whether a file is declared, or belongs to one that is: an index beside it, a file of a declared folder."""
@@ -95,7 +97,7 @@ class AllowedReads:
 
     @cached_property
     def _places(self) -> set[str]:
-        return _real([*self.files, *self.places])
+        return _real([*self.files, *self.places, *self.folders])
 
     @cached_property
     def _loaded(self) -> set[str]:

@@ -387,8 +387,10 @@ def declared_reads(call: StepCall, step: Step, code: Code, staged: Path, project
     beside = [step.source.parent / name for name in labels]
     named = [note.file for note in code.whole if not note.file.endswith(".py")]
     modules = [path for name in named for path in (local_files(name) or {}).values()]
-    files = [*call.files.values(), *call.references.values()]
-    return AllowedReads(project, files, [str(staged), *upstream], list(map(str, [*beside, *modules])), list(step.tools))
+    given = {path: os.path.isdir(path) for path in (*call.files.values(), *call.references.values())}
+    files, folders = ([path for path, is_folder in given.items() if is_folder is kind] for kind in (False, True))
+    covered = list(map(str, [*beside, *modules]))
+    return AllowedReads(project, files, [str(staged), *upstream], covered, list(step.tools), folders)
 
 
 def _keep_contracts(step: Step, folder: Path, place: Path, written: Collection[str]) -> None:

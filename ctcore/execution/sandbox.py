@@ -133,7 +133,7 @@ def _readable(step: Step, known: AllowedReads, places: Sequence[str]) -> list[st
     prefixes = [one for one in (sys.prefix, sys.base_prefix, CT) if not _within(one, _SYSTEM)]
     code = [str(step.source), *_modules(step.source.parent), *known.code]
     tools = [found for name in known.tools if (found := shutil.which(name)) and not _within(found, _SYSTEM)]
-    paths = {os.path.abspath(one) for one in (*prefixes, *code, *tools, *known.files, *places)}
+    paths = {os.path.abspath(one) for one in (*prefixes, *code, *tools, *known.files, *known.folders, *places)}
     return sorted(paths | {one for file in known.files for one in _indexes(file)})
 
 

@@ -1,14 +1,17 @@
 """The digests of raw files that a sheet names, checked against the sheet's checksums."""
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from functools import partial
 
 from ctcore.errors import SheetError
-from ctcore.intake.raw_files import Memory
+from ctcore.intake.raw_files import Memory, keep_members
+from ctcore.model.schema import folder_roles
 from ctcore.project import Project
 from ctcore.sheet.file_paths import FileClaim
 from ctcore.sheet.parse import EntityRow, Sheet
 from ctcore.store.digest import Signature, checksum_file, digest_seen, is_old
+from ctcore.store.folder_content import try_seen_contents
 
 Digests = Mapping[str, tuple[str, Signature]]
 Claim = tuple[EntityRow, str, FileClaim]
@@ -34,8 +37,17 @@ def read_claimed(
         for role, claim in row.files.items()
     ]
     memory = Memory(project, remember=remember)
-    signatures = {claim.name: claim.seen for _, _, claim in claims}
+    folders = folder_roles(project.settings.levels)
+    inside = [(row, role, one) for row, role, claim in claims for one in claim.members or () if one.checksums]
+    of_files = [*(found for found in claims if found[1] not in folders), *inside]
+    signatures = {claim.name: claim.seen for _, _, claim in of_files}
     digests = digest_seen(signatures, memory, before_reading=before_reading, on_bytes=on_bytes)
+    trees = {claim.name: claim.seen for _, role, claim in claims if role in folders}
+    if trees.keys() - memory.lookup(trees).keys():
+        before_reading()
+    keep = partial(keep_members, project) if remember else None
+    digests |= _whole(*try_seen_contents(trees, memory, on_bytes, keep), claims, sheet)
+    claims += inside
     problems: list[str] = []
     for algorithm in ("md5", "sha256", "blake3"):
         stated = [found for found in claims if algorithm in found[2].checksums]
@@ -47,6 +59,14 @@ def read_claimed(
     if problems:
         raise SheetError(str(sheet.path), problems)
     return digests
+
+
+def _whole(read: Digests, unread: Mapping[str, str], claims: Iterable[Claim], sheet: Sheet) -> Digests:
+    """What was read of folders. SheetError with those that could not be."""
+    if unread:
+        said = [f"row {row.row}, column {role}: {unread[one.name]}" for row, role, one in claims if one.name in unread]
+        raise SheetError(str(sheet.path), said)
+    return read
 
 
 def _checksums(

@@ -3,11 +3,9 @@
 import os
 from pathlib import Path
 
-from sqlalchemy import select
-
-from ctcore.catalog.tables import file
 from ctcore.config.settings import FILE_NAME
 from ctcore.errors import Usage
+from ctcore.intake.raw_places import registered_around
 from ctcore.intake.register import known_sheet
 from ctcore.project import Project
 
@@ -40,6 +38,8 @@ def _name(project: Project, places: set[str]) -> str | None:
             return f"in the reference {key}"
     if any(str(step.source) in places for step in project.steps):
         return "a step file"
-    raw = select(file.c.role).where(file.c.path.in_([project.recorded(one) for one in places])).limit(1)
     with project.catalog.read() as connection:
-        return "a raw file" if connection.execute(raw).first() is not None else None
+        around = {one for place in places for one in registered_around(project, connection, place)}
+    if not around:
+        return None
+    return "a raw file" if around & {project.recorded(one) for one in places} else "in a raw file that is a folder"

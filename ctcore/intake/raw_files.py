@@ -7,9 +7,8 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
-from stat import S_ISREG
 from typing import Any, NamedTuple, TypeVar
 
 from sqlalchemy import ColumnElement, bindparam, select, update
@@ -19,13 +18,14 @@ from ctcore.catalog.tables import digest_memory, entity, file, reference
 from ctcore.cohorts.rule_history import record_rules
 from ctcore.config.settings import FILE_NAME, Reference, read_settings
 from ctcore.errors import InputError
+from ctcore.intake.raw_places import InsideProblem, RawKinds, RegisteredPlaces
 from ctcore.intake.reference_places import misplaced
 from ctcore.intake.references import changes_of, content_of, known_references, record
 from ctcore.model import regions
 from ctcore.model.node import Node, name_of
-from ctcore.model.reasons import short_digest
+from ctcore.model.reasons import members_text, short_digest
 from ctcore.project import Project
-from ctcore.store.digest import Signature, try_digests, try_seen
+from ctcore.store.digest import Signature
 from ctcore.store.folder_content import differing_members, keep_listing, signature_at, try_contents, try_seen_contents
 from ctcore.store.manifest import Allowance
 from ctcore.util.clock import now
@@ -187,7 +187,7 @@ class _Glance:
 
     def __init__(self, project: Project, found: FileChanges, allowance: Allowance | None) -> None:
         self.project, self.found, self.allowance = project, found, allowance
-        self.archived = project.catalog.project_state().is_archived
+        self.archived, self.kinds = project.catalog.project_state().is_archived, RawKinds(project)
         self.touched: dict[str, Signature] = {}
         self.of_path: dict[str, list[_Row]] = {}
         self.problems: list[tuple[_Row, str]] = []
@@ -197,24 +197,33 @@ class _Glance:
         listed = list(map(_Row._make, rows))
         self.found.files += len(listed)
         places = [self.project.located(row.path) for row in listed]
-        for place, row, seen in zip(places, listed, stats(places), strict=True):
+        for place, row, stat in zip(places, listed, stats(places), strict=True):
+            seen = stat if isinstance(stat, str) else self.kinds.signature(row.role, place, stat)
             if isinstance(seen, str):
                 self.problems.append((row, seen))
-            elif row.problem is not None or not Signature.from_stat(seen).is_like(row[5:], self.archived):
+            elif row.problem is not None or not seen.is_like(row[5:], self.archived):
                 self._doubt(place, row, seen)
 
-    def _doubt(self, place: str, row: _Row, stat: os.stat_result) -> None:
-        seen = Signature.from_stat(stat)
+    def _doubt(self, place: str, row: _Row, seen: Signature) -> None:
         if seen == row[5:] and row.problem is not None and row.problem.endswith(_NOT_THERE):
             self.back.append(row)
-        elif not S_ISREG(stat.st_mode):
-            self.problems.append((row, "not a regular file"))
         # Several rows may name one file: it is read once, and counts once.
         elif self.allowance is None or place in self.touched or self.allowance.takes(seen.size):
             self.touched[place] = seen
             self.of_path.setdefault(place, []).append(row)
         else:
             self.found.leave(seen.size)
+
+    def leave_misplaced(self) -> None:
+        """What became a link to somebody else's folder, or has got such files, is not read."""
+        for place in [place for place, some in self.of_path.items() if self.kinds.is_folder(some[0].role, place)]:
+            if (said := self._places.wrong(place)) is not None:
+                del self.touched[place]
+                self.problems += [(row, said) for row in self.of_path.pop(place)]
+
+    @cached_property
+    def _places(self) -> RegisteredPlaces:
+        return RegisteredPlaces(self.project, self.kinds)
 
 
 def _look_at_files(
@@ -229,11 +238,18 @@ def _look_at_files(
         chosen = connection.execute(_RAW if some is None else _RAW.where(some), execution_options=FEW)
         for rows in chosen.partitions():
             glance.at(rows)
-    digests, unread = try_seen(glance.touched, Memory(project), on_bytes=on_bytes)
-    problems = glance.problems + [(row, said) for place, said in unread.items() for row in glance.of_path[place]]
+    glance.leave_misplaced()
+    digests, unread = try_seen_contents(glance.touched, Memory(project), on_bytes, partial(keep_members, project))
+    problems = glance.problems + _unread(unread, glance.of_path)
     read = {place: (glance.of_path[place], *digest) for place, digest in digests.items()}
     if read or problems or glance.back:
         _write_files(project, found, read, problems, glance.back)
+
+
+def _unread(problems: Mapping[str, str], of_path: Mapping[str, list[_Row]]) -> list[tuple[_Row, str]]:
+    """What could not be read, by its rows."""
+    said = {place: InsideProblem(words) if os.path.isdir(place) else words for place, words in problems.items()}
+    return [(row, words) for place, words in said.items() for row in of_path[place]]
 
 
 def _write_files(
@@ -247,16 +263,16 @@ def _write_files(
     """Report files that were read, are unreadable, or are back; write what is new."""
     looked = [(row, digest, seen) for rows, digest, seen in read.values() for row in rows]
     changed = [(row, digest, seen) for row, digest, seen in looked if digest != row.digest]
-    said = {(row.entity, row.role): f"{row.path}: {problem}" for row, problem in problems}
+    said = {(row.entity, row.role): f"{row.path}: {getattr(problem, 'kept', problem)}" for row, problem in problems}
     names = _names(project, [row.entity for row, *_ in (*changed, *problems)])
     for row, digest, _ in changed:
+        inside = members_text(differing_members(project.store.root, row.digest, digest))
         found.changes.append(
-            f"{name_of(names[row.entity])} {row.role} {short_digest(row.digest)} → {short_digest(digest)}"
+            f"{name_of(names[row.entity])} {row.role} {short_digest(row.digest)} → {short_digest(digest)}{inside}"
         )
-    for row, _ in problems:
+    for row, words in problems:
         level, who = names[row.entity]
-        words = said[row.entity, row.role]
-        found.problems.append(f"{level} {who}: {row.role} {words}; put it back or correct the sheet")
+        found.problems.append(f"{level} {who}: {row.role} {row.path}: {words}; put it back or correct the sheet")
     if project.catalog.project_state().is_archived:
         return
     mine = (file.c.entity == bindparam("b_entity")) & (file.c.role == bindparam("b_role"))
@@ -362,14 +378,15 @@ def read_raw(project: Project, names: Iterable[str], on_bytes: OnBytes = None) -
             of_path.setdefault(project.located(row.path), []).append(_Row(*row))
     # Before the first look at a file: what is written from here on shows in `proven`.
     began, places = time.time_ns(), list(of_path)
-    odd = {
-        place: seen if isinstance(seen, str) else "not a regular file"
-        for place, seen in zip(places, stats(places), strict=True)
-        if isinstance(seen, str) or not S_ISREG(seen.st_mode)
-    }
-    reads, problems = try_digests([place for place in places if place not in odd], on_bytes=on_bytes)
+    kinds, odd = RawKinds(project), dict[str, str]()
+    for place, stat in zip(places, stats(places), strict=True):
+        seen = stat if isinstance(stat, str) else kinds.signature(of_path[place][0].role, place, stat)
+        if isinstance(seen, str):
+            odd[place] = seen
+    there = [place for place in places if place not in odd]
+    reads, problems = try_contents(there, on_bytes, partial(keep_members, project))
     read = {place: (of_path[place], one[0], Signature(*one[1:]).proven(began)) for place, one in reads.items()}
-    said = [(row, words) for place, words in (odd | problems).items() for row in of_path[place]]
+    said = _unread(odd | problems, of_path)
     _write_files(project, found, read, said, read_whole=True)
     return found.masked(project)
 

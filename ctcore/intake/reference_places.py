@@ -4,10 +4,8 @@ entities and results; and what ct writes would be another reference at each look
 import os
 from pathlib import Path
 
-from sqlalchemy import select
-
-from ctcore.catalog.tables import file
 from ctcore.config.settings import Reference
+from ctcore.intake.raw_places import registered_around, registered_inside
 from ctcore.model import regions
 from ctcore.project import Project
 
@@ -24,11 +22,9 @@ def misplaced(project: Project, said: Reference, path: Path) -> str | None:
             )
         if said.folder and Path(own).is_relative_to(real):
             return f"contains {own}, where ct writes; name a folder of its own"
-    if not said.folder:
-        return None
     with project.catalog.read() as connection:
-        for place in {os.path.abspath(path), str(real)}:
-            inside = file.c.path.startswith(project.recorded(os.path.join(place, "")), autoescape=True)
-            if connection.execute(select(file.c.role).where(inside).limit(1)).first() is not None:
-                return "contains raw files of the cohort; name a folder of its own"
+        if registered_around(project, connection, path):
+            return "is a raw file of the cohort, or lies in one; name a place elsewhere"
+        if said.folder and registered_inside(project, connection, path):
+            return "contains raw files of the cohort; name a folder of its own"
     return None

@@ -95,8 +95,12 @@ def differences(old: Levels | None, new: Levels) -> list[tuple[str, str, str]]:
             found += [(level, name, one) for one in said]
         if before.id_pattern != after.id_pattern:
             found.append((level, "id_pattern", f"{before.id_pattern} → {after.id_pattern}"))
-        if before.files != after.files:
-            found.append((level, "files", f"{', '.join(before.files) or 'none'} → {', '.join(after.files) or 'none'}"))
+        for what, old_roles, new_roles in (
+            ("files", before.files, after.files),
+            ("folders", before.folders, after.folders),
+        ):
+            if old_roles != new_roles:
+                found.append((level, what, f"{', '.join(old_roles) or 'none'} → {', '.join(new_roles) or 'none'}"))
     return found
 
 

@@ -17,14 +17,17 @@ from ctcore.catalog.tables import entity, file
 from ctcore.errors import SheetError
 from ctcore.governance.masking import WITHHELD, mask_of
 from ctcore.intake.checksums import Digests
+from ctcore.intake.raw_places import RawFile, RawKinds, RawPlaces
 from ctcore.intake.schema_changes import StoredEntity, contradictions, differences, enforce_schema, in_words, refuse
 from ctcore.model.column import Value
 from ctcore.model.levels import ENTITY_LEVELS, Level
+from ctcore.model.reasons import members_text
 from ctcore.project import Project
 from ctcore.sheet.parse import EntityRow, Sheet
 from ctcore.sheet.pedigree import circle_in, circle_in_words
 from ctcore.staleness.preview import Consequence
 from ctcore.store.digest import canonical_json
+from ctcore.store.folder_content import differing_members
 
 # `row_numbers` counts on it: an event that is lost has given at most so many numbers.
 EVENT_ROWS = 1000
@@ -107,6 +110,7 @@ class Comparison:
         self.problems: list[str] = []
         self._load(connection)
         self._compare()
+        self._check_places()
         self._check_unique()
         self._check_parents()
         if self.problems:
@@ -205,6 +209,36 @@ class Comparison:
         owner = self.by_seq[user.entity]
         said = self.sheet.entities[owner.level].get(owner.id)
         return None if said is not None and user.role in said.files else f"{user.role} of {self._named(owner)}"
+
+    def _check_places(self) -> None:
+        """Each file is given once: nothing of another raw file lies in a folder, or around it."""
+        kinds = RawKinds(self.project)
+        folders, former = kinds.folders, any(known.role not in kinds.roles for known in self.files.values())
+        rows = [row for level in ENTITY_LEVELS for row in self.sheet.entities[level].values()]
+        claims = [(row, role, claim.name) for row in rows for role, claim in row.files.items()]
+        if not (folders or former) or not claims:
+            return
+        said = {((row.level, row.id), role) for row, role, _ in claims}
+        files = [RawFile((row.level, row.id), role, path, role in folders) for row, role, path in claims]
+        for known in self.files.values():
+            owner = self.by_seq[known.entity]
+            if ((owner.level, owner.id), known.role) not in said:
+                path = self.project.located(known.path)
+                files.append(RawFile((owner.level, owner.id), known.role, path, kinds.is_folder(known.role, path)))
+        places, told = RawPlaces(self.project, files), set[RawFile]()
+        for (row, role, path), mine in zip(claims, files, strict=False):
+            if (problem := places.problem(mine)) is not None:
+                self._problem(row, f"{self.project.recorded(path)} {problem}", role)
+            if (other := places.other(mine)) is not None and other not in told:
+                told.add(mine)
+                self._problem(row, self._in_common(mine, other), role)
+
+    def _in_common(self, mine: RawFile, other: RawFile) -> str:
+        owner = self.known.get(other.owner)
+        whose = other.owner[1] if owner is None else self._named(owner)
+        where = "" if whose == WITHHELD else f", {self.project.recorded(other.path)}"
+        said = f"{self.project.recorded(mine.path)} has files of {other.role} of {whose}{where}"
+        return f"{said}; each file is given once: correct the sheet"
 
     def _compare(self) -> None:
         parents: dict[str | None, int | None] = {None: None}
@@ -346,7 +380,8 @@ class Comparison:
             if changed or (old is not None and old.problem is not None):
                 self.told_files.append(self.new_files[-1])
             if changed:
-                said.append(_file_change(role, old, path, digest))
+                inside = differing_members(self.project.store.root, old.digest, digest) if old is not None else []
+                said.append(_file_change(role, old, path, digest, members_text(inside)))
         return said
 
     def _problem(self, row: EntityRow, said: str, column: str | None = None) -> None:
@@ -378,9 +413,9 @@ def _chunks(rows: Sequence[dict[str, Any]], size: int) -> Iterable[Sequence[dict
     return (rows[at : at + size] for at in range(0, len(rows), size))
 
 
-def _file_change(role: str, old: KnownFile | None, path: str, digest: str) -> str:
+def _file_change(role: str, old: KnownFile | None, path: str, digest: str, inside: str) -> str:
     if old is None:
         return f"{role} none → {path}"
     moved = [f"{old.path} → {path}"] if old.path != path else []
-    other = ["other content"] if old.digest != digest else []
+    other = [f"other content{inside}"] if old.digest != digest else []
     return f"{role} {', '.join(moved + other)}"

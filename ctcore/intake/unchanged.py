@@ -11,6 +11,7 @@ from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from functools import cache
 from pathlib import Path
+from stat import S_ISDIR
 from typing import Any
 
 from sqlalchemy import Connection, Table, Text, cast, func, literal, select
@@ -24,11 +25,16 @@ from ctcore.project import Project
 from ctcore.sheet.options import Options
 from ctcore.sheet.parse import Sheet
 from ctcore.store.digest import digest_files, digest_value, inode_of, is_old, tagged_digest
+from ctcore.store.folder_content import signature_at
 from ctcore.util import json_text
 from ctcore.util.atomic_file import write_json
 from ctcore.util.clock import now
 
-_CODE = ("sheet/*.py", "intake/*.py", "model/*.py", "store/digest.py")
+_CODE = ("sheet/*.py", "intake/*.py", "model/*.py", "store/digest.py", "store/folder_content.py")
+
+
+REGISTERED = "registered.json"
+"""In `work`, what was last said of a sheet."""
 
 
 class RegisteredSheet:
@@ -88,7 +94,7 @@ class RegisteredSheet:
 
     @property
     def _place(self) -> Path:
-        return self.project.work / "registered.json"
+        return self.project.work / REGISTERED
 
     def told_next(self, connection: Connection, sheet: Sheet, unchanged: dict[Level, int]) -> dict[str, Any] | None:
         """What the same sheet would be told next time; None where a file is so new that its time proves nothing."""
@@ -117,10 +123,21 @@ def _are_as_recorded(project: Project, files: Iterable[Sequence[Any]]) -> bool:
             seen = stat(place)
         except (OSError, ValueError):
             return False
-        is_same = seen.st_mtime_ns == mtime_ns and seen.st_size == size and inode_of(seen) == inode
-        if not is_same or seen.st_ctime_ns != ctime_ns or problem is not None or not access(place, readable):
+        if S_ISDIR(seen.st_mode):
+            is_same = _is_as_recorded(place, (size, mtime_ns, inode, ctime_ns))
+        else:
+            is_same = seen.st_mtime_ns == mtime_ns and seen.st_size == size and inode_of(seen) == inode
+            is_same = is_same and seen.st_ctime_ns == ctime_ns
+        if not is_same or problem is not None or not access(place, readable):
             return False
     return True
+
+
+def _is_as_recorded(folder: str, recorded: Sequence[int]) -> bool:
+    try:
+        return signature_at(folder) == recorded
+    except OSError:
+        return False
 
 
 def _state(connection: Connection) -> str:

@@ -18,9 +18,12 @@ from ctcore.inputs.exclusions import why_not_used
 from ctcore.inputs.key import current_edges, prepare
 from ctcore.lineage.attribution import NOTHING, attributions_of
 from ctcore.lineage.trace import outputs_of
+from ctcore.model.levels import ENTITY_LEVELS
+from ctcore.model.masked_text import Plain, QuotedText, Words
 from ctcore.model.node import Node, name_of
-from ctcore.model.reasons import Reason, Verdict, short_digest
+from ctcore.model.reasons import Reason, Verdict, members_text, node_text, short_digest
 from ctcore.project import Project
+from ctcore.staleness.direct_reasons import differing_members_of
 from ctcore.staleness.membership_changes import membership_sentences
 from ctcore.staleness.undeclared_reads import masked_reads, sentences
 from ctcore.staleness.verdicts import Verdicts, evaluate
@@ -36,7 +39,8 @@ class Explanation:
 
     `accepted`: its waived reasons; `built_from`: waived reasons of its inputs; `roots`: the root causes of a waiting
     node, each with the path to it; `members`: why each came or went; `unseen`: code of its step that cannot be
-    followed; `again`: that a repetition gave other bytes; `undeclared`: reads that the step does not declare.
+    followed; `again`: that a repetition gave other bytes; `undeclared`: reads that the step does not declare; `inside`:
+    which files of a raw folder differ.
     """
 
     verdict: Verdict
@@ -50,6 +54,7 @@ class Explanation:
     unseen: Sequence[str] = ()
     again: Sequence[str] = ()
     undeclared: Sequence[str] = ()
+    inside: Sequence[str] = ()
 
     @property
     def text(self) -> str:
@@ -57,7 +62,7 @@ class Explanation:
         accepted = [f"accepted: {one}" for one in self.accepted if self.verdict.state != "fresh"]
         members = [*self.members[:SHOWN], *([f"… and {len(self.members) - SHOWN} more"] * (len(self.members) > SHOWN))]
         unseen = [f"not seen: {one}" for one in self.unseen]
-        beside = [*self.built_from, *members, *self.roots, *self.undeclared, *unseen]
+        beside = [*self.inside, *self.built_from, *members, *self.roots, *self.undeclared, *unseen]
         return "\n".join([self.sentence, *accepted, *self.again, *beside])
 
 
@@ -85,7 +90,18 @@ def why(project: Project, node: Node, seen: Mask = UNMASKED) -> Explanation:
     roots, members = [*_roots(told, verdicts, seen)], list(map(seen.mask_words, membership_sentences(project, verdict)))
     unseen = [str(one) for one in project.codes[step.name].unfollowed]
     beyond = sentences(project, step.name, (made or {}).get("undeclared") or ())
-    return Explanation(told, sentence, made, failure, waived, built, roots, members, unseen, again, beyond)
+    inside = [said for one in _inside_folders(project, verdict) if (said := seen.mask_words(one))]
+    return Explanation(told, sentence, made, failure, waived, built, roots, members, unseen, again, beyond, inside)
+
+
+def _inside_folders(project: Project, verdict: Verdict) -> Iterator[Words]:
+    """Which files of a raw folder differ. They are no part of the reason, which is kept: names of files inside may name
+    people, and a purge leaves none."""
+    for reason in verdict.reasons:
+        if reason.kind == "input" and reason.node is not None and reason.node[0] in ENTITY_LEVELS:
+            names = differing_members_of(project, reason.old, reason.new)
+            if names:
+                yield Words(Plain(f"in {reason.input} of "), node_text(reason.node), QuotedText(members_text(names)))
 
 
 def _not_seen(project: Project, node: Node) -> list[str]:

@@ -1,12 +1,12 @@
 """Everything built from something, by the ledger's edges, including results that today's sheet would not allow."""
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
-from sqlalchemy import Connection, and_, or_, select
+from sqlalchemy import Connection, Text, and_, func, or_, select
 
 from ctcore.catalog.engine import in_keys
 from ctcore.catalog.lost_inputs import makings_of_lost_inputs
@@ -33,6 +33,7 @@ from ctcore.model.node import Node, name_of
 from ctcore.model.reasons import Reason, node_text
 from ctcore.project import Project
 from ctcore.staleness.verdicts import evaluate
+from ctcore.store.digest import DIGEST_LENGTH
 from ctcore.util.clock import today
 from ctcore.util.gc import without_collecting
 
@@ -125,7 +126,7 @@ def impact(project: Project, target: Target) -> Impact:
         entities = [node for node in target.registered if node[0] in ENTITY_LEVELS]
         now, before = descendants_of(connection, entities) if not target.digest else (set(entities), {})
         others = set(target.registered) - set(entities)
-        first = first_makings(project, connection, now | before.keys() | others, target.digest)
+        first = first_makings(project, connection, now | before.keys() | others, target.contents)
         ids = walked_ids(connection, descendant_walk(walk_start({*target.made, *first.nodes})))
         unsure = _unsure(connection, levels, ids)
         made = makings(connection, ids)
@@ -179,13 +180,14 @@ def _depths(made: Iterable[int], first: FirstMakings, pairs: Pairs) -> dict[int,
     return {number: nearest.get(number, depth) for number, depth in every.items() if number >= 0}
 
 
-def first_makings(project: Project, connection: Connection, nodes: set[Node], digest: str | None) -> FirstMakings:
+def first_makings(project: Project, connection: Connection, nodes: set[Node], digests: Set[str] | None) -> FirstMakings:
+    """`digests`: only by these contents of the nodes."""
     found = FirstMakings()
     keys: dict[str, set[str]] = defaultdict(set)
     for asset, partition in nodes:
         keys[asset].add(partition)
     for asset, some in keys.items():
-        statements = [_using(asset, some, digest), *(_about(project, asset, some) if digest is None else ())]
+        statements = [_using(asset, some, digests), *(_about(project, asset, some) if digests is None else ())]
         for at, statement in enumerate(statements):
             rows: Any = connection.execute(statement)
             for number, partition in rows:
@@ -193,28 +195,29 @@ def first_makings(project: Project, connection: Connection, nodes: set[Node], di
                 if at == 0:
                     found.direct[number] = None
         if asset == "reference":
-            on: Any = connection.execute(_on_regions(some, digest))
-            for number, partition in on:
+            on: Any = connection.execute(_on_regions(some))
+            for number, partition, version in on:
+                if digests is not None and digests.isdisjoint(version.split(" ")):
+                    continue
                 found.nodes[number].add((asset, partition))
                 found.on_regions[number] = None
     return found
 
 
-def _using(asset: str, keys: set[str], digest: str | None) -> Any:
+def _using(asset: str, keys: set[str], digests: Set[str] | None) -> Any:
     """By the edges."""
     used = and_(edge.c.asset == asset, in_keys(edge.c.partition, keys))
-    if digest is not None:
-        used = and_(used, or_(edge.c.version == digest, edge.c.version.endswith(f" {digest}")))
+    if digests is not None:  # a reference's version ends with it
+        last = func.substr(edge.c.version, func.length(edge.c.version) - (DIGEST_LENGTH - 1), type_=Text)
+        used = and_(used, in_keys(last, digests))
     return select(edge.c.materialization, edge.c.partition).where(used)
 
 
-def _on_regions(keys: Iterable[str], digest: str | None) -> Any:
+def _on_regions(keys: Iterable[str]) -> Any:
     """Makings whose region's version names the reference that it lies on."""
     on = or_(*(edge.c.version.startswith(f"on {key} ", autoescape=True) for key in sorted(keys)))
     mine = and_(edge.c.asset == "reference", on)
-    if digest is not None:
-        mine = and_(mine, edge.c.version.contains(f" {digest} ", autoescape=True))
-    return select(edge.c.materialization, edge.c.partition).where(mine)
+    return select(edge.c.materialization, edge.c.partition, edge.c.version).where(mine)
 
 
 def _about(project: Project, asset: str, keys: set[str]) -> Iterator[Any]:

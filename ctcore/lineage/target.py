@@ -23,6 +23,7 @@ from ctcore.model.reasons import node_text, short_digest
 from ctcore.project import Project
 from ctcore.steps.graph import REGISTRY
 from ctcore.store.digest import digest_files
+from ctcore.store.folder_content import listings_with
 
 SHORTEST = 6  # digits of a digest that are enough to look for it
 
@@ -31,16 +32,23 @@ DIGITS = 8  # as many as are shown of a digest
 
 @dataclass
 class Target:
-    """The target: makings, registry nodes, or both. `notes` explain how it was found."""
+    """The target: makings, registry nodes, or both. `digest`: the content that was looked for; `folders`: digests of
+    folders that have it. `notes` explain how it was found."""
 
     text: str
     made: dict[int, Making] = field(default_factory=dict)
     registered: list[Node] = field(default_factory=list)
     digest: str | None = None
+    folders: tuple[str, ...] = ()
     notes: list[Words] = field(default_factory=list)
 
     def __bool__(self) -> bool:
         return bool(self.made or self.registered)
+
+    @property
+    def contents(self) -> frozenset[str] | None:
+        """The contents that are meant; None: all of the nodes'."""
+        return None if self.digest is None else frozenset((self.digest, *self.folders))
 
 
 def find_target(project: Project, text: str, every: bool = False) -> Target:
@@ -55,9 +63,7 @@ def find_target(project: Project, text: str, every: bool = False) -> Target:
         path = Path(text)
         if path.is_file():
             return _of_file(project, connection, path)
-        folders = [(key, place) for key, place in project.references() if path.is_dir() and place.is_dir()]
-        keys = [key for key, place in folders if os.path.samefile(path, place)]
-        if keys and (target := _node(connection, ("reference", keys[0]), every)):
+        if path.is_dir() and (target := _of_folder(project, connection, path, every)):
             return target
         if re.fullmatch(f"[0-9a-fA-F]{{{SHORTEST},64}}", text):
             return _of_digest(connection, text)
@@ -174,7 +180,7 @@ def _of_file(project: Project, connection: Connection, path: Path) -> Target:
     """A file by its content; a file inside the store also by its folder, because many artifacts may have the same
     bytes."""
     digest = digest_files([path])[path]
-    found = _with_digest(connection, str(path), digest)
+    found = _with_content(project, connection, str(path), digest)
     folder = _in_store(project, path)
     mine = {number: one for number, one in found.made.items() if one.folder == folder}
     if mine:
@@ -191,7 +197,29 @@ def _of_file(project: Project, connection: Connection, path: Path) -> Target:
 def knows_content(project: Project, digest: str) -> bool:
     """Whether a project has, or had, this content: as an output, a raw file or a reference."""
     with project.catalog.read() as connection:
-        return bool(_with_digest(connection, digest, digest))
+        return bool(_with_content(project, connection, digest, digest))
+
+
+def _of_folder(project: Project, connection: Connection, path: Path, every: bool) -> Target | None:
+    """A reference or raw files that are this folder."""
+    for key, place in project.references():
+        if place.is_dir() and os.path.samefile(path, place):
+            return _node(connection, ("reference", key), every)
+    places = [project.recorded(one) for one in (os.path.abspath(path), os.path.realpath(path))]
+    raw = select(entity.c.level, entity.c.id).join(file, file.c.entity == entity.c.seq).where(file.c.path.in_(places))
+    nodes = [(row[0], row[1]) for row in connection.execute(raw.distinct())]
+    return Target(str(path), registered=nodes) if nodes else None
+
+
+def _with_content(project: Project, connection: Connection, text: str, digest: str) -> Target:
+    """Whatever has, or had, this content, also within a folder."""
+    found = _with_digest(connection, text, digest)
+    for folder in listings_with(project.store.root, digest):
+        more = _with_digest(connection, text, folder)
+        found.registered = list(dict.fromkeys([*found.registered, *more.registered]))
+        found.notes += [note for note in more.notes if note not in found.notes]
+        found.folders += (folder,)
+    return found
 
 
 def _in_store(project: Project, path: Path) -> str | None:

@@ -16,12 +16,19 @@ COLUMN_NAME = r"[A-Za-z_][A-Za-z0-9_]*"
 
 @dataclass(frozen=True)
 class LevelSchema:
-    """One level: its metadata columns, the pattern that its IDs match in full, and the roles of its raw files."""
+    """One level: its metadata columns, the pattern that its IDs match in full, and the roles of its raw files, of which
+    some are folders."""
 
     level: Level
     columns: Mapping[str, Column] = field(default_factory=dict)
     id_pattern: str = ID_PATTERN
     files: tuple[str, ...] = ()
+    folders: tuple[str, ...] = ()
+
+    @property
+    def roles(self) -> tuple[str, ...]:
+        """Of its raw files, folders too."""
+        return (*self.files, *self.folders)
 
     def id_is_valid(self, entity_id: str) -> bool:
         """A project's pattern can only narrow the IDs: it never allows characters that are unsafe in a path."""
@@ -35,6 +42,11 @@ class LevelSchema:
 Levels = Mapping[Level, LevelSchema]
 
 
+def folder_roles(levels: Levels) -> frozenset[str]:
+    """All roles of raw files that are folders."""
+    return frozenset(role for level in ENTITY_LEVELS for role in levels[level].folders)
+
+
 def as_json(levels: Levels) -> dict[str, Any]:
     """The part of a declaration that decides which values are valid, in the form that the catalog keeps."""
     return {
@@ -42,6 +54,8 @@ def as_json(levels: Levels) -> dict[str, Any]:
             "columns": {name: _column_as_json(one) for name, one in levels[level].columns.items()},
             "id_pattern": levels[level].id_pattern,
             "files": list(levels[level].files),
+            # Only where there are some: a catalog of before has no such key.
+            **({"folders": list(levels[level].folders)} if levels[level].folders else {}),
         }
         for level in ENTITY_LEVELS
     }
@@ -67,4 +81,6 @@ def _level_from_json(level: Level, document: dict[str, Any]) -> LevelSchema:
         name: Column(name, **{**cast(dict[str, Any], one), "enum": tuple(one["enum"])})
         for name, one in document["columns"].items()
     }
-    return LevelSchema(level, columns, document["id_pattern"], tuple(document["files"]))
+    return LevelSchema(
+        level, columns, document["id_pattern"], tuple(document["files"]), tuple(document.get("folders", ()))
+    )

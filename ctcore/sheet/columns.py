@@ -123,8 +123,9 @@ def _meanings(levels: Levels) -> dict[str, Meaning]:
         for name, column in levels[level].columns.items():
             known[f"{level}.{name}"] = ("attribute", level, column)
             bare.setdefault(name, []).append(("attribute", level, column))
-        for role in levels[level].files:
+        for role in levels[level].roles:
             known[role] = ("file", level, role)
+        for role in levels[level].files:
             for algorithm in CHECKSUMS:
                 known[f"{role}_{algorithm}"] = ("checksum", level, (role, algorithm))
     return {**{name: found[0] for name, found in bare.items() if len(found) == 1}, **known}

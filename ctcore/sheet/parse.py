@@ -3,7 +3,7 @@
 import os
 import re
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from operator import itemgetter
 from pathlib import Path
@@ -12,11 +12,20 @@ from typing import Any
 from ctcore.errors import SheetError
 from ctcore.model.column import Column, Value
 from ctcore.model.levels import ENTITY_LEVELS, Level
-from ctcore.model.schema import ID_PATTERN, Levels
+from ctcore.model.schema import ID_PATTERN, Levels, folder_roles
 from ctcore.model.values import convert_text, fit_word
 from ctcore.sheet.checksum_lists import LENGTHS, add_listed_checksums
 from ctcore.sheet.columns import SheetColumns, read_columns
-from ctcore.sheet.file_paths import FileClaim, InspectedFile, Place, inspect_file
+from ctcore.sheet.file_paths import (
+    IS_FILE,
+    IS_FOLDER,
+    FileClaim,
+    InspectedFile,
+    Place,
+    files_in,
+    inspect_file,
+    inspect_folder,
+)
 from ctcore.sheet.made_ids import make_ids
 from ctcore.sheet.mapped_values import way_to_map, with_values
 from ctcore.sheet.options import STEM, Options
@@ -103,7 +112,7 @@ def read_rows(
     if columns.ids and not any(said.startswith("row 1: no column") for said in problems):
         reader.read([(line, cells) for line, cells in table.rows if len(cells) == width])
         reader.check_whole(stored or (lambda level, name: None))
-    claims = list(_claims(reader.entities)) if options.checksums else []
+    claims = list(_claims(reader.entities, folder_roles(levels))) if options.checksums else []
     wrong, listed = add_listed_checksums(options.checksums, claims, reader.folder)
     problems += [*reader.problems, *wrong]
     notes = (*table.notes, *listed, *_passed_over(table, columns), *_maybe_blank(table, columns))
@@ -119,11 +128,16 @@ def _of_header(problem: str, row: int) -> str:
     return re.sub(r"^row 1(?=[:,])", f"row {row}", problem)
 
 
-def _claims(entities: Mapping[Level, Mapping[str, EntityRow]]) -> Iterator[tuple[int, str, FileClaim]]:
+def _claims(
+    entities: Mapping[Level, Mapping[str, EntityRow]], folders: Collection[str]
+) -> Iterator[tuple[int, str, FileClaim]]:
+    """Every file that a list may name: of a folder, each that is in it."""
     for rows in entities.values():
         for row in rows.values():
             for role, claim in row.files.items():
-                yield row.row, role, claim
+                if role in folders:
+                    claim.members = files_in(claim.name)
+                yield from ((row.row, role, one) for one in ([claim] if claim.members is None else claim.members))
 
 
 def _with_file(files: Mapping[int, str], problem: str) -> str:
@@ -191,7 +205,8 @@ class _Reader:
         self.folded: dict[Level, dict[str, EntityRow]] = {level: {} for level in ENTITY_LEVELS}
         self.users: dict[Place, tuple[str, str]] = {}
         self.folders: dict[str, str] = {}
-        self.looked: dict[str, InspectedFile] = {}
+        self.looked: dict[tuple[str, bool], InspectedFile] = {}
+        self.folder_roles = folder_roles(levels)
         self.converted: dict[int, dict[str, Converted]] = {position: {} for position, *_ in columns.attributes}
         self.said_later: dict[tuple[Level, str, str], int] = {}
         self.valid: dict[Level, dict[str, bool]] = {level: {} for level in ENTITY_LEVELS}
@@ -396,9 +411,10 @@ class _Reader:
 
     def _file(self, line: int, role: str, text: str, owner: str) -> FileClaim | None:
         path = self._absolute(text)
-        looked = self.looked.get(path)
+        is_folder = role in self.folder_roles
+        looked = self.looked.get((path, is_folder))
         if looked is None:
-            looked = self.looked[path] = inspect_file(path)
+            looked = self.looked[path, is_folder] = inspect_folder(path) if is_folder else inspect_file(path)
         problem, place, seen = looked
         if problem is None:
             user = (owner, role)
@@ -406,6 +422,10 @@ class _Reader:
             if before == user:
                 return FileClaim(path, seen)
             problem = f"is already {before[1]} of {before[0]}; each file is given once"
+        elif problem in (IS_FOLDER, IS_FILE):
+            level = self.columns.files[role][1]
+            what, other = ("folder", "files") if is_folder else ("file", "folders")
+            problem = f"{problem}; name the {what} itself, or list {role} in {other} of [levels.{level}]"
         way = self._split_hint(text, role) if looked[0] is not None else ""
         self.problems.append(f"row {line}, column {role}: {text!r:.200} {problem}{self._blank_hint(text)}{way}")
         return None

@@ -142,7 +142,7 @@ class _InputReasons:
 
 
 def differing_members_of(project: Project, old: str | None, new: str | None) -> list[str]:
-    """Which paths of a reference that is a folder differ between two of its data versions."""
+    """Which paths of a folder, a reference or a raw file, differ between two of its data versions."""
     digests = [(version or "").rpartition(" ")[2] for version in (old, new)]
     return differing_members_in(project.store.root, *digests)
 

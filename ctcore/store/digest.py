@@ -29,6 +29,7 @@ Read = tuple[str, int, int, int, int]  # the digest, then a Signature's fields; 
 OnBytes = Callable[[int], None]
 Hasher = Any  # blake3 or hashlib's
 
+DIGEST_LENGTH = 64  # hexadecimal digits
 # FAT keeps times in steps of two seconds, the coarsest that is met: within one step, a second write can hide.
 RACY_NS = 2_000_000_000
 _TICK_NS = 20_000_000  # the kernel stamps files at most 10 ms late; only some file systems keep whole seconds

@@ -8,6 +8,7 @@ import os
 import re
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from stat import S_ISDIR, S_ISREG
@@ -27,8 +28,11 @@ from ctcore.store.digest import (
 )
 from ctcore.util.atomic_file import write_whole
 
-TAG = "ct.folder.v1"
-_LISTED = ".folders"
+Keep = Callable[[str, bytes], None]  # of a folder, its digest and listing
+TAG = "ct.folder.v2"
+LISTED = ".folders"
+_FOLDER = "/"  # in place of a digest
+_HEAD = re.compile(rb"(/|[0-9a-f]{64}) ([0-9]+) ([0-9]+) ")
 _INODE_BITS = 2**63 - 1
 
 
@@ -51,22 +55,29 @@ def _walk(top: bytes, inside: bytes, real_top: bytes, above: Sequence[bytes]) ->
     here = os.path.realpath(os.path.join(top, inside))
     if here in above:
         raise OSError(f"{_shown(inside)} leads back to a folder above it; take the link out")
-    with os.scandir(os.path.join(top, inside)) as entries:
-        for entry in sorted(entries, key=lambda one: one.name):
-            name = os.path.join(inside, entry.name)
-            if entry.is_symlink():
-                _refuse_outside(name, entry.path, real_top)
-            try:
-                stat = entry.stat()
-            except OSError as error:
-                raise OSError(f"{_shown(name)}: {error.strerror}") from None
-            if S_ISDIR(stat.st_mode):
-                yield Member(name, None)
-                yield from _walk(top, name, real_top, (*above, here))
-            elif S_ISREG(stat.st_mode):
-                yield Member(name, Signature.from_stat(stat))
-            else:
-                raise OSError(f"{_shown(name)} is neither a file nor a folder; take it out")
+    for entry in _entries(top, inside):
+        name = os.path.join(inside, entry.name)
+        if entry.is_symlink():
+            _refuse_outside(name, entry.path, real_top)
+        try:
+            stat = entry.stat()
+        except OSError as error:
+            raise OSError(f"{_shown(name)}: {error.strerror}") from None
+        if S_ISDIR(stat.st_mode):
+            yield Member(name, None)
+            yield from _walk(top, name, real_top, (*above, here))
+        elif S_ISREG(stat.st_mode):
+            yield Member(name, Signature.from_stat(stat))
+        else:
+            raise OSError(f"{_shown(name)} is neither a file nor a folder; take it out")
+
+
+def _entries(top: bytes, inside: bytes) -> list[os.DirEntry[bytes]]:
+    try:
+        with os.scandir(os.path.join(top, inside)) as entries:
+            return sorted(entries, key=lambda one: one.name)
+    except OSError as error:
+        raise OSError(f"{_shown(inside)}: {error.strerror}" if inside else error.strerror) from None
 
 
 def _refuse_outside(name: bytes, path: bytes, real_top: bytes) -> None:
@@ -102,22 +113,25 @@ def signature_at(path: Path | str) -> Signature:
 
 
 def listing(members: Iterable[Member], digests: Mapping[bytes, str]) -> bytes:
-    """All that a folder's digest is of: a line a member, with the length of its path, which may have any byte."""
-    lines = (
-        b"%b %d %b\n" % (b"/" if one.seen is None else digests[one.name].encode(), len(one.name), one.name)
-        for one in sorted(members, key=lambda one: one.name)
-    )
+    """All that a folder's digest is of: a line a member, with its bytes and the length of its path, which may have any
+    byte."""
+    lines = (_line(one, digests) for one in sorted(members, key=lambda one: one.name))
     return b"".join(lines)
+
+
+def _line(one: Member, digests: Mapping[bytes, str]) -> bytes:
+    digest, size = (_FOLDER, 0) if one.seen is None else (digests[one.name], one.seen.size)
+    return b"%b %d %d %b\n" % (digest.encode(), size, len(one.name), one.name)
 
 
 def try_contents(
     paths: Iterable[P],
     on_bytes: OnBytes | None = None,
-    keep: Callable[[str, bytes], None] = lambda _digest, _text: None,
+    keep: Keep | None = None,
 ) -> tuple[dict[P, Read], dict[P, str]]:
     """As `try_digests`, of files and of folders. `keep` is given the listing of each folder."""
     listed = list(paths)
-    folders = [path for path in listed if os.path.isdir(path)]
+    folders = {path: None for path in listed if os.path.isdir(path)}
     found, problems = try_digests([path for path in listed if path not in folders], on_bytes=on_bytes)
     for path in folders:
         try:
@@ -127,7 +141,7 @@ def try_contents(
     return found, problems
 
 
-def _read(path: Path | str, on_bytes: OnBytes | None, keep: Callable[[str, bytes], None]) -> Read:
+def _read(path: Path | str, on_bytes: OnBytes | None, keep: Keep | None) -> Read:
     members, stat, top = members_of(path), os.stat(path), os.fsencode(path)
     places = {os.fsdecode(os.path.join(top, one.name)): one.name for one in members if one.seen is not None}
     reads, problems = try_digests(places, on_bytes=on_bytes)
@@ -142,7 +156,8 @@ def _read(path: Path | str, on_bytes: OnBytes | None, keep: Callable[[str, bytes
     if not as_read == members == members_of(path):
         raise OSError("changed while it was read; wait until its writer is done")
     digest = tagged_digest(TAG, text)
-    keep(digest, text)
+    if keep is not None:
+        keep(digest, text)
     seen = _signature(members, stat)
     return digest, seen.size, seen.mtime_ns, seen.inode, seen.ctime_ns
 
@@ -151,7 +166,7 @@ def try_seen_contents(
     signatures: Mapping[P, Signature],
     memory: DigestMemory[P],
     on_bytes: OnBytes | None = None,
-    keep: Callable[[str, bytes], None] = lambda _digest, _text: None,
+    keep: Keep | None = None,
 ) -> tuple[dict[P, tuple[str, Signature]], dict[P, str]]:
     """As `try_seen`, of files and of folders: one that is remembered with its present signature is not read again."""
     folders = {path: seen for path, seen in signatures.items() if os.path.isdir(path)}
@@ -169,7 +184,7 @@ def try_seen_contents(
 
 def keep_listing(store: Path, digest: str, text: bytes) -> None:
     """Keep what a folder's digest is of, so that a later change can be told by its files."""
-    place = store / _LISTED / digest
+    place = listing_place(store, digest)
     if not place.exists():
         # Two that come here at once write the same bytes: the name is their digest.
         write_whole(place, text, mode=0o444)
@@ -178,21 +193,49 @@ def keep_listing(store: Path, digest: str, text: bytes) -> None:
 def differing_members(store: Path, old: str, new: str) -> list[str]:
     """Which paths of a folder differ between two digests; empty if a listing was not kept, or is not that of its
     digest."""
-    before, after = (_kept(store, digest) for digest in (old, new))
+    before, after = (kept_members(store, digest) for digest in (old, new))
     if before is None or after is None:
         return []
     return [_shown(name) for name in sorted(before.keys() | after.keys()) if before.get(name) != after.get(name)]
 
 
-def _kept(store: Path, digest: str) -> dict[bytes, bytes] | None:
+def kept_members(store: Path, digest: str) -> dict[bytes, tuple[str, int]] | None:
+    """The paths in a folder by its digest, each with its own digest (of a folder, none) and its bytes; None if the
+    listing was not kept, or is not that of the digest."""
     try:
-        text = (store / _LISTED / digest).read_bytes()
+        text = listing_place(store, digest).read_bytes()
     except OSError:
         return None
-    if tagged_digest(TAG, text) != digest:
-        return None
-    found, at = dict[bytes, bytes](), 0
-    while head := re.compile(rb"(/|[0-9a-f]{64}) ([0-9]+) ").match(text, at):
-        end = head.end() + int(head[2])
-        found[text[head.end() : end]], at = head[1], end + 1
+    return members_listed(text) if tagged_digest(TAG, text) == digest else None
+
+
+def members_listed(text: bytes) -> dict[bytes, tuple[str, int]]:
+    """The same of a listing's text."""
+    found, at = dict[bytes, tuple[str, int]](), 0
+    while head := _HEAD.match(text, at):
+        end = head.end() + int(head[3])
+        found[text[head.end() : end]], at = (head[1].decode().removeprefix(_FOLDER), int(head[2])), end + 1
     return found
+
+
+def listing_place(store: Path, digest: str) -> Path:
+    """Where the listing of a folder is kept."""
+    return store / LISTED / digest
+
+
+def kept_listings(store: Path) -> list[str]:
+    """The digests of all folders of which a listing is kept."""
+    try:
+        return sorted(name for name in os.listdir(store / LISTED) if re.fullmatch("[0-9a-f]{64}", name))
+    except FileNotFoundError:
+        return []
+
+
+def listings_with(store: Path, digest: str) -> list[str]:
+    """The folders of which a listing has a file with this digest."""
+    sought, found = digest.encode(), list[str]()
+    for one in kept_listings(store):
+        with suppress(OSError):  # a purge may take it away meanwhile
+            if sought in listing_place(store, one).read_bytes():
+                found.append(one)
+    return [one for one in found if digest in {said for said, _ in (kept_members(store, one) or {}).values()}]

@@ -228,7 +228,7 @@ def test_fresh_is_said_with_what_could_not_be_seen(project: Project) -> None:
     make_all(project)
     (project.root / "reads/A1.txt").unlink()
     asked(project, "verify", "--quick", code=3)
-    for said in ("No such file or directory", "not a regular file"):
+    for said in ("No such file or directory", "not a regular file, but a folder"):
         found = asked(project, "why", "counted/A1", code=3).out
         assert f"as far as can be seen: of its raw files, reads cannot be ({said})" in found
         (project.root / "reads/A1.txt").mkdir(exist_ok=True)

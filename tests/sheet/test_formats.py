@@ -154,5 +154,5 @@ def test_a_raw_file_says_why_it_cannot_be_one(tmp_path: Path) -> None:
     assert (said, seen.size) == (None, good.stat().st_size)
     assert inspect_file(str(tmp_path / "other.gz"))[1] == place  # one file under two names
     problems = [inspect_file(str(tmp_path / name))[0] or "" for name in ("b.gz", "empty", "gone", ".", "\0")]
-    starts = ("is named .gz", "is empty", "is not there", "is not a file", "cannot be read")
+    starts = ("is named .gz", "is empty", "is not there", "is a folder", "cannot be read")
     assert [said.startswith(start) for said, start in zip(problems, starts, strict=True)] == [True] * 5

@@ -456,7 +456,8 @@ def test_files_that_cannot_be_are_told_with_their_cells(tmp_path: Path) -> None:
     assert problems(tmp_path, text) == (
         "row 2, column fastq_1: 'none.fq' is not there; correct the path (relative to the sheet) or put the file there",
         "row 3, column fastq_1: 'empty.fq' is empty (0 bytes); put the real file there",
-        "row 4, column fastq_1: 'folder' is not a file; name the file itself",
+        "row 4, column fastq_1: 'folder' is a folder; name the file itself, or list fastq_1 in folders of "
+        "[levels.assay]",
         "row 5, column fastq_1: 'plain.fq.gz' is named .gz, but is not gzip; compress it or rename it",
         "row 6, column fastq_1: 'pipe' is not a file; name the file itself",
         "row 7, column fastq_1: 'empty.fq/x' cannot be read: Not a directory; allow reading it",
@@ -647,6 +648,12 @@ def test_the_examples_of_the_documentation_read_as_it_says(tmp_path: Path) -> No
     (cells,) = (write(tmp_path, body, "cells.csv") for kind, body in blocks if kind == "cells")
     by_files = declared.reading.also(Options(make={"assay_id": "{specimen_id}-{fastq_1.stem}"}, split=";"))
     assert list(read_sheet(cells, declared.levels, by_files).entities["assay"]) == ["C1-T_L1_R1", "C1-T_L2_R1"]
+    (folders,) = (write(tmp_path, body, "folders.csv") for kind, body in blocks if kind == "folders")
+    reads(tmp_path, "runs/0014/pod5/batch_0.pod5")
+    declares = next(body for kind, body in blocks if kind == "toml" and "folders =" in body)
+    declared = read_settings(write(tmp_path, f'[project]\nid = "lung"\n{declares}', "ct.toml"))
+    (one,) = read_sheet(folders, declared.levels).entities["assay"].values()
+    assert one.files["pod5"].path == tmp_path / "runs/0014/pod5"
     assert found == [
         ["0012-T-L1", "0012-T-L2", "0013-N-L1"],
         ["C1", "C2"],

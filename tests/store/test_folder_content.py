@@ -183,12 +183,12 @@ def test_files_and_folders_are_read_together(tmp_path: Path) -> None:
 
 
 def test_a_listing_that_was_changed_tells_nothing(tmp_path: Path) -> None:
-    first, other = b"/ 1 a\n", b"/ 1 b\n"
+    first, other = b"/ 0 1 a\n", b"/ 0 1 b\n"
     digests = [tagged_digest(TAG, text) for text in (first, other)]
     for name, text in zip(digests, (first, other), strict=True):
         keep_listing(tmp_path, name, text)
     assert differing_members(tmp_path, *digests) == ["a", "b"]
     place = tmp_path / ".folders" / digests[0]
     place.chmod(0o600)
-    place.write_bytes(b"/ 1 c\n")
+    place.write_bytes(b"/ 0 1 c\n")
     assert differing_members(tmp_path, *digests) == [] == differing_members(tmp_path, digests[1], "0" * 64)
