@@ -1,6 +1,7 @@
 """`ct verify` leads to the purge that left something, and names nobody."""
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -24,7 +25,8 @@ def test_a_finding_leads_to_its_purge_whatever_the_patients_id(tmp_path: Path) -
     (found,) = purge_findings(project)
     assert found.purge == 1 and "patient 17" in found.problem
     said = ct("-C", project.root, "verify").out
-    assert "purge 1 has not removed everything; `ct purge --check 1` says what to do" in said and "17" not in said
+    assert "purge 1 has not removed everything; `ct purge --check 1` says what to do" in said
+    assert not re.search(r"\b17\b", said), "names of ct's own folders are random, and may have these digits"
 
 
 def test_a_check_of_a_purge_that_never_was_is_an_error(tmp_path: Path) -> None:
