@@ -13,6 +13,7 @@ from typing import Any
 from ctcore.cohorts import rule_history
 from ctcore.errors import InputError, StepError, Usage
 from ctcore.execution import ledger
+from ctcore.execution.known_files import known_files
 from ctcore.execution.materialize import keep_code_of, members_with_roles
 from ctcore.execution.named_inputs import NamedInputs, prepare_named
 from ctcore.governance.masking import UNMASKED, mask_of
@@ -111,8 +112,8 @@ def adopt(
 ) -> list[Adopted]:
     """Take these in, all of them or none. Usage error with every problem."""
     if not step.made_elsewhere:
-        way = f"declare {step.name} in {step.source.with_suffix('.toml').name} with made_elsewhere = true"
-        raise Usage(f"{step.name} is made by ct ({step.source.name}); `ct run {step.name}` makes it, or {way}")
+        way = f"take it out of {step.source.name} and declare it in {step.name}.toml with made_elsewhere = true"
+        raise Usage(f"{step.name} is made by ct ({step.source.name}): `ct run {step.name}` makes it; or {way}")
     if not dry_run:
         project.catalog.refuse_archived()
     refuse_without_store(project)
@@ -120,6 +121,10 @@ def adopt(
     params = _params(project, step, story.params, problems)
     calls = {} if params is None else _calls(project, step, entered, params, story.named, problems)
     reads = _reads(entered, problems)
+    if not problems:
+        files = [(calls[one.partition].node, calls[one.partition].edges, one.outputs.values()) for one in entered]
+        with project.catalog.read() as connection:
+            problems += known_files(project, connection, files, reads)
     if problems:
         raise Usage(f"{step.name}: {_count(problems)}; nothing was adopted\n  " + "\n  ".join(problems))
     ready = [_Ready(calls[one.partition], one.outputs, reads, step, story) for one in entered]

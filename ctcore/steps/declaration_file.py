@@ -28,6 +28,14 @@ _KEYS = ("made_elsewhere", *_TEXTS, *_LISTS, *_TABLES)
 _OUTPUT_KEYS = ("file", "preview")
 
 
+def declares_step(path: Path, sources: Sources | None = None) -> bool:
+    """Whether a TOML file is a declaration at all: a step's own settings may lie beside it. One that says anything that
+    only a declaration says is taken for one, so that what is wrong in it is told."""
+    return bool(
+        {"made_elsewhere", "command", "outputs", "inputs"} & _table(path.resolve(), sources or Sources()).keys()
+    )
+
+
 def load_declaration(path: Path, sources: Sources | None = None) -> Step:
     """The step that a TOML file declares, under the file's name. StepError with all problems of the file."""
     place, read = path.resolve(), sources or Sources()

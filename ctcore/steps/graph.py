@@ -16,7 +16,7 @@ from ctcore.errors import StepError, StoreError, Usage
 from ctcore.model.levels import ENTITY_LEVELS, LEVELS
 from ctcore.step import Step
 from ctcore.steps.asked_names import undeclared_names
-from ctcore.steps.declaration_file import load_declaration
+from ctcore.steps.declaration_file import declares_step, load_declaration
 from ctcore.steps.facts import declaration_problems
 from ctcore.store.digest import digest_value
 from ctcore.store.manifest import check_names
@@ -218,7 +218,10 @@ def load_steps(folders: Sequence[Path]) -> StepGraph:
     for folder, sources in zip(folders, read, strict=True):
         sources.names(folder)  # so that a new file is noticed
         for path in step_files(folder):
-            steps.extend([load_declaration(path, sources)] if path.suffix == ".toml" else load_file(path, sources))
+            if path.suffix == ".py":
+                steps.extend(load_file(path, sources))
+            elif declares_step(path, sources):
+                steps.append(load_declaration(path, sources))
     return StepGraph(steps, read)
 
 

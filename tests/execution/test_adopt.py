@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from ctcore.catalog.tables import materialization
 from ctcore.errors import Usage
 from ctcore.execution.adopt import AdoptedFiles, Story, adopt
 from ctcore.execution.named_inputs import NamedInputs
@@ -14,6 +15,7 @@ from ctcore.inputs.key import cache_hits, current_edges, prepare
 from ctcore.lineage.explain import why
 from ctcore.planning.plan import plan
 from ctcore.staleness.verdicts import evaluate
+from ctcore.store.folder_content import keep_listing, try_contents
 from tests.helpers.adopted import BY, JOINT, NODE, project_with, take, vcf
 from tests.helpers.kit import ROWS, add, again, assay, fail, make, make_all
 
@@ -49,7 +51,7 @@ def test_it_is_stale_for_what_it_was_made_from(tmp_path: Path) -> None:
     add(project, [*ROWS, assay("P3", "S3", "A4")])
     make(project, "counted", "A4")
     assert set(evaluate(project).of(*NODE).kinds) >= {"member-added"}
-    take(project, vcf(tmp_path))
+    take(project, vcf(tmp_path, "with A4\n"))
     assert evaluate(project).of(*NODE).state == "fresh"
     fail(project, "A4")
     assert evaluate(project).of(*NODE).kinds == ("member-removed",)
@@ -249,3 +251,39 @@ def test_the_story_is_in_the_sidecar(tmp_path: Path) -> None:
     assert made is not None
     side = json.loads((Path(made["path"]) / "ct.json").read_text())
     assert side["facts"]["made_by"] == "GLnexus at the centre"
+
+
+def test_the_same_bytes_under_a_better_story_are_taken(tmp_path: Path) -> None:
+    """Who is inside is what it was."""
+    project = project_with(tmp_path)
+    take(project, vcf(tmp_path))
+    take(project, vcf(tmp_path), Story("GLnexus 1.4.3", reason="a slip of the pen"))
+    assert evaluate(project).of(*NODE).state == "fresh"
+
+
+def test_empty_files_are_no_evidence(tmp_path: Path) -> None:
+    project = project_with(tmp_path)
+    take(project, vcf(tmp_path, ""))
+    add(project, [*ROWS, assay("P3", "S3", "A4")])
+    make(project, "counted", "A4")
+    take(project, vcf(tmp_path, ""))
+    assert evaluate(project).of(*NODE).state == "fresh"
+
+
+@pytest.mark.parametrize("place", ["genome.txt", "reads/A1.txt", "store"])
+def test_files_that_the_project_has_are_not_adopted(tmp_path: Path, place: str) -> None:
+    project = project_with(tmp_path)
+    own = project.root / place if place != "store" else next(project.store.root.glob("merged/S1/*/n.txt"))
+    with pytest.raises(Usage, match="the project has these bytes already"):
+        take(project, own)
+    with project.catalog.read() as connection:
+        assert not connection.execute(materialization.select().where(materialization.c.asset == "joint")).all()
+
+
+def test_a_file_of_a_raw_folder_is_not_adopted(tmp_path: Path) -> None:
+    project = project_with(tmp_path)
+    (tmp_path / "pod5").mkdir()
+    (tmp_path / "pod5/a.pod5").write_bytes(vcf(tmp_path).read_bytes())
+    try_contents([tmp_path / "pod5"], keep=lambda digest, text: keep_listing(project.store.root, digest, text))
+    with pytest.raises(Usage, match="the project has these bytes already"):
+        take(project, vcf(tmp_path))

@@ -2,9 +2,12 @@
 
 from pathlib import Path
 
+import pytest
+
 from ctcore.catalog.tables import materialization
 from ctcore.deletion.proof import purge_findings
 from ctcore.deletion.purge import remove
+from ctcore.errors import Usage
 from ctcore.execution.adopt import Story
 from ctcore.execution.named_inputs import NamedInputs
 from ctcore.governance.consent import Statement, set_consent
@@ -14,6 +17,7 @@ from tests.helpers.adopted import NODE, project_with, take, vcf
 from tests.helpers.kit import again, make_all
 from tests.helpers.shell import ct
 
+P1_ALONE = Story("us", named=NamedInputs(members=["patient/P1"]))
 REVOKED = Statement("revoked", form="form 12")
 
 
@@ -59,3 +63,41 @@ def test_a_purge_spares_an_adopted_call_without_the_person(tmp_path: Path) -> No
     remove(project, "P2", "asked for", "P2")
     assert made is not None and Path(made["path"]).is_dir()
     assert evaluate(again(project)).of(*NODE).state == "fresh"
+
+
+def test_a_withheld_file_is_not_free_when_adopted_again(tmp_path: Path) -> None:
+    """Its own refusal names `ct adopt`. The same file, said to be of those who are left, has the others inside."""
+    project = project_with(tmp_path)
+    take(project, vcf(tmp_path))
+    make_all(again(project))
+    set_consent(project, ["P2"], REVOKED)
+    for story in (Story("us"), P1_ALONE):
+        with pytest.raises(Usage, match="as made from other inputs"):
+            take(again(project), vcf(tmp_path), story)
+    assert ct("-C", project.root, "path", "report/all").code != 0
+    take(again(project), vcf(tmp_path, "without P2\n"))
+    assert ct("-C", project.root, "path", "joint/all").code == 0
+
+
+def test_fewer_members_are_not_claimed_for_the_same_bytes(tmp_path: Path) -> None:
+    """Nor more: the making of before would count as one without them."""
+    for number, (first, then) in enumerate(((Story("us"), P1_ALONE), (P1_ALONE, Story("us")))):
+        project = project_with(tmp_path / str(number))
+        take(project, vcf(tmp_path), first)
+        with pytest.raises(Usage, match="as made from other inputs"):
+            take(project, vcf(tmp_path), then)
+
+
+def test_bytes_of_a_purged_person_are_not_adopted(tmp_path: Path) -> None:
+    project = project_with(tmp_path)
+    kept = vcf(tmp_path)
+    raw = tmp_path / "copy.txt"
+    raw.write_bytes((project.root / "reads/A3.txt").read_bytes())
+    take(project, kept)
+    make_all(again(project))
+    set_consent(project, ["P2"], REVOKED)
+    remove(project, "P2", "asked for", "P2")
+    project = again(project)
+    for path in (kept, raw):
+        with pytest.raises(Usage, match="the project has these bytes already"):
+            take(project, path, P1_ALONE)

@@ -81,3 +81,12 @@ def test_an_edited_file_is_read_again(tmp_path: Path) -> None:
     (project.root / "steps" / "joint.toml").write_text(JOINT)
     project = project.reopened()
     assert "joint" in project.steps
+
+
+def test_other_toml_files_beside_steps_are_none(tmp_path: Path) -> None:
+    """A step reads its own settings, say."""
+    (tmp_path / "config.toml").write_text("threshold = 3\n[levels]\nlow = 1\n")
+    assert not load_steps([tmp_path]).order
+    (tmp_path / "joint.toml").write_text('level = "cohort"\nmade_elsewere = true\n[outputs]\nvcf = "joint.vcf"\n')
+    with pytest.raises(StepError, match="did you mean 'made_elsewhere'"):
+        load_steps([tmp_path])
