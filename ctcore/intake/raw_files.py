@@ -7,7 +7,7 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
-from functools import cached_property, partial
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
@@ -163,6 +163,9 @@ def look_on(project: Project, after: int, most: int) -> tuple[FileChanges, int]:
 _NOT_THERE = tuple(os.strerror(one) for one in (errno.ENOENT, errno.ENOTDIR, errno.ESTALE, errno.ENOTCONN))
 
 
+_EMPTY = "is empty (0 bytes)"
+
+
 class _Row(NamedTuple):
     """A raw file as the catalog has it."""
 
@@ -216,14 +219,20 @@ class _Glance:
 
     def leave_misplaced(self) -> None:
         """What became a link to somebody else's folder, or has got such files, is not read."""
-        for place in [place for place, some in self.of_path.items() if self.kinds.is_folder(some[0].role, place)]:
-            if (said := self._places.wrong(place)) is not None:
-                del self.touched[place]
-                self.problems += [(row, said) for row in self.of_path.pop(place)]
+        for place, said in _misplaced(self.project, self.kinds, self.touched, self.of_path).items():
+            del self.touched[place]
+            self.problems += [(row, said) for row in self.of_path.pop(place)]
 
-    @cached_property
-    def _places(self) -> RegisteredPlaces:
-        return RegisteredPlaces(self.project, self.kinds)
+
+def _misplaced(
+    project: Project, kinds: RawKinds, seen: Mapping[str, Signature], of_path: Mapping[str, Sequence[_Row]]
+) -> dict[str, str]:
+    """The folders that may not be read for whom they belong to, and why: such as have files of others by now, and
+    empty ones, as where a disk is not mounted."""
+    folders = [place for place in seen if kinds.is_folder(of_path[place][0].role, place)]
+    registered = RegisteredPlaces(project, kinds) if folders else None
+    found = {place: registered.wrong(place) if seen[place].size else _EMPTY for place in folders if registered}
+    return {place: said for place, said in found.items() if said is not None}
 
 
 def _look_at_files(
@@ -378,15 +387,18 @@ def read_raw(project: Project, names: Iterable[str], on_bytes: OnBytes = None) -
             of_path.setdefault(project.located(row.path), []).append(_Row(*row))
     # Before the first look at a file: what is written from here on shows in `proven`.
     began, places = time.time_ns(), list(of_path)
-    kinds, odd = RawKinds(project), dict[str, str]()
+    kinds, odd, looked = RawKinds(project), dict[str, str](), dict[str, Signature]()
     for place, stat in zip(places, stats(places), strict=True):
         seen = stat if isinstance(stat, str) else kinds.signature(of_path[place][0].role, place, stat)
         if isinstance(seen, str):
             odd[place] = seen
+        else:
+            looked[place] = seen
+    odd |= _misplaced(project, kinds, looked, of_path)
     there = [place for place in places if place not in odd]
     reads, problems = try_contents(there, on_bytes, partial(keep_members, project))
     read = {place: (of_path[place], one[0], Signature(*one[1:]).proven(began)) for place, one in reads.items()}
-    said = _unread(odd | problems, of_path)
+    said = _unread(problems, of_path) + [(row, words) for place, words in odd.items() for row in of_path[place]]
     _write_files(project, found, read, said, read_whole=True)
     return found.masked(project)
 

@@ -284,7 +284,7 @@ class Comparison:
         attributes = canonical_json({**self.defaults[level], **row.attributes}).decode()
         self.next_seq += 1
         self.new_rows.append({"seq": seq, "level": level, "id": row.id, "parent": parent, "attributes": attributes})
-        self._files_of(row, seq)
+        self._files_of(level, row, seq)
         self.changes.new[level].append(row.id)
         return seq
 
@@ -295,7 +295,7 @@ class Comparison:
         said: list[str] = []
         if parent != known.parent or not self._says_the_same(row.attributes, known.attributes):
             said += [*self._moved(level, row, known, parent), *self._attributes(level, row, known, parent)]
-        said += self._files_of(row, known.seq)
+        said += self._files_of(level, row, known.seq)
         if said:
             self.changes.changed[level][row.id] = said
         else:
@@ -359,7 +359,7 @@ class Comparison:
     def _hidden(self) -> Mapping[str, Set[str]]:
         return mask_of(self.project).ids
 
-    def _files_of(self, row: EntityRow, seq: int) -> list[str]:
+    def _files_of(self, level: Level, row: EntityRow, seq: int) -> list[str]:
         said = []
         for role, claim in row.files.items():
             path = self.project.recorded(claim.name)
@@ -380,9 +380,19 @@ class Comparison:
             if changed or (old is not None and old.problem is not None):
                 self.told_files.append(self.new_files[-1])
             if changed:
-                inside = differing_members(self.project.store.root, old.digest, digest) if old is not None else []
-                said.append(_file_change(role, old, path, digest, members_text(inside)))
+                said.append(self._file_change(level, row.id, old, self.new_files[-1]))
         return said
+
+    def _file_change(self, level: Level, who: str, old: KnownFile | None, new: Mapping[str, Any]) -> str:
+        """What the sheet changes of a file: without what the catalog has of those without consent."""
+        role, path, digest = new["role"], new["path"], new["digest"]
+        if old is None:
+            return f"{role} none → {path}"
+        hidden = who in self._hidden[level]
+        inside = [] if hidden else differing_members(self.project.store.root, old.digest, digest)
+        moved = [f"{WITHHELD if hidden else old.path} → {path}"] if old.path != path else []
+        other = [f"other content{members_text(inside)}"] if old.digest != digest else []
+        return f"{role} {', '.join(moved + other)}"
 
     def _problem(self, row: EntityRow, said: str, column: str | None = None) -> None:
         where = f"row {row.row}" + (f", column {column}" if column else "")
@@ -411,11 +421,3 @@ class Comparison:
 
 def _chunks(rows: Sequence[dict[str, Any]], size: int) -> Iterable[Sequence[dict[str, Any]]]:
     return (rows[at : at + size] for at in range(0, len(rows), size))
-
-
-def _file_change(role: str, old: KnownFile | None, path: str, digest: str, inside: str) -> str:
-    if old is None:
-        return f"{role} none → {path}"
-    moved = [f"{old.path} → {path}"] if old.path != path else []
-    other = [f"other content{inside}"] if old.digest != digest else []
-    return f"{role} {', '.join(moved + other)}"

@@ -11,6 +11,7 @@ from sqlalchemy import select
 from ctcore.catalog.tables import digest_memory, file
 from ctcore.errors import SheetError, Usage
 from ctcore.execution import sandbox
+from ctcore.governance.consent import Statement, set_consent
 from ctcore.intake.own_files import refuse_own_file
 from ctcore.intake.raw_files import look
 from ctcore.intake.register import register
@@ -261,8 +262,45 @@ def test_a_folder_that_became_a_link_to_anothers_is_named(tmp_path: Path) -> Non
     (tmp_path / "raw" / "A3").symlink_to("A1")
     said = "has files that are in another raw file, too"
     assert look(project).problems == [f"assay A3: pod5 raw/A3: {said}; put it back or correct the sheet"]
+    assert ct("-C", tmp_path, "verify").out.count(said) == 2, "whoever reads all takes it for neither's"
     (outcome,) = make(project, "called", "A3", runner=Inline(project))
     assert outcome.state == "failed"
+    (tmp_path / "raw" / "A3").unlink()
+    (tmp_path / "away").rename(tmp_path / "raw" / "A3")
+    assert look(project).problems == [] and set(make_all(again(project)).values()) == {"made"}
+
+
+def test_a_folder_that_got_anothers_files_is_not_read(tmp_path: Path) -> None:
+    """Moved into it, with a link where they were: that one's own place has them as before."""
+    project = make_project(tmp_path)
+    registered(project)
+    (tmp_path / "raw" / "A1").rename(tmp_path / "raw" / "A3" / "in")
+    (tmp_path / "raw" / "A1").symlink_to("A3/in")
+    lists = kept_listings(project.store.root)
+    assert "a.pod5" not in ct("-C", tmp_path, "verify").out
+    assert kept_listings(project.store.root) == lists
+
+
+def test_an_emptied_folder_is_a_disk_that_is_away(project: Project) -> None:
+    place = project.root / "raw" / "A1"
+    place.rename(project.root / "away")
+    place.mkdir()
+    said = "assay A1: pod5 raw/A1: is empty (0 bytes); put it back or correct the sheet"
+    assert look(project).problems == [said]
+    assert "is empty (0 bytes)" in ct("-C", project.root, "verify").out
+    place.rmdir()
+    (project.root / "away").rename(place)
+    assert look(project).problems == [] and reasons(again(project)) == {}
+
+
+def test_names_inside_a_hidden_folder_are_not_told(project: Project) -> None:
+    """By the list of before: they need not be in the sheet, nor on the disk."""
+    set_consent(project, ["P1"], Statement("revoked", form="f"))
+    (project.root / "raw/A1/a.pod5").rename(project.root / "raw/A1/b.pod5")
+    changes = register(again(project), project.root / "sheet.csv", dry_run=True)
+    assert changes.changed["assay"] == {"A1": ["pod5 other content"]}
+    moved = ct("-C", project.root, "register", "assay", "A1", "--set", "pod5=raw/A1/skip", "--dry-run").out
+    assert "raw/A1 →" not in moved and "a.pod5" not in moved
 
 
 # Lists of checksums
