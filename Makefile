@@ -39,7 +39,7 @@ sandbox-stop:  ## Stop it; accounting is kept
 
 test: lint  ## Install, and run every check and test; PACKAGE=staleness: that room's tests
 	@$(BIN)/python -m compileall -q -j 0 ctcore ct_assets resources sensors tests tools benchmarks
-	$(BIN)/pytest -n 4 --dist loadgroup --durations 40 --durations-min 5 $(if $(PACKAGE),tests/$(PACKAGE))
+	$(BIN)/pytest -n 3 --dist loadgroup --durations 40 --durations-min 5 $(if $(PACKAGE),tests/$(PACKAGE))
 
 lint: $(VENV)/installed  ## Style, types and import rules
 	$(BIN)/ruff check .

@@ -1,7 +1,6 @@
 """The outside world of tests, for real: PostgreSQL and Slurm, and where a test keeps its catalog."""
 
 import atexit
-import gc
 import os
 import shutil
 import tempfile
@@ -41,10 +40,6 @@ def _in_memory(memory: Path = Path("/dev/shm")) -> None:
 
 
 _in_memory()
-
-# The modules of Dagster and pandas are a million objects, which the collector would look through again and again: with
-# its usual 700 it takes a tenth of the processor time of a test.
-gc.set_threshold(50_000, 20, 10)
 
 
 def pytest_itemcollected(item: pytest.Item) -> None:

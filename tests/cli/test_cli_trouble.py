@@ -54,7 +54,10 @@ def own(tmp_path: Path) -> Path:
         (TOML + '[params.counted]\nfactor = "two"', "parameter factor = 'two' must be of type int"),
         (TOML + '[environment]\nlock = "gone.lock"', "gone.lock: missing"),
         (TOML.replace("[references.genome]", "[references.other]"), "reference 'genome' (counted): add [references."),
-        (TOML.replace('files = ["reads"]', "files = []"), "file 'reads' (counted): add it to files of [levels.assay]"),
+        (
+            TOML.replace('files = ["reads"]', "files = []"),
+            "file 'reads' (counted): add it to files or folders of",
+        ),
         (TOML.replace("sex = {", "sax = {"), "column 'patient.sex' (merged): add sex to [levels.patient.columns]"),
     ],
 )
@@ -113,7 +116,10 @@ def test_any_value_in_any_place_of_ct_toml_is_read_or_refused(
         (STEP.format(file="../../escape", more=""), "'../../escape': no name for a file of an artifact"),
         (STEP.format(file="ct.json", more=""), "ct.json: the store writes a file of this name itself"),
         (STEP.format(file="a", more=', columns=["patient.sx"]'), "column 'patient.sx' (late): add sx to"),
-        (STEP.format(file="a", more=', files=["raeds"]'), "file 'raeds' (late): add it to files of [levels.assay]"),
+        (
+            STEP.format(file="a", more=', files=["raeds"]'),
+            "file 'raeds' (late): add it to files or folders of",
+        ),
         (STEP.format(file="a", more=', inputs={"n": "conted"}'), "did you mean 'counted'?"),
         (STEP.format(file="a", more=', inputs={"n": "late"}'), "the steps form a circle"),
         (STEP.format(file="a", more=", params=dict"), "params must be a dataclass with defaults"),
@@ -213,7 +219,7 @@ def test_a_sheet_with_every_kind_of_error_lists_all_of_them(own: Path) -> None:
         5: "'old' is not a whole number",
         6: "is empty",
         7: "is not there",
-        8: "is not a file",
+        8: "is a folder",
         10: "shared.txt",
         11: "T8",
         13: "41",

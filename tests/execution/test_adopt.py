@@ -9,12 +9,14 @@ import pytest
 from ctcore.catalog.tables import materialization
 from ctcore.errors import Usage
 from ctcore.execution.adopt import AdoptedFiles, Story, adopt
+from ctcore.execution.known_files import known_files
 from ctcore.execution.named_inputs import NamedInputs
 from ctcore.governance.consent import Statement, set_consent
 from ctcore.inputs.key import cache_hits, current_edges, prepare
 from ctcore.lineage.explain import why
 from ctcore.planning.plan import plan
 from ctcore.staleness.verdicts import evaluate
+from ctcore.store.digest import try_digests
 from ctcore.store.folder_content import keep_listing, try_contents
 from tests.helpers.adopted import BY, JOINT, NODE, project_with, take, vcf
 from tests.helpers.kit import ROWS, add, again, assay, fail, make, make_all
@@ -274,6 +276,9 @@ def test_empty_files_are_no_evidence(tmp_path: Path) -> None:
 def test_files_that_the_project_has_are_not_adopted(tmp_path: Path, place: str) -> None:
     project = project_with(tmp_path)
     own = project.root / place if place != "store" else next(project.store.root.glob("merged/S1/*/n.txt"))
+    with project.catalog.read() as connection:
+        (problem,) = known_files(project, connection, [(NODE, (), [own])], try_digests([own])[0])
+    assert problem.endswith(f"`ct trace {own}` says whose they are")
     with pytest.raises(Usage, match="the project has these bytes already"):
         take(project, own)
     with project.catalog.read() as connection:
