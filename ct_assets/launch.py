@@ -24,7 +24,7 @@ from ct_assets.event_log_storage import StorageLost, kept_open
 from ct_assets.partitions import add_missing
 from ct_assets.purged_events import wipe_purged
 from ct_assets.registry_assets import tell
-from ct_assets.runs import PROCESS_TAG, SHELL_TAG, end_orphans, going, making_ahead, only
+from ct_assets.runs import END_TAG, PROCESS_TAG, SHELL_TAG, START_TAG, end_orphans, going, making_ahead, only
 from ct_assets.step_assets import CACHE, ONLY_STALE
 from ctcore.cohorts.filters import NodeFilter
 from ctcore.errors import CtError
@@ -53,8 +53,6 @@ from ctcore.util.disk_errors import are_files_short, too_many_files
 from ctcore.util.gc import collect_from_now
 from ctcore.util.processes import process_name
 
-START_TAG = "dagster/asset_partition_range_start"
-END_TAG = "dagster/asset_partition_range_end"
 _FILES = 8  # if fewer can be opened now, its databases could not be: some are closed by then
 WAY_OUT = "is there room on the disk, and may its folder be written?"
 # Dagster logs several lines an event to the terminal; ours has bars.

@@ -17,6 +17,8 @@ from ctcore.util.processes import process_name
 PROCESS_TAG = "ct/process"
 SHELL_TAG = "ct/shell"
 REQUEST_TAG = "ct/request"
+START_TAG = "dagster/asset_partition_range_start"
+END_TAG = "dagster/asset_partition_range_end"
 ENDED = (dg.DagsterRunStatus.SUCCESS, dg.DagsterRunStatus.FAILURE, dg.DagsterRunStatus.CANCELED)
 
 _OF_ONE_PROCESS = ("in_process", "execute_in_process_executor")

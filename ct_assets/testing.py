@@ -14,6 +14,7 @@ import tomlkit
 from ct_assets.asset_keys import key_of
 from ct_assets.definitions import build_assets, build_resources
 from ct_assets.partitions import add_missing
+from ct_assets.runs import END_TAG, START_TAG
 from ctcore.cohorts.lookup import find_node
 from ctcore.cohorts.partitions import partitions
 from ctcore.config.settings import FILE_NAME
@@ -24,7 +25,7 @@ from ctcore.lineage.explain import artifact_path
 from ctcore.project import Project
 from ctcore.projects.code_files import PARTS
 
-RANGE = ("dagster/asset_partition_range_start", "dagster/asset_partition_range_end")
+RANGE = (START_TAG, END_TAG)
 _NOT_COPIED = {*(Path(part).parts[0] for part in PARTS), "provenance.jsonl", "store", "work", "set-aside"}
 
 

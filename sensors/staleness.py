@@ -7,7 +7,7 @@ import dagster as dg
 
 from ct_assets.asset_keys import PROJECT_TAG, key_of
 from ct_assets.partitions import additions
-from ct_assets.runs import ENDED, REQUEST_TAG, end_orphans, going, is_ours
+from ct_assets.runs import END_TAG, ENDED, REQUEST_TAG, START_TAG, end_orphans, going, is_ours
 from ct_assets.step_assets import ONLY_STALE
 from ctcore.errors import CtError
 from ctcore.execution.ledger import unreported_makings
@@ -26,8 +26,6 @@ from sensors.preview import is_preview
 FILES_A_TICK = 5_000  # assays whose raw files one tick checks; the next ticks check the others
 _looked_up_to: dict[str, int] = {}
 WHY_TAG = "ct/why"
-START_TAG = "dagster/asset_partition_range_start"
-END_TAG = "dagster/asset_partition_range_end"
 
 
 def staleness_sensor(project: Project) -> dg.SensorDefinition:

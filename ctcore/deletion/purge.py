@@ -123,7 +123,7 @@ def _record(project: Project, writer: Writer, found: PurgePlan, reason: str, raw
     writer.insert(tombstone, [{"materialization": one, "purge": number} for one in found.makings])
     _deactivate(writer, found)
     beside = _beside(project, found)
-    inside = files_to_know(project, writer.connection, found.found)
+    inside = files_to_know(project, writer.connection, found.found, raw_rows(writer.connection, found.found))
     redacted = redact_person(project, writer, found.found, found.makings, number)
     head = {"purge": number, "patient": found.patient, "reason": reason, "raw": raw}
     own = sorted(map(name_of, found.found.own))

@@ -4,6 +4,7 @@ the listings that name these files."""
 from collections.abc import Iterable, Mapping, Set
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from sqlalchemy import Connection, select
 
@@ -13,7 +14,14 @@ from ctcore.catalog.tombstones import is_purged
 from ctcore.lineage.containment import Containment
 from ctcore.model.levels import ENTITY_LEVELS
 from ctcore.project import Project
-from ctcore.store.folder_content import kept_listings, kept_members, listing_place, members_listed, try_contents
+from ctcore.store.folder_content import (
+    files_among,
+    kept_listings,
+    kept_members,
+    listing_place,
+    members_listed,
+    try_contents,
+)
 
 MEMBERS = "raw_members"
 """Key in the body of an event `purge`: level/id role → digest → size, of the files in the person's raw folders."""
@@ -52,10 +60,7 @@ class FolderListings:
 
     def of_others(self, digests: Set[str]) -> set[str]:
         """Which of these files are in others' folders too."""
-        found: set[str] = set()
-        for one in self.others if digests else ():
-            found |= digests & file_sizes(kept_members(self.store, one) or {}).keys()
-        return found
+        return files_among(self.store, self.others, digests)
 
 
 def file_sizes(members: Mapping[bytes, tuple[str, int]]) -> dict[str, int]:
@@ -87,12 +92,12 @@ def folder_listings(project: Project, connection: Connection, found: Containment
     return FolderListings(project.store.root, own, others)
 
 
-def files_to_know(project: Project, connection: Connection, person: Containment) -> dict[str, dict[str, int]]:
-    """The files in a person's raw folders, for the record of a purge. A folder whose listing is lost is read."""
+def files_to_know(
+    project: Project, connection: Connection, person: Containment, rows: Iterable[Any]
+) -> dict[str, dict[str, int]]:
+    """The files in a person's raw folders, for the record of a purge; `rows`: their raw files in the catalog. A folder
+    whose listing is lost is read."""
     listings = folder_listings(project, connection, person)
-    columns = (file.c.role, file.c.path, file.c.digest, entity.c.level, entity.c.id)
-    raw = select(*columns).join(entity, entity.c.seq == file.c.entity).where(in_keys(entity.c.id, person.ids))
-    rows = [row for row in connection.execute(raw) if (row.level, row.id) in person.own]
     found = {what: dict(sizes) for what, sizes in listings.files().items()}
     lost = {
         project.located(row.path): f"{row.level}/{row.id} {row.role}"

@@ -15,7 +15,7 @@ from ctcore.model.levels import ENTITY_LEVELS
 from ctcore.model.node import Node
 from ctcore.project import Project
 from ctcore.store.digest import Read
-from ctcore.store.folder_content import kept_listings, kept_members
+from ctcore.store.folder_content import files_among, kept_listings
 
 
 def known_files(
@@ -69,7 +69,4 @@ def _raw_or_reference(project: Project, connection: Connection, digests: set[str
     asked = [select(column).where(in_keys(column, digests)) for column in columns]
     used = select(edge.c.version).where(edge.c.asset.in_(ENTITY_LEVELS), in_keys(edge.c.version, digests))
     found = {one for query in (*asked, used) for one in connection.execute(query).scalars()}
-    for folder in kept_listings(project.store.root):
-        members = kept_members(project.store.root, folder) or {}
-        found |= digests & {digest for digest, _ in members.values()}
-    return found
+    return found | files_among(project.store.root, kept_listings(project.store.root), digests)

@@ -230,8 +230,10 @@ def _misplaced(
     """The folders that may not be read for whom they belong to, and why: such as have files of others by now, and
     empty ones, as where a disk is not mounted."""
     folders = [place for place in seen if kinds.is_folder(of_path[place][0].role, place)]
-    registered = RegisteredPlaces(project, kinds) if folders else None
-    found = {place: registered.wrong(place) if seen[place].size else _EMPTY for place in folders if registered}
+    if not folders:
+        return {}
+    registered = RegisteredPlaces(project, kinds)
+    found = {place: registered.wrong(place) if seen[place].size else _EMPTY for place in folders}
     return {place: said for place, said in found.items() if said is not None}
 
 

@@ -1,6 +1,5 @@
 """The files of a project that Dagster loads: what `ct init` writes and replaces, and what is a group's own."""
 
-import hashlib
 import json
 import shutil
 from collections.abc import Iterator, Mapping
@@ -10,6 +9,7 @@ from typing import Any
 from ctcore.config import editor_schema
 from ctcore.config.templates import project_data
 from ctcore.errors import ProjectError
+from ctcore.store.digest import tagged_digest
 from ctcore.util.atomic_file import write_whole
 
 WORKSPACE = "workspace.yaml"
@@ -114,4 +114,4 @@ def _joined(ours: Mapping[str, Any], own: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _digest(content: bytes) -> str:
-    return hashlib.blake2b(content, digest_size=16).hexdigest()
+    return tagged_digest("ct.code_file.v1", content)

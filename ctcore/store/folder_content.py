@@ -7,7 +7,7 @@ has to lie inside. It runs on compute nodes too.
 import os
 import re
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -229,6 +229,14 @@ def kept_listings(store: Path) -> list[str]:
         return sorted(name for name in os.listdir(store / LISTED) if re.fullmatch("[0-9a-f]{64}", name))
     except FileNotFoundError:
         return []
+
+
+def files_among(store: Path, folders: Iterable[str], digests: Set[str]) -> set[str]:
+    """Which of these are the digests of files in these folders, that are not empty."""
+    found: set[str] = set()
+    for one in folders if digests else ():
+        found |= digests & {digest for digest, size in (kept_members(store, one) or {}).values() if size}
+    return found
 
 
 def listings_with(store: Path, digest: str) -> list[str]:

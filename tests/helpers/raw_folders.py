@@ -6,27 +6,9 @@ from ctcore.intake.raw_files import look
 from ctcore.intake.register import register
 from ctcore.intake.sheet_diff import SheetChanges
 from ctcore.project import Project
+from tests.helpers import kit
 
-TOML = """\
-[project]
-id = "toy"
-
-[levels.assay]
-files = ["reads"]
-folders = ["pod5"]
-
-[references.genome]
-path = "genome.txt"
-version = "1"
-
-[cohorts.all]
-
-[steps]
-folders = ["steps"]
-
-[run]
-workers = 2
-"""
+TOML = kit.TOML.replace('files = ["reads"]', 'files = ["reads"]\nfolders = ["pod5"]')
 STEPS = """
 from ctcore.step import Call, step
 

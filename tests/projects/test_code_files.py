@@ -1,6 +1,5 @@
 """What Dagster reads of a project: ct's files, which `ct init` replaces, and the group's own, which it leaves alone."""
 
-import hashlib
 import os
 import re
 import subprocess
@@ -23,6 +22,7 @@ from ctcore.projects.code_files import (
     settings_with_own,
 )
 from ctcore.projects.dagster_home import environment
+from ctcore.store.digest import tagged_digest
 from tests.helpers.kit import STEPS, TOML
 from tests.helpers.shell import ROOT, Said, ct
 
@@ -99,7 +99,7 @@ def test_a_file_that_only_an_older_ct_wrote_is_replaced(root: Path) -> None:
 
 
 def digest(content: bytes) -> str:
-    return hashlib.blake2b(content, digest_size=16).hexdigest()
+    return tagged_digest("ct.code_file.v1", content)
 
 
 def test_without_a_record_what_people_change_is_kept(root: Path) -> None:
