@@ -110,6 +110,8 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
         paths.append(folder / f"{number}.bin")
         paths[-1].write_bytes(os.urandom(min(size, MIB)) * (size // MIB) + os.urandom(size % MIB))
         os.utime(paths[-1], LONG_AGO)
+    while any(Signature.of(path).proven(time.time_ns()).ctime_ns == 0 for path in paths):
+        time.sleep(0.01)  # until a write would show
     return paths
 
 
